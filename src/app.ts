@@ -1,0 +1,94 @@
+import { randomBytes } from 'node:crypto'
+import type { AddressInfo } from 'node:net'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import type { Config } from './config.ts'
+import { docs } from './http/docs.ts'
+import { healthRoutes } from './http/health.ts'
+import { metricsRoutes } from './http/metrics.ts'
+import { publishRoutes } from './http/publish.ts'
+import { createServer } from './http/server.ts'
+import { subscribeRoutes } from './http/subscribe.ts'
+import { connectionOptions, Link } from './link.ts'
+import { createMetrics } from './metrics.ts'
+import { startEmbeddedBroker } from './mqtt/embedded-broker.ts'
+import { Presence } from './mqtt/presence.ts'
+import type { TopicRules } from './mqtt/topic.ts'
+
+export interface App {
+  /** Where it listens, with the ports it got. */
+  url: string
+  adminUrl: string
+  /** The embedded broker's URL, where there is one. */
+  embeddedUrl: string | undefined
+  isReachable(): boolean
+  /** Unready at once; ends streams, lets publishes in flight finish, disconnects from the broker. */
+  close(): Promise<void>
+}
+
+export interface AppOptions {
+  config: Config
+  logger: Logger
+  version: string
+}
+
+/**
+ * Builds the bridge and listens. It starts without the broker too, unready until that is there.
+ * @throws the listeners' errors, EADDRINUSE among them
+ */
+export async function startApp({ config, logger, version }: AppOptions): Promise<App> {
+  const metrics = createMetrics(version)
+  const broker = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
+  const brokerUrl = broker?.url ?? config.mqttUrl
+  const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
+  const link = new Link({ config, brokerUrl, clientId, logger, metrics })
+  const presence = config.statusTopic === undefined
+    ? undefined
+    : new Presence(config.statusTopic, { ...connectionOptions(config, brokerUrl), clientId: `${clientId}-presence` })
+  metrics.setGauges({
+    publishInFlight: () => link.publishInFlight,
+    subscriptionFilters: () => link.filterCount,
+    connections: () => [...link.connections, ...(presence ? [{ role: 'presence', state: presence.state }] : [])],
+  })
+  let shuttingDown = false
+
+  const topicRules: TopicRules = { levelsMax: config.topicLevelsMax, allowDollar: config.allowDollarTopics }
+  const serverOptions = { logger, bodyLimitBytes: config.bodyLimitBytes, topicRules, onAnswered: metrics.answered }
+  const server = createServer(serverOptions)
+  const admin = config.adminPort === undefined ? server : createServer(serverOptions)
+  await docs(server, { version })
+  await server.register(publishRoutes, { publish: (message) => link.publish(message), takesProperties: () => link.takesProperties })
+  await server.register(subscribeRoutes, {
+    open: (spec) => link.hub.open(spec),
+    streamMax: config.streamMax,
+    filtersMax: config.streamFiltersMax,
+    onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
+  })
+  await admin.register(healthRoutes, { isReachable: () => link.isReachable, isShuttingDown: () => shuttingDown })
+  await admin.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
+  // Open streams would otherwise keep the server from closing.
+  server.addHook('preClose', async () => link.hub.close())
+
+  async function close(): Promise<void> {
+    shuttingDown = true
+    await server.close()
+    await Promise.all([link.close(), presence?.close()])
+    await broker?.close()
+    if (admin !== server) await admin.close()
+  }
+
+  try {
+    await link.attempted()
+    await server.listen({ host: config.httpHost, port: config.httpPort })
+    if (admin !== server) await admin.listen({ host: config.httpHost, port: config.adminPort! })
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return { url: urlOf(server), adminUrl: urlOf(admin), embeddedUrl: broker?.url, isReachable: () => link.isReachable, close }
+}
+
+function urlOf(server: FastifyInstance): string {
+  const { address, port, family } = server.server.address() as AddressInfo
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`
+}

@@ -1,0 +1,164 @@
+import { Ajv, type ErrorObject } from 'ajv'
+import Type, { type Static } from 'typebox'
+
+const PREFIX = 'CAUSEWAY_'
+const MAX_TIMER_MS = 2 ** 31 - 1
+
+const text = (description: string, extra: object = {}) => Type.Optional(Type.String({ minLength: 1, description, ...extra }))
+const secret = (description: string) => text(description, { secret: true })
+const file = (description: string) => text(description, { secret: true, fileOnly: true })
+const integer = (fallback: number, minimum: number, maximum: number, description: string) =>
+  Type.Integer({ default: fallback, minimum, maximum, description })
+const choice = <const Values extends string[]>(values: Values, fallback: Values[number], description: string) =>
+  Type.Enum(values, { default: fallback, description })
+const flag = (description: string) => Type.Boolean({ default: false, description })
+
+/**
+ * Every setting. The variable's name is `CAUSEWAY_` and the key in capitals: `httpPort` is `CAUSEWAY_HTTP_PORT`.
+ * A secret may also come from the file that `…_FILE` names; what is `fileOnly` comes from there alone.
+ */
+export const ConfigSchema = Type.Object(
+  {
+    mqttUrl: Type.String({
+      default: 'embedded:',
+      pattern: '^(embedded:|(mqtts?|wss?)://[^\\s]+)$',
+      expected: 'embedded: or a mqtt://, mqtts://, ws:// or wss:// URL',
+      secret: true,
+      description: 'Broker: `mqtt:` `mqtts:` `ws:` `wss:`, or `embedded:` for one in this process',
+    }),
+    mqttUsername: text('User name for the broker'),
+    mqttPassword: secret('Password for the broker'),
+    mqttClientId: text('Prefix of this bridge’s MQTT client ids; random unless set. Never the same on two bridges'),
+    mqttProtocol: choice(['auto', '5', '3.1.1'], 'auto', '`auto`, `5` or `3.1.1`; `auto` falls back to 3.1.1 where the broker refuses 5'),
+    mqttCa: file('PEM file of the CA that signed the broker’s certificate'),
+    mqttCert: file('PEM file of the client certificate'),
+    mqttKey: file('PEM file of the client certificate’s key'),
+    mqttKeepaliveS: integer(30, 1, 65_535, 'Seconds between pings; a frozen broker is noticed after 1.5 times that'),
+    embeddedPort: integer(1883, 0, 65_535, 'Loopback port of the embedded broker; 0 for any free one'),
+    statusTopic: text('Retained `online` / `offline` here, `offline` also as Last Will', { format: 'mqtt-topic' }),
+    allowDollarTopics: flag('Allow publishing and subscribing to topics that begin with `$`, `$SYS` included'),
+    httpHost: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
+    httpPort: integer(8080, 0, 65_535, 'Port to listen on; 0 for any free one'),
+    adminPort: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, description: 'Moves `/livez`, `/readyz` and `/metrics` to a listener of their own' })),
+    publishConnections: integer(2, 1, 64, 'MQTT connections that publish; a topic always takes the same one'),
+    publishMaxInFlight: integer(1000, 1, 65_535, 'Publishes accepted and not yet answered, per connection'),
+    publishMaxInFlightBytes: integer(67_108_864, 1024, 2 ** 40, 'The same in bytes of payload, per connection'),
+    publishTimeoutMs: integer(10_000, 1, MAX_TIMER_MS, 'How long to wait for the broker’s acknowledgement'),
+    bodyLimitBytes: integer(1_048_576, 1, 268_435_455, 'Largest request body'),
+    topicLevelsMax: integer(100, 1, 65_535, 'Most levels in a topic or filter; brokers close the connection over too many'),
+    streamLogBytes: integer(4_194_304, 1024, 2 ** 40, 'Bytes of events kept per channel for slow and returning readers'),
+    streamLogMessages: integer(4096, 1, 2 ** 24, 'Number of events kept per channel'),
+    streamLingerMs: integer(60_000, 0, MAX_TIMER_MS, 'How long a channel lives on after its last reader'),
+    streamHeartbeatMs: integer(15_000, 10, MAX_TIMER_MS, 'Between two comments on a stream'),
+    streamMax: integer(10_000, 1, 1_000_000, 'Most streams open at once'),
+    streamFiltersMax: integer(100, 1, 10_000, 'Most filters of one stream'),
+    auth: choice(['none'], 'none', 'Who may call: `none` is everyone who can connect'),
+    authNonePublic: flag('Serve without authentication off loopback, on purpose'),
+    shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
+    logLevel: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe log level'),
+  },
+  { additionalProperties: false },
+)
+
+export type Config = Readonly<Static<typeof ConfigSchema>>
+
+/** The name of the environment variable behind a setting. */
+export function variableName(key: string): string {
+  const name = PREFIX + key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
+  return properties[key]?.fileOnly ? `${name}_FILE` : name
+}
+
+/** All that is wrong with the environment: one line a variable, none with a secret's value. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  readonly faults: readonly string[]
+
+  constructor(faults: string[]) {
+    super(`Configuration is not valid:\n${faults.map((fault) => `  ${fault}`).join('\n')}`)
+    this.faults = faults
+  }
+}
+
+interface PropertySchema {
+  type?: string
+  enum?: string[]
+  minimum?: number
+  maximum?: number
+  expected?: string
+  format?: string
+  secret?: boolean
+  fileOnly?: boolean
+}
+
+const properties = ConfigSchema.properties as Record<string, PropertySchema>
+const keys = Object.keys(properties)
+const VALUES = new Map(keys.filter((key) => !properties[key]!.fileOnly).map((key) => [variableName(key), key]))
+const FILES = new Map(
+  keys.filter((key) => properties[key]!.secret).map((key) => [variableName(key).replace(/(_FILE)?$/, '_FILE'), key]),
+)
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
+const isStatusTopic = (value: string) => !/[+#\p{Cc}]/u.test(value) && !value.startsWith('$')
+const validate = new Ajv({ allErrors: true, coerceTypes: true, useDefaults: true, verbose: true, strict: false, formats: { 'mqtt-topic': isStatusTopic } })
+  .compile<Static<typeof ConfigSchema>>(ConfigSchema)
+
+/**
+ * Reads the configuration from an environment. Pure but for `readFile`, which secrets in `…_FILE` need.
+ * Variables set to nothing count as unset, as compose files leave them.
+ *
+ * @throws ConfigError with every fault at once
+ */
+export function loadConfig(env: Record<string, string | undefined>, readFile: (path: string) => string): Config {
+  const faults: string[] = []
+  const values: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(env)) {
+    if (!name.startsWith(PREFIX) || value === undefined || value === '') continue
+    const key = VALUES.get(name)
+    const fileKey = FILES.get(name)
+    if (key !== undefined) values[key] = value
+    else if (fileKey === undefined) faults.push(`${name}: expected a setting of the list in the README, got an unknown one`)
+    else if (env[variableName(fileKey)] && variableName(fileKey) !== name) {
+      faults.push(`${name}: expected only one of it and ${variableName(fileKey)}, got both`)
+    } else {
+      try {
+        values[fileKey] = readFile(value).trimEnd()
+      } catch (error) {
+        faults.push(`${name}: expected a readable file, got ${JSON.stringify(value)} (${(error as NodeJS.ErrnoException).code ?? error})`)
+      }
+    }
+  }
+  if (!validate(values)) faults.push(...validate.errors!.map(describe))
+  const config = values as Static<typeof ConfigSchema>
+  faults.push(...contradictions(config))
+  if (faults.length > 0) throw new ConfigError(faults)
+  return config
+}
+
+function contradictions(config: Config): string[] {
+  const faults: string[] = []
+  if (config.auth === 'none' && typeof config.httpHost === 'string' && !LOOPBACK.test(config.httpHost) && config.authNonePublic !== true) {
+    faults.push(`CAUSEWAY_HTTP_HOST: expected a loopback address while CAUSEWAY_AUTH is none, got "${config.httpHost}"; anyone who reaches it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it`)
+  }
+  if ((config.mqttCert === undefined) !== (config.mqttKey === undefined)) {
+    faults.push('CAUSEWAY_MQTT_CERT_FILE: expected together with CAUSEWAY_MQTT_KEY_FILE, got only one of them')
+  }
+  if (config.mqttPassword !== undefined && config.mqttUsername === undefined) {
+    faults.push('CAUSEWAY_MQTT_PASSWORD: expected CAUSEWAY_MQTT_USERNAME with it, got no user name')
+  }
+  return faults
+}
+
+function describe(error: ErrorObject): string {
+  const key = error.instancePath.slice(1)
+  const schema = properties[key]!
+  const got = schema.secret ? 'something else' : JSON.stringify(error.data)
+  return `${variableName(key)}: expected ${expectation(schema)}, got ${got}`
+}
+
+function expectation(schema: PropertySchema): string {
+  if (schema.expected !== undefined) return schema.expected
+  if (schema.enum !== undefined) return schema.enum.length === 1 ? schema.enum[0]! : `one of ${schema.enum.join(', ')}`
+  if (schema.type === 'integer') return `an integer from ${schema.minimum} to ${schema.maximum}`
+  if (schema.type === 'boolean') return 'true or false'
+  if (schema.format === 'mqtt-topic') return 'a topic without wildcards, control characters or leading $'
+  return 'a text'
+}

@@ -1,0 +1,46 @@
+import { CausewayError, PROBLEM_KINDS, type ProblemCode, type ProblemDetails } from '../errors.ts'
+import { PROBLEM_TYPE, problemDocument } from './problem.ts'
+
+/** One example of every problem, as the OpenAPI document shows it. */
+export const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDetails]> = {
+  'invalid-request': ['body #/topic must not contain the wildcards + and #', { faults: [{ in: 'body', pointer: '#/topic', detail: 'must not contain the wildcards + and #' }] }],
+  'topic-invalid': ['The broker refused the message for a//b: Topic name invalid', { mqtt: { reasonCode: 0x90, reason: 'Topic name invalid' } }],
+  'filter-invalid': ['The broker refused the subscription to a/+: Topic filter invalid', { mqtt: { reasonCode: 0x8f, reason: 'Topic filter invalid' } }],
+  'not-authorized': ['The broker refused the message for home/door: Not authorized', { mqtt: { reasonCode: 0x87, reason: 'Not authorized' } }],
+  'not-found': ['There is nothing at /publsh'],
+  'method-not-allowed': ['/publish takes POST'],
+  'not-acceptable': ['Streams are available as text/event-stream'],
+  'request-timeout': ['The request did not arrive in time'],
+  'payload-too-large': ['The body is larger than CAUSEWAY_BODY_LIMIT_BYTES'],
+  'uri-too-long': ['The path is too long'],
+  'unsupported-media-type': ['Send the message as application/json, or name the topic in the query to send the payload as it is'],
+  'payload-format-invalid': ['payloadFormatIndicator says UTF-8, but the payload is not'],
+  'retain-not-supported': ['The broker does not retain messages; publish without retain'],
+  'qos-not-supported': ['The broker takes QoS 1 at most, not 2'],
+  'properties-not-supported': ['This broker speaks MQTT 3.1.1, which cannot carry: contentType'],
+  'wildcards-not-supported': ['The broker does not support the wildcards of home/+'],
+  'shared-subscriptions-not-supported': ['The broker does not support shared subscriptions, which $share/workers/jobs asks for'],
+  'quota-exceeded': ['The broker refused the message for home/temp: Quota exceeded', { mqtt: { reasonCode: 0x97, reason: 'Quota exceeded' }, retryAfter: 10 }],
+  'headers-too-large': ['The request headers are larger than 16 KiB'],
+  internal: ['This is a fault of Causeway, which its log describes; nothing is known about the outcome'],
+  'broker-refused': ['The broker refused the subscription to home/#: Unspecified error', { mqtt: { reasonCode: 0x80, reason: 'Unspecified error' } }],
+  'publish-interrupted': ['Whether the message was published is not known: the connection was lost twice while the message was in flight; the broker may refuse it that way', { outcome: 'unknown' }],
+  'broker-unavailable': ['There is no connection to the broker (ECONNREFUSED); nothing was sent', { retryAfter: 1 }],
+  overloaded: ["1000 messages already wait for the broker's answer; this one was not sent", { outcome: 'not-sent', retryAfter: 1 }],
+  'too-many-streams': ['10000 streams are open, which is all CAUSEWAY_STREAM_MAX allows', { retryAfter: 5 }],
+  'shutting-down': ['This instance is shutting down; ask another one', { retryAfter: 1 }],
+  'acknowledgement-timeout': ['The broker did not acknowledge within 10000 ms; the message may or may not have been published', { outcome: 'unknown' }],
+}
+
+/** The OpenAPI responses of an operation that may answer with these problems, beside those any request may get. */
+export function problems(...codes: ProblemCode[]): Record<number, object> {
+  const responses: Record<number, { description: string; content: Record<string, { schema: object; examples: Record<string, object> }> }> = {}
+  for (const code of [...codes, 'internal'] as ProblemCode[]) {
+    const { status, title } = PROBLEM_KINDS.get(code)!
+    const [detail, details] = PROBLEM_EXAMPLES[code]
+    const response = (responses[status] ??= { description: title, content: { [PROBLEM_TYPE]: { schema: { $ref: 'Problem#' }, examples: {} } } })
+    if (!response.description.includes(title)) response.description += `; or: ${title}`
+    response.content[PROBLEM_TYPE]!.examples[code] = { summary: title, value: problemDocument(new CausewayError(code, detail, details)) }
+  }
+  return responses
+}

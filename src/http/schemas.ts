@@ -1,0 +1,88 @@
+import Type from 'typebox'
+
+const QOS = 'QoS 0, 1 or 2'
+
+const Properties = Type.Object(
+  {
+    contentType: Type.Optional(Type.String({ format: 'mqtt-string' })),
+    responseTopic: Type.Optional(Type.String({ format: 'mqtt-topic' })),
+    correlationData: Type.Optional(Type.String({ format: 'base64', maxLength: 87_380, description: 'Base64' })),
+    messageExpiryInterval: Type.Optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295, description: 'Seconds' })),
+    payloadFormatIndicator: Type.Optional(Type.Boolean({ description: 'Whether the payload is UTF-8 text' })),
+    userProperties: Type.Optional(
+      Type.Record(
+        Type.String(),
+        Type.Union([Type.String({ format: 'mqtt-string' }), Type.Array(Type.String({ format: 'mqtt-string' }))]),
+        { propertyNames: { format: 'mqtt-string' } },
+      ),
+    ),
+  },
+  { additionalProperties: false, description: 'MQTT 5 only' },
+)
+
+const payloadOf = (encoding: string, payload: object) => ({
+  if: { properties: { encoding: { const: encoding } }, required: ['encoding'] },
+  then: { properties: { payload } },
+})
+
+export const MessageSchema = Type.Object(
+  {
+    topic: Type.String({ format: 'mqtt-topic', description: 'Topic name: no wildcards, no control characters' }),
+    payload: Type.Optional(Type.Unknown({ format: 'text', default: '', description: 'A string, or with encoding json any JSON value' })),
+    encoding: Type.Optional(Type.Enum(['utf8', 'base64', 'json'], { description: 'Of the payload; utf8 for a string, json for any other value' })),
+    qos: Type.Optional(Type.Integer({ enum: [0, 1, 2], default: 1, description: QOS })),
+    retain: Type.Optional(Type.Boolean({ default: false })),
+    properties: Type.Optional(Properties),
+    redelivered: Type.Optional(Type.Boolean({ description: 'Ignored; events may carry it' })),
+  },
+  {
+    additionalProperties: false,
+    allOf: [payloadOf('base64', { type: 'string', format: 'base64' }), payloadOf('utf8', { type: 'string' })],
+  },
+)
+
+export const PublishQuerySchema = Type.Object(
+  {
+    topic: Type.Optional(Type.String({ format: 'mqtt-topic', description: 'Makes the body the payload, byte for byte' })),
+    qos: Type.Optional(Type.Integer({ enum: [0, 1, 2], description: `${QOS}; 1 unless given` })),
+    retain: Type.Optional(Type.Boolean()),
+    expiry: Type.Optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295, description: 'Seconds the broker keeps the message for clients that are away; MQTT 5 only' })),
+  },
+  { additionalProperties: false, dependentRequired: { qos: ['topic'], retain: ['topic'], expiry: ['topic'] } },
+)
+
+const nullable = <Schema extends object>(schema: Schema, description: string) => ({ anyOf: [schema, { type: 'null' }], description })
+
+export const PublishResultSchema = Type.Object({
+  topic: Type.String(),
+  qos: Type.Integer(),
+  reasonCode: Type.Unsafe<number | null>(nullable({ type: 'integer' }, 'From PUBACK, PUBREC or PUBCOMP; null for QoS 0 and over MQTT 3.1.1')),
+  reason: Type.Unsafe<string | null>(nullable({ type: 'string' }, 'The reason code in words')),
+  matchedSubscribers: Type.Unsafe<boolean | null>(nullable({ type: 'boolean' }, 'Whether anybody subscribes to the topic; null where the broker does not say')),
+})
+
+export const SubscribeQuerySchema = (filtersMax: number) =>
+  Type.Object(
+    {
+      topic: Type.Array(Type.String({ format: 'mqtt-filter' }), { minItems: 1, maxItems: filtersMax, description: 'Topic filter; may be repeated. `+` means `+`; `#` has to be sent as `%23`' }),
+      qos: Type.Integer({ enum: [0, 1, 2], default: 1, description: `${QOS}, asked of the broker` }),
+      encoding: Type.Optional(Type.Enum(['json'], { description: 'Embed payloads that are JSON as JSON' })),
+      lastEventId: Type.Optional(Type.String({ description: 'As the Last-Event-ID header, for clients that cannot set one' })),
+    },
+    { additionalProperties: false },
+  )
+
+export const ProblemSchema = Type.Object(
+  {
+    type: Type.String({ format: 'uri' }),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String(),
+    code: Type.String({ description: 'Stable name of the problem' }),
+    retryable: Type.Boolean({ description: 'Whether the same request may succeed later' }),
+    mqtt: Type.Optional(Type.Object({ reasonCode: Type.Integer(), reason: Type.String() }, { description: 'What the broker answered' })),
+    outcome: Type.Optional(Type.Enum(['unknown', 'not-sent'], { description: 'Whether the message reached the broker' })),
+    errors: Type.Optional(Type.Array(Type.Object({ in: Type.String(), pointer: Type.String(), detail: Type.String() }), { description: 'Every fault of the request, with a JSON pointer' })),
+  },
+  { $id: 'Problem', description: 'RFC 9457' },
+)

@@ -1,0 +1,70 @@
+import fastify, { type FastifyBaseLogger, LogController, type FastifyInstance, type HTTPMethods } from 'fastify'
+import type { Logger } from 'pino'
+import { CausewayError } from '../errors.ts'
+import type { TopicRules } from '../mqtt/topic.ts'
+import { asProblem, handleError, rawProblem, sendProblem } from './problem.ts'
+import { createValidation } from './validation.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Its successful answers are streams, which count their own time. */
+    stream?: boolean
+  }
+}
+
+export interface ServerOptions {
+  logger: Logger
+  bodyLimitBytes: number
+  topicRules: TopicRules
+  onAnswered(method: string, route: string, status: number, seconds: number): void
+}
+
+/** Time for a whole request to arrive, and for its headers. */
+const REQUEST_TIMEOUT_MS = 60_000
+const HEADERS_TIMEOUT_MS = 15_000
+const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
+
+/** A Fastify instance without routes whose every answer to bad input is a problem document. */
+export function createServer({ logger, bodyLimitBytes, topicRules, onAnswered }: ServerOptions): FastifyInstance {
+  const app = fastify({
+    loggerInstance: logger as FastifyBaseLogger,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: bodyLimitBytes,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    routerOptions: { querystringParser: parseQuery },
+    frameworkErrors: (error, _request, reply) => void sendProblem(asProblem(error), reply),
+    clientErrorHandler(error, socket) {
+      if (socket.writable) socket.end(rawProblem(error.code))
+      else socket.destroy()
+    },
+  })
+  const { validatorCompiler, schemaErrorFormatter } = createValidation(topicRules)
+  app.setValidatorCompiler(validatorCompiler)
+  app.setSchemaErrorFormatter(schemaErrorFormatter)
+  app.setErrorHandler(handleError)
+  app.setNotFoundHandler((request, reply) => {
+    const url = request.url.split('?', 1)[0]!
+    const allowed = METHODS.filter((method) => app.hasRoute({ method, url }))
+    if (allowed.length === 0) return sendProblem(new CausewayError('not-found', `There is nothing at ${url}`), reply)
+    reply.header('allow', allowed.join(', '))
+    return sendProblem(new CausewayError('method-not-allowed', `${url} takes ${allowed.join(' and ')}`), reply)
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    const { url, config } = request.routeOptions
+    if (config.stream && reply.statusCode === 200) return
+    onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
+  })
+  return app
+}
+
+/** In a query `+` means `+` (RFC 3986), not a space as in HTML forms: it is a wildcard here. */
+function parseQuery(query: string): Record<string, string | string[]> {
+  const parameters = new URLSearchParams(query.replaceAll('+', '%2B'))
+  const result: Record<string, string | string[]> = Object.create(null)
+  for (const name of new Set(parameters.keys())) {
+    const values = parameters.getAll(name)
+    result[name] = values.length === 1 ? values[0]! : values
+  }
+  return result
+}

@@ -1,0 +1,157 @@
+import { randomBytes } from 'node:crypto'
+import type { BaseLogger } from 'pino'
+import type { Config } from './config.ts'
+import type { CausewayError } from './errors.ts'
+import type { Metrics } from './metrics.ts'
+import type { ConnectionOptions, ConnectionState } from './mqtt/connection.ts'
+import type { PublishResult } from './mqtt/in-flight.ts'
+import type { Message } from './mqtt/message.ts'
+import { Publisher } from './mqtt/publisher.ts'
+import { Subscriber } from './mqtt/subscriber.ts'
+import type { Channel } from './stream/channel.ts'
+import { Hub } from './stream/hub.ts'
+
+export interface LinkOptions {
+  config: Config
+  /** The broker's URL; the embedded one's where the configuration names that. */
+  brokerUrl: string
+  /** Prefix of the client ids; no other client of the broker may use it. */
+  clientId: string
+  logger: BaseLogger
+  metrics: Metrics
+}
+
+type Role = 'publish' | 'subscribe'
+
+/** One identity's connections to the broker, and the streams that live on them. */
+export class Link {
+  readonly #publisher: Publisher
+  readonly #subscriber: Subscriber<Channel>
+  readonly hub: Hub<Message>
+
+  constructor({ config, brokerUrl, clientId, logger, metrics }: LinkOptions) {
+    const reachable = new BrokerLog(logger)
+    const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => ({
+      ...connectionOptions(config, brokerUrl),
+      clientId: `${clientId}-${name}`,
+      onState: watch(name, reachable, () => metrics.reconnected(role)),
+    })
+    this.#publisher = new Publisher({
+      connections: config.publishConnections,
+      maxInFlight: config.publishMaxInFlight,
+      maxInFlightBytes: config.publishMaxInFlightBytes,
+      timeoutMs: config.publishTimeoutMs,
+      connection: (index) => connection('publish', `publish-${index}`),
+      observe({ qos, payload }, outcome, seconds, error) {
+        metrics.published(qos, outcome, payload.length, seconds)
+        if (outcome === 'rejected' && error !== undefined) metrics.rejected(error.kind.code)
+      },
+    })
+    this.#subscriber = new Subscriber<Channel>({
+      connection: connection('subscribe', 'subscribe'),
+      timeoutMs: config.publishTimeoutMs,
+      events: {
+        message: (message, channels) => this.hub.deliver(message, channels),
+        received: ({ qos, payload }) => metrics.received(qos, payload.length),
+        connected: (connected, channels) => this.hub.status(connected, channels),
+        gap: (sessionLost, channels) => this.hub.gap(sessionLost ? 'broker-session-lost' : 'broker-connection-lost', channels),
+        refused: (error, channels) => {
+          logger.warn({ problem: error.kind.code }, `a subscription was not granted again: ${error.message}`)
+          this.hub.refuse(error.message, channels)
+        },
+      },
+    })
+    this.hub = new Hub<Message>({
+      source: this.#subscriber,
+      epoch: randomBytes(6).toString('hex'),
+      limits: { bytes: config.streamLogBytes, messages: config.streamLogMessages },
+      lingerMs: config.streamLingerMs,
+      heartbeatMs: config.streamHeartbeatMs,
+      counters: metrics.streams,
+    })
+  }
+
+  /** Whether publishes and subscriptions would find the broker. */
+  get isReachable(): boolean {
+    return this.connections.every(({ state }) => state === 'connected' || state === 'reconnecting')
+  }
+
+  get connections(): { role: Role; state: ConnectionState }[] {
+    return [
+      ...this.#publisher.states.map((state) => ({ role: 'publish' as const, state })),
+      { role: 'subscribe', state: this.#subscriber.state },
+    ]
+  }
+
+  /** Whether the broker takes message properties, as far as is known. */
+  get takesProperties(): boolean {
+    return this.#subscriber.protocol !== 4
+  }
+
+  get publishInFlight(): number {
+    return this.#publisher.inFlight
+  }
+
+  get filterCount(): number {
+    return this.#subscriber.filterCount
+  }
+
+  publish(message: Message): Promise<PublishResult> {
+    return this.#publisher.publish(message)
+  }
+
+  /** Resolves once every connection is made, or has failed to be for the first time. */
+  async attempted(): Promise<void> {
+    await Promise.all([this.#publisher.attempted(), this.#subscriber.attempted()])
+  }
+
+  /** Ends the streams and disconnects. Let publishes in flight finish first: they stay unanswered until their timeout. */
+  async close(): Promise<void> {
+    this.hub.close()
+    await Promise.all([this.#publisher.close(), this.#subscriber.close()])
+  }
+}
+
+/** The part of a connection's options that the configuration decides. */
+export function connectionOptions(config: Config, brokerUrl: string): Pick<ConnectionOptions, 'endpoint' | 'protocol'> {
+  return {
+    protocol: config.mqttProtocol as ConnectionOptions['protocol'],
+    endpoint: {
+      url: brokerUrl,
+      username: config.mqttUsername,
+      password: config.mqttPassword,
+      ca: config.mqttCa,
+      cert: config.mqttCert,
+      key: config.mqttKey,
+      keepaliveS: config.mqttKeepaliveS,
+    },
+  }
+}
+
+/** One warning when the broker goes and one line when it is back, however many connections notice. */
+class BrokerLog {
+  readonly #logger: BaseLogger
+  readonly #down = new Set<string>()
+
+  constructor(logger: BaseLogger) {
+    this.#logger = logger
+  }
+
+  state(name: string, state: ConnectionState, cause?: CausewayError): void {
+    this.#logger.debug({ connection: name, state }, 'MQTT connection')
+    if (state === 'disconnected') {
+      if (this.#down.size === 0) this.#logger.warn({ reason: cause?.message }, 'the broker cannot be reached; trying again until it can')
+      this.#down.add(name)
+    } else if (state === 'connected' && this.#down.delete(name) && this.#down.size === 0) this.#logger.info('the broker is back')
+  }
+}
+
+function watch(name: string, log: BrokerLog, onReconnect: () => void): (state: ConnectionState, cause?: CausewayError) => void {
+  let wasConnected = false
+  return (state, cause) => {
+    log.state(name, state, cause)
+    if (state !== 'connected') return
+    if (wasConnected) onReconnect()
+    wasConnected = true
+  }
+}

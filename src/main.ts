@@ -1,0 +1,50 @@
+import { readFileSync } from 'node:fs'
+import { pino } from 'pino'
+import { type App, startApp } from './app.ts'
+import { type Config, ConfigError, loadConfig } from './config.ts'
+import { onSignals } from './shutdown.ts'
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+
+function readConfig(): Config {
+  try {
+    return loadConfig(process.env, (path) => readFileSync(path, 'utf8'))
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    process.stderr.write(`${error.message}\n`)
+    process.exit(1)
+  }
+}
+
+const config = readConfig()
+const logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime })
+
+function explain(error: NodeJS.ErrnoException & { port?: number }): string {
+  if (error.code !== 'EADDRINUSE' && error.code !== 'EACCES') return `cannot start: ${error.message}`
+  const variable = error.port === config.httpPort ? 'CAUSEWAY_HTTP_PORT' : error.port === config.adminPort ? 'CAUSEWAY_ADMIN_PORT' : 'CAUSEWAY_EMBEDDED_PORT'
+  const why = error.code === 'EACCES' ? 'needs more rights' : 'is taken by another process'
+  return `cannot start: port ${error.port} ${why}; set ${variable} to another one`
+}
+
+function welcome({ url, adminUrl, embeddedUrl, isReachable }: App): void {
+  if (embeddedUrl !== undefined) logger.info(`embedded broker, without persistence or access control: ${embeddedUrl}`)
+  logger.info(`publish:   curl -d 21.5 '${url}/publish?topic=home/temp'`)
+  logger.info(`subscribe: curl -N '${url}/subscribe?topic=home/%23'`)
+  logger.info(`metrics:   ${adminUrl}/metrics`)
+  logger.info(`docs:      ${url}/docs`)
+  if (!isReachable()) logger.warn('started without the broker; publishes and subscriptions get 503 until it is there')
+}
+
+try {
+  const app = await startApp({ config, logger, version })
+  onSignals(process, ['SIGTERM', 'SIGINT'], {
+    close: () => app.close(),
+    timeoutMs: config.shutdownMs,
+    logger,
+    exit: (code) => process.exit(code),
+  })
+  welcome(app)
+} catch (error) {
+  logger.fatal(explain(error as Error))
+  process.exit(1)
+}

@@ -1,0 +1,137 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+
+const ACK_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+const HTTP_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+
+/** What only others know and is asked for on scrape. */
+export interface Gauges {
+  publishInFlight: () => number
+  subscriptionFilters: () => number
+  connections: () => { role: string; state: string }[]
+}
+
+/** A counter kept as plain numbers and handed over on scrape: a labelled `inc` costs twenty times as much. */
+class Tally {
+  readonly #counts = new Map<string, { labels: Record<string, string>; count: number }>()
+
+  constructor(registers: Registry[], name: string, help: string, labelNames: string[]) {
+    const counts = this.#counts
+    new Counter({
+      name,
+      help,
+      labelNames,
+      registers,
+      collect() {
+        this.reset()
+        for (const { labels, count } of counts.values()) this.inc(labels, count)
+      },
+    })
+  }
+
+  add(labels: Record<string, string>, count = 1): void {
+    const key = Object.values(labels).join()
+    const entry = this.#counts.get(key)
+    if (entry === undefined) this.#counts.set(key, { labels, count })
+    else entry.count += count
+  }
+}
+
+export type Metrics = ReturnType<typeof createMetrics>
+
+/** All metrics of one bridge. `text` and `openMetrics` are the same ones in the two exposition formats. */
+export function createMetrics(version: string) {
+  const text = new Registry()
+  const openMetrics = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
+  openMetrics.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
+  const registers = [text, openMetrics] as Registry[]
+  const tally = (name: string, help: string, ...labelNames: string[]) => new Tally(registers, name, help, labelNames)
+  let gauges: Gauges | undefined
+
+  for (const register of registers) collectDefaultMetrics({ register })
+  new Gauge({ name: 'causeway_build_info', help: 'Always 1; the version is in the label', labelNames: ['version', 'node'], registers }).set({ version, node: process.version }, 1)
+
+  const publishMessages = tally('causeway_publish_messages_total', 'Messages to publish, by how they ended', 'qos', 'outcome')
+  const publishBytes = tally('causeway_publish_bytes_total', 'Payload bytes the broker acknowledged, or QoS 0 sent')
+  const publishRejections = tally('causeway_publish_rejections_total', 'Messages refused by the broker, or because it would', 'reason')
+  const publishAck = new Histogram({ name: 'causeway_publish_ack_seconds', help: 'From accepting a message to its acknowledgement', labelNames: ['qos'], buckets: ACK_BUCKETS_S, registers })
+  const ackOfQos = [undefined, publishAck.labels({ qos: '1' }), publishAck.labels({ qos: '2' })]
+  new Gauge({ name: 'causeway_publish_in_flight', help: 'Publishes accepted and not yet answered', registers, collect() { this.set(gauges?.publishInFlight() ?? 0) } })
+
+  const receivedMessages = tally('causeway_received_messages_total', 'Messages from the broker', 'qos')
+  const receivedBytes = tally('causeway_received_bytes_total', 'Payload bytes from the broker')
+
+  const streamsOpen = new Gauge({ name: 'causeway_streams_open', help: 'Streams open now', labelNames: ['format'], registers })
+  const streamEvents = tally('causeway_stream_events_total', 'Events written to streams')
+  const streamBytes = tally('causeway_stream_bytes_total', 'Bytes written to streams')
+  const streamGaps = tally('causeway_stream_gaps_total', 'Gap events, by reason', 'reason')
+  const streamDropped = tally('causeway_stream_dropped_events_total', 'Events readers did not get, where their number is known', 'reason')
+  const streamClosed = tally('causeway_stream_closed_total', 'Streams that ended, by reason', 'reason')
+  const streamResumes = tally('causeway_stream_resumes_total', 'Streams opened with a last event id, by result', 'result')
+
+  new Gauge({ name: 'causeway_subscription_filters', help: 'Topic filters subscribed to at the broker', registers, collect() { this.set(gauges?.subscriptionFilters() ?? 0) } })
+  const reconnects = tally('causeway_mqtt_reconnects_total', 'Connections to the broker made again', 'role')
+  new Gauge({
+    name: 'causeway_mqtt_connections',
+    help: 'Connections to the broker, by role and state',
+    labelNames: ['role', 'state'],
+    registers,
+    collect() {
+      this.reset()
+      for (const labels of gauges?.connections() ?? []) this.inc(labels)
+    },
+  })
+  const httpDuration = new Histogram({
+    name: 'causeway_http_request_duration_seconds',
+    help: 'From a request to its answer; to its headers, for streams',
+    labelNames: ['method', 'route', 'status_code'],
+    buckets: HTTP_BUCKETS_S,
+    registers,
+  })
+
+  return {
+    text,
+    openMetrics,
+    setGauges(source: Gauges) {
+      gauges = source
+    },
+    published(qos: 0 | 1 | 2, outcome: string, bytes: number, seconds: number) {
+      publishMessages.add({ qos: String(qos), outcome })
+      if (outcome === 'acknowledged' || outcome === 'no_subscribers') ackOfQos[qos]?.observe(seconds)
+      else if (outcome !== 'sent') return
+      publishBytes.add({}, bytes)
+    },
+    rejected(reason: string) {
+      publishRejections.add({ reason })
+    },
+    received(qos: 0 | 1 | 2, bytes: number) {
+      receivedMessages.add({ qos: String(qos) })
+      receivedBytes.add({}, bytes)
+    },
+    reconnected(role: string) {
+      reconnects.add({ role })
+    },
+    answered(method: string, route: string, status: number, seconds: number) {
+      httpDuration.observe({ method, route, status_code: status }, seconds)
+    },
+    streams: {
+      wrote(events: number, bytes: number) {
+        if (events > 0) streamEvents.add({}, events)
+        streamBytes.add({}, bytes)
+      },
+      gap(reason: string, dropped: number) {
+        streamGaps.add({ reason })
+        if (dropped > 0) streamDropped.add({ reason }, dropped)
+      },
+      opened(format: string) {
+        streamsOpen.inc({ format })
+      },
+      closed(format: string, reason: string) {
+        streamsOpen.dec({ format })
+        streamClosed.add({ reason })
+      },
+      resumed(result: string) {
+        streamResumes.add({ result })
+      },
+    },
+  }
+}

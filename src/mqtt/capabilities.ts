@@ -1,0 +1,55 @@
+import { isUtf8 } from 'node:buffer'
+import { CausewayError } from '../errors.ts'
+import type { Message } from './message.ts'
+import { hasWildcard, parseShare } from './topic.ts'
+
+/** What the broker said it takes, in CONNACK (MQTT 5 section 3.2.2.3), or what 3.1.1 implies. */
+export interface Capabilities {
+  protocol: 5 | 4
+  /** QoS 1 and 2 publishes it takes unacknowledged; undefined where it did not say. */
+  receiveMaximum: number | undefined
+  /** Bytes of a whole packet; undefined where there is no limit. */
+  maximumPacketSize: number | undefined
+  maximumQoS: number
+  retain: boolean
+  wildcards: boolean
+  sharedSubscriptions: boolean
+  subscriptionIdentifiers: boolean
+}
+
+/**
+ * Refuses what CONNACK ruled out. A broker answers such a packet by closing the connection,
+ * and with it every other caller's publishes, so it is never sent.
+ */
+export function checkPublish(message: Message, capabilities: Capabilities, packetSize: () => number): void {
+  if (message.qos > capabilities.maximumQoS) {
+    throw new CausewayError('qos-not-supported', `The broker takes QoS ${capabilities.maximumQoS} at most, not ${message.qos}`)
+  }
+  if (message.retain && !capabilities.retain) {
+    throw new CausewayError('retain-not-supported', 'The broker does not retain messages; publish without retain')
+  }
+  if (message.properties !== undefined && capabilities.protocol !== 5) {
+    const names = Object.keys(message.properties).join(', ')
+    throw new CausewayError('properties-not-supported', `This broker speaks MQTT 3.1.1, which cannot carry: ${names}`)
+  }
+  if (message.properties?.payloadFormatIndicator && !isUtf8(message.payload)) {
+    throw new CausewayError('payload-format-invalid', 'payloadFormatIndicator says UTF-8, but the payload is not')
+  }
+  const { maximumPacketSize } = capabilities
+  if (maximumPacketSize === undefined) return
+  const size = packetSize()
+  if (size > maximumPacketSize) {
+    throw new CausewayError('payload-too-large', `The message makes a packet of ${size} bytes; the broker takes ${maximumPacketSize} at most`)
+  }
+}
+
+/** The same for a subscription. */
+export function checkSubscribe(filter: string, capabilities: Capabilities): void {
+  const share = parseShare(filter)
+  if (share !== undefined && !capabilities.sharedSubscriptions) {
+    throw new CausewayError('shared-subscriptions-not-supported', `The broker does not support shared subscriptions, which ${filter} asks for`)
+  }
+  if (hasWildcard(share?.filter ?? filter) && !capabilities.wildcards) {
+    throw new CausewayError('wildcards-not-supported', `The broker does not support the wildcards of ${filter}`)
+  }
+}

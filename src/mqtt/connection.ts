@@ -1,0 +1,201 @@
+import { CausewayError } from '../errors.ts'
+import type { Capabilities } from './capabilities.ts'
+import type { Message } from './message.ts'
+import { type Endpoint, NetworkConnection, type NetworkConnectionHandlers, SessionState, type Will } from './network-connection.ts'
+import type { Acknowledgement } from './packets.ts'
+import { reasonName } from './reason-codes.ts'
+
+export interface ConnectionHandlers {
+  /** Called before any packet of this network connection. */
+  connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void
+  /** A working connection is gone; the first attempt to get it back has begun. */
+  lost?(): void
+  /** That attempt failed or took longer than 500 ms; others follow, further and further apart. */
+  unreachable?(error: CausewayError): void
+  acknowledged?(packet: Acknowledgement): void
+  message?(message: Message, subscriptionIdentifiers: readonly number[]): void
+  drained?(): void
+}
+
+export interface ConnectionOptions {
+  endpoint: Endpoint
+  /** `auto` is MQTT 5, and 3.1.1 where the broker refuses 5. */
+  protocol: 'auto' | '5' | '3.1.1'
+  clientId: string
+  will?: Will
+  handlers: ConnectionHandlers
+  /** Called with each state it takes. */
+  onState?: (state: ConnectionState, cause?: CausewayError) => void
+}
+
+/** `reconnecting` is the first attempt after a loss, or after the start, while it may still be quick. */
+export type ConnectionState = 'connected' | 'reconnecting' | 'disconnected' | 'closed'
+
+const GRACE_MS = 500
+const BACKOFF_FIRST_MS = 100
+const BACKOFF_MAX_MS = 10_000
+const UNACCEPTABLE_PROTOCOL: unknown[] = [0x01, 0x84]
+
+/** One MQTT client that stays connected and keeps its session over reconnects, until it is closed. */
+export class Connection {
+  readonly #options: ConnectionOptions
+  readonly #session = new SessionState()
+  #state: ConnectionState = 'reconnecting'
+  #network: NetworkConnection | undefined
+  #protocol: 5 | 4
+  #protocolRefused = false
+  #sessionStarted = false
+  #failures = 0
+  readonly #attempted: (() => void)[] = []
+  #attemptTimer: NodeJS.Timeout | undefined
+  #graceTimer: NodeJS.Timeout | undefined
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options
+    this.#protocol = options.protocol === '3.1.1' ? 4 : 5
+    this.#startGrace()
+    this.#open()
+  }
+
+  get state(): ConnectionState {
+    return this.#state
+  }
+
+  /** Resolves once it is not `reconnecting`: at once in most cases, in 500 ms in all. */
+  async attempted(): Promise<void> {
+    while (this.#state === 'reconnecting') await new Promise<void>((resolve) => this.#attempted.push(resolve))
+  }
+
+  /** Ends the session with the connection. Resolves within two seconds, whatever the broker does. */
+  async close(): Promise<void> {
+    const wasConnected = this.#state === 'connected'
+    this.#setState('closed')
+    clearTimeout(this.#attemptTimer)
+    clearTimeout(this.#graceTimer)
+    if (!wasConnected) return this.#network?.destroy()
+    await this.#network?.disconnect(true)
+    // 3.1.1 has no session expiry: only another connection, with a clean session, ends the one that was kept.
+    if (this.#protocol === 4) await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
+  }
+
+  #open(): void {
+    if (this.#protocol === 4 && !this.#sessionStarted) {
+      // What an earlier process of the same client id left; over MQTT 5, Clean Start discards it on the way.
+      return this.#discardSession((failure) => {
+        if (this.#state === 'closed') return
+        if (failure !== undefined) return this.#ended(failure.cause)
+        this.#sessionStarted = true
+        this.#open()
+      })
+    }
+    const { handlers } = this.#options
+    let opened = false
+    const network = (this.#network = this.#connect(!this.#sessionStarted, {
+      opened: (capabilities, sessionPresent) => {
+        opened = true
+        this.#opened(network, capabilities, sessionPresent)
+      },
+      closed: (cause) => {
+        if (this.#state === 'closed') return
+        if (opened) this.#lost(network.productive)
+        else this.#ended(cause)
+      },
+      acknowledged: (packet) => handlers.acknowledged?.(packet),
+      message: (message, identifiers) => handlers.message?.(message, identifiers),
+      drained: () => handlers.drained?.(),
+    }))
+  }
+
+  #connect(clean: boolean, handlers: NetworkConnectionHandlers): NetworkConnection {
+    const { endpoint, clientId, will } = this.#options
+    return new NetworkConnection({ endpoint, protocol: this.#protocol, clientId, clean, will, session: this.#session }, handlers)
+  }
+
+  /** Connects with a clean session and leaves. `done` gets the failure, if it was one. */
+  #discardSession(done: (failure?: { cause: unknown }) => void): void {
+    let opened = false
+    const ignore = () => {}
+    const network = (this.#network = this.#connect(true, {
+      opened: () => {
+        opened = true
+        void network.disconnect(true)
+      },
+      closed: (cause) => (opened ? done() : done({ cause })),
+      acknowledged: ignore,
+      message: ignore,
+      drained: ignore,
+    }))
+  }
+
+  #opened(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
+    if (this.#state === 'closed') return network.destroy()
+    clearTimeout(this.#graceTimer)
+    this.#sessionStarted = true
+    this.#setState('connected')
+    this.#options.handlers.connected(network, capabilities, sessionPresent)
+  }
+
+  #lost(productive: boolean): void {
+    this.#failures = productive ? 0 : this.#failures + 1
+    this.#preferNewestProtocol()
+    this.#setState('reconnecting')
+    this.#startGrace()
+    this.#schedule()
+    this.#options.handlers.lost?.()
+  }
+
+  /** An attempt ended before CONNACK accepted it. */
+  #ended(cause: unknown): void {
+    if (this.#options.protocol === 'auto' && this.#protocol === 5) {
+      this.#protocolRefused = UNACCEPTABLE_PROTOCOL.includes((cause as { code?: unknown } | undefined)?.code)
+      // RabbitMQ 3.10 closes the connection over MQTT 5 without a word.
+      if (this.#protocolRefused || cause === undefined) {
+        this.#protocol = 4
+        return this.#open()
+      }
+    }
+    this.#preferNewestProtocol()
+    this.#failures += 1
+    this.#unreachable(connectFailed(cause))
+    this.#schedule()
+  }
+
+  /** A broker that only fell silent over MQTT 5 may just have been going down: it is asked again each time. */
+  #preferNewestProtocol(): void {
+    if (this.#options.protocol === 'auto' && !this.#protocolRefused) this.#protocol = 5
+  }
+
+  #startGrace(): void {
+    clearTimeout(this.#graceTimer)
+    this.#graceTimer = setTimeout(() => this.#unreachable(connectFailed(undefined)), GRACE_MS)
+  }
+
+  #unreachable(error: CausewayError): void {
+    clearTimeout(this.#graceTimer)
+    if (this.#state === 'disconnected') return
+    this.#setState('disconnected', error)
+    this.#options.handlers.unreachable?.(error)
+  }
+
+  #schedule(): void {
+    const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** (this.#failures - 1))
+    const wait = this.#failures === 0 ? 0 : ceiling * (0.5 + Math.random() / 2)
+    this.#attemptTimer = setTimeout(() => this.#open(), wait)
+  }
+
+  #setState(state: ConnectionState, cause?: CausewayError): void {
+    this.#state = state
+    if (state !== 'reconnecting') for (const resolve of this.#attempted.splice(0)) resolve()
+    this.#options.onState?.(state, cause)
+  }
+}
+
+function connectFailed(cause: unknown): CausewayError {
+  const code = (cause as { code?: unknown } | undefined)?.code
+  if (typeof code === 'number') {
+    const reason = code < 0x80 ? (cause as Error).message : reasonName(code)
+    return new CausewayError('broker-unavailable', `The broker refuses the bridge's connection: ${reason}`, { mqtt: { reasonCode: code, reason }, retryAfter: 5, cause })
+  }
+  const why = typeof code === 'string' ? ` (${code})` : cause instanceof Error ? ` (${cause.message})` : ''
+  return new CausewayError('broker-unavailable', `There is no connection to the broker${why}; nothing was sent`, { retryAfter: 1, cause })
+}

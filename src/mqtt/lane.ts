@@ -1,0 +1,205 @@
+import { CausewayError } from '../errors.ts'
+import { type Capabilities, checkPublish } from './capabilities.ts'
+import type { ConnectionHandlers } from './connection.ts'
+import { InFlight, type InFlightHooks, type PublishResult } from './in-flight.ts'
+import type { Message } from './message.ts'
+import type { NetworkConnection } from './network-connection.ts'
+import { type Acknowledgement, packetSize } from './packets.ts'
+import { FIRST_REFUSAL, PACKET_IDENTIFIER_NOT_FOUND, refusal } from './reason-codes.ts'
+
+export interface LaneLimits {
+  /** Publishes accepted and not yet answered. */
+  maxInFlight: number
+  /** The same in bytes of payload. */
+  maxInFlightBytes: number
+  timeoutMs: number
+}
+
+const MAX_PACKET_ID = 65_535
+/**
+ * Unacknowledged publishes where the broker sets no limit (3.1.1), and how many are sent again one at a time after
+ * a loss. Alone on the wire, the one message the broker closes the connection over takes no other down with it.
+ */
+const CAUTIOUS = 32
+
+/**
+ * The publishes of one connection, in order: those waiting, those on the wire, and those to be sent again after a
+ * loss. It never has more on the wire than the broker's Receive Maximum, and sends nothing more than twice.
+ */
+export class Lane implements ConnectionHandlers {
+  readonly #limits: LaneLimits
+  readonly #hooks: InFlightHooks = { settled: (entry) => this.#settled(entry), timedOut: (entry) => this.#timedOut(entry) }
+  /** Accepted, not sent. */
+  #waiting: InFlight[] = []
+  /** By packet identifier, in the order first sent; timed out ones too, so that their identifiers are not used again. */
+  readonly #sent = new Map<number, InFlight>()
+  /** Sent on an earlier network connection only, in order. */
+  #again: InFlight[] = []
+  /** Sent again and not yet answered. */
+  readonly #probes = new Set<InFlight>()
+  #probed = 0
+  #lastId = 0
+  #count = 0
+  #bytes = 0
+  #network: NetworkConnection | undefined
+  #capabilities: Capabilities | undefined
+  #unavailable: CausewayError | undefined
+
+  constructor(limits: LaneLimits) {
+    this.#limits = limits
+  }
+
+  /** Accepted and not yet answered. */
+  get inFlight(): number {
+    return this.#count
+  }
+
+  /** @throws CausewayError at once where the broker is away or the limits are reached, later with the broker's answer */
+  publish(message: Message): Promise<PublishResult> {
+    const { maxInFlight, maxInFlightBytes, timeoutMs } = this.#limits
+    if (this.#unavailable !== undefined) throw this.#unavailable
+    if (this.#count >= maxInFlight || (this.#count > 0 && this.#bytes + message.payload.length > maxInFlightBytes)) {
+      throw new CausewayError('overloaded', `${this.#count} messages already wait for the broker's answer; this one was not sent`, { outcome: 'not-sent', retryAfter: 1 })
+    }
+    const entry = new InFlight(message, timeoutMs, this.#hooks)
+    this.#count += 1
+    this.#bytes += message.payload.length
+    this.#waiting.push(entry)
+    this.#pump()
+    return entry.result
+  }
+
+  connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
+    this.#network = network
+    this.#capabilities = capabilities
+    this.#unavailable = undefined
+    this.#probed = 0
+    for (const entry of this.#again) {
+      // Without its session the broker cannot tell a second QoS 2 message from the first.
+      if (entry.message.qos === 2 && !sessionPresent) this.#drop(entry, 'the broker lost its session while the message was in flight')
+    }
+    this.#pump()
+  }
+
+  lost(): void {
+    this.#network = undefined
+    this.#probes.clear()
+    this.#again = []
+    for (const entry of this.#sent.values()) {
+      if (entry.sent > 1) this.#drop(entry, 'the connection was lost twice while the message was in flight; the broker may refuse it that way')
+      else if (entry.settled && entry.message.qos === 1) this.#sent.delete(entry.id)
+      else this.#again.push(entry)
+    }
+  }
+
+  unreachable(error: CausewayError): void {
+    this.#unavailable = error
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const entry of waiting) entry.fail(error)
+  }
+
+  drained(): void {
+    this.#pump()
+  }
+
+  acknowledged({ cmd, messageId, reasonCode, properties }: Acknowledgement): void {
+    const entry = this.#sent.get(messageId)
+    if (entry === undefined || (cmd === 'puback') !== (entry.message.qos === 1)) return
+    const code = this.#capabilities!.protocol === 5 ? (reasonCode ?? 0) : undefined
+    if (cmd === 'pubrec' && (code ?? 0) < FIRST_REFUSAL) {
+      entry.received = true
+      entry.receivedCode = code
+      this.#network?.release(messageId)
+      return
+    }
+    if (cmd === 'pubcomp' && !entry.received) return
+    // To a PUBREL sent again, "not found" says that the first one was obeyed.
+    const completed = cmd === 'pubcomp' && (code === undefined || code < FIRST_REFUSAL || code === PACKET_IDENTIFIER_NOT_FOUND)
+    this.#finish(entry, completed ? entry.receivedCode : code, properties?.reasonString)
+    this.#pump()
+  }
+
+  #finish(entry: InFlight, code: number | undefined, reasonString: string | undefined): void {
+    this.#sent.delete(entry.id)
+    if (this.#probes.delete(entry)) this.#probed += 1
+    if (code !== undefined && code >= FIRST_REFUSAL) entry.fail(refusal(code, `The broker refused the message for ${entry.message.topic}`, reasonString))
+    else entry.succeed(code)
+  }
+
+  #drop(entry: InFlight, why: string): void {
+    this.#sent.delete(entry.id)
+    entry.fail(new CausewayError('publish-interrupted', `Whether the message was published is not known: ${why}`, { outcome: 'unknown' }))
+  }
+
+  #pump(): void {
+    const network = this.#network
+    if (network === undefined) return
+    const allowance = this.#probed < CAUTIOUS ? 1 : this.#probed - CAUTIOUS + 2
+    while (this.#again.length > 0 && this.#probes.size < allowance && network.writable) {
+      const entry = this.#again.shift()!
+      if (this.#sent.get(entry.id) === entry) this.#sendAgain(entry, network)
+    }
+    // New messages wait for all of them: order per topic holds, and none gets between a culprit and its discovery.
+    if (this.#again.length > 0 || this.#probes.size > 0) return
+    while (this.#waiting.length > 0 && network.writable) {
+      const entry = this.#waiting[0]!
+      if (entry.message.qos > 0 && !entry.settled && this.#sent.size >= this.#window()) return
+      this.#waiting.shift()
+      if (!entry.settled) this.#send(entry, network)
+    }
+  }
+
+  #send(entry: InFlight, network: NetworkConnection): void {
+    const { message } = entry
+    try {
+      checkPublish(message, this.#capabilities!, () => packetSize(message))
+    } catch (error) {
+      return entry.fail(error as CausewayError)
+    }
+    entry.sent = 1
+    if (message.qos === 0) {
+      network.publish(message, 0, false)
+      return entry.succeed(undefined)
+    }
+    entry.id = this.#nextId()
+    this.#sent.set(entry.id, entry)
+    network.publish(message, entry.id, false)
+  }
+
+  #sendAgain(entry: InFlight, network: NetworkConnection): void {
+    entry.sent += 1
+    if (!entry.settled) this.#probes.add(entry)
+    if (entry.received) network.release(entry.id)
+    else network.publish(entry.message, entry.id, true)
+  }
+
+  #window(): number {
+    return Math.min(this.#capabilities!.receiveMaximum ?? CAUTIOUS, this.#limits.maxInFlight)
+  }
+
+  #nextId(): number {
+    do this.#lastId = (this.#lastId % MAX_PACKET_ID) + 1
+    while (this.#sent.has(this.#lastId))
+    return this.#lastId
+  }
+
+  #settled({ message }: InFlight): void {
+    this.#count -= 1
+    this.#bytes -= message.payload.length
+  }
+
+  #timedOut(entry: InFlight): void {
+    if (entry.sent === 0) this.#waiting = this.#waiting.filter((other) => other !== entry)
+    this.#probes.delete(entry)
+    if (this.#isStuck()) this.#network!.destroy()
+    else this.#pump()
+  }
+
+  /** Whether messages nobody waits for any more take up the whole window: the broker answers nothing. */
+  #isStuck(): boolean {
+    if (this.#network === undefined || this.#sent.size < this.#window()) return false
+    for (const entry of this.#sent.values()) if (!entry.settled) return false
+    return true
+  }
+}

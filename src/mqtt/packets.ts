@@ -1,0 +1,62 @@
+import { generate, type IConnackPacket, type IPublishPacket } from 'mqtt-packet'
+import type { Capabilities } from './capabilities.ts'
+import type { Message, MessageProperties, QoS } from './message.ts'
+
+/** An acknowledgement of a PUBLISH. MQTT 3.1.1 has no reason codes. */
+export interface Acknowledgement {
+  cmd: 'puback' | 'pubrec' | 'pubcomp'
+  messageId: number
+  reasonCode?: number
+  properties?: { reasonString?: string }
+}
+
+export function capabilitiesOf({ properties = {} }: IConnackPacket, protocol: 5 | 4): Capabilities {
+  return {
+    protocol,
+    receiveMaximum: protocol === 5 ? (properties.receiveMaximum ?? 65_535) : undefined,
+    maximumPacketSize: properties.maximumPacketSize,
+    maximumQoS: properties.maximumQoS ?? 2,
+    retain: properties.retainAvailable ?? true,
+    wildcards: properties.wildcardSubscriptionAvailable ?? true,
+    // Over 3.1.1 a broker may take $share for plain text and stay silent for ever.
+    sharedSubscriptions: protocol === 5 && (properties.sharedSubscriptionAvailable ?? true),
+    subscriptionIdentifiers: protocol === 5 && (properties.subscriptionIdentifiersAvailable ?? true),
+  }
+}
+
+export function publishPacket({ topic, payload, qos, retain, properties }: Message, messageId: number, dup: boolean): IPublishPacket {
+  const packet: IPublishPacket = { cmd: 'publish', topic, payload, qos, retain, dup, messageId }
+  if (properties !== undefined) {
+    const { correlationData, ...others } = properties
+    packet.properties = { ...others, ...(correlationData !== undefined && { correlationData: Buffer.from(correlationData, 'base64') }) }
+  }
+  return packet
+}
+
+/** Bytes of the whole MQTT 5 packet. */
+export function packetSize(message: Message): number {
+  return generate(publishPacket(message, 1, false), { protocolVersion: 5 }).length
+}
+
+export function messageOf({ topic, payload, qos, retain, properties }: IPublishPacket): Message {
+  return { topic, payload: payload as Buffer, qos: qos as QoS, retain, properties: properties && messageProperties(properties) }
+}
+
+export function subscriptionIdentifiersOf({ properties }: IPublishPacket): readonly number[] {
+  // A message that matched several subscriptions may carry them all (section 3.3.2.3.8); the types know of one.
+  const identifiers = properties?.subscriptionIdentifier as number | number[] | undefined
+  return identifiers === undefined ? [] : Array.isArray(identifiers) ? identifiers : [identifiers]
+}
+
+function messageProperties(from: NonNullable<IPublishPacket['properties']>): MessageProperties | undefined {
+  const { contentType, responseTopic, correlationData, messageExpiryInterval, payloadFormatIndicator, userProperties } = from
+  const properties: MessageProperties = {
+    ...(contentType !== undefined && { contentType }),
+    ...(responseTopic !== undefined && { responseTopic }),
+    ...(correlationData !== undefined && { correlationData: correlationData.toString('base64') }),
+    ...(messageExpiryInterval !== undefined && { messageExpiryInterval }),
+    ...(payloadFormatIndicator !== undefined && { payloadFormatIndicator }),
+    ...(userProperties !== undefined && { userProperties: userProperties as Record<string, string | string[]> }),
+  }
+  return Object.keys(properties).length > 0 ? properties : undefined
+}

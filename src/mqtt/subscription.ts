@@ -1,0 +1,85 @@
+import { CausewayError } from '../errors.ts'
+import type { QoS } from './message.ts'
+import type { NetworkConnection } from './network-connection.ts'
+
+export interface Broker {
+  network: NetworkConnection
+  /** Whether it takes subscription identifiers. */
+  identifiers: boolean
+  timeoutMs: number
+}
+
+/** One filter at the broker, and whom its messages are for. */
+export class Subscription<Target> {
+  readonly filter: string
+  readonly identifier: number
+  readonly targets = new Set<Target>()
+  /** The highest asked for. */
+  qos: QoS = 0
+  /** A message came at QoS 0, which no broker keeps while we are away. */
+  sawQoS0 = false
+  #asked: QoS | undefined
+  #granted: QoS | undefined
+  /** A SUBSCRIBE was written and nothing undid it since. */
+  #maybeAtBroker = false
+  #work: Promise<void> = Promise.resolve()
+
+  constructor(filter: string, identifier: number) {
+    this.filter = filter
+    this.identifier = identifier
+  }
+
+  /** Whether messages are lost while the connection is, even where the broker keeps the session. */
+  get mayLoseMessages(): boolean {
+    return this.#granted === 0 || this.sawQoS0
+  }
+
+  /** Nobody wants it and the broker does not have it. */
+  get isOver(): boolean {
+    return this.targets.size === 0 && !this.#maybeAtBroker
+  }
+
+  /** The broker has lost the session. */
+  forgotten(): void {
+    this.#asked = undefined
+    this.#granted = undefined
+    this.#maybeAtBroker = false
+  }
+
+  /**
+   * Brings the broker to what is wanted, one packet at a time; `broker` is asked when the turn comes.
+   * @throws CausewayError where that fails; a later call tries again
+   */
+  sync(broker: () => Broker): Promise<void> {
+    const work = this.#work.catch(() => {}).then(() => this.#step(broker))
+    this.#work = work
+    return work
+  }
+
+  async #step(broker: () => Broker): Promise<void> {
+    if (this.targets.size === 0) {
+      if (!this.#maybeAtBroker) return
+      const { network, timeoutMs } = broker()
+      await answered(network.unsubscribe(this.filter), timeoutMs)
+      this.forgotten()
+    } else if (this.#asked === undefined || this.#asked < this.qos) {
+      const { network, identifiers, timeoutMs } = broker()
+      const { qos } = this
+      this.#maybeAtBroker = true
+      this.#granted = await answered(network.subscribe(this.filter, qos, identifiers ? this.identifier : undefined), timeoutMs)
+      this.#asked = qos
+    }
+  }
+}
+
+async function answered<Answer>(answer: Promise<Answer>, timeoutMs: number): Promise<Answer> {
+  let timer: NodeJS.Timeout | undefined
+  const timeout = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new CausewayError('acknowledgement-timeout', `The broker did not answer within ${timeoutMs} ms`, { outcome: 'unknown' })), timeoutMs)
+  })
+  try {
+    return await Promise.race([answer, timeout])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,88 @@
+interface Node<Value> {
+  children: Map<string, Node<Value>>
+  value: Value | undefined
+}
+
+/**
+ * Values by topic filter, found by topic (MQTT 5 section 4.7): a trie of levels, so that matching costs
+ * what the topic's depth and its wildcards do, not what the number of filters does.
+ */
+export class TopicTree<Value> {
+  readonly #root: Node<Value> = { children: new Map(), value: undefined }
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  get(filter: string): Value | undefined {
+    let node: Node<Value> | undefined = this.#root
+    for (const level of filter.split('/')) node = node?.children.get(level)
+    return node?.value
+  }
+
+  /** Sets the one value of a filter. */
+  set(filter: string, value: Value): void {
+    let node = this.#root
+    for (const level of filter.split('/')) {
+      let child = node.children.get(level)
+      if (child === undefined) node.children.set(level, (child = { children: new Map(), value: undefined }))
+      node = child
+    }
+    if (node.value === undefined) this.#size += 1
+    node.value = value
+  }
+
+  delete(filter: string): void {
+    const path = [this.#root]
+    const levels = filter.split('/')
+    for (const level of levels) {
+      const child = path.at(-1)!.children.get(level)
+      if (child === undefined) return
+      path.push(child)
+    }
+    const leaf = path.at(-1)!
+    if (leaf.value === undefined) return
+    leaf.value = undefined
+    this.#size -= 1
+    for (let depth = levels.length; depth > 0; depth -= 1) {
+      const node = path[depth]!
+      if (node.value !== undefined || node.children.size > 0) return
+      path[depth - 1]!.children.delete(levels[depth - 1]!)
+    }
+  }
+
+  /** The values of every filter that matches, in no order. */
+  match(topic: string): Value[] {
+    const found: Value[] = []
+    // Wildcards at the first level do not match topics that begin with $ [MQTT-4.7.2-1].
+    collect(this.#root, topic.split('/'), 0, !topic.startsWith('$'), found)
+    return found
+  }
+
+  *values(): Generator<Value> {
+    const nodes = [this.#root]
+    for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) {
+      if (node.value !== undefined) yield node.value
+      nodes.push(...node.children.values())
+    }
+  }
+}
+
+function collect<Value>(node: Node<Value>, levels: string[], depth: number, wildcards: boolean, found: Value[]): void {
+  if (wildcards) {
+    // `a/#` matches `a` too, so # is looked for before the levels run out.
+    const rest = node.children.get('#')
+    if (rest?.value !== undefined) found.push(rest.value)
+  }
+  if (depth === levels.length) {
+    if (node.value !== undefined) found.push(node.value)
+    return
+  }
+  if (wildcards) {
+    const any = node.children.get('+')
+    if (any !== undefined) collect(any, levels, depth + 1, true, found)
+  }
+  const exact = node.children.get(levels[depth]!)
+  if (exact !== undefined) collect(exact, levels, depth + 1, true, found)
+}

@@ -1,0 +1,59 @@
+/** What a topic or filter may be here, beyond what MQTT 5 section 4.7 says. */
+export interface TopicRules {
+  /** Most levels; Mosquitto closes the connection over more than 200, Aedes over more than 100. */
+  levelsMax: number
+  /** Whether a topic or filter may begin with `$`. */
+  allowDollar: boolean
+}
+
+const MAX_STRING_BYTES = 65_535
+
+/**
+ * Why brokers would not take this as an MQTT UTF-8 string (section 1.5.4), or undefined where they would.
+ * Control and non-characters are only discouraged there, but Mosquitto closes the connection over them.
+ */
+export function stringFault(value: string): string | undefined {
+  if (Buffer.byteLength(value) > MAX_STRING_BYTES) return `must not be longer than ${MAX_STRING_BYTES} bytes`
+  if (/\p{Cc}/u.test(value)) return 'must not contain control characters'
+  if (/\p{Noncharacter_Code_Point}/u.test(value)) return 'must not contain Unicode non-characters'
+  if (!value.isWellFormed()) return 'must not contain lone surrogates'
+  return undefined
+}
+
+/** Why this is no topic one can publish to, or undefined where it is one. */
+export function topicFault(topic: string, rules: TopicRules): string | undefined {
+  if (topic === '') return 'must not be empty'
+  if (/[+#]/.test(topic)) return 'must not contain the wildcards + and #'
+  return stringFault(topic) ?? dollarFault(topic, rules) ?? levelsFault(topic, rules)
+}
+
+/** Why this is no filter one can subscribe to, or undefined where it is one. `$share/GROUP/FILTER` is one. */
+export function filterFault(filter: string, rules: TopicRules): string | undefined {
+  const share = parseShare(filter)
+  if (share === undefined && filter.startsWith('$share/')) return 'must be $share/GROUP/FILTER with a group free of + and #'
+  const plain = share?.filter ?? filter
+  if (plain === '') return 'must not be empty'
+  if (/[^/]#|#./.test(plain)) return 'must have # only as its last level (in a URL, # has to be sent as %23)'
+  if (/[^/]\+|\+[^/]/.test(plain)) return 'must have + only as a whole level'
+  return stringFault(filter) ?? dollarFault(plain, rules) ?? levelsFault(plain, rules)
+}
+
+/** The parts of a shared subscription (section 4.8.2), or undefined where it is none. */
+export function parseShare(filter: string): { group: string; filter: string } | undefined {
+  const match = /^\$share\/([^/+#]+)\/(.+)$/s.exec(filter)
+  return match ? { group: match[1]!, filter: match[2]! } : undefined
+}
+
+export function hasWildcard(filter: string): boolean {
+  return /[+#]/.test(filter)
+}
+
+function dollarFault(topic: string, { allowDollar }: TopicRules): string | undefined {
+  if (allowDollar || !topic.startsWith('$')) return undefined
+  return 'must not begin with $ (CAUSEWAY_ALLOW_DOLLAR_TOPICS allows it)'
+}
+
+function levelsFault(topic: string, { levelsMax }: TopicRules): string | undefined {
+  if (topic.split('/', levelsMax + 1).length <= levelsMax) return undefined
+  return `must not have more than ${levelsMax} levels (CAUSEWAY_TOPIC_LEVELS_MAX)`
+}

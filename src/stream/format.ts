@@ -1,0 +1,14 @@
+export type EventName = 'message' | 'gap' | 'status'
+
+/** How events are written to the wire. */
+export interface Format {
+  /** Its name in metrics. */
+  name: string
+  contentType: string
+  /** @param data one JSON text, of any content */
+  event(event: EventName, id: string, data: string): Buffer
+  /** Written when nothing else is, to keep the connection and to notice that it broke. */
+  heartbeat(): Buffer
+  /** Asks the reader to wait before it reconnects. Empty where the format cannot. */
+  retry(milliseconds: number): Buffer
+}

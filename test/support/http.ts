@@ -1,0 +1,28 @@
+import type { Bridge } from './bridge.ts'
+
+export interface Answer {
+  status: number
+  headers: Headers
+  // oxlint-disable-next-line no-explicit-any -- tests look into whatever came
+  body: any
+}
+
+async function answerOf(response: Response): Promise<Answer> {
+  const text = await response.text()
+  const isJson = /json/.test(response.headers.get('content-type') ?? '')
+  return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
+}
+
+export async function get(bridge: Bridge, path: string, headers: Record<string, string> = {}): Promise<Answer> {
+  return answerOf(await fetch(bridge.url + path, { headers }))
+}
+
+/** Publishes a message as JSON. */
+export async function publish(bridge: Bridge, message: unknown): Promise<Answer> {
+  return answerOf(await fetch(`${bridge.url}/publish`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(message) }))
+}
+
+/** Publishes a payload as it is; the topic and the rest are in the query. */
+export async function publishRaw(bridge: Bridge, query: string, body: string | Uint8Array, headers: Record<string, string> = {}): Promise<Answer> {
+  return answerOf(await fetch(`${bridge.url}/publish?${query}`, { method: 'POST', body: body as string, headers }))
+}

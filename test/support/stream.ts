@@ -1,0 +1,87 @@
+import { once } from 'node:events'
+import { get, type IncomingMessage } from 'node:http'
+import { createParser } from 'eventsource-parser'
+import { onTestFinished } from 'vitest'
+
+export interface StreamEvent {
+  event: string
+  id: string | undefined
+  // oxlint-disable-next-line no-explicit-any -- tests look into whatever came
+  data: any
+}
+
+export interface StreamReader {
+  status: number
+  headers: IncomingMessage['headers']
+  /** All events so far. */
+  events: StreamEvent[]
+  /** The bytes so far. */
+  text(): string
+  /** The next event nobody has taken yet; rejects where the stream ends first. */
+  next(): Promise<StreamEvent>
+  /** The next so many. */
+  take(count: number): Promise<StreamEvent[]>
+  /** Stops and continues reading the socket. */
+  pause(): void
+  resume(): void
+  /** Leaves; as a client that vanishes does. */
+  close(): void
+  /** Resolves when the server has ended the stream. */
+  ended: Promise<void>
+}
+
+/** Reads a stream over a socket of its own; it closes with the test. Answers that are no streams are `text()`. */
+export async function openStream(url: string, headers: Record<string, string> = {}): Promise<StreamReader> {
+  const request = get(url, { headers, agent: false })
+  onTestFinished(() => void request.destroy())
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
+  request.on('error', () => {})
+  const events: StreamEvent[] = []
+  const waiting: (() => void)[] = []
+  const wake = () => waiting.splice(0).forEach((resolve) => resolve())
+  let taken = 0
+  let over = false
+  let text = ''
+  const parser = createParser({
+    onEvent: ({ event = 'message', id, data }) => {
+      events.push({ event, id, data: JSON.parse(data) })
+      wake()
+    },
+  })
+  response.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk
+    parser.feed(chunk)
+  })
+  const ended = new Promise<void>((resolve) => {
+    response.once('close', () => {
+      over = true
+      wake()
+      resolve()
+    })
+    response.on('error', () => {})
+  })
+  async function next(): Promise<StreamEvent> {
+    while (taken >= events.length) {
+      if (over) throw new Error(`the stream ended after ${events.length} events:\n${text.slice(-500)}`)
+      await new Promise<void>((resolve) => waiting.push(resolve))
+    }
+    taken += 1
+    return events[taken - 1]!
+  }
+  return {
+    status: response.statusCode!,
+    headers: response.headers,
+    events,
+    ended,
+    next,
+    text: () => text,
+    async take(count) {
+      const some: StreamEvent[] = []
+      while (some.length < count) some.push(await next())
+      return some
+    },
+    pause: () => void response.pause(),
+    resume: () => void response.resume(),
+    close: () => void request.destroy(),
+  }
+}
