@@ -22,6 +22,7 @@ const Properties = Type.Object(
 
 const payloadOf = (encoding: string, payload: object) => ({
   if: { properties: { encoding: { const: encoding } }, required: ['encoding'] },
+  // oxlint-disable-next-line no-thenable -- JSON schema's own word
   then: { properties: { payload } },
 })
 

@@ -117,7 +117,7 @@ export class Hub<Message> {
       const data = JSON.stringify({ reason: 'subscription-refused', detail })
       const farewell = channel.encode('gap', (this.#sequence += 1), data)
       for (const [key, entry] of this.#entries) if (entry.channel === channel) this.#end(key, entry)
-      for (const reader of [...channel.readers]) reader.close('refused', farewell)
+      for (const reader of channel.readers) reader.close('refused', farewell)
     }
   }
 
@@ -125,7 +125,7 @@ export class Hub<Message> {
   close(): void {
     clearInterval(this.#heartbeat)
     for (const [key, entry] of this.#entries) {
-      for (const reader of [...entry.channel.readers]) {
+      for (const reader of entry.channel.readers) {
         reader.close('shutdown', entry.channel.format.retry(RETURN_MIN_MS + Math.floor(Math.random() * RETURN_SPREAD_MS)))
       }
       this.#end(key, entry)
