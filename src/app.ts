@@ -7,6 +7,7 @@ import { docs } from './http/docs.ts'
 import { healthRoutes } from './http/health.ts'
 import { metricsRoutes } from './http/metrics.ts'
 import { publishRoutes } from './http/publish.ts'
+import { retainedRoutes } from './http/retained.ts'
 import { createServer } from './http/server.ts'
 import { subscribeRoutes } from './http/subscribe.ts'
 import { connectionOptions, Link } from './link.ts'
@@ -60,10 +61,12 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
   await server.register(publishRoutes, { publish: (message) => link.publish(message), takesProperties: () => link.takesProperties })
   await server.register(subscribeRoutes, {
     open: (spec) => link.hub.open(spec),
+    retainedFor: (filters, lease) => link.retainedFor(filters, lease),
     streamMax: config.streamMax,
     filtersMax: config.streamFiltersMax,
     onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
   })
+  await server.register(retainedRoutes, { read: (filters) => link.readRetained(filters), publish: (message) => link.publish(message) })
   await admin.register(healthRoutes, { isReachable: () => link.isReachable, isShuttingDown: () => shuttingDown })
   await admin.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
   // Open streams would otherwise keep the server from closing.

@@ -7,9 +7,11 @@ import type { ConnectionOptions, ConnectionState } from './mqtt/connection.ts'
 import type { PublishResult } from './mqtt/in-flight.ts'
 import type { Message } from './mqtt/message.ts'
 import { Publisher } from './mqtt/publisher.ts'
+import { Retained } from './mqtt/retained.ts'
 import { Subscriber } from './mqtt/subscriber.ts'
 import type { Channel } from './stream/channel.ts'
 import { Hub } from './stream/hub.ts'
+import type { Lease } from './stream/lease.ts'
 
 export interface LinkOptions {
   config: Config
@@ -21,12 +23,13 @@ export interface LinkOptions {
   metrics: Metrics
 }
 
-type Role = 'publish' | 'subscribe'
+type Role = 'publish' | 'subscribe' | 'retained'
 
 /** One identity's connections to the broker, and the streams that live on them. */
 export class Link {
   readonly #publisher: Publisher
   readonly #subscriber: Subscriber<Channel>
+  readonly #retained: Retained
   readonly hub: Hub<Message>
 
   constructor({ config, brokerUrl, clientId, logger, metrics }: LinkOptions) {
@@ -48,10 +51,13 @@ export class Link {
       },
     })
     this.#subscriber = new Subscriber<Channel>({
-      connection: connection('subscribe', 'subscribe'),
+      connection: (index) => connection('subscribe', `subscribe-${index}`),
+      connectionsMax: config.subscribeConnectionsMax,
       timeoutMs: config.publishTimeoutMs,
+      sharedOver311: config.mqttSharedSubscriptions === 'true',
       events: {
         message: (message, channels) => this.hub.deliver(message, channels),
+        shared: (message, channels) => this.hub.deliverToOne(message, channels),
         received: ({ qos, payload }) => metrics.received(qos, payload.length),
         connected: (connected, channels) => this.hub.status(connected, channels),
         gap: (sessionLost, channels) => this.hub.gap(sessionLost ? 'broker-session-lost' : 'broker-connection-lost', channels),
@@ -61,12 +67,18 @@ export class Link {
         },
       },
     })
+    this.#retained = new Retained({
+      connection: connection('retained', 'retained'),
+      timeoutMs: config.publishTimeoutMs,
+      limits: { messages: config.retainedMax, bytes: config.retainedMaxBytes },
+    })
     this.hub = new Hub<Message>({
       source: this.#subscriber,
       epoch: randomBytes(6).toString('hex'),
       limits: { bytes: config.streamLogBytes, messages: config.streamLogMessages },
       lingerMs: config.streamLingerMs,
       heartbeatMs: config.streamHeartbeatMs,
+      stallMs: config.streamStallMs,
       counters: metrics.streams,
     })
   }
@@ -79,7 +91,8 @@ export class Link {
   get connections(): { role: Role; state: ConnectionState }[] {
     return [
       ...this.#publisher.states.map((state) => ({ role: 'publish' as const, state })),
-      { role: 'subscribe', state: this.#subscriber.state },
+      ...this.#subscriber.states.map((state) => ({ role: 'subscribe' as const, state })),
+      { role: 'retained', state: this.#retained.state },
     ]
   }
 
@@ -100,15 +113,33 @@ export class Link {
     return this.#publisher.publish(message)
   }
 
+  /** The retained messages that match any of the filters now. */
+  readRetained(filters: readonly string[]): Promise<Message[]> {
+    return this.#retained.read(filters)
+  }
+
+  /**
+   * The retained messages a stream begins with. What is retained while the stream is being opened also comes live, so
+   * it waits for that and leaves out what the lease has seen.
+   */
+  async retainedFor(filters: readonly string[], lease: Lease<Message>): Promise<Message[]> {
+    const retained = await this.#retained.read(filters)
+    if (retained.length === 0) return retained
+    await this.#subscriber.settled()
+    const seen = new Map<string, Buffer[]>()
+    for (const { topic, payload } of lease.seen) seen.set(topic, [...(seen.get(topic) ?? []), payload])
+    return retained.filter(({ topic, payload }) => !seen.get(topic)?.some((live) => live.equals(payload)))
+  }
+
   /** Resolves once every connection is made, or has failed to be for the first time. */
   async attempted(): Promise<void> {
-    await Promise.all([this.#publisher.attempted(), this.#subscriber.attempted()])
+    await Promise.all([this.#publisher.attempted(), this.#subscriber.attempted(), this.#retained.attempted()])
   }
 
   /** Ends the streams and disconnects. Let publishes in flight finish first: they stay unanswered until their timeout. */
   async close(): Promise<void> {
     this.hub.close()
-    await Promise.all([this.#publisher.close(), this.#subscriber.close()])
+    await Promise.all([this.#publisher.close(), this.#subscriber.close(), this.#retained.close()])
   }
 }
 

@@ -16,7 +16,7 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
         description: 'HTTP-to-MQTT bridge: publish with POST, follow topics as server-sent events. Every error is a problem document (RFC 9457) with a stable `code`, and `retryable`.',
       },
       servers: [{ url: 'http://localhost:8080' }],
-      tags: [{ name: 'publish' }, { name: 'subscribe' }, { name: 'operation' }],
+      tags: [{ name: 'publish' }, { name: 'subscribe' }, { name: 'retained' }, { name: 'operation' }],
     },
     refResolver: { buildLocalReference: (schema, _base, _fragment, index) => (schema.$id as string | undefined) ?? `def-${index}` },
   })

@@ -67,11 +67,23 @@ export const SubscribeQuerySchema = (filtersMax: number) =>
     {
       topic: Type.Array(Type.String({ format: 'mqtt-filter' }), { minItems: 1, maxItems: filtersMax, description: 'Topic filter; may be repeated. `+` means `+`; `#` has to be sent as `%23`' }),
       qos: Type.Integer({ enum: [0, 1, 2], default: 1, description: `${QOS}, asked of the broker` }),
+      retained: Type.Boolean({ default: true, description: 'Begin with the retained messages that match' }),
+      slow: Type.Enum(['gap', 'latest', 'close'], { default: 'gap', description: 'Once the log has overtaken a slow reader: skip with a `gap`, skip to the newest message of each topic, or end the stream' }),
       encoding: Type.Optional(Type.Enum(['json'], { description: 'Embed payloads that are JSON as JSON' })),
       lastEventId: Type.Optional(Type.String({ description: 'As the Last-Event-ID header, for clients that cannot set one' })),
     },
     { additionalProperties: false },
   )
+
+export const TopicQuerySchema = Type.Object({ topic: Type.String({ format: 'mqtt-topic' }) }, { additionalProperties: false })
+
+export const RetainedQuerySchema = Type.Object(
+  {
+    topic: Type.String({ format: 'mqtt-plain-filter', description: 'Topic or filter; `#` has to be sent as `%23`' }),
+    encoding: Type.Optional(Type.Enum(['json'], { description: 'Embed payloads that are JSON as JSON, in an array' })),
+  },
+  { additionalProperties: false },
+)
 
 export const ProblemSchema = Type.Object(
   {

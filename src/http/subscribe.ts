@@ -2,15 +2,21 @@ import type { OutgoingHttpHeaders } from 'node:http'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { CausewayError } from '../errors.ts'
-import { type Message, type QoS, toJsonText } from '../mqtt/message.ts'
-import { eventStream } from '../stream/event-stream.ts'
-import type { Encoding, Lease, StreamSpec } from '../stream/hub.ts'
+import type { Message, QoS } from '../mqtt/message.ts'
+import { filtersOverlap, isShared, plainFilter } from '../mqtt/topic.ts'
+import type { Format } from '../stream/format.ts'
+import type { StreamSpec } from '../stream/hub.ts'
+import type { Lease } from '../stream/lease.ts'
+import type { SlowPolicy } from '../stream/reader.ts'
+import { negotiate, STREAM_TYPES } from './stream-encodings.ts'
 import { problems } from './problem-responses.ts'
 import { SubscribeQuerySchema } from './schemas.ts'
 
 export interface SubscribeRoutes {
   /** Resolves once the broker has granted every filter. */
-  open(spec: StreamSpec<Message>): Promise<Lease>
+  open(spec: StreamSpec<Message>): Promise<Lease<Message>>
+  /** What a stream with these filters begins with. */
+  retainedFor(filters: readonly string[], lease: Lease<Message>): Promise<Message[]>
   streamMax: number
   filtersMax: number
   /** Called with the seconds from the request to the stream's headers. */
@@ -19,12 +25,8 @@ export interface SubscribeRoutes {
 
 const RETRY_MS = 2000
 const RETRY_AFTER_S = 5
-const MEDIA_TYPES = /(^|,)\s*(text\/event-stream|text\/\*|\*\/\*)\s*(;|,|$)/i
 
-const plain: Encoding<Message> = { name: 'sse', format: eventStream, data: (message) => toJsonText(message, false) }
-const embedded: Encoding<Message> = { name: 'sse+json', format: eventStream, data: (message) => toJsonText(message, true) }
-
-export async function subscribeRoutes(instance: FastifyInstance, { open, streamMax, filtersMax, onOpened }: SubscribeRoutes): Promise<void> {
+export async function subscribeRoutes(instance: FastifyInstance, { open, retainedFor, streamMax, filtersMax, onOpened }: SubscribeRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
   const querystring = SubscribeQuerySchema(filtersMax)
   let streams = 0
@@ -35,11 +37,12 @@ export async function subscribeRoutes(instance: FastifyInstance, { open, streamM
     config: { stream: true },
     schema: {
       summary: 'Follow topics live',
-      description: 'A stream of server-sent events that begins once the broker has granted every filter. Events: `message` (default), `gap` where messages may be missing, `status` when the broker goes or comes.',
+      description:
+        'A stream of events that begins once the broker has granted every filter, with the retained messages that match. Events: `message` (default), `gap` where messages may be missing, `status` when the broker goes or comes. With `$share/GROUP/FILTER` each message goes to one reader of the group.',
       tags: ['subscribe'],
       querystring,
       headers: { type: 'object', properties: { 'last-event-id': { type: 'string', description: 'Continue behind this event' } } },
-      produces: ['text/event-stream'],
+      produces: STREAM_TYPES,
       response: {
         200: {
           description: 'The stream',
@@ -47,16 +50,19 @@ export async function subscribeRoutes(instance: FastifyInstance, { open, streamM
             'text/event-stream': {
               schema: { type: 'string', examples: ['id: 3f9c2ab41d07-42\ndata: {"topic":"home/temp","payload":"21.5","encoding":"utf8","qos":1,"retain":false}\n\n'] },
             },
+            'application/x-ndjson': {
+              schema: { type: 'string', examples: ['{"event":"message","id":"3f9c2ab41d07-42","data":{"topic":"home/temp","payload":"21.5","encoding":"utf8","qos":1,"retain":false}}\n'] },
+            },
           },
         },
-        ...problems('invalid-request', 'filter-invalid', 'not-authorized', 'not-acceptable', 'wildcards-not-supported', 'shared-subscriptions-not-supported', 'quota-exceeded', 'broker-refused', 'broker-unavailable', 'too-many-streams', 'acknowledgement-timeout'),
+        ...problems('invalid-request', 'filter-invalid', 'not-authorized', 'not-acceptable', 'wildcards-not-supported', 'shared-subscriptions-not-supported', 'too-many-retained', 'quota-exceeded', 'broker-refused', 'broker-unavailable', 'too-many-overlaps', 'too-many-streams', 'acknowledgement-timeout'),
       },
     },
     handler: async (request, reply) => {
-      const { topic, qos, encoding, lastEventId } = request.query
-      if (!MEDIA_TYPES.test(request.headers.accept ?? '*/*')) {
-        throw new CausewayError('not-acceptable', 'Streams are available as text/event-stream')
-      }
+      const { topic: filters, qos, retained, encoding: embed, slow } = request.query
+      const lastEventId = request.headers['last-event-id']?.toString() ?? request.query.lastEventId
+      const encoding = negotiate(request.headers.accept, embed === 'json')
+      const shared = checkShared(filters)
       if (streams >= streamMax) {
         throw new CausewayError('too-many-streams', `${streams} streams are open, which is all CAUSEWAY_STREAM_MAX allows`, { retryAfter: RETRY_AFTER_S })
       }
@@ -64,27 +70,51 @@ export async function subscribeRoutes(instance: FastifyInstance, { open, streamM
       reply.raw.once('close', () => {
         streams -= 1
       })
-      const lease = await open({ filters: topic, qos: qos as QoS, encoding: encoding === 'json' ? embedded : plain })
-      if (reply.raw.destroyed || request.raw.destroyed) {
+      const lease = await open({ filters, shared, qos: qos as QoS, encoding })
+      try {
+        const first = retained && !shared && lastEventId === undefined ? await retainedFor(filters, lease) : []
+        if (reply.raw.destroyed) {
+          lease.release()
+          return reply.hijack()
+        }
+        startStream(reply, encoding.format)
+        onOpened(reply.elapsedTime / 1000)
+        lease.join(reply.raw, { slow: slow as SlowPolicy, lastEventId, first })
+        return reply
+      } catch (error) {
         lease.release()
-        return reply.hijack()
+        throw error
       }
-      startStream(reply)
-      onOpened(reply.elapsedTime / 1000)
-      lease.join(reply.raw, request.headers['last-event-id']?.toString() ?? lastEventId)
-      return reply
     },
   })
 }
 
-function startStream(reply: FastifyReply): void {
+function startStream(reply: FastifyReply, format: Format): void {
   reply.hijack()
   reply.raw.writeHead(200, {
     ...(reply.getHeaders() as OutgoingHttpHeaders),
-    'content-type': eventStream.contentType,
+    'content-type': format.contentType,
     'cache-control': 'no-store',
     // nginx would otherwise keep events back until its buffer is full.
     'x-accel-buffering': 'no',
   })
-  reply.raw.write(eventStream.retry(RETRY_MS))
+  reply.raw.flushHeaders()
+  const retry = format.retry(RETRY_MS)
+  if (retry.length > 0) reply.raw.write(retry)
+}
+
+/** Whether these are shared filters. Copies of a message from a shared and another one could not be told from two messages. */
+function checkShared(filters: readonly string[]): boolean {
+  const shared = filters.filter(isShared)
+  if (shared.length === 0) return false
+  if (shared.length < filters.length) throw fault('must not mix $share filters with others on one stream')
+  for (const [index, filter] of shared.entries()) {
+    const other = shared.slice(0, index).find((earlier) => filtersOverlap(plainFilter(earlier), plainFilter(filter)))
+    if (other !== undefined) throw fault(`must not overlap on one stream where they are shared, as ${other} and ${filter} do`)
+  }
+  return true
+}
+
+function fault(detail: string): CausewayError {
+  return new CausewayError('invalid-request', `query #/topic ${detail}`, { faults: [{ in: 'query', pointer: '#/topic', detail }] })
 }

@@ -1,7 +1,7 @@
 import { Ajv, type ErrorObject, type Format } from 'ajv'
 import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
 import { CausewayError, type Fault } from '../errors.ts'
-import { filterFault, stringFault, topicFault, type TopicRules } from '../mqtt/topic.ts'
+import { filterFault, isShared, stringFault, topicFault, type TopicRules } from '../mqtt/topic.ts'
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 /** Enough to mend a request by; a body of a million faults must not become an answer of a million lines. */
@@ -20,6 +20,7 @@ export function createValidation(rules: TopicRules): Validation {
   const describe: Record<string, Describe> = {
     'mqtt-topic': (value) => topicFault(value, rules),
     'mqtt-filter': (value) => filterFault(value, rules),
+    'mqtt-plain-filter': (value) => (isShared(value) ? 'must not be a shared filter: those have no retained messages' : filterFault(value, rules)),
     'mqtt-string': stringFault,
     text: (value) => (value.isWellFormed() ? undefined : 'must not contain lone surrogates'),
     base64: (value) => (BASE64.test(value) ? undefined : 'must be base64 with its padding'),

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { CausewayError } from '../errors.ts'
 import type { Message } from './message.ts'
-import { hasWildcard, parseShare } from './topic.ts'
+import { hasWildcard, isShared, plainFilter } from './topic.ts'
 
 /** What the broker said it takes, in CONNACK (MQTT 5 section 3.2.2.3), or what 3.1.1 implies. */
 export interface Capabilities {
@@ -45,11 +45,11 @@ export function checkPublish(message: Message, capabilities: Capabilities, packe
 
 /** The same for a subscription. */
 export function checkSubscribe(filter: string, capabilities: Capabilities): void {
-  const share = parseShare(filter)
-  if (share !== undefined && !capabilities.sharedSubscriptions) {
-    throw new CausewayError('shared-subscriptions-not-supported', `The broker does not support shared subscriptions, which ${filter} asks for`)
+  if (isShared(filter) && !capabilities.sharedSubscriptions) {
+    const unsure = capabilities.protocol === 4 ? ' over MQTT 3.1.1, as far as is known; CAUSEWAY_MQTT_SHARED_SUBSCRIPTIONS=true says it does' : ''
+    throw new CausewayError('shared-subscriptions-not-supported', `The broker does not support shared subscriptions, which ${filter} asks for${unsure}`)
   }
-  if (hasWildcard(share?.filter ?? filter) && !capabilities.wildcards) {
+  if (hasWildcard(plainFilter(filter)) && !capabilities.wildcards) {
     throw new CausewayError('wildcards-not-supported', `The broker does not support the wildcards of ${filter}`)
   }
 }

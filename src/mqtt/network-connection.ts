@@ -33,6 +33,13 @@ export interface NetworkConnectionOptions {
   session: SessionState
 }
 
+export interface SubscribeOptions {
+  /** Comes back with each of the subscription's messages, where the broker takes identifiers. */
+  identifier: number | undefined
+  /** Whether retained messages are sent at the start. */
+  retained: boolean
+}
+
 export interface NetworkConnectionHandlers {
   /** CONNACK accepted the connection. Called before any packet behind it. */
   opened(capabilities: Capabilities, sessionPresent: boolean): void
@@ -51,6 +58,9 @@ export class SessionState extends Store {
 }
 
 const SESSION_EXPIRY_S = 300
+/** Retain Handling (MQTT 5 section 3.8.3.1). */
+const SEND_RETAINED = 0
+const NO_RETAINED = 2
 const CONNECT_TIMEOUT_MS = 5000
 const DISCONNECT_TIMEOUT_MS = 500
 
@@ -61,6 +71,7 @@ const DISCONNECT_TIMEOUT_MS = 500
 export class NetworkConnection {
   readonly #client: MqttClient
   readonly #protocol: 5 | 4
+  readonly #pings: { resolve: () => void; reject: (error: CausewayError) => void }[] = []
   #corked = false
   /** Whether the broker sent anything behind CONNACK. */
   productive = false
@@ -84,7 +95,10 @@ export class NetworkConnection {
       cause ??= error
       this.destroy()
     })
-    client.once('close', () => handlers.closed(cause))
+    client.once('close', () => {
+      for (const { reject } of this.#pings.splice(0)) reject(connectionLost(cause))
+      handlers.closed(cause)
+    })
   }
 
   /** False while the socket still holds earlier packets; `drained` follows. */
@@ -101,17 +115,25 @@ export class NetworkConnection {
     this.#write({ cmd: 'pubrel', messageId, reasonCode: 0 })
   }
 
-  /** The granted QoS, after SUBACK. Retained messages are not asked for where MQTT 5 lets us say so. */
-  subscribe(filter: string, qos: QoS, identifier: number | undefined): Promise<QoS> {
+  /** The granted QoS, after SUBACK. MQTT 3.1.1 sends the retained messages whether they are asked for or not. */
+  subscribe(filter: string, qos: QoS, { identifier, retained }: SubscribeOptions): Promise<QoS> {
     this.#cork()
     const properties = identifier === undefined ? undefined : { subscriptionIdentifier: identifier }
     return new Promise((resolve, reject) => {
-      this.#client.subscribe(filter, { qos, rh: 2, ...(properties && { properties }) }, (error, _grants, suback) => {
+      this.#client.subscribe(filter, { qos, rh: retained ? SEND_RETAINED : NO_RETAINED, ...(properties && { properties }) }, (error, _grants, suback) => {
         const code = suback?.granted[0] as number | undefined
         if (code === undefined) reject(connectionLost(error))
         else if (code < FIRST_REFUSAL) resolve(code as QoS)
         else reject(refusal(code, `The broker refused the subscription to ${filter}`, suback?.properties?.reasonString))
       })
+    })
+  }
+
+  /** Resolves after PINGRESP: all the broker sent before it has arrived. */
+  async roundTrip(): Promise<void> {
+    this.#write({ cmd: 'pingreq' })
+    await new Promise<void>((resolve, reject) => {
+      this.#pings.push({ resolve, reject })
     })
   }
 
@@ -142,6 +164,7 @@ export class NetworkConnection {
     this.productive = true
     // MQTT.js acknowledges each message by itself; corked, those acknowledgements leave together.
     if (packet.cmd === 'publish') this.#cork()
+    else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()
     else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') handlers.acknowledged(packet as Acknowledgement)
   }
 

@@ -1,17 +1,18 @@
 import { CausewayError } from '../errors.ts'
-import { type Capabilities, checkSubscribe } from './capabilities.ts'
-import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
+import type { ConnectionOptions, ConnectionState } from './connection.ts'
 import type { Message, QoS } from './message.ts'
-import type { NetworkConnection } from './network-connection.ts'
+import { SubscribeConnection } from './subscribe-connection.ts'
 import { Subscription } from './subscription.ts'
 import { TopicTree } from './topic-tree.ts'
 
 /** What happens to targets. */
 export interface SubscriberEvents<Target> {
-  /** One message, once for each target, however many of its filters match. */
-  message(message: Message, targets: Iterable<Target>): void
   /** Each copy that arrives, before it is known whom it is for. */
   received(message: Message): void
+  /** One message, once for each target, however many of its filters match. */
+  message(message: Message, targets: Iterable<Target>): void
+  /** One message of a shared subscription, for one of these targets. */
+  shared(message: Message, targets: Iterable<Target>): void
   /** The broker went or came back. */
   connected(connected: boolean, targets: Iterable<Target>): void
   /** Messages may have been missed while the broker was away, or all there were, where it lost the session. */
@@ -21,45 +22,47 @@ export interface SubscriberEvents<Target> {
 }
 
 export interface SubscriberOptions<Target> {
-  connection: Omit<ConnectionOptions, 'handlers'>
+  /** Options of the connection at an index. */
+  connection: (index: number) => Omit<ConnectionOptions, 'handlers'>
+  /** Most connections; more than one is used only where copies of a message cannot be told apart. */
+  connectionsMax: number
   /** How long to wait for SUBACK and UNSUBACK. */
   timeoutMs: number
+  /** Whether $share may be sent over MQTT 3.1.1. */
+  sharedOver311: boolean
   events: SubscriberEvents<Target>
 }
 
-/** Subscriptions of many targets over one connection. Each filter is subscribed to once, whatever the number of its targets. */
-export class Subscriber<Target> implements ConnectionHandlers {
-  readonly #subscriptions = new TopicTree<Subscription<Target>>()
-  readonly #events: SubscriberEvents<Target>
-  readonly #timeoutMs: number
-  readonly #connection: Connection
-  #network: NetworkConnection | undefined
-  #capabilities: Capabilities | undefined
-  #unavailable: CausewayError | undefined
+/** Subscriptions of many targets. Each filter is subscribed to once, whatever the number of its targets. */
+export class Subscriber<Target> {
+  readonly #options: SubscriberOptions<Target>
+  readonly #byFilter = new Map<string, { subscription: Subscription<Target>; connection: SubscribeConnection<Target> }>()
+  readonly #byTopic = new TopicTree<Subscription<Target>[]>()
+  readonly #connections: SubscribeConnection<Target>[] = []
+  readonly #lost = new Set<SubscribeConnection<Target>>()
   #lastIdentifier = 0
 
-  constructor({ connection, timeoutMs, events }: SubscriberOptions<Target>) {
-    this.#timeoutMs = timeoutMs
-    this.#events = events
-    this.#connection = new Connection({ ...connection, handlers: this })
+  constructor(options: SubscriberOptions<Target>) {
+    this.#options = options
+    this.#connect()
   }
 
-  get state(): ConnectionState {
-    return this.#connection.state
-  }
-
-  /** Resolves once the connection is made, or the first attempt at it has failed. */
-  attempted(): Promise<void> {
-    return this.#connection.attempted()
+  get states(): ConnectionState[] {
+    return this.#connections.map(({ state }) => state)
   }
 
   /** MQTT 5 or 3.1.1 (4), of the last connection there was. */
   get protocol(): 5 | 4 | undefined {
-    return this.#capabilities?.protocol
+    return this.#connections[0]!.capabilities?.protocol
   }
 
   get filterCount(): number {
-    return this.#subscriptions.size
+    return this.#byFilter.size
+  }
+
+  /** Resolves once every connection is made, or the first attempt at it has failed. */
+  async attempted(): Promise<void> {
+    await Promise.all(this.#connections.map((connection) => connection.attempted()))
   }
 
   /**
@@ -67,106 +70,133 @@ export class Subscriber<Target> implements ConnectionHandlers {
    * @throws CausewayError where one of them is refused or the broker is away; the others are given back
    */
   async add(target: Target, filters: readonly string[], qos: QoS): Promise<void> {
-    await this.#connection.attempted()
-    if (this.#unavailable !== undefined) throw this.#unavailable
-    const subscriptions = filters.map((filter) => this.#subscription(filter))
-    for (const subscription of subscriptions) {
-      subscription.targets.add(target)
-      if (qos > subscription.qos) subscription.qos = qos
+    await this.#connections[0]!.ready()
+    try {
+      const results = await Promise.allSettled(filters.map((filter) => this.#addOne(target, filter, qos)))
+      const failed = results.find((result) => result.status === 'rejected')
+      if (failed !== undefined) throw failed.reason
+    } catch (error) {
+      this.remove(target, filters)
+      throw error
     }
-    const results = await Promise.allSettled(subscriptions.map((subscription) => this.#sync(subscription)))
-    const failed = results.find((result) => result.status === 'rejected')
-    if (failed === undefined) return
-    this.remove(target, filters)
-    throw failed.reason
   }
 
   remove(target: Target, filters: readonly string[]): void {
     for (const filter of filters) {
-      const subscription = this.#subscriptions.get(filter)
-      subscription?.targets.delete(target)
+      const entry = this.#byFilter.get(filter)
+      if (entry === undefined) continue
+      entry.subscription.targets.delete(target)
       // Where it fails because the connection is gone, the next one tries again.
-      if (subscription?.targets.size === 0) this.#sync(subscription).catch(() => {})
+      if (entry.subscription.targets.size === 0) this.#sync(entry).catch(() => {})
     }
+  }
+
+  /** Resolves once all the broker has sent so far has been handed on. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#connections.map((connection) => connection.roundTrip()))
   }
 
   async close(): Promise<void> {
-    await this.#connection.close()
+    await Promise.all(this.#connections.map((connection) => connection.close()))
   }
 
-  connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
-    const wasConnected = this.#capabilities !== undefined
-    this.#network = network
-    this.#capabilities = capabilities
-    this.#unavailable = undefined
-    const subscriptions = [...this.#subscriptions.values()].sort((a, b) => a.identifier - b.identifier)
-    if (wasConnected) {
-      const interrupted = targetsOf(subscriptions.filter((subscription) => !sessionPresent || subscription.mayLoseMessages))
-      if (interrupted.size > 0) this.#events.gap(!sessionPresent, interrupted)
-      this.#events.connected(true, targetsOf(subscriptions))
-    }
-    for (const subscription of subscriptions) {
-      if (!sessionPresent) subscription.forgotten()
-      this.#sync(subscription).catch((error: CausewayError) => {
-        if (this.#network === network) this.#events.refused(error, new Set(subscription.targets))
-      })
-    }
+  async #addOne(target: Target, filter: string, qos: QoS): Promise<void> {
+    const entry = this.#byFilter.get(filter) ?? this.#create(filter)
+    const { subscription, connection } = entry
+    subscription.targets.add(target)
+    if (qos > subscription.qos) subscription.qos = qos
+    await connection.ready()
+    await this.#sync(entry)
   }
 
-  lost(): void {
-    this.#network = undefined
-    this.#events.connected(false, targetsOf(this.#subscriptions.values()))
+  #create(filter: string): { subscription: Subscription<Target>; connection: SubscribeConnection<Target> } {
+    this.#lastIdentifier += 1
+    const subscription = new Subscription<Target>(filter, this.#lastIdentifier)
+    const entry = { subscription, connection: this.#place(subscription.topics) }
+    this.#byFilter.set(filter, entry)
+    entry.connection.subscriptions.add(subscription)
+    this.#byTopic.set(subscription.topics, [...(this.#byTopic.get(subscription.topics) ?? []), subscription])
+    return entry
   }
 
-  unreachable(error: CausewayError): void {
-    this.#unavailable = error
+  /** Where identifiers do not tell copies apart (3.1.1), filters that overlap go to different connections. */
+  #place(topics: string): SubscribeConnection<Target> {
+    const connection = this.#connections.find((candidate) => candidate.takes(topics))
+    if (connection !== undefined) return connection
+    if (this.#connections.length < this.#options.connectionsMax) return this.#connect()
+    throw new CausewayError('too-many-overlaps', `${topics} overlaps with filters on each of ${this.#connections.length} connections, which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows`, { retryAfter: 5 })
   }
 
-  message(message: Message, identifiers: readonly number[]): void {
-    this.#events.received(message)
-    // On a 3.1.1 broker every SUBSCRIBE brings the retained messages again, whoever else has had them.
-    if (message.retain) return
-    const targets = this.#owners(this.#subscriptions.match(message.topic), message, identifiers)
-    if (targets.size > 0) this.#events.message(message, targets)
+  #connect(): SubscribeConnection<Target> {
+    const { connection, timeoutMs, sharedOver311, events } = this.#options
+    const created: SubscribeConnection<Target> = new SubscribeConnection({
+      connection: connection(this.#connections.length),
+      timeoutMs,
+      sharedOver311,
+      events: {
+        message: (message, identifiers) => this.#dispatch(created, message, identifiers),
+        lost: () => {
+          this.#lost.add(created)
+          if (this.#lost.size === 1) events.connected(false, this.#allTargets())
+        },
+        restored: (sessionPresent) => {
+          const interrupted = targetsOf([...created.subscriptions].filter((subscription) => !sessionPresent || subscription.mayLoseMessages))
+          if (interrupted.size > 0) events.gap(!sessionPresent, interrupted)
+          this.#lost.delete(created)
+          if (this.#lost.size === 0) events.connected(true, this.#allTargets())
+        },
+        refused: (error, subscription) => events.refused(error, new Set(subscription.targets)),
+      },
+    })
+    this.#connections.push(created)
+    return created
   }
 
   /**
    * Whom this copy of a message is for. A broker may send one copy for each matching subscription, so of a target's
-   * matching filters the oldest alone owns its copy. Without identifiers (3.1.1) there is one copy for all.
+   * matching filters the oldest alone owns its copy.
    */
-  #owners(matching: Subscription<Target>[], { qos }: Message, identifiers: readonly number[]): Set<Target> {
-    const isCopyFor = ({ identifier }: Subscription<Target>) => identifiers.length === 0 || identifiers.includes(identifier)
+  #dispatch(connection: SubscribeConnection<Target>, message: Message, identifiers: readonly number[]): void {
+    const { events } = this.#options
+    events.received(message)
+    // Over 3.1.1 every SUBSCRIBE brings the retained messages again, whoever else has had them.
+    if (message.retain) return
+    const matching = this.#byTopic.match(message.topic).flat()
+    matching.sort((a, b) => a.identifier - b.identifier)
+    const owned = new Set<Target>()
     const targets = new Set<Target>()
-    const elsewhere = new Set<Target>()
-    for (const subscription of matching.sort((a, b) => a.identifier - b.identifier)) {
-      const isOwner = isCopyFor(subscription)
-      if (isOwner && qos === 0) subscription.sawQoS0 = true
-      if (isOwner && matching.length === 1) return subscription.targets
+    for (const subscription of matching) {
+      const isCopy = connection.isCopyFor(subscription, identifiers)
+      if (isCopy && message.qos === 0) subscription.sawQoS0 = true
+      if (subscription.isShared) {
+        if (isCopy && subscription.targets.size > 0) events.shared(message, subscription.targets)
+        continue
+      }
       for (const target of subscription.targets) {
-        if (isOwner && !elsewhere.has(target)) targets.add(target)
-        else if (!targets.has(target)) elsewhere.add(target)
+        if (isCopy && !owned.has(target)) targets.add(target)
+        owned.add(target)
       }
     }
-    return targets
+    if (targets.size > 0) events.message(message, targets)
   }
 
-  #subscription(filter: string): Subscription<Target> {
-    let subscription = this.#subscriptions.get(filter)
-    if (subscription === undefined) {
-      this.#lastIdentifier += 1
-      subscription = new Subscription(filter, this.#lastIdentifier)
-      this.#subscriptions.set(filter, subscription)
+  async #sync(entry: { subscription: Subscription<Target>; connection: SubscribeConnection<Target> }): Promise<void> {
+    const { subscription, connection } = entry
+    try {
+      await connection.sync(subscription)
+    } finally {
+      if (subscription.isOver && this.#byFilter.get(subscription.filter) === entry) {
+        this.#byFilter.delete(subscription.filter)
+        connection.subscriptions.delete(subscription)
+        const others = this.#byTopic.get(subscription.topics)!.filter((other) => other !== subscription)
+        if (others.length > 0) this.#byTopic.set(subscription.topics, others)
+        else this.#byTopic.delete(subscription.topics)
+      }
     }
-    return subscription
   }
 
-  async #sync(subscription: Subscription<Target>): Promise<void> {
-    await subscription.sync(() => {
-      if (this.#network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
-      checkSubscribe(subscription.filter, this.#capabilities!)
-      return { network: this.#network, identifiers: this.#capabilities!.subscriptionIdentifiers, timeoutMs: this.#timeoutMs }
-    })
-    if (subscription.isOver && this.#subscriptions.get(subscription.filter) === subscription) this.#subscriptions.delete(subscription.filter)
+  #allTargets(): Set<Target> {
+    return targetsOf([...this.#byFilter.values()].map(({ subscription }) => subscription))
   }
 }
 

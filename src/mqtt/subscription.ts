@@ -1,6 +1,7 @@
-import { CausewayError } from '../errors.ts'
+import { answered } from './answered.ts'
 import type { QoS } from './message.ts'
 import type { NetworkConnection } from './network-connection.ts'
+import { plainFilter } from './topic.ts'
 
 export interface Broker {
   network: NetworkConnection
@@ -12,6 +13,8 @@ export interface Broker {
 /** One filter at the broker, and whom its messages are for. */
 export class Subscription<Target> {
   readonly filter: string
+  /** The filter its topics match: without the group, where it is shared. */
+  readonly topics: string
   readonly identifier: number
   readonly targets = new Set<Target>()
   /** The highest asked for. */
@@ -26,7 +29,13 @@ export class Subscription<Target> {
 
   constructor(filter: string, identifier: number) {
     this.filter = filter
+    this.topics = plainFilter(filter)
     this.identifier = identifier
+  }
+
+  /** Whether each message is for one of its targets only. */
+  get isShared(): boolean {
+    return this.topics !== this.filter
   }
 
   /** Whether messages are lost while the connection is, even where the broker keeps the session. */
@@ -66,20 +75,8 @@ export class Subscription<Target> {
       const { network, identifiers, timeoutMs } = broker()
       const { qos } = this
       this.#maybeAtBroker = true
-      this.#granted = await answered(network.subscribe(this.filter, qos, identifiers ? this.identifier : undefined), timeoutMs)
+      this.#granted = await answered(network.subscribe(this.filter, qos, { identifier: identifiers ? this.identifier : undefined, retained: false }), timeoutMs)
       this.#asked = qos
     }
-  }
-}
-
-async function answered<Answer>(answer: Promise<Answer>, timeoutMs: number): Promise<Answer> {
-  let timer: NodeJS.Timeout | undefined
-  const timeout = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new CausewayError('acknowledgement-timeout', `The broker did not answer within ${timeoutMs} ms`, { outcome: 'unknown' })), timeoutMs)
-  })
-  try {
-    return await Promise.race([answer, timeout])
-  } finally {
-    clearTimeout(timer)
   }
 }

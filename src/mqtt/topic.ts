@@ -29,9 +29,8 @@ export function topicFault(topic: string, rules: TopicRules): string | undefined
 
 /** Why this is no filter one can subscribe to, or undefined where it is one. `$share/GROUP/FILTER` is one. */
 export function filterFault(filter: string, rules: TopicRules): string | undefined {
-  const share = parseShare(filter)
-  if (share === undefined && filter.startsWith('$share/')) return 'must be $share/GROUP/FILTER with a group free of + and #'
-  const plain = share?.filter ?? filter
+  if (filter.startsWith('$share/') && !isShared(filter)) return 'must be $share/GROUP/FILTER with a group free of + and #'
+  const plain = plainFilter(filter)
   if (plain === '') return 'must not be empty'
   if (/[^/]#|#./.test(plain)) return 'must have # only as its last level (in a URL, # has to be sent as %23)'
   if (/[^/]\+|\+[^/]/.test(plain)) return 'must have + only as a whole level'
@@ -42,6 +41,10 @@ export function filterFault(filter: string, rules: TopicRules): string | undefin
 export function parseShare(filter: string): { group: string; filter: string } | undefined {
   const match = /^\$share\/([^/+#]+)\/(.+)$/s.exec(filter)
   return match ? { group: match[1]!, filter: match[2]! } : undefined
+}
+
+export function isShared(filter: string): boolean {
+  return parseShare(filter) !== undefined
 }
 
 export function hasWildcard(filter: string): boolean {
@@ -56,4 +59,24 @@ function dollarFault(topic: string, { allowDollar }: TopicRules): string | undef
 function levelsFault(topic: string, { levelsMax }: TopicRules): string | undefined {
   if (topic.split('/', levelsMax + 1).length <= levelsMax) return undefined
   return `must not have more than ${levelsMax} levels (CAUSEWAY_TOPIC_LEVELS_MAX)`
+}
+
+/** The filter whose topics a subscription gets: of a shared one, the filter behind its group. */
+export function plainFilter(filter: string): string {
+  return parseShare(filter)?.filter ?? filter
+}
+
+/** Whether some topic matches both filters. */
+export function filtersOverlap(a: string, b: string): boolean {
+  const left = a.split('/')
+  const right = b.split('/')
+  // Wildcards at the first level do not match topics that begin with $ [MQTT-4.7.2-1].
+  if (a.startsWith('$') !== b.startsWith('$')) return false
+  for (let depth = 0; ; depth += 1) {
+    const x = left[depth]
+    const y = right[depth]
+    if (x === '#' || y === '#') return true
+    if (x === undefined || y === undefined) return x === y
+    if (x !== y && x !== '+' && y !== '+') return false
+  }
 }

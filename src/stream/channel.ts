@@ -1,9 +1,11 @@
+import { follow } from './follow.ts'
 import type { EventName, Format } from './format.ts'
-import { type Frame, Log, type LogLimits } from './log.ts'
+import { type Chunk, type Frame, Log, type LogLimits } from './log.ts'
 import type { Reader } from './reader.ts'
+import { WorkQueue } from './work-queue.ts'
 
 /** Why messages are missing. */
-export type GapReason = 'unknown-id' | 'overrun' | 'broker-session-lost' | 'broker-connection-lost'
+export type GapReason = 'unknown-id' | 'overrun' | 'broker-session-lost' | 'broker-connection-lost' | 'subscription-refused'
 
 export interface StreamCounters {
   wrote(events: number, bytes: number): void
@@ -12,6 +14,8 @@ export interface StreamCounters {
 
 export interface ChannelOptions {
   filters: readonly string[]
+  /** Whether each message is for one of the readers only. */
+  shared: boolean
   format: Format
   limits: LogLimits
   counters: StreamCounters
@@ -24,26 +28,36 @@ export interface ChannelOptions {
 /** One set of filters in one format: a log of encoded events and the readers that follow it. */
 export class Channel {
   readonly filters: readonly string[]
+  readonly format: Format
   readonly log: Log
   readonly readers = new Set<Reader>()
   readonly counters: StreamCounters
+  /** Sequence of the last event before this channel. */
   readonly floor: number
-  readonly #format: Format
+  readonly #queue: WorkQueue | undefined
   readonly #id: (sequence: number) => string
   #scheduled = false
-  #shared: Map<number, ReturnType<Log['read']>> | undefined
+  #shared: Map<number, Chunk> | undefined
 
-  constructor({ filters, format, limits, counters, floor, id }: ChannelOptions) {
+  constructor({ filters, shared, format, limits, counters, floor, id }: ChannelOptions) {
     this.filters = filters
-    this.#format = format
+    this.format = format
     this.counters = counters
     this.floor = floor
     this.#id = id
     this.log = new Log(limits, floor)
+    this.#queue = shared ? new WorkQueue(this) : undefined
   }
 
-  get format(): Format {
-    return this.#format
+  /** Whether each message is for one of the readers only. */
+  get isShared(): boolean {
+    return this.#queue !== undefined
+  }
+
+  /** Whether a message would leave for some reader at once. */
+  get isReady(): boolean {
+    for (const reader of this.readers) if (reader.isReady) return true
+    return false
   }
 
   /** Readers get it with all else of this turn of the loop, in one write. */
@@ -54,29 +68,46 @@ export class Channel {
     setImmediate(() => this.#flush())
   }
 
+  /** An event that every reader gets, in order with the messages where those go to every reader too. */
+  broadcast(event: EventName, frame: Frame): void {
+    if (!this.isShared) return this.append(frame)
+    for (const reader of this.readers) reader.announce(event, frame.bytes)
+  }
+
+  /** Writes to a reader what there is for it. */
+  advance(reader: Reader): void {
+    if (this.#queue === undefined) follow(this, reader)
+    else this.#queue.distribute()
+  }
+
   /** As `Log.read`; all readers that stand at the same position when a turn is flushed share one buffer. */
-  read(position: number, maxBytes: number): ReturnType<Log['read']> {
+  read(position: number, maxBytes: number): Chunk {
     if (this.#shared === undefined) return this.log.read(position, maxBytes)
-    let joined = this.#shared.get(position)
-    if (joined === undefined) this.#shared.set(position, (joined = this.log.read(position, maxBytes)))
-    return joined
+    let chunk = this.#shared.get(position)
+    if (chunk === undefined) this.#shared.set(position, (chunk = this.log.read(position, maxBytes)))
+    return chunk
   }
 
   /** A gap event for one reader, just before the oldest event there is: resuming from its id does not announce it again. */
   gap(reason: GapReason, dropped?: number): Buffer {
     this.counters.gap(reason, dropped ?? 0)
-    const data = JSON.stringify({ reason, ...(dropped !== undefined && { dropped }) })
-    return this.#format.event('gap', this.#id(this.log.overwritten), data)
+    return this.encode('gap', this.log.overwritten, JSON.stringify({ reason, ...(dropped !== undefined && { dropped }) }))
   }
 
-  encode(event: EventName, sequence: number, data: string): Buffer {
-    return this.#format.event(event, this.#id(sequence), data)
+  encode(event: EventName, sequence: number | undefined, data: string): Buffer {
+    return this.format.event(event, sequence === undefined ? undefined : this.#id(sequence), data)
+  }
+
+  /** Makes a reader continue behind this sequence, should it come back before it got anything else. */
+  bookmark(sequence: number): Buffer {
+    return this.format.bookmark(this.#id(sequence))
   }
 
   #flush(): void {
     this.#scheduled = false
+    if (this.#queue !== undefined) return this.#queue.distribute()
     this.#shared = new Map()
-    for (const reader of this.readers) reader.advance()
+    for (const reader of this.readers) follow(this, reader)
     this.#shared = undefined
   }
 }

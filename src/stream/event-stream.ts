@@ -9,8 +9,11 @@ export const eventStream: Format = {
   contentType: 'text/event-stream; charset=utf-8',
   event: (event, id, data) => {
     const type = event === 'message' ? '' : `event: ${event}\n`
-    return Buffer.from(`${type}id: ${id}\ndata: ${data.replace(/\r\n|\r|\n/g, '\ndata: ')}\n\n`)
+    const identifier = id === undefined ? '' : `id: ${id}\n`
+    return Buffer.from(`${type}${identifier}data: ${data.replace(/\r\n|\r|\n/g, '\ndata: ')}\n\n`)
   },
-  heartbeat: () => Buffer.from(':\n\n'),
+  // Without data nothing is dispatched, but the last event id is set.
+  bookmark: (id) => Buffer.from(`id: ${id}\n\n`),
+  heartbeat: Buffer.from(':\n\n'),
   retry: (milliseconds) => Buffer.from(`retry: ${milliseconds}\n\n`),
 }

@@ -6,9 +6,11 @@ export interface Format {
   name: string
   contentType: string
   /** @param data one JSON text, of any content */
-  event(event: EventName, id: string, data: string): Buffer
+  event(event: EventName, id: string | undefined, data: string): Buffer
+  /** Sets the id to continue behind without an event. Empty where the format cannot. */
+  bookmark(id: string): Buffer
   /** Written when nothing else is, to keep the connection and to notice that it broke. */
-  heartbeat(): Buffer
+  heartbeat: Buffer
   /** Asks the reader to wait before it reconnects. Empty where the format cannot. */
   retry(milliseconds: number): Buffer
 }

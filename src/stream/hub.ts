@@ -1,8 +1,10 @@
 import type { Writable } from 'node:stream'
 import { Channel, type GapReason, type StreamCounters } from './channel.ts'
 import type { EventName, Format } from './format.ts'
+import { type JoinOptions, Lease } from './lease.ts'
 import type { LogLimits } from './log.ts'
 import { type CloseReason, Reader } from './reader.ts'
+import { locate } from './resume.ts'
 
 /** Where the messages come from. */
 export interface Source {
@@ -21,15 +23,10 @@ export interface Encoding<Message> {
 
 export interface StreamSpec<Message> {
   filters: readonly string[]
+  /** Whether each message is for one of the readers only. */
+  shared: boolean
   qos: 0 | 1 | 2
   encoding: Encoding<Message>
-}
-
-/** A hold on a channel; it lives at least until the last one is released, and its linger after that. */
-export interface Lease {
-  /** Streams to a response whose headers are written, from behind `lastEventId` on, or from now. Releases when it ends. */
-  join(response: Writable, lastEventId: string | undefined): void
-  release(): void
 }
 
 export interface HubCounters extends StreamCounters {
@@ -45,14 +42,20 @@ export interface HubOptions {
   limits: LogLimits
   lingerMs: number
   heartbeatMs: number
+  /** How long a reader's socket may stay full. */
+  stallMs: number
   counters: HubCounters
 }
 
+/** A channel, and who holds it. */
 interface Entry<Message> {
+  key: string
   channel: Channel
   encoding: Encoding<Message>
   ready: Promise<void>
-  leases: number
+  leases: Set<Lease<Message>>
+  /** Those of the leases that have no reader yet. */
+  joining: Set<Lease<Message>>
   linger: NodeJS.Timeout | undefined
 }
 
@@ -60,63 +63,74 @@ interface Entry<Message> {
 const RETURN_MIN_MS = 500
 const RETURN_SPREAD_MS = 4500
 
-/** The channels there are. */
-export class Hub<Message> {
+/** The channels there are, and the one sequence of their events. */
+export class Hub<Message extends { topic: string }> {
   readonly #options: HubOptions
   readonly #entries = new Map<string, Entry<Message>>()
   readonly #byChannel = new Map<Channel, Entry<Message>>()
   readonly #heartbeat: NodeJS.Timeout
   #sequence = 0
+  #turn = 0
 
   constructor(options: HubOptions) {
     this.#options = options
     this.#heartbeat = setInterval(() => this.#beat(), options.heartbeatMs)
   }
 
-  /** Resolves once the source delivers; with its error where it will not. */
-  async open(spec: StreamSpec<Message>): Promise<Lease> {
+  /** Resolves once the source delivers; with its error where it will not. The lease is to be released, or joined. */
+  async open(spec: StreamSpec<Message>): Promise<Lease<Message>> {
     const key = JSON.stringify([spec.encoding.name, spec.qos, ...[...new Set(spec.filters)].sort()])
     const entry = this.#entries.get(key) ?? this.#create(key, spec)
-    entry.leases += 1
+    const lease = new Lease<Message>(entry.channel, {
+      join: (response, options) => this.#join(entry, lease, response, options),
+      release: () => this.#release(entry, lease),
+    })
+    entry.leases.add(lease)
     clearTimeout(entry.linger)
     try {
       await entry.ready
     } catch (error) {
-      entry.leases -= 1
+      entry.leases.delete(lease)
       throw error
     }
-    let released = false
-    const release = () => {
-      if (released) return
-      released = true
-      this.#release(key, entry)
-    }
-    return { release, join: (response, lastEventId) => this.#join(entry, response, lastEventId, release) }
+    lease.start(this.#sequence)
+    entry.joining.add(lease)
+    return lease
   }
 
-  /** A message for some of the channels: encoded once for each encoding among them. */
+  /** A message for each of these channels: encoded once for each encoding among them. */
   deliver(message: Message, channels: Iterable<Channel>): void {
-    this.#append('message', channels, (encoding) => encoding.data(message))
+    const sequence = (this.#sequence += 1)
+    const frames = new Map<string, Buffer>()
+    for (const channel of channels) this.#append(channel, message, sequence, frames)
+  }
+
+  /** A message for one of these shared channels: in turn, and one with a reader that takes it where there is one. */
+  deliverToOne(message: Message, channels: Iterable<Channel>): void {
+    const all = [...channels]
+    this.#turn += 1
+    const rotated = all.map((_channel, index) => all[(index + this.#turn) % all.length]!)
+    const channel = rotated.find(({ isReady }) => isReady) ?? rotated.find(({ readers }) => readers.size > 0) ?? rotated[0]!
+    this.#append(channel, message, (this.#sequence += 1), new Map())
   }
 
   /** Tells the readers of these channels, in order with their messages, whether the broker is there. */
   status(connected: boolean, channels: Iterable<Channel>): void {
-    const data = JSON.stringify({ broker: connected ? 'connected' : 'disconnected' })
-    this.#append('status', channels, () => data)
+    this.#broadcast('status', channels, { broker: connected ? 'connected' : 'disconnected' })
   }
 
   gap(reason: GapReason, channels: Iterable<Channel>): void {
-    const data = JSON.stringify({ reason })
+    this.#broadcast('gap', channels, { reason })
     for (const _channel of channels) this.#options.counters.gap(reason, 0)
-    this.#append('gap', channels, () => data)
   }
 
   /** Ends these channels and their streams, because the source will not deliver any more. */
   refuse(detail: string, channels: Iterable<Channel>): void {
     for (const channel of channels) {
-      const data = JSON.stringify({ reason: 'subscription-refused', detail })
-      const farewell = channel.encode('gap', (this.#sequence += 1), data)
-      for (const [key, entry] of this.#entries) if (entry.channel === channel) this.#end(key, entry)
+      const entry = this.#byChannel.get(channel)
+      if (entry !== undefined) this.#end(entry)
+      const farewell = channel.encode('gap', (this.#sequence += 1), JSON.stringify({ reason: 'subscription-refused', detail }))
+      this.#options.counters.gap('subscription-refused', 0)
       for (const reader of channel.readers) reader.close('refused', farewell)
     }
   }
@@ -124,78 +138,83 @@ export class Hub<Message> {
   /** Ends every stream and asks the clients to come back, not all at once. */
   close(): void {
     clearInterval(this.#heartbeat)
-    for (const [key, entry] of this.#entries) {
-      for (const reader of entry.channel.readers) {
-        reader.close('shutdown', entry.channel.format.retry(RETURN_MIN_MS + Math.floor(Math.random() * RETURN_SPREAD_MS)))
+    for (const entry of this.#entries.values()) {
+      const { channel } = entry
+      for (const reader of channel.readers) {
+        reader.close('shutdown', channel.format.retry(RETURN_MIN_MS + Math.floor(Math.random() * RETURN_SPREAD_MS)))
       }
-      this.#end(key, entry)
+      this.#end(entry)
     }
   }
 
-  #create(key: string, { filters, qos, encoding }: StreamSpec<Message>): Entry<Message> {
+  #create(key: string, { filters, shared, qos, encoding }: StreamSpec<Message>): Entry<Message> {
     const { epoch, limits, counters, source } = this.#options
     const unique = [...new Set(filters)]
-    const channel = new Channel({ filters: unique, format: encoding.format, limits, counters, floor: this.#sequence, id: (sequence) => `${epoch}-${sequence}` })
-    const entry: Entry<Message> = { channel, encoding, ready: source.add(channel, unique, qos), leases: 0, linger: undefined }
+    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, counters, floor: this.#sequence, id: (sequence) => `${epoch}-${sequence}` })
+    const entry: Entry<Message> = { key, channel, encoding, ready: source.add(channel, unique, qos), leases: new Set(), joining: new Set(), linger: undefined }
     this.#entries.set(key, entry)
     this.#byChannel.set(channel, entry)
-    entry.ready.catch(() => this.#end(key, entry))
+    entry.ready.catch(() => this.#end(entry))
     return entry
   }
 
-  #join({ channel, encoding }: Entry<Message>, response: Writable, lastEventId: string | undefined, release: () => void): void {
+  #join(entry: Entry<Message>, lease: Lease<Message>, response: Writable, { slow, lastEventId, first }: JoinOptions<Message>): void {
     const { counters } = this.#options
-    const { position, missing } = this.#locate(channel, lastEventId)
-    const reader = new Reader(channel, response, position, (reason) => {
-      channel.readers.delete(reader)
-      counters.closed(encoding.format.name, reason)
-      release()
+    const { channel, encoding } = entry
+    entry.joining.delete(lease)
+    const { position, missing } = lastEventId === undefined ? { position: lease.position } : locate(channel, lastEventId, this.#options.epoch, this.#sequence)
+    const reader = new Reader(response, {
+      slow,
+      position,
+      onDrain: () => channel.advance(reader),
+      onClose: (reason) => {
+        channel.readers.delete(reader)
+        counters.closed(encoding.format.name, reason)
+        lease.release()
+      },
+      onWrite: (events, bytes) => counters.wrote(events, bytes),
     })
     counters.opened(encoding.format.name)
     channel.readers.add(reader)
     if (lastEventId !== undefined) counters.resumed(missing ?? 'resumed')
     if (missing !== undefined) reader.write(channel.gap(missing), 1)
-    reader.advance()
+    // Only behind the last of them is there something to continue from: a reader that breaks off before begins anew.
+    for (const message of first) reader.write(channel.encode('message', undefined, encoding.data(message)), 1)
+    if (lastEventId === undefined) reader.write(channel.bookmark(lease.sequence), 0)
+    channel.advance(reader)
   }
 
-  /** Where a reader with this id goes on, and what that leaves out. */
-  #locate({ log, floor }: Channel, lastEventId: string | undefined): { position: number; missing?: GapReason } {
-    if (lastEventId === undefined) return { position: log.next }
-    const [, epoch, digits] = /^([^-]*)-(\d{1,15})$/.exec(lastEventId) ?? []
-    const sequence = Number(digits)
-    if (epoch !== this.#options.epoch || sequence > this.#sequence || sequence < floor) return { position: log.first, missing: 'unknown-id' }
-    if (sequence < log.overwritten) return { position: log.first, missing: 'overrun' }
-    return { position: log.positionAfter(sequence) }
+  #append(channel: Channel, message: Message, sequence: number, frames: Map<string, Buffer>): void {
+    const entry = this.#byChannel.get(channel)
+    if (entry === undefined) return
+    const { name, data } = entry.encoding
+    let bytes = frames.get(name)
+    if (bytes === undefined) frames.set(name, (bytes = channel.encode('message', sequence, data(message))))
+    channel.append({ sequence, bytes, topic: message.topic })
+    for (const lease of entry.joining) lease.saw(message)
   }
 
-  #append(event: EventName, channels: Iterable<Channel>, data: (encoding: Encoding<Message>) => string): void {
+  #broadcast(event: EventName, channels: Iterable<Channel>, data: object): void {
     const sequence = (this.#sequence += 1)
-    const frames = new Map<string, Buffer>()
-    for (const channel of channels) {
-      const entry = this.#byChannel.get(channel)
-      if (entry === undefined) continue
-      let bytes = frames.get(entry.encoding.name)
-      if (bytes === undefined) frames.set(entry.encoding.name, (bytes = channel.encode(event, sequence, data(entry.encoding))))
-      channel.append({ sequence, bytes })
-    }
+    const text = JSON.stringify(data)
+    for (const channel of channels) channel.broadcast(event, { sequence, bytes: channel.encode(event, sequence, text) })
   }
 
   #beat(): void {
     for (const { channel } of this.#entries.values()) {
-      const heartbeat = channel.format.heartbeat()
-      for (const reader of channel.readers) reader.heartbeat(heartbeat)
+      for (const reader of channel.readers) reader.heartbeat(channel.format.heartbeat, this.#options.stallMs)
     }
   }
 
-  #release(key: string, entry: Entry<Message>): void {
-    entry.leases -= 1
-    if (entry.leases > 0 || this.#entries.get(key) !== entry) return
-    entry.linger = setTimeout(() => this.#end(key, entry), this.#options.lingerMs)
+  #release(entry: Entry<Message>, lease: Lease<Message>): void {
+    entry.joining.delete(lease)
+    if (!entry.leases.delete(lease) || entry.leases.size > 0 || this.#entries.get(entry.key) !== entry) return
+    entry.linger = setTimeout(() => this.#end(entry), this.#options.lingerMs)
   }
 
-  #end(key: string, entry: Entry<Message>): void {
+  #end(entry: Entry<Message>): void {
     clearTimeout(entry.linger)
-    if (this.#entries.get(key) === entry) this.#entries.delete(key)
+    if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key)
     if (this.#byChannel.delete(entry.channel)) this.#options.source.remove(entry.channel, entry.channel.filters)
   }
 }

@@ -3,6 +3,14 @@ export interface Frame {
   /** Its place among all events of this process; ids are made of it. */
   sequence: number
   bytes: Buffer
+  /** Of a message. */
+  topic?: string
+}
+
+/** Frames joined, and the position behind them. */
+export interface Chunk {
+  bytes: Buffer
+  next: number
 }
 
 export interface LogLimits {
@@ -19,6 +27,8 @@ export class Log {
   #first = 0
   #bytes = 0
   #overwritten: number
+  /** Position of the newest frame of each topic. */
+  readonly #newest = new Map<string, number>()
 
   /** @param floor sequence of the last event before this log began */
   constructor(limits: LogLimits, floor: number) {
@@ -46,6 +56,7 @@ export class Log {
   }
 
   append(frame: Frame): void {
+    if (frame.topic !== undefined) this.#newest.set(frame.topic, this.next)
     this.#frames.push(frame)
     this.#bytes += frame.bytes.length
     while (this.#bytes > this.#limits.bytes || this.next - this.#first > this.#limits.messages) this.#dropOldest()
@@ -63,8 +74,14 @@ export class Log {
     return low
   }
 
+  /** Whether a newer frame of the same topic has made this one out of date. */
+  isOutdated(position: number): boolean {
+    const { topic } = this.#at(position)
+    return topic !== undefined && this.#newest.get(topic) !== position
+  }
+
   /** The frames from a position on, joined: as many as fit in `maxBytes`, and one at least. */
-  read(position: number, maxBytes: number): { bytes: Buffer; next: number; sequence: number } {
+  read(position: number, maxBytes: number): Chunk {
     let end = position
     let length = 0
     for (; end < this.next; end += 1) {
@@ -72,10 +89,9 @@ export class Log {
       if (end > position && length + bytes.length > maxBytes) break
       length += bytes.length
     }
-    const { sequence } = this.#at(end - 1)
-    if (end === position + 1) return { bytes: this.#at(position).bytes, next: end, sequence }
+    if (end === position + 1) return { bytes: this.#at(position).bytes, next: end }
     const frames = this.#frames.slice(this.#gone + position - this.#first, this.#gone + end - this.#first)
-    return { bytes: Buffer.concat(frames.map(({ bytes }) => bytes), length), next: end, sequence }
+    return { bytes: Buffer.concat(frames.map(({ bytes }) => bytes), length), next: end }
   }
 
   #at(position: number): Frame {
@@ -83,7 +99,8 @@ export class Log {
   }
 
   #dropOldest(): void {
-    const { bytes, sequence } = this.#at(this.#first)
+    const { bytes, sequence, topic } = this.#at(this.#first)
+    if (topic !== undefined && this.#newest.get(topic) === this.#first) this.#newest.delete(topic)
     // Overwritten frames must not be kept alive by the slots they leave.
     this.#frames[this.#gone] = EMPTY
     this.#gone += 1

@@ -1,76 +1,94 @@
 import type { Writable } from 'node:stream'
-import type { Channel } from './channel.ts'
 
-export type CloseReason = 'client' | 'refused' | 'shutdown'
+/** What to do with a reader that the log has overtaken: skip with a `gap`, skip to each topic's newest, or end its stream. */
+export type SlowPolicy = 'gap' | 'latest' | 'close'
 
-/** The most one write takes from the log; with the socket's own buffer it is all the memory a stalled reader costs. */
-const CHUNK_BYTES = 65_536
+/** Why a stream ended. */
+export type CloseReason = 'client' | 'refused' | 'shutdown' | 'slow' | 'stalled'
+
+export interface ReaderOptions {
+  slow: SlowPolicy
+  /** Where it begins in its channel's log. */
+  position: number
+  /** The socket takes more. */
+  onDrain(reader: Reader): void
+  onClose(reason: CloseReason): void
+  onWrite(events: number, bytes: number): void
+}
 
 /** One HTTP response that follows a channel. It keeps no queue: while its socket is full it just stays behind in the log. */
 export class Reader {
-  readonly #channel: Channel
+  readonly slow: SlowPolicy
+  /** Of the next frame to write. */
+  position: number
+  /** Up to here, frames that a newer one of their topic has made out of date are left out. */
+  latestUntil = 0
   readonly #response: Writable
-  readonly #onClose: (reason: CloseReason) => void
-  #position: number
+  readonly #options: ReaderOptions
+  /** By event, what to say before anything else once the socket takes more. */
+  readonly #announcements = new Map<string, Buffer>()
   #full = false
+  #fullSince = 0
   #closed = false
 
-  /** Takes over the response: it is ended by `close`, or by its client. */
-  constructor(channel: Channel, response: Writable, position: number, onClose: (reason: CloseReason) => void) {
-    this.#channel = channel
+  /** Takes over a response whose headers are written: it is ended by `close`, or by its client. */
+  constructor(response: Writable, options: ReaderOptions) {
     this.#response = response
-    this.#position = position
-    this.#onClose = onClose
-    response.on('drain', () => {
-      this.#full = false
-      this.advance()
-    })
+    this.#options = options
+    this.slow = options.slow
+    this.position = options.position
+    response.on('drain', () => this.#drained())
     // `close` comes whatever ended the response; waiting for `drain` alone would miss a client that leaves while full.
     response.once('close', () => this.#end('client'))
     response.on('error', () => {})
   }
 
-  /** Writes what is new, until there is no more or the socket is full. */
-  advance(): void {
-    const { log } = this.#channel
-    while (!this.#full && !this.#closed) {
-      if (this.#position < log.first) {
-        const dropped = log.first - this.#position
-        this.#position = log.first
-        this.write(this.#channel.gap('overrun', dropped), 1)
-      } else if (this.#position < log.next) {
-        const { bytes, next } = this.#channel.read(this.#position, CHUNK_BYTES)
-        const events = next - this.#position
-        this.#position = next
-        this.write(bytes, events)
-      } else return
-    }
+  /** Whether a write would leave at once. */
+  get isReady(): boolean {
+    return !this.#full && !this.#closed
   }
 
-  /** Writes bytes that are for this reader alone. */
-  write(bytes: Buffer, events = 0): void {
+  write(bytes: Buffer, events: number): void {
     if (bytes.length === 0 || this.#closed) return
-    this.#channel.counters.wrote(events, bytes.length)
-    if (!this.#response.write(bytes)) this.#full = true
+    this.#options.onWrite(events, bytes.length)
+    if (this.#response.write(bytes) || this.#full) return
+    this.#full = true
+    this.#fullSince = performance.now()
   }
 
-  /** A socket that is full needs no sign of life. */
-  heartbeat(bytes: Buffer): void {
-    if (!this.#full) this.write(bytes)
+  /** Writes an event now or, where the socket is full, before all else; of the same event only the last. */
+  announce(event: string, bytes: Buffer): void {
+    if (this.#full) this.#announcements.set(event, bytes)
+    else this.write(bytes, 1)
+  }
+
+  /** A socket that is full needs no sign of life; one that stays so for too long is given up. */
+  heartbeat(bytes: Buffer, stallMs: number): void {
+    if (!this.#full) this.write(bytes, 0)
+    else if (performance.now() - this.#fullSince > stallMs) this.close('stalled')
   }
 
   close(reason: CloseReason, farewell?: Buffer): void {
     if (this.#closed) return
-    if (farewell !== undefined) this.write(farewell)
+    if (farewell !== undefined) this.write(farewell, 1)
     // A socket that is full may never drain, and its response never end.
     if (this.#full) this.#response.destroy()
     else this.#response.end()
     this.#end(reason)
   }
 
+  #drained(): void {
+    this.#full = false
+    for (const [event, bytes] of this.#announcements) {
+      this.#announcements.delete(event)
+      this.write(bytes, 1)
+    }
+    if (this.isReady) this.#options.onDrain(this)
+  }
+
   #end(reason: CloseReason): void {
     if (this.#closed) return
     this.#closed = true
-    this.#onClose(reason)
+    this.#options.onClose(reason)
   }
 }

@@ -1,0 +1,90 @@
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import { CausewayError } from '../errors.ts'
+import type { PublishResult } from '../mqtt/in-flight.ts'
+import { type Message, toJsonText } from '../mqtt/message.ts'
+import { hasWildcard } from '../mqtt/topic.ts'
+import { problems } from './problem-responses.ts'
+import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from './schemas.ts'
+
+export interface RetainedRoutes {
+  /** The retained messages that match any of the filters. */
+  read(filters: readonly string[]): Promise<Message[]>
+  publish(message: Message): Promise<PublishResult>
+}
+
+const READ_PROBLEMS = ['invalid-request', 'not-authorized', 'not-found', 'wildcards-not-supported', 'too-many-retained', 'broker-refused', 'broker-unavailable', 'acknowledgement-timeout'] as const
+const CLEAR_PROBLEMS = ['invalid-request', 'not-authorized', 'retain-not-supported', 'broker-refused', 'publish-interrupted', 'broker-unavailable', 'overloaded', 'acknowledgement-timeout'] as const
+
+export async function retainedRoutes(instance: FastifyInstance, { read, publish }: RetainedRoutes): Promise<void> {
+  const app = instance.withTypeProvider<TypeBoxTypeProvider>()
+
+  app.get('/retained', {
+    schema: {
+      summary: 'Read retained messages',
+      description: 'Of one exact topic the payload itself, with its content type and the rest in `MQTT-*` headers; of a filter with wildcards, or with `Accept: application/json`, an array of messages.',
+      tags: ['retained'],
+      querystring: RetainedQuerySchema,
+      response: {
+        200: {
+          description: 'What is retained now',
+          content: {
+            'application/json': { schema: { type: 'array', items: { type: 'object' }, examples: [[{ topic: 'home/temp', payload: '21.5', encoding: 'utf8', qos: 1, retain: true }]] } },
+            '*/*': { schema: { description: 'The payload', examples: ['21.5'] } },
+          },
+        },
+        ...problems(...READ_PROBLEMS),
+      },
+    },
+    handler: async (request, reply) => {
+      const { topic, encoding } = request.query
+      const messages = await read([topic])
+      if (hasWildcard(topic) || /\bapplication\/json\b/i.test(request.headers.accept ?? '')) {
+        const array = `[${messages.map((message) => toJsonText(message, encoding === 'json')).join()}]`
+        return reply.type('application/json; charset=utf-8').serializer(String).send(array)
+      }
+      const [message] = messages
+      if (message === undefined) throw new CausewayError('not-found', `Nothing is retained on ${topic}`)
+      return sendPayload(message, reply)
+    },
+  })
+
+  app.delete('/retained', {
+    schema: {
+      summary: 'Clear a retained message',
+      tags: ['retained'],
+      querystring: TopicQuerySchema,
+      response: {
+        200: { description: 'The broker retains nothing on the topic any more', ...PublishResultSchema, examples: [{ topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true }] },
+        ...problems(...CLEAR_PROBLEMS),
+      },
+    },
+    // An empty retained message is how MQTT clears one [MQTT-3.3.1-6].
+    handler: async (request) => publish({ topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),
+  })
+}
+
+function sendPayload({ payload, qos, properties }: Message, reply: FastifyReply): FastifyReply {
+  reply.headers({
+    'mqtt-qos': qos,
+    ...(properties?.responseTopic !== undefined && { 'mqtt-response-topic': headerValue(properties.responseTopic) }),
+    ...(properties?.correlationData !== undefined && { 'mqtt-correlation-data': properties.correlationData }),
+    ...(properties?.messageExpiryInterval !== undefined && { 'mqtt-message-expiry-interval': properties.messageExpiryInterval }),
+    ...(properties?.payloadFormatIndicator !== undefined && { 'mqtt-payload-format-indicator': Number(properties.payloadFormatIndicator) }),
+    ...(properties?.userProperties !== undefined && { 'mqtt-user-properties': headerValue(JSON.stringify(properties.userProperties)) }),
+    // Whoever may publish chose payload and type: a browser must neither guess another type nor run it as a page of ours.
+    'x-content-type-options': 'nosniff',
+    'content-security-policy': "sandbox; default-src 'none'",
+    'cache-control': 'no-store',
+  })
+  return reply.type(contentType(properties?.contentType)).send(payload)
+}
+
+/** Any text as a header value: percent-encoded where it is not printable ASCII. */
+function headerValue(text: string): string {
+  return text.replace(/[^\x20-\x24\x26-\x7e]+/g, encodeURIComponent)
+}
+
+function contentType(sent: string | undefined): string {
+  return sent !== undefined && /^[\w.+-]+\/[\w.+-]+(\s*;[\x20-\x7e]*)?$/.test(sent) ? sent : 'application/octet-stream'
+}

@@ -1,0 +1,145 @@
+import { CausewayError } from '../errors.ts'
+import { answered } from './answered.ts'
+import { type Capabilities, checkSubscribe } from './capabilities.ts'
+import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
+import type { Message } from './message.ts'
+import type { NetworkConnection } from './network-connection.ts'
+import { TopicTree } from './topic-tree.ts'
+
+export interface RetainedOptions {
+  connection: Omit<ConnectionOptions, 'handlers'>
+  timeoutMs: number
+  limits: { messages: number; bytes: number }
+}
+
+/** The retained messages of one filter at one moment. */
+interface Snapshot {
+  filter: string
+  messages: Map<string, Message>
+  /** Messages that came for it, twice the same ones included. */
+  arrived: number
+  bytes: number
+  overflowed: boolean
+}
+
+/**
+ * So many round trips without a message end a snapshot: MQTT does not say which retained message is the last.
+ * Brokers write them behind SUBACK in one go, but Aedes reads them from its store turn by turn.
+ */
+const QUIET_ROUND_TRIPS = 3
+
+/**
+ * Reads retained messages on a connection of its own, so that nobody's live stream sees them.
+ * One batch at a time: reads of the same filter that come while one runs share the next.
+ */
+export class Retained implements ConnectionHandlers {
+  readonly #options: RetainedOptions
+  readonly #connection: Connection
+  readonly #wanted = new Map<string, Promise<Snapshot>>()
+  readonly #running = new TopicTree<Snapshot>()
+  #batch: Promise<unknown> = Promise.resolve()
+  #start: Promise<void> | undefined
+  #network: NetworkConnection | undefined
+  #capabilities: Capabilities | undefined
+  #unavailable: CausewayError | undefined
+
+  constructor(options: RetainedOptions) {
+    this.#options = options
+    this.#connection = new Connection({ ...options.connection, handlers: this })
+  }
+
+  get state(): ConnectionState {
+    return this.#connection.state
+  }
+
+  attempted(): Promise<void> {
+    return this.#connection.attempted()
+  }
+
+  /**
+   * The retained messages that match any of the filters, as they are after this call; each topic once.
+   * @throws CausewayError where the broker refuses a filter or is away, or more match than the limits allow
+   */
+  async read(filters: readonly string[]): Promise<Message[]> {
+    await this.#connection.attempted()
+    if (this.#network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+    const snapshots = await Promise.all(filters.map((filter) => this.#snapshot(filter)))
+    const messages = new Map(snapshots.flatMap((snapshot) => [...snapshot.messages]))
+    const overflowed = snapshots.find((snapshot) => snapshot.overflowed)
+    if (overflowed !== undefined || messages.size > this.#options.limits.messages) {
+      throw new CausewayError('too-many-retained', `More retained messages match ${overflowed?.filter ?? filters.join(', ')} than CAUSEWAY_RETAINED_MAX and CAUSEWAY_RETAINED_MAX_BYTES allow; a narrower filter matches fewer`)
+    }
+    return [...messages.values()]
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close()
+  }
+
+  connected(network: NetworkConnection, capabilities: Capabilities): void {
+    this.#network = network
+    this.#capabilities = capabilities
+    this.#unavailable = undefined
+  }
+
+  lost(): void {
+    this.#network = undefined
+  }
+
+  unreachable(error: CausewayError): void {
+    this.#unavailable = error
+  }
+
+  message(message: Message): void {
+    // The filter is subscribed to for a moment, in which live messages come too.
+    if (!message.retain) return
+    for (const snapshot of this.#running.match(message.topic)) this.#keep(snapshot, message)
+  }
+
+  #keep(snapshot: Snapshot, message: Message): void {
+    const { messages, bytes } = this.#options.limits
+    snapshot.arrived += 1
+    snapshot.bytes += message.payload.length
+    if (snapshot.messages.size >= messages || snapshot.bytes > bytes) snapshot.overflowed = true
+    else snapshot.messages.set(message.topic, message)
+  }
+
+  #snapshot(filter: string): Promise<Snapshot> {
+    let snapshot = this.#wanted.get(filter)
+    if (snapshot === undefined) {
+      // Reads that come later must see what was published before them, so they wait for this batch and begin anew.
+      this.#start ??= this.#batch.then(() => {
+        this.#start = undefined
+        this.#batch = Promise.allSettled([...this.#wanted.values()])
+        this.#wanted.clear()
+      })
+      snapshot = this.#start.then(() => this.#take(filter))
+      this.#wanted.set(filter, snapshot)
+    }
+    return snapshot
+  }
+
+  async #take(filter: string): Promise<Snapshot> {
+    const network = this.#network
+    if (network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
+    checkSubscribe(filter, this.#capabilities!)
+    const snapshot: Snapshot = { filter, messages: new Map(), arrived: 0, bytes: 0, overflowed: false }
+    this.#running.set(filter, snapshot)
+    try {
+      await answered(this.#drain(network, snapshot), this.#options.timeoutMs)
+      return snapshot
+    } finally {
+      this.#running.delete(filter)
+      if (this.#network === network) network.unsubscribe(filter).catch(() => {})
+    }
+  }
+
+  async #drain(network: NetworkConnection, snapshot: Snapshot): Promise<void> {
+    await network.subscribe(snapshot.filter, 1, { identifier: undefined, retained: true })
+    for (let quiet = 0; quiet < QUIET_ROUND_TRIPS; quiet += 1) {
+      const before = snapshot.arrived
+      await network.roundTrip()
+      if (snapshot.arrived > before) quiet = -1
+    }
+  }
+}

@@ -1,0 +1,125 @@
+import { CausewayError } from '../errors.ts'
+import { type Capabilities, checkSubscribe } from './capabilities.ts'
+import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
+import type { Message } from './message.ts'
+import type { NetworkConnection } from './network-connection.ts'
+import type { Subscription } from './subscription.ts'
+import { filtersOverlap } from './topic.ts'
+
+export interface SubscribeConnectionEvents<Target> {
+  message(message: Message, identifiers: readonly number[]): void
+  lost(): void
+  /** It is back. `sessionPresent` says whether the broker kept the subscriptions and what came for them. */
+  restored(sessionPresent: boolean): void
+  refused(error: CausewayError, subscription: Subscription<Target>): void
+}
+
+export interface SubscribeConnectionOptions<Target> {
+  connection: Omit<ConnectionOptions, 'handlers'>
+  timeoutMs: number
+  /** Whether $share may be sent over MQTT 3.1.1. */
+  sharedOver311: boolean
+  events: SubscribeConnectionEvents<Target>
+}
+
+/** One connection and the subscriptions on it, brought back after each loss. */
+export class SubscribeConnection<Target> implements ConnectionHandlers {
+  readonly subscriptions = new Set<Subscription<Target>>()
+  readonly #options: SubscribeConnectionOptions<Target>
+  readonly #connection: Connection
+  #network: NetworkConnection | undefined
+  #capabilities: Capabilities | undefined
+  #unavailable: CausewayError | undefined
+
+  constructor(options: SubscribeConnectionOptions<Target>) {
+    this.#options = options
+    this.#connection = new Connection({ ...options.connection, handlers: this })
+  }
+
+  get state(): ConnectionState {
+    return this.#connection.state
+  }
+
+  /** Of the last connection there was. */
+  get capabilities(): Capabilities | undefined {
+    return this.#capabilities
+  }
+
+  /**
+   * Resolves once it is connected.
+   * @throws CausewayError where the first attempt failed
+   */
+  async ready(): Promise<void> {
+    await this.#connection.attempted()
+    if (this.#network === undefined) throw this.#noConnection()
+  }
+
+  attempted(): Promise<void> {
+    return this.#connection.attempted()
+  }
+
+  /** Whether a copy from this connection would tell for which of its subscriptions it is. */
+  takes(filter: string): boolean {
+    if (this.#capabilities?.subscriptionIdentifiers) return true
+    for (const { topics } of this.subscriptions) if (filtersOverlap(topics, filter)) return false
+    return true
+  }
+
+  /** Whether a copy that came with these identifiers is this subscription's. */
+  isCopyFor(subscription: Subscription<Target>, identifiers: readonly number[]): boolean {
+    return this.subscriptions.has(subscription) && (identifiers.length === 0 || identifiers.includes(subscription.identifier))
+  }
+
+  /**
+   * Brings the broker to what is wanted of one subscription.
+   * @throws CausewayError where it refuses or is away; later calls and reconnects try again
+   */
+  sync(subscription: Subscription<Target>): Promise<void> {
+    return subscription.sync(() => {
+      if (this.#network === undefined) throw this.#noConnection()
+      checkSubscribe(subscription.filter, this.#capabilities!)
+      return { network: this.#network, identifiers: this.#capabilities!.subscriptionIdentifiers, timeoutMs: this.#options.timeoutMs }
+    })
+  }
+
+  /** Resolves once all the broker has sent so far has arrived. */
+  async roundTrip(): Promise<void> {
+    await this.#network?.roundTrip()
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close()
+  }
+
+  connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
+    const wasConnected = this.#capabilities !== undefined
+    const { sharedOver311, events } = this.#options
+    this.#network = network
+    this.#capabilities = { ...capabilities, sharedSubscriptions: capabilities.protocol === 5 ? capabilities.sharedSubscriptions : sharedOver311 }
+    this.#unavailable = undefined
+    if (wasConnected) events.restored(sessionPresent)
+    for (const subscription of this.subscriptions) {
+      if (!sessionPresent) subscription.forgotten()
+      this.sync(subscription).catch((error: CausewayError) => {
+        if (this.#network === network) events.refused(error, subscription)
+      })
+    }
+  }
+
+  lost(): void {
+    this.#network = undefined
+    this.#options.events.lost()
+  }
+
+  unreachable(error: CausewayError): void {
+    this.#unavailable = error
+  }
+
+  message(message: Message, identifiers: readonly number[]): void {
+    this.#options.events.message(message, identifiers)
+  }
+
+  #noConnection(): CausewayError {
+    return this.#unavailable ?? new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+  }
+}

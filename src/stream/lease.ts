@@ -1,0 +1,67 @@
+import type { Writable } from 'node:stream'
+import type { Channel } from './channel.ts'
+import type { SlowPolicy } from './reader.ts'
+
+export interface JoinOptions<Message> {
+  slow: SlowPolicy
+  lastEventId: string | undefined
+  /** Messages for this reader alone, before all others. */
+  first: readonly Message[]
+}
+
+interface LeaseHooks<Message> {
+  join(response: Writable, options: JoinOptions<Message>): void
+  release(): void
+}
+
+/** What a message that arrived meanwhile may be compared with; more are not remembered. */
+const MAX_SEEN = 4096
+
+/**
+ * A hold on a channel, which lives at least until the last one is released, and its linger after that.
+ * It remembers where the channel stood when it began, so that a reader that joins later misses nothing.
+ */
+export class Lease<Message> {
+  readonly #channel: Channel
+  readonly #hooks: LeaseHooks<Message>
+  readonly #seen: Message[] = []
+  #position = 0
+  #sequence = 0
+
+  constructor(channel: Channel, hooks: LeaseHooks<Message>) {
+    this.#channel = channel
+    this.#hooks = hooks
+  }
+
+  get position(): number {
+    return this.#position
+  }
+
+  get sequence(): number {
+    return this.#sequence
+  }
+
+  /** Messages delivered since the lease began, until it was joined. */
+  get seen(): readonly Message[] {
+    return this.#seen
+  }
+
+  /** A reader that joins will follow from here. */
+  start(sequence: number): void {
+    this.#position = this.#channel.log.next
+    this.#sequence = sequence
+  }
+
+  saw(message: Message): void {
+    if (this.#seen.length < MAX_SEEN) this.#seen.push(message)
+  }
+
+  /** Streams to a response whose headers are written, until either side ends it; then releases. */
+  join(response: Writable, options: JoinOptions<Message>): void {
+    this.#hooks.join(response, options)
+  }
+
+  release(): void {
+    this.#hooks.release()
+  }
+}
