@@ -110,7 +110,7 @@ export class Retained implements ConnectionHandlers {
       // Reads that come later must see what was published before them, so they wait for this batch and begin anew.
       this.#start ??= this.#batch.then(() => {
         this.#start = undefined
-        this.#batch = Promise.allSettled([...this.#wanted.values()])
+        this.#batch = Promise.allSettled(this.#wanted.values())
         this.#wanted.clear()
       })
       snapshot = this.#start.then(() => this.#take(filter))
