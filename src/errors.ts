@@ -8,12 +8,15 @@ const PROBLEMS = [
   ['filter-invalid', 400, 'The broker does not accept this topic filter', false],
   ['not-authorized', 403, 'The broker does not allow this', false],
   ['not-found', 404, 'There is nothing at this address', false],
+  ['no-responder', 404, 'Nobody subscribes to the topic', true],
   ['method-not-allowed', 405, 'This address does not take that method', false],
   ['not-acceptable', 406, 'None of the accepted formats is available', false],
   ['request-timeout', 408, 'The request was not received in time', true],
+  ['idempotency-running', 409, 'The first request with this key is not answered yet', true],
   ['payload-too-large', 413, 'The message or body is too large', false],
   ['uri-too-long', 414, 'The request target is too long', false],
   ['unsupported-media-type', 415, 'The body is of a type this address does not take', false],
+  ['idempotency-mismatch', 422, 'The key belongs to another request', false],
   ['payload-format-invalid', 422, 'The payload is not what its format indicator says', false],
   ['retain-not-supported', 422, 'The broker does not retain messages', false],
   ['qos-not-supported', 422, 'The broker does not support this QoS', false],
@@ -24,6 +27,7 @@ const PROBLEMS = [
   ['quota-exceeded', 429, 'The broker says a quota is exceeded', true],
   ['headers-too-large', 431, 'The request headers are too large', false],
   ['internal', 500, 'Causeway failed', true],
+  ['requests-not-supported', 501, 'Request and response need MQTT 5', false],
   ['broker-refused', 502, 'The broker refused this', false],
   ['publish-interrupted', 502, 'The broker connection was lost over this message', true],
   ['broker-unavailable', 503, 'The broker cannot be reached', true],
@@ -32,6 +36,7 @@ const PROBLEMS = [
   ['too-many-streams', 503, 'Too many streams are open', true],
   ['shutting-down', 503, 'This instance is shutting down', true],
   ['acknowledgement-timeout', 504, 'The broker did not answer in time', true],
+  ['no-reply', 504, 'Nobody replied in time', true],
 ] as const
 
 export type ProblemCode = (typeof PROBLEMS)[number][0]

@@ -7,6 +7,7 @@ import type { ConnectionOptions, ConnectionState } from './mqtt/connection.ts'
 import type { PublishResult } from './mqtt/in-flight.ts'
 import type { Message } from './mqtt/message.ts'
 import { Publisher } from './mqtt/publisher.ts'
+import { Requester } from './mqtt/requester.ts'
 import { Retained } from './mqtt/retained.ts'
 import { Subscriber } from './mqtt/subscriber.ts'
 import type { Channel } from './stream/channel.ts'
@@ -23,13 +24,14 @@ export interface LinkOptions {
   metrics: Metrics
 }
 
-type Role = 'publish' | 'subscribe' | 'retained'
+type Role = 'publish' | 'subscribe' | 'retained' | 'request'
 
 /** One identity's connections to the broker, and the streams that live on them. */
 export class Link {
   readonly #publisher: Publisher
   readonly #subscriber: Subscriber<Channel>
   readonly #retained: Retained
+  readonly #requester: Requester
   readonly hub: Hub<Message>
 
   constructor({ config, brokerUrl, clientId, logger, metrics }: LinkOptions) {
@@ -72,6 +74,14 @@ export class Link {
       timeoutMs: config.publishTimeoutMs,
       limits: { messages: config.retainedMax, bytes: config.retainedMaxBytes },
     })
+    this.#requester = new Requester({
+      connection: connection('request', 'request'),
+      replyTopic: `${config.replyTopic}/${randomBytes(12).toString('hex')}`,
+      requestsMax: config.requestsMax,
+      timeoutMs: config.publishTimeoutMs,
+      publish: (message) => this.publish(message),
+      observe: metrics.replied,
+    })
     this.hub = new Hub<Message>({
       source: this.#subscriber,
       epoch: randomBytes(6).toString('hex'),
@@ -93,6 +103,7 @@ export class Link {
       ...this.#publisher.states.map((state) => ({ role: 'publish' as const, state })),
       ...this.#subscriber.states.map((state) => ({ role: 'subscribe' as const, state })),
       { role: 'retained', state: this.#retained.state },
+      { role: 'request', state: this.#requester.state },
     ]
   }
 
@@ -111,6 +122,20 @@ export class Link {
 
   publish(message: Message): Promise<PublishResult> {
     return this.#publisher.publish(message)
+  }
+
+  /** As `publish`, but waits where too many are in flight. */
+  publishWhenRoom(message: Message): Promise<PublishResult> {
+    return this.#publisher.publishWhenRoom(message)
+  }
+
+  /** Publishes a message and resolves with the reply to it. */
+  request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> {
+    return this.#requester.request(message, timeoutMs, signal)
+  }
+
+  get requestsWaiting(): number {
+    return this.#requester.waiting
   }
 
   /** The retained messages that match any of the filters now. */
@@ -133,13 +158,13 @@ export class Link {
 
   /** Resolves once every connection is made, or has failed to be for the first time. */
   async attempted(): Promise<void> {
-    await Promise.all([this.#publisher.attempted(), this.#subscriber.attempted(), this.#retained.attempted()])
+    await Promise.all([this.#publisher.attempted(), this.#subscriber.attempted(), this.#retained.attempted(), this.#requester.attempted()])
   }
 
   /** Ends the streams and disconnects. Let publishes in flight finish first: they stay unanswered until their timeout. */
   async close(): Promise<void> {
     this.hub.close()
-    await Promise.all([this.#publisher.close(), this.#subscriber.close(), this.#retained.close()])
+    await Promise.all([this.#publisher.close(), this.#subscriber.close(), this.#retained.close(), this.#requester.close()])
   }
 }
 

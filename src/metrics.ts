@@ -6,6 +6,7 @@ const HTTP_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 /** What only others know and is asked for on scrape. */
 export interface Gauges {
   publishInFlight: () => number
+  requestsWaiting: () => number
   subscriptionFilters: () => number
   connections: () => { role: string; state: string }[]
 }
@@ -57,6 +58,10 @@ export function createMetrics(version: string) {
   const ackOfQos = [undefined, publishAck.labels({ qos: '1' }), publishAck.labels({ qos: '2' })]
   new Gauge({ name: 'causeway_publish_in_flight', help: 'Publishes accepted and not yet answered', registers, collect() { this.set(gauges?.publishInFlight() ?? 0) } })
 
+  const idempotency = tally('causeway_idempotency_keys_total', 'Requests with an Idempotency-Key, by what it was', 'result')
+  const replies = tally('causeway_request_replies_total', 'Replies to requests: delivered, late, or answering nothing of this bridge', 'result')
+  new Gauge({ name: 'causeway_requests_waiting', help: 'Requests waiting for their reply', registers, collect() { this.set(gauges?.requestsWaiting() ?? 0) } })
+
   const receivedMessages = tally('causeway_received_messages_total', 'Messages from the broker', 'qos')
   const receivedBytes = tally('causeway_received_bytes_total', 'Payload bytes from the broker')
 
@@ -102,6 +107,12 @@ export function createMetrics(version: string) {
     },
     rejected(reason: string) {
       publishRejections.add({ reason })
+    },
+    idempotencyKey(result: string) {
+      idempotency.add({ result })
+    },
+    replied(result: string) {
+      replies.add({ result })
     },
     received(qos: 0 | 1 | 2, bytes: number) {
       receivedMessages.add({ qos: String(qos) })

@@ -42,6 +42,8 @@ export const MessageSchema = Type.Object(
   },
 )
 
+const RAW_ONLY = { qos: ['topic'], retain: ['topic'], expiry: ['topic'] }
+
 export const PublishQuerySchema = Type.Object(
   {
     topic: Type.Optional(Type.String({ format: 'mqtt-topic', description: 'Makes the body the payload, byte for byte' })),
@@ -49,8 +51,20 @@ export const PublishQuerySchema = Type.Object(
     retain: Type.Optional(Type.Boolean()),
     expiry: Type.Optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295, description: 'Seconds the broker keeps the message for clients that are away; MQTT 5 only' })),
   },
-  { additionalProperties: false, dependentRequired: { qos: ['topic'], retain: ['topic'], expiry: ['topic'] } },
+  { additionalProperties: false, dependentRequired: RAW_ONLY },
 )
+
+export const RequestQuerySchema = Type.Object(
+  {
+    ...PublishQuerySchema.properties,
+    timeout: Type.Integer({ minimum: 1, maximum: 300_000, default: 5000, description: 'How long to wait for the reply, in milliseconds' }),
+  },
+  { additionalProperties: false, dependentRequired: RAW_ONLY },
+)
+
+export const IdempotencyHeaderSchema = Type.Object({
+  'idempotency-key': Type.Optional(Type.String({ description: 'The same key and request get the first answer again, and make one message; a string in double quotes' })),
+})
 
 const nullable = <Schema extends object>(schema: Schema, description: string) => ({ anyOf: [schema, { type: 'null' }], description })
 

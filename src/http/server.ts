@@ -1,36 +1,38 @@
 import fastify, { type FastifyBaseLogger, LogController, type FastifyInstance, type HTTPMethods } from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../errors.ts'
-import type { TopicRules } from '../mqtt/topic.ts'
 import { asProblem, handleError, rawProblem, sendProblem } from './problem.ts'
-import { createValidation } from './validation.ts'
+import type { Validation } from './validation.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** Its successful answers are streams, which count their own time. */
     stream?: boolean
+    /** Its body has no end, so no time is set for its arrival. */
+    streamsBody?: boolean
   }
 }
 
 export interface ServerOptions {
   logger: Logger
   bodyLimitBytes: number
-  topicRules: TopicRules
+  validation: Validation
   onAnswered(method: string, route: string, status: number, seconds: number): void
 }
 
-/** Time for a whole request to arrive, and for its headers. */
-const REQUEST_TIMEOUT_MS = 60_000
+/** Time for a body to arrive, and for the headers. */
+const BODY_TIMEOUT_MS = 60_000
 const HEADERS_TIMEOUT_MS = 15_000
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
-export function createServer({ logger, bodyLimitBytes, topicRules, onAnswered }: ServerOptions): FastifyInstance {
+export function createServer({ logger, bodyLimitBytes, validation, onAnswered }: ServerOptions): FastifyInstance {
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: bodyLimitBytes,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    // Node knows only one for all routes, but some bodies have no end.
+    requestTimeout: 0,
     http: { headersTimeout: HEADERS_TIMEOUT_MS },
     routerOptions: { querystringParser: parseQuery },
     frameworkErrors: (error, _request, reply) => void sendProblem(asProblem(error), reply),
@@ -39,9 +41,8 @@ export function createServer({ logger, bodyLimitBytes, topicRules, onAnswered }:
       else socket.destroy()
     },
   })
-  const { validatorCompiler, schemaErrorFormatter } = createValidation(topicRules)
-  app.setValidatorCompiler(validatorCompiler)
-  app.setSchemaErrorFormatter(schemaErrorFormatter)
+  app.setValidatorCompiler(validation.validatorCompiler)
+  app.setSchemaErrorFormatter(validation.schemaErrorFormatter)
   app.setErrorHandler(handleError)
   app.setNotFoundHandler((request, reply) => {
     const url = request.url.split('?', 1)[0]!
@@ -49,6 +50,12 @@ export function createServer({ logger, bodyLimitBytes, topicRules, onAnswered }:
     if (allowed.length === 0) return sendProblem(new CausewayError('not-found', `There is nothing at ${url}`), reply)
     reply.header('allow', allowed.join(', '))
     return sendProblem(new CausewayError('method-not-allowed', `${url} takes ${allowed.join(' and ')}`), reply)
+  })
+  app.addHook('onRequest', async (request) => {
+    if (request.method === 'GET' || request.routeOptions.config.streamsBody) return
+    const { raw } = request
+    const timer = setTimeout(() => raw.socket.end(rawProblem('ERR_HTTP_REQUEST_TIMEOUT')), BODY_TIMEOUT_MS)
+    raw.once('end', () => clearTimeout(timer)).once('close', () => clearTimeout(timer))
   })
   app.addHook('onResponse', async (request, reply) => {
     const { url, config } = request.routeOptions

@@ -10,6 +10,8 @@ const MAX_FAULTS = 50
 type Describe = (value: string) => string | undefined
 
 export interface Validation {
+  /** A check of values against a schema that throws all their faults as one error. */
+  checker(schema: object): (value: unknown) => void
   validatorCompiler: FastifySchemaCompiler<object>
   /** Every fault of one part of a request, as one error. */
   schemaErrorFormatter: (errors: FastifySchemaValidationError[], part: string) => Error
@@ -32,7 +34,20 @@ export function createValidation(rules: TopicRules): Validation {
   const body = new Ajv({ ...options, coerceTypes: false })
   const rest = new Ajv({ ...options, coerceTypes: 'array' })
 
+  function toError(errors: ErrorObject[], where: Fault['in']): CausewayError {
+    const faults = errors.filter(({ keyword }) => keyword !== 'if').map((error) => toFault(error, where, describe))
+    const detail = faults.map((fault) => `${where} ${fault.pointer} ${fault.detail}`).slice(0, 3).join('; ')
+    const more = faults.length > 3 ? `; and ${faults.length - 3} more` : ''
+    return new CausewayError('invalid-request', detail + more, { faults: faults.slice(0, MAX_FAULTS) })
+  }
+
   return {
+    checker(schema) {
+      const validate = body.compile(schema)
+      return (value) => {
+        if (!validate(value)) throw toError(validate.errors!, 'body')
+      }
+    },
     validatorCompiler({ schema, httpPart }) {
       if (httpPart !== 'body') return rest.compile(schema)
       const validate = body.compile(schema)
@@ -40,11 +55,7 @@ export function createValidation(rules: TopicRules): Validation {
       return (value: unknown) => Buffer.isBuffer(value) || validate(value) || { error: validate.errors as never }
     },
     schemaErrorFormatter(errors, part) {
-      const where = part === 'querystring' ? 'query' : part === 'body' ? 'body' : 'headers'
-      const faults = (errors as unknown as ErrorObject[]).filter(({ keyword }) => keyword !== 'if').map((error) => toFault(error, where, describe))
-      const detail = faults.map((fault) => `${where} ${fault.pointer} ${fault.detail}`).slice(0, 3).join('; ')
-      const more = faults.length > 3 ? `; and ${faults.length - 3} more` : ''
-      return new CausewayError('invalid-request', detail + more, { faults: faults.slice(0, MAX_FAULTS) })
+      return toError(errors as unknown as ErrorObject[], part === 'querystring' ? 'query' : part === 'body' ? 'body' : 'headers')
     },
   }
 }

@@ -40,6 +40,7 @@ export class Lane implements ConnectionHandlers {
   #probed = 0
   #lastId = 0
   #count = 0
+  readonly #waiters: (() => void)[] = []
   #bytes = 0
   #network: NetworkConnection | undefined
   #capabilities: Capabilities | undefined
@@ -54,14 +55,25 @@ export class Lane implements ConnectionHandlers {
     return this.#count
   }
 
+  /** Whether `publish` would take this message, or refuse it for another reason than its limits. */
+  hasRoom({ payload }: Message): boolean {
+    const { maxInFlight, maxInFlightBytes } = this.#limits
+    if (this.#unavailable !== undefined || this.#count === 0) return true
+    return this.#count < maxInFlight && this.#bytes + payload.length <= maxInFlightBytes
+  }
+
+  /** Resolves when the next publish is answered. */
+  freed(): Promise<void> {
+    return new Promise((resolve) => this.#waiters.push(resolve))
+  }
+
   /** @throws CausewayError at once where the broker is away or the limits are reached, later with the broker's answer */
   publish(message: Message): Promise<PublishResult> {
-    const { maxInFlight, maxInFlightBytes, timeoutMs } = this.#limits
     if (this.#unavailable !== undefined) throw this.#unavailable
-    if (this.#count >= maxInFlight || (this.#count > 0 && this.#bytes + message.payload.length > maxInFlightBytes)) {
+    if (!this.hasRoom(message)) {
       throw new CausewayError('overloaded', `${this.#count} messages already wait for the broker's answer; this one was not sent`, { outcome: 'not-sent', retryAfter: 1 })
     }
-    const entry = new InFlight(message, timeoutMs, this.#hooks)
+    const entry = new InFlight(message, this.#limits.timeoutMs, this.#hooks)
     this.#count += 1
     this.#bytes += message.payload.length
     this.#waiting.push(entry)
@@ -187,6 +199,7 @@ export class Lane implements ConnectionHandlers {
   #settled({ message }: InFlight): void {
     this.#count -= 1
     this.#bytes -= message.payload.length
+    for (const resolve of this.#waiters.splice(0)) resolve()
   }
 
   #timedOut(entry: InFlight): void {

@@ -18,6 +18,8 @@ export interface PublisherOptions extends LaneLimits {
 export class Publisher {
   readonly #lanes: Lane[] = []
   readonly #connections: Connection[] = []
+  /** By lane, the end of the line of those that wait for room. */
+  readonly #admissions: Promise<void>[] = []
   readonly #observe: PublisherOptions['observe']
 
   constructor({ connections, connection, observe, ...limits }: PublisherOptions) {
@@ -25,6 +27,7 @@ export class Publisher {
     for (let index = 0; index < connections; index += 1) {
       const lane = new Lane(limits)
       this.#lanes.push(lane)
+      this.#admissions.push(Promise.resolve())
       this.#connections.push(new Connection({ ...connection(index), handlers: lane }))
     }
   }
@@ -56,6 +59,22 @@ export class Publisher {
       this.#observe(message, failureOf(error as CausewayError), (performance.now() - startedAt) / 1000, error as CausewayError)
       throw error
     }
+  }
+
+  /** As `publish`, but waits where the limits are reached; in the order of the calls, for each topic. */
+  async publishWhenRoom(message: Message): Promise<PublishResult> {
+    const index = laneOf(message.topic, this.#lanes.length)
+    const lane = this.#lanes[index]!
+    let result!: Promise<PublishResult>
+    const admitted = this.#admissions[index]!.then(async () => {
+      while (!lane.hasRoom(message)) await lane.freed()
+      result = this.publish(message)
+      // Whoever waits for it takes the error; until then it is nobody's.
+      result.catch(() => {})
+    })
+    this.#admissions[index] = admitted
+    await admitted
+    return result
   }
 
   /** Disconnects. Publishes still in flight stay unanswered until their timeout: let them finish first. */

@@ -1,0 +1,109 @@
+import { Readable } from 'node:stream'
+import type { FastifyInstance } from 'fastify'
+import { CausewayError } from '../errors.ts'
+import type { PublishResult } from '../mqtt/in-flight.ts'
+import { fromJson, type JsonMessage, type Message } from '../mqtt/message.ts'
+import { lines } from './lines.ts'
+import { asProblem, problemDocument } from './problem.ts'
+import { problems } from './problem-responses.ts'
+import { MessageSchema } from './schemas.ts'
+
+export interface BatchRoutes {
+  /** Publishes, or waits until there is room to. */
+  publish(message: Message): Promise<PublishResult>
+  /** Throws every fault of what should be a message. */
+  check(value: unknown): void
+  /** Most messages of an array. */
+  batchMax: number
+  /** Most bytes of an NDJSON line. */
+  lineMax: number
+}
+
+/** Messages of one batch on their way at once: enough to fill the connections, few enough to leave room for others. */
+const CONCURRENCY = 256
+const NDJSON_TYPE = 'application/x-ndjson'
+
+type Result = { index: number; line?: number } & ({ status: number } | { problem: object })
+
+const resultExamples = [
+  { index: 0, status: 200, topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true },
+  { index: 1, problem: problemDocument(new CausewayError('not-authorized', 'The broker refused the message for home/door: Not authorized', { mqtt: { reasonCode: 0x87, reason: 'Not authorized' } })) },
+]
+const arrayOf = (description: string, examples: object[]) => ({ description, type: 'array', items: { type: 'object', additionalProperties: true }, examples: [examples] })
+
+export async function batchRoutes(app: FastifyInstance, { publish, check, batchMax, lineMax }: BatchRoutes): Promise<void> {
+  const parseJson = app.getDefaultJsonParser('error', 'error')
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, parseJson)
+  app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], (_request, payload, done) => done(null, payload))
+
+  async function publishOne(index: number, parse: () => unknown): Promise<Result> {
+    try {
+      const value = parse()
+      check(value)
+      const message = fromJson(value as JsonMessage)
+      return { index, status: message.qos === 0 ? 202 : 200, ...(await publish(message)) }
+    } catch (error) {
+      return { index, problem: problemDocument(asProblem(error)) }
+    }
+  }
+
+  /** As Fastify parses bodies: prototypes cannot be set. */
+  function parseLine(text: string): unknown {
+    let result: unknown
+    void parseJson({} as never, text, (error, value) => {
+      if (error) throw new CausewayError('invalid-request', 'The line is not valid JSON', { cause: error })
+      result = value
+    })
+    return result
+  }
+
+  async function* numbered(body: Readable): AsyncGenerator<{ index: number; line: number; parse: () => unknown }> {
+    let line = 0
+    let index = 0
+    for await (const read of lines(body, lineMax)) {
+      line += 1
+      if ('tooLong' in read) {
+        const tooLong = new CausewayError('payload-too-large', `The line is longer than CAUSEWAY_BODY_LIMIT_BYTES (${lineMax})`)
+        yield { index: index++, line, parse: () => { throw tooLong } }
+      } else if (read.text.length > 0) yield { index: index++, line, parse: () => parseLine(read.text.toString()) }
+    }
+  }
+
+  app.post('/publish/batch', {
+    config: { streamsBody: true },
+    schema: {
+      summary: 'Publish many messages',
+      description: 'An array of messages gets an array of results, in order. NDJSON of any length, read no faster than the broker takes it, gets a line for each message as soon as it and those before it have one; read the answer while you send. A message that fails does so alone.',
+      tags: ['publish'],
+      body: {
+        content: {
+          'application/json': { schema: { type: 'array', maxItems: batchMax, items: { ...MessageSchema }, examples: [[{ topic: 'home/temp', payload: '21.5' }, { topic: 'home/door', payload: 'open' }]] } },
+          [NDJSON_TYPE]: { schema: { type: 'string', examples: ['{"topic":"home/temp","payload":"21.5"}\n{"topic":"home/door","payload":"open"}\n'] } },
+        },
+      },
+      response: {
+        200: { description: 'A result for each message', content: { 'application/json': { schema: arrayOf('All were published', resultExamples.slice(0, 1)) }, [NDJSON_TYPE]: { schema: { type: 'string', examples: [`${resultExamples.map((result) => JSON.stringify(result)).join('\n')}\n`] } } } },
+        207: { description: 'Some were not published', content: { 'application/json': { schema: arrayOf('A result for each message', resultExamples) } } },
+        ...problems('invalid-request', 'payload-too-large', 'unsupported-media-type'),
+      },
+    },
+    // Each message is validated on its own, so that one that is bad fails alone.
+    validatorCompiler: () => () => true,
+    handler: async (request, reply) => {
+      const { body } = request
+      if (body instanceof Readable) {
+        const results = Readable.from(numbered(body)).map(async ({ index, line, parse }) => {
+          const { index: _same, ...result } = await publishOne(index, parse)
+          return `${JSON.stringify({ index, line, ...result })}\n`
+        }, { concurrency: CONCURRENCY })
+        return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(results)
+      }
+      if (!Array.isArray(body)) throw new CausewayError('invalid-request', 'The body must be an array of messages, or NDJSON')
+      if (body.length > batchMax) throw new CausewayError('payload-too-large', `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no limit`)
+      const results = await Promise.all(body.map((value, index) => publishOne(index, () => value)))
+      const failed = results.some((result) => 'problem' in result)
+      return reply.code(failed ? 207 : 200).serializer(JSON.stringify).send(results)
+    },
+  })
+}

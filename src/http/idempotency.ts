@@ -1,0 +1,76 @@
+import { createHash } from 'node:crypto'
+import { CausewayError } from '../errors.ts'
+import type { Message } from '../mqtt/message.ts'
+
+/** What became of a request with a key: an answer, or the error that was its answer. */
+export type Outcome<Answer> = { answer: Answer } | { error: CausewayError }
+
+/** What a store knows of a key. */
+export type Claim<Answer> =
+  | { state: 'new' }
+  | { state: 'running' }
+  | { state: 'mismatch' }
+  | { state: 'done'; outcome: Outcome<Answer> }
+
+/** Keys of requests and their first answers. Bounded in number and time by whoever implements it. */
+export interface IdempotencyStore<Answer> {
+  /** Takes the key for a request with this fingerprint where it is free, else says what stands in the way. */
+  claim(key: string, fingerprint: string): Promise<Claim<Answer>>
+  keep(key: string, outcome: Outcome<Answer>): Promise<void>
+  /** Frees the key: the request has had no effect. */
+  free(key: string): Promise<void>
+}
+
+export type IdempotencyResult = 'new' | 'replayed' | 'running' | 'mismatch'
+
+/**
+ * Runs a request once for each key, and without a key always.
+ * @throws CausewayError `idempotency-running` or `idempotency-mismatch`, or what the request threw the first time
+ */
+export type Once = <Answer>(header: string | string[] | undefined, fingerprint: () => string, run: () => Promise<Answer>) => Promise<{ answer: Answer; replayed: boolean }>
+
+const MAX_KEY_LENGTH = 255
+
+export function createOnce(store: IdempotencyStore<unknown>, observe: (result: IdempotencyResult) => void): Once {
+  return async <Answer>(header: string | string[] | undefined, fingerprintOf: () => string, run: () => Promise<Answer>) => {
+    if (header === undefined) return { answer: await run(), replayed: false }
+    const key = parseKey(header)
+    const claim = (await store.claim(key, fingerprintOf())) as Claim<Answer>
+    observe(claim.state === 'done' ? 'replayed' : claim.state)
+    if (claim.state === 'running') throw new CausewayError('idempotency-running', 'The first request with this Idempotency-Key is not answered yet', { retryAfter: 1 })
+    if (claim.state === 'mismatch') throw new CausewayError('idempotency-mismatch', 'This Idempotency-Key belongs to another request; use a new one for a new request')
+    if (claim.state === 'done') {
+      if ('error' in claim.outcome) throw claim.outcome.error
+      return { answer: claim.outcome.answer, replayed: true }
+    }
+    try {
+      const answer = await run()
+      await store.keep(key, { answer })
+      return { answer, replayed: false }
+    } catch (error) {
+      if (error instanceof CausewayError && hadEffect(error)) await store.keep(key, { error })
+      else await store.free(key)
+      throw error
+    }
+  }
+}
+
+/** Whether the broker got the message, or may have. */
+function hadEffect({ kind, details }: CausewayError): boolean {
+  return details.outcome === 'unknown' || (details.mqtt !== undefined && kind.code !== 'broker-unavailable')
+}
+
+/** A structured field string (RFC 8941 section 3.3.3), or the same without its quotes. */
+function parseKey(header: string | string[]): string {
+  const value = header.toString().trim()
+  const quoted = /^"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/.exec(value)
+  const key = quoted ? quoted[1]!.replace(/\\(["\\])/g, '$1') : /^[\x21\x23-\x2b\x2d-\x7e]+$/.test(value) ? value : ''
+  if (key !== '' && key.length <= MAX_KEY_LENGTH) return key
+  const detail = `must be a string of 1 to ${MAX_KEY_LENGTH} printable ASCII characters, in double quotes`
+  throw new CausewayError('invalid-request', `headers #/idempotency-key ${detail}`, { faults: [{ in: 'headers', pointer: '#/idempotency-key', detail }] })
+}
+
+/** What tells one message from another. */
+export function fingerprint(operation: string, { topic, payload, qos, retain, properties }: Message): string {
+  return createHash('sha256').update(JSON.stringify([operation, topic, qos, retain, properties])).update(payload).digest('base64')
+}

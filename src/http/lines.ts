@@ -1,0 +1,38 @@
+/** One line of a body, without its end. */
+export type Line = { text: Buffer } | { tooLong: true }
+
+const LF = 0x0a
+const CR = 0x0d
+
+/**
+ * Splits chunks into lines at LF or CRLF, wherever the chunks end. A line over the limit comes as `tooLong` and is
+ * not kept; the last line needs no end. Reads no further than its lines are taken.
+ */
+export async function* lines(chunks: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Line> {
+  let parts: Buffer[] = []
+  let length = 0
+  const add = (part: Buffer) => {
+    length += part.length
+    // One byte more may be the CR of a line that just fits.
+    if (length <= maxBytes + 1) parts.push(part)
+    else parts = []
+  }
+  const take = (): Line => {
+    const text = Buffer.concat(parts)
+    const line = text.at(-1) === CR ? text.subarray(0, -1) : text
+    const tooLong = length > maxBytes + 1 || line.length > maxBytes
+    parts = []
+    length = 0
+    return tooLong ? { tooLong } : { text: line }
+  }
+  for await (const chunk of chunks) {
+    let start = 0
+    for (let end = chunk.indexOf(LF); end !== -1; end = chunk.indexOf(LF, start)) {
+      add(chunk.subarray(start, end))
+      start = end + 1
+      yield take()
+    }
+    if (start < chunk.length) add(chunk.subarray(start))
+  }
+  if (length > 0) yield take()
+}

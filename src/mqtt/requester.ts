@@ -1,0 +1,161 @@
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
+import { CausewayError } from '../errors.ts'
+import { answered } from './answered.ts'
+import type { Capabilities } from './capabilities.ts'
+import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
+import type { PublishResult } from './in-flight.ts'
+import type { Message } from './message.ts'
+import type { NetworkConnection } from './network-connection.ts'
+
+/** What became of a reply. */
+export type ReplyResult = 'delivered' | 'late' | 'foreign'
+
+export interface RequesterOptions {
+  connection: Omit<ConnectionOptions, 'handlers'>
+  /** Where replies are asked to go; of this bridge alone. */
+  replyTopic: string
+  /** Requests waiting at once. */
+  requestsMax: number
+  /** How long to wait for SUBACK. */
+  timeoutMs: number
+  publish(message: Message): Promise<PublishResult>
+  observe(result: ReplyResult): void
+}
+
+const MAC_BYTES = 16
+
+/** MQTT 5 request and response (section 4.10): one reply topic a bridge, told apart by correlation data nobody can guess. */
+export class Requester implements ConnectionHandlers {
+  readonly #options: RequesterOptions
+  readonly #connection: Connection
+  readonly #secret = randomBytes(32)
+  readonly #waiting = new Map<string, (reply: Message) => void>()
+  #lastRequest = 0n
+  #network: NetworkConnection | undefined
+  #capabilities: Capabilities | undefined
+  #unavailable: CausewayError | undefined
+  #subscribed: Promise<unknown> | undefined
+
+  constructor(options: RequesterOptions) {
+    this.#options = options
+    this.#connection = new Connection({ ...options.connection, handlers: this })
+  }
+
+  get state(): ConnectionState {
+    return this.#connection.state
+  }
+
+  /** Requests waiting for their reply. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
+  attempted(): Promise<void> {
+    return this.#connection.attempted()
+  }
+
+  /**
+   * Publishes with response topic and correlation data and resolves with the reply.
+   * @param timeoutMs from the call to the reply
+   * @param signal gives the request up; a reply is late from then on
+   * @throws CausewayError also where nobody subscribes, nobody replies in time, or the broker is not an MQTT 5 one
+   */
+  async request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> {
+    const { requestsMax, publish, replyTopic } = this.#options
+    await this.#ready()
+    if (this.#waiting.size >= requestsMax) {
+      throw new CausewayError('overloaded', `${this.#waiting.size} requests wait for their reply, which is all CAUSEWAY_REQUESTS_MAX allows; this one was not sent`, { outcome: 'not-sent', retryAfter: 1 })
+    }
+    const correlationData = this.#correlation()
+    try {
+      const reply = this.#reply(correlationData, timeoutMs, signal)
+      // Where the publish fails nobody waits for the reply any more.
+      reply.catch(() => {})
+      const { matchedSubscribers } = await publish({ ...message, properties: { ...message.properties, responseTopic: replyTopic, correlationData } })
+      if (matchedSubscribers === false) throw new CausewayError('no-responder', `Nobody subscribes to ${message.topic}`)
+      return await reply
+    } finally {
+      this.#waiting.delete(correlationData)
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close()
+  }
+
+  connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
+    this.#network = network
+    this.#capabilities = capabilities
+    this.#unavailable = undefined
+    if (!sessionPresent) this.#subscribed = undefined
+    // Requests that wait would otherwise never hear of their replies.
+    if (this.#waiting.size > 0) this.#subscribe(network).catch(() => {})
+  }
+
+  lost(): void {
+    this.#network = undefined
+  }
+
+  unreachable(error: CausewayError): void {
+    this.#unavailable = error
+  }
+
+  message(message: Message): void {
+    const correlationData = message.properties?.correlationData ?? ''
+    const deliver = this.#waiting.get(correlationData)
+    this.#options.observe(deliver !== undefined ? 'delivered' : this.#isOurs(correlationData) ? 'late' : 'foreign')
+    this.#waiting.delete(correlationData)
+    deliver?.(message)
+  }
+
+  async #ready(): Promise<void> {
+    await this.#connection.attempted()
+    const network = this.#network
+    if (network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+    if (this.#capabilities!.protocol !== 5) throw new CausewayError('requests-not-supported', 'The broker speaks MQTT 3.1.1, which has no request and response')
+    await this.#subscribe(network)
+  }
+
+  #subscribe(network: NetworkConnection): Promise<unknown> {
+    this.#subscribed ??= answered(network.subscribe(this.#options.replyTopic, 1, { identifier: undefined, retained: false }), this.#options.timeoutMs).catch((error: unknown) => {
+      this.#subscribed = undefined
+      throw error
+    })
+    return this.#subscribed
+  }
+
+  #reply(correlationData: string, timeoutMs: number, signal: AbortSignal): Promise<Message> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => fail(new CausewayError('no-reply', `Nobody replied within ${timeoutMs} ms`)), timeoutMs)
+      const abort = () => fail(new CausewayError('no-reply', 'The caller has left'))
+      const fail = (error: CausewayError) => {
+        clearTimeout(timer)
+        this.#waiting.delete(correlationData)
+        reject(error)
+      }
+      signal.addEventListener('abort', abort, { once: true })
+      this.#waiting.set(correlationData, (reply) => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', abort)
+        resolve(reply)
+      })
+    })
+  }
+
+  /** A number and its authentication code, so that a late reply can be told from one that answers nothing of ours. */
+  #correlation(): string {
+    this.#lastRequest += 1n
+    const number = Buffer.alloc(8)
+    number.writeBigUInt64BE(this.#lastRequest)
+    return Buffer.concat([number, this.#mac(number)]).toString('base64')
+  }
+
+  #isOurs(correlationData: string): boolean {
+    const bytes = Buffer.from(correlationData, 'base64')
+    return bytes.length === 8 + MAC_BYTES && timingSafeEqual(bytes.subarray(8), this.#mac(bytes.subarray(0, 8)))
+  }
+
+  #mac(number: Buffer): Buffer {
+    return createHmac('sha256', this.#secret).update(number).digest().subarray(0, MAC_BYTES)
+  }
+}
