@@ -55,12 +55,16 @@ export async function publishRoutes(instance: FastifyInstance, { publish, takesP
 
   app.post('/publish', {
     schema,
+    onRequest: async (request) => {
+      // Fastify refuses a type it cannot parse; as that of a payload any text will do.
+      if (isRaw(request.query)) delete request.raw.headers['content-type']
+    },
     preValidation: async (request) => {
       if (isRaw(request.query) && request.body == null) request.body = Buffer.alloc(0)
     },
     handler: async (request, reply) => {
       const { query, body } = request
-      const message = Buffer.isBuffer(body) ? rawMessage(body, query, contentTypeOf(request.headers['content-type'])) : fromJson(body as JsonMessage)
+      const message = Buffer.isBuffer(body) ? rawMessage(body, query, contentTypeOf(request.raw.headersDistinct['content-type']?.[0])) : fromJson(body as JsonMessage)
       const result = await publish(message)
       return reply.code(message.qos === 0 ? 202 : 200).send(result)
     },
