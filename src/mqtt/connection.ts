@@ -32,6 +32,7 @@ export interface ConnectionOptions {
 export type ConnectionState = 'connected' | 'reconnecting' | 'disconnected' | 'closed'
 
 const GRACE_MS = 500
+const DISCARD_TIMEOUT_MS = 500
 const BACKOFF_FIRST_MS = 100
 const BACKOFF_MAX_MS = 10_000
 const UNACCEPTABLE_PROTOCOL: unknown[] = [0x01, 0x84]
@@ -73,9 +74,12 @@ export class Connection {
     clearTimeout(this.#attemptTimer)
     clearTimeout(this.#graceTimer)
     if (!wasConnected) return this.#network?.destroy()
-    await this.#network?.disconnect(true)
+    const reachesBroker = await this.#network?.disconnect(true)
     // 3.1.1 has no session expiry: only another connection, with a clean session, ends the one that was kept.
-    if (this.#protocol === 4) await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
+    if (this.#protocol === 5 || !reachesBroker) return
+    const timer = setTimeout(() => this.#network?.destroy(), DISCARD_TIMEOUT_MS)
+    await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
+    clearTimeout(timer)
   }
 
   #open(): void {
@@ -172,8 +176,8 @@ export class Connection {
 
   #unreachable(error: CausewayError): void {
     clearTimeout(this.#graceTimer)
-    if (this.#state === 'disconnected') return
-    this.#setState('disconnected', error)
+    if (this.#state !== 'disconnected') this.#setState('disconnected', error)
+    // Again with each attempt: a later one may have failed over something else.
     this.#options.handlers.unreachable?.(error)
   }
 
