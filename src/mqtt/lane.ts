@@ -17,10 +17,11 @@ export interface LaneLimits {
 
 const MAX_PACKET_ID = 65_535
 /**
- * Unacknowledged publishes where the broker sets no limit (3.1.1), and how many are sent again one at a time after
- * a loss. Alone on the wire, the one message the broker closes the connection over takes no other down with it.
+ * Unacknowledged publishes where the broker sets no limit (3.1.1): Mosquitto handles 20, and loses QoS 2 messages
+ * beyond them, acknowledged ones, when the connection is lost. Also how many are sent again one at a time after a loss:
+ * alone on the wire, the one message the broker closes the connection over takes no other down with it.
  */
-const CAUTIOUS = 32
+const CAUTIOUS = 20
 
 /**
  * The publishes of one connection, in order: those waiting, those on the wire, and those to be sent again after a
