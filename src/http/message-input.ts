@@ -30,14 +30,19 @@ export function takeMessages(app: FastifyInstance): void {
     if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
     return parseJson(request, body.toString(), done)
   })
+  app.addHook('onRequest', async (request) => {
+    // Fastify refuses a type it cannot parse; as that of a payload any text will do.
+    if (isRaw(request.query)) delete request.raw.headers['content-type']
+  })
   app.addHook('preValidation', async (request) => {
     if (isRaw(request.query) && request.body == null) request.body = Buffer.alloc(0)
   })
 }
 
 /** The message of a request that passed validation. Without properties (MQTT 3.1.1) only those asked for expressly stay. */
-export function messageOf({ query, body, headers }: FastifyRequest, takesProperties: boolean): Message {
-  const message = Buffer.isBuffer(body) ? rawMessage(body, query as RawQuery, takesProperties ? contentTypeOf(headers['content-type']) : undefined) : fromJson(body as JsonMessage)
+export function messageOf({ query, body, headers, raw }: FastifyRequest, takesProperties: boolean): Message {
+  const contentType = takesProperties ? contentTypeOf(raw.headersDistinct['content-type']?.[0]) : undefined
+  const message = Buffer.isBuffer(body) ? rawMessage(body, query as RawQuery, contentType) : fromJson(body as JsonMessage)
   return takesProperties ? withTrace(message, headers) : message
 }
 

@@ -1,4 +1,5 @@
-import { Ajv, type ErrorObject, type Format } from 'ajv'
+import type { ErrorObject, Format } from 'ajv'
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
 import { CausewayError, type Fault } from '../errors.ts'
 import { filterFault, isShared, stringFault, topicFault, type TopicRules } from '../mqtt/topic.ts'
@@ -31,14 +32,21 @@ export function createValidation(rules: TopicRules): Validation {
     Object.entries(describe).map(([name, fault]) => [name, (value: string) => fault(value) === undefined]),
   )
   const options = { allErrors: true, verbose: true, strict: false, formats, removeAdditional: false, useDefaults: true } as const
-  const body = new Ajv({ ...options, coerceTypes: false })
-  const rest = new Ajv({ ...options, coerceTypes: 'array' })
+  const body = new Ajv2020({ ...options, coerceTypes: false })
+  const rest = new Ajv2020({ ...options, coerceTypes: 'array' })
 
   function toError(errors: ErrorObject[], where: Fault['in']): CausewayError {
-    const faults = errors.filter(({ keyword }) => keyword !== 'if').map((error) => toFault(error, where, describe))
-    const detail = faults.map((fault) => `${where} ${fault.pointer} ${fault.detail}`).slice(0, 3).join('; ')
-    const more = faults.length > 3 ? `; and ${faults.length - 3} more` : ''
-    return new CausewayError('invalid-request', detail + more, { faults: faults.slice(0, MAX_FAULTS) })
+    const faults = new Map<string, Fault>()
+    for (const error of errors) {
+      if (error.keyword === 'if' || error.propertyName !== undefined) continue
+      const fault = toFault(error, where, describe)
+      // Where a type and the values of it are wrong together, the values say more.
+      if (!faults.has(fault.pointer) || error.keyword === 'enum') faults.set(fault.pointer, fault)
+    }
+    const listed = [...faults.values()].slice(0, MAX_FAULTS)
+    const detail = listed.slice(0, 3).map((fault) => `${where} ${fault.pointer} ${fault.detail}`).join('; ')
+    const more = faults.size > 3 ? `; and ${faults.size - 3} more` : ''
+    return new CausewayError('invalid-request', detail + more, { faults: listed })
   }
 
   return {
@@ -60,18 +68,33 @@ export function createValidation(rules: TopicRules): Validation {
   }
 }
 
+/** The parameter of each keyword that names the member at fault, where that is not the value itself. */
+const MEMBER: Record<string, string> = {
+  required: 'missingProperty',
+  additionalProperties: 'additionalProperty',
+  dependentRequired: 'property',
+  propertyNames: 'propertyName',
+}
+
 function toFault(error: ErrorObject, where: Fault['in'], describe: Record<string, Describe>): Fault {
-  const { keyword, params, instancePath, data } = error
-  const member: unknown = keyword === 'required' ? params['missingProperty'] : keyword === 'additionalProperties' ? params['additionalProperty'] : undefined
-  const path = typeof member === 'string' ? `${instancePath}/${member.replaceAll('~', '~0').replaceAll('/', '~1')}` : instancePath
-  return { in: where, pointer: `#${encodeURI(path)}`, detail: detailOf() }
+  const { keyword, params, instancePath, data, schema } = error
+  const member = params[MEMBER[keyword] ?? ''] as string | undefined
+  const path = member === undefined ? instancePath : `${instancePath}/${member.replaceAll('~', '~0').replaceAll('/', '~1')}`
+  return { in: where, pointer: `#${fragment(path)}`, detail: detailOf() }
 
   function detailOf(): string {
     if (keyword === 'required') return 'is missing'
     if (keyword === 'additionalProperties') return 'is not known here'
     if (keyword === 'enum') return `must be one of ${(params['allowedValues'] as unknown[]).map((value) => JSON.stringify(value)).join(', ')}`
+    if (keyword === 'type') return `must be ${[params['type'] as string | string[]].flat().join(' or ')}`
     if (keyword === 'format') return describe[params['format'] as string]!(data as string)!
+    if (keyword === 'propertyNames') return `has a name that ${describe[(schema as { format: string }).format]!(member!)!}`
     if (keyword === 'dependentRequired') return `goes only with ${params['missingProperty'] as string}`
     return error.message ?? 'is not valid'
   }
+}
+
+/** Percent-encoded; a name may hold lone surrogates, over which `encodeURI` throws, and `#`, which it lets through. */
+function fragment(path: string): string {
+  return encodeURI(path.toWellFormed()).replaceAll('#', '%23')
 }

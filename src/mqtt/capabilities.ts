@@ -28,9 +28,9 @@ export function checkPublish(message: Message, capabilities: Capabilities, packe
   if (message.retain && !capabilities.retain) {
     throw new CausewayError('retain-not-supported', 'The broker does not retain messages; publish without retain')
   }
-  if (message.properties !== undefined && capabilities.protocol !== 5) {
-    const names = Object.keys(message.properties).join(', ')
-    throw new CausewayError('properties-not-supported', `This broker speaks MQTT 3.1.1, which cannot carry: ${names}`)
+  const properties = Object.keys(message.properties ?? {})
+  if (properties.length > 0 && capabilities.protocol !== 5) {
+    throw new CausewayError('properties-not-supported', `This broker speaks MQTT 3.1.1, which cannot carry: ${properties.join(', ')}`)
   }
   if (message.properties?.payloadFormatIndicator && !isUtf8(message.payload)) {
     throw new CausewayError('payload-format-invalid', 'payloadFormatIndicator says UTF-8, but the payload is not')

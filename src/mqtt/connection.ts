@@ -10,7 +10,7 @@ export interface ConnectionHandlers {
   connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void
   /** A working connection is gone; the first attempt to get it back has begun. */
   lost?(): void
-  /** That attempt failed or took longer than 500 ms; others follow, further and further apart. */
+  /** An attempt failed, or the first one takes longer than its time of grace; others follow, further and further apart. */
   unreachable?(error: CausewayError): void
   acknowledged?(packet: Acknowledgement): void
   message?(message: Message, subscriptionIdentifiers: readonly number[]): void
@@ -32,6 +32,9 @@ export interface ConnectionOptions {
 export type ConnectionState = 'connected' | 'reconnecting' | 'disconnected' | 'closed'
 
 const GRACE_MS = 500
+/** At the start nobody waits yet, and two connections are made one behind the other. */
+const START_GRACE_MS = 2000
+const DISCARD_TIMEOUT_MS = 500
 const BACKOFF_FIRST_MS = 100
 const BACKOFF_MAX_MS = 10_000
 const UNACCEPTABLE_PROTOCOL: unknown[] = [0x01, 0x84]
@@ -53,7 +56,7 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     this.#options = options
     this.#protocol = options.protocol === '3.1.1' ? 4 : 5
-    this.#startGrace()
+    this.#startGrace(START_GRACE_MS)
     this.#open()
   }
 
@@ -61,7 +64,7 @@ export class Connection {
     return this.#state
   }
 
-  /** Resolves once it is not `reconnecting`: at once in most cases, in 500 ms in all. */
+  /** Resolves once it is not `reconnecting`: at once in most cases, after its time of grace in all. */
   async attempted(): Promise<void> {
     while (this.#state === 'reconnecting') await new Promise<void>((resolve) => this.#attempted.push(resolve))
   }
@@ -73,14 +76,18 @@ export class Connection {
     clearTimeout(this.#attemptTimer)
     clearTimeout(this.#graceTimer)
     if (!wasConnected) return this.#network?.destroy()
-    await this.#network?.disconnect(true)
+    const reachesBroker = await this.#network?.disconnect(true)
     // 3.1.1 has no session expiry: only another connection, with a clean session, ends the one that was kept.
-    if (this.#protocol === 4) await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
+    if (this.#protocol === 5 || !reachesBroker) return
+    const timer = setTimeout(() => this.#network?.destroy(), DISCARD_TIMEOUT_MS)
+    await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
+    clearTimeout(timer)
   }
 
   #open(): void {
-    if (this.#protocol === 4 && !this.#sessionStarted) {
-      // What an earlier process of the same client id left; over MQTT 5, Clean Start discards it on the way.
+    if (!this.#sessionStarted) {
+      // What an earlier process of the same client id left. Clean Start would discard it on the way, over MQTT 5, but a
+      // session that began so does not survive a restart of Mosquitto 2.0.
       return this.#discardSession((failure) => {
         if (this.#state === 'closed') return
         if (failure !== undefined) return this.#ended(failure.cause)
@@ -90,7 +97,7 @@ export class Connection {
     }
     const { handlers } = this.#options
     let opened = false
-    const network = (this.#network = this.#connect(!this.#sessionStarted, {
+    const network = (this.#network = this.#connect(false, {
       opened: (capabilities, sessionPresent) => {
         opened = true
         this.#opened(network, capabilities, sessionPresent)
@@ -108,7 +115,7 @@ export class Connection {
 
   #connect(clean: boolean, handlers: NetworkConnectionHandlers): NetworkConnection {
     const { endpoint, clientId, will } = this.#options
-    return new NetworkConnection({ endpoint, protocol: this.#protocol, clientId, clean, will, session: this.#session }, handlers)
+    return new NetworkConnection({ endpoint, protocol: this.#protocol, clientId, clean, will: clean ? undefined : will, session: this.#session }, handlers)
   }
 
   /** Connects with a clean session and leaves. `done` gets the failure, if it was one. */
@@ -130,7 +137,6 @@ export class Connection {
   #opened(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
     if (this.#state === 'closed') return network.destroy()
     clearTimeout(this.#graceTimer)
-    this.#sessionStarted = true
     this.#setState('connected')
     this.#options.handlers.connected(network, capabilities, sessionPresent)
   }
@@ -139,7 +145,7 @@ export class Connection {
     this.#failures = productive ? 0 : this.#failures + 1
     this.#preferNewestProtocol()
     this.#setState('reconnecting')
-    this.#startGrace()
+    this.#startGrace(GRACE_MS)
     this.#schedule()
     this.#options.handlers.lost?.()
   }
@@ -165,15 +171,15 @@ export class Connection {
     if (this.#options.protocol === 'auto' && !this.#protocolRefused) this.#protocol = 5
   }
 
-  #startGrace(): void {
+  #startGrace(graceMs: number): void {
     clearTimeout(this.#graceTimer)
-    this.#graceTimer = setTimeout(() => this.#unreachable(connectFailed(undefined)), GRACE_MS)
+    this.#graceTimer = setTimeout(() => this.#unreachable(connectFailed(undefined)), graceMs)
   }
 
   #unreachable(error: CausewayError): void {
     clearTimeout(this.#graceTimer)
-    if (this.#state === 'disconnected') return
-    this.#setState('disconnected', error)
+    if (this.#state !== 'disconnected') this.#setState('disconnected', error)
+    // Again with each attempt: a later one may have failed over something else.
     this.#options.handlers.unreachable?.(error)
   }
 

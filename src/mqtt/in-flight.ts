@@ -25,10 +25,10 @@ export class InFlight {
   readonly result: Promise<PublishResult>
   /** Packet identifier, from the first time it is sent. */
   id = 0
-  /** Times the PUBLISH was written. */
+  /** Network connections it was sent on. */
   sent = 0
-  /** PUBREC arrived (QoS 2): from here on PUBREL is what is sent again. */
-  received = false
+  /** PUBRELs sent (QoS 2). The first answers PUBREC: from then on PUBREL is what is sent again. */
+  releases = 0
   /** Reason code of PUBREC (QoS 2). */
   receivedCode: number | undefined
   /** The caller has the answer. */

@@ -5,7 +5,7 @@ import { InFlight, type InFlightHooks, type PublishResult } from './in-flight.ts
 import type { Message } from './message.ts'
 import type { NetworkConnection } from './network-connection.ts'
 import { type Acknowledgement, packetSize } from './packets.ts'
-import { FIRST_REFUSAL, PACKET_IDENTIFIER_NOT_FOUND, refusal } from './reason-codes.ts'
+import { FIRST_REFUSAL, PACKET_IDENTIFIER_NOT_FOUND, reasonName, refusal } from './reason-codes.ts'
 
 export interface LaneLimits {
   /** Publishes accepted and not yet answered. */
@@ -17,10 +17,11 @@ export interface LaneLimits {
 
 const MAX_PACKET_ID = 65_535
 /**
- * Unacknowledged publishes where the broker sets no limit (3.1.1), and how many are sent again one at a time after
- * a loss. Alone on the wire, the one message the broker closes the connection over takes no other down with it.
+ * Unacknowledged publishes where the broker sets no limit (3.1.1): Mosquitto handles 20, and loses QoS 2 messages
+ * beyond them, acknowledged ones, when the connection is lost. Also how many are sent again one at a time after a loss:
+ * alone on the wire, the one message the broker closes the connection over takes no other down with it.
  */
-const CAUTIOUS = 32
+const CAUTIOUS = 20
 
 /**
  * The publishes of one connection, in order: those waiting, those on the wire, and those to be sent again after a
@@ -35,6 +36,11 @@ export class Lane implements ConnectionHandlers {
   readonly #sent = new Map<number, InFlight>()
   /** Sent on an earlier network connection only, in order. */
   #again: InFlight[] = []
+  /**
+   * QoS 2 messages of an earlier network connection that nobody waits for any more. The broker may hold such a message
+   * still, and would take the next one of its identifier for a copy of it: PUBREL ends that, without publishing anew.
+   */
+  #unclaimed: InFlight[] = []
   /** Sent again and not yet answered. */
   readonly #probes = new Set<InFlight>()
   #probed = 0
@@ -88,7 +94,7 @@ export class Lane implements ConnectionHandlers {
     this.#probed = 0
     for (const entry of this.#again) {
       // Without its session the broker cannot tell a second QoS 2 message from the first.
-      if (entry.message.qos === 2 && !sessionPresent) this.#drop(entry, 'the broker lost its session while the message was in flight')
+      if (entry.message.qos === 2 && !sessionPresent) this.#interrupt(entry, 'the broker lost its session while the message was in flight')
     }
     this.#pump()
   }
@@ -96,12 +102,13 @@ export class Lane implements ConnectionHandlers {
   lost(): void {
     this.#network = undefined
     this.#probes.clear()
-    this.#again = []
+    this.#unclaimed = []
     for (const entry of this.#sent.values()) {
-      if (entry.sent > 1) this.#drop(entry, 'the connection was lost twice while the message was in flight; the broker may refuse it that way')
-      else if (entry.settled && entry.message.qos === 1) this.#sent.delete(entry.id)
-      else this.#again.push(entry)
+      // What nobody waits for is tried once more than the rest, to free its identifier at the broker.
+      if (entry.sent > 2) this.#sent.delete(entry.id)
+      else if (entry.sent > 1) entry.fail(interrupted('the connection was lost twice while the message was in flight; the broker may refuse it that way'))
     }
+    this.#again = [...this.#sent.values()]
   }
 
   unreachable(error: CausewayError): void {
@@ -120,15 +127,14 @@ export class Lane implements ConnectionHandlers {
     if (entry === undefined || (cmd === 'puback') !== (entry.message.qos === 1)) return
     const code = this.#capabilities!.protocol === 5 ? (reasonCode ?? 0) : undefined
     if (cmd === 'pubrec' && (code ?? 0) < FIRST_REFUSAL) {
-      entry.received = true
       entry.receivedCode = code
-      this.#network?.release(messageId)
-      return
+      return this.#release(entry, this.#network!)
     }
-    if (cmd === 'pubcomp' && !entry.received) return
+    if (cmd === 'pubcomp' && entry.releases === 0) return
     // To a PUBREL sent again, "not found" says that the first one was obeyed.
-    const completed = cmd === 'pubcomp' && (code === undefined || code < FIRST_REFUSAL || code === PACKET_IDENTIFIER_NOT_FOUND)
-    this.#finish(entry, completed ? entry.receivedCode : code, properties?.reasonString)
+    const completed = cmd === 'pubcomp' && (code === undefined || code < FIRST_REFUSAL || (code === PACKET_IDENTIFIER_NOT_FOUND && entry.releases > 1))
+    if (cmd === 'pubcomp' && !completed) this.#interrupt(entry, `the broker answered PUBREL with: ${reasonName(code!)}`)
+    else this.#finish(entry, completed ? entry.receivedCode : code, properties?.reasonString)
     this.#pump()
   }
 
@@ -139,21 +145,29 @@ export class Lane implements ConnectionHandlers {
     else entry.succeed(code)
   }
 
-  #drop(entry: InFlight, why: string): void {
+  #interrupt(entry: InFlight, why: string): void {
     this.#sent.delete(entry.id)
-    entry.fail(new CausewayError('publish-interrupted', `Whether the message was published is not known: ${why}`, { outcome: 'unknown' }))
+    this.#probes.delete(entry)
+    entry.fail(interrupted(why))
   }
 
   #pump(): void {
     const network = this.#network
     if (network === undefined) return
-    const allowance = this.#probed < CAUTIOUS ? 1 : this.#probed - CAUTIOUS + 2
+    const allowance = this.#probed < CAUTIOUS ? 1 : Math.min(this.#probed - CAUTIOUS + 2, this.#window())
     while (this.#again.length > 0 && this.#probes.size < allowance && network.writable) {
       const entry = this.#again.shift()!
-      if (this.#sent.get(entry.id) === entry) this.#sendAgain(entry, network)
+      if (this.#sent.get(entry.id) !== entry) continue
+      if (!entry.settled) this.#sendAgain(entry, network)
+      else if (entry.message.qos === 2) this.#unclaimed.push(entry)
+      else this.#sent.delete(entry.id)
     }
     // New messages wait for all of them: order per topic holds, and none gets between a culprit and its discovery.
     if (this.#again.length > 0 || this.#probes.size > 0) return
+    for (const entry of this.#unclaimed.splice(0)) {
+      entry.sent += 1
+      this.#release(entry, network)
+    }
     while (this.#waiting.length > 0 && network.writable) {
       const entry = this.#waiting[0]!
       if (entry.message.qos > 0 && !entry.settled && this.#sent.size >= this.#window()) return
@@ -180,10 +194,22 @@ export class Lane implements ConnectionHandlers {
   }
 
   #sendAgain(entry: InFlight, network: NetworkConnection): void {
+    if (entry.releases === 0) {
+      try {
+        checkPublish(entry.message, this.#capabilities!, () => packetSize(entry.message))
+      } catch (error) {
+        return this.#interrupt(entry, `the broker came back with other limits. ${(error as CausewayError).message}`)
+      }
+    }
     entry.sent += 1
-    if (!entry.settled) this.#probes.add(entry)
-    if (entry.received) network.release(entry.id)
+    this.#probes.add(entry)
+    if (entry.releases > 0) this.#release(entry, network)
     else network.publish(entry.message, entry.id, true)
+  }
+
+  #release(entry: InFlight, network: NetworkConnection): void {
+    entry.releases += 1
+    network.release(entry.id)
   }
 
   #window(): number {
@@ -203,7 +229,9 @@ export class Lane implements ConnectionHandlers {
   }
 
   #timedOut(entry: InFlight): void {
-    if (entry.sent === 0) this.#waiting = this.#waiting.filter((other) => other !== entry)
+    // The first to come is the first to time out, so this looks no further than the beginning.
+    const index = entry.sent === 0 ? this.#waiting.indexOf(entry) : -1
+    if (index >= 0) this.#waiting.splice(index, 1)
     this.#probes.delete(entry)
     if (this.#isStuck()) this.#network!.destroy()
     else this.#pump()
@@ -215,4 +243,8 @@ export class Lane implements ConnectionHandlers {
     for (const entry of this.#sent.values()) if (!entry.settled) return false
     return true
   }
+}
+
+function interrupted(why: string): CausewayError {
+  return new CausewayError('publish-interrupted', `Whether the message was published is not known: ${why}`, { outcome: 'unknown' })
 }

@@ -73,7 +73,8 @@ export class NetworkConnection {
   readonly #protocol: 5 | 4
   readonly #pings: { resolve: () => void; reject: (error: CausewayError) => void }[] = []
   #corked = false
-  /** Whether the broker sent anything behind CONNACK. */
+  #opened = false
+  /** Whether the broker sent anything behind CONNACK, and did not end the connection by DISCONNECT. */
   productive = false
 
   constructor(options: NetworkConnectionOptions, handlers: NetworkConnectionHandlers) {
@@ -87,15 +88,20 @@ export class NetworkConnection {
         if (!client.connected) return
         if ('setNoDelay' in client.stream) (client.stream as { setNoDelay(on: boolean): void }).setNoDelay(true)
         client.stream.on('drain', handlers.drained)
+        this.#opened = true
         handlers.opened(capabilitiesOf(packet, options.protocol), packet.sessionPresent)
       })
     })
-    client.on('message', (_topic, _payload, packet) => handlers.message(messageOf(packet), subscriptionIdentifiersOf(packet)))
+    client.on('message', (_topic, _payload, packet) => {
+      if (this.#opened) handlers.message(messageOf(packet), subscriptionIdentifiersOf(packet))
+    })
     client.on('error', (error) => {
       cause ??= error
       this.destroy()
     })
     client.once('close', () => {
+      // Packets that were parsed already may follow.
+      this.#opened = false
       for (const { reject } of this.#pings.splice(0)) reject(connectionLost(cause))
       handlers.closed(cause)
     })
@@ -145,15 +151,23 @@ export class NetworkConnection {
     })
   }
 
-  /** Sends DISCONNECT behind all that was written, ends the session if asked to, and closes: in half a second at most. */
-  async disconnect(endSession: boolean): Promise<void> {
+  /**
+   * Sends DISCONNECT behind all that was written, ends the session if asked to, and closes: in half a second at most.
+   * Resolves with whether the broker has closed too, rather than being cut off.
+   */
+  async disconnect(endSession: boolean): Promise<boolean> {
     const properties = endSession && this.#protocol === 5 ? { sessionExpiryInterval: 0 } : undefined
     const closed = new Promise<void>((resolve) => this.#client.once('close', resolve))
     this.#write({ cmd: 'disconnect', reasonCode: 0, ...(properties && { properties }) })
     setImmediate(() => this.#client.stream.end())
-    const timer = setTimeout(() => this.destroy(), DISCONNECT_TIMEOUT_MS)
+    let inTime = true
+    const timer = setTimeout(() => {
+      inTime = false
+      this.destroy()
+    }, DISCONNECT_TIMEOUT_MS)
     await closed
     clearTimeout(timer)
+    return inTime
   }
 
   destroy(): void {
@@ -161,7 +175,8 @@ export class NetworkConnection {
   }
 
   #received(packet: Packet, handlers: NetworkConnectionHandlers): void {
-    this.productive = true
+    if (!this.#opened) return
+    this.productive = packet.cmd !== 'disconnect'
     // MQTT.js acknowledges each message by itself; corked, those acknowledgements leave together.
     if (packet.cmd === 'publish') this.#cork()
     else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()

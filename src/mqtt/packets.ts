@@ -27,8 +27,13 @@ export function capabilitiesOf({ properties = {} }: IConnackPacket, protocol: 5 
 export function publishPacket({ topic, payload, qos, retain, properties }: Message, messageId: number, dup: boolean): IPublishPacket {
   const packet: IPublishPacket = { cmd: 'publish', topic, payload, qos, retain, dup, messageId }
   if (properties !== undefined) {
-    const { correlationData, ...others } = properties
-    packet.properties = { ...others, ...(correlationData !== undefined && { correlationData: Buffer.from(correlationData, 'base64') }) }
+    const { correlationData, userProperties, ...others } = properties
+    packet.properties = {
+      ...others,
+      ...(correlationData !== undefined && { correlationData: Buffer.from(correlationData, 'base64') }),
+      // Of user properties without a single value mqtt-packet makes no packet at all, and says nothing.
+      ...(userProperties !== undefined && Object.values(userProperties).flat().length > 0 && { userProperties }),
+    }
   }
   return packet
 }

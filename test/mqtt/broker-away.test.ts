@@ -1,0 +1,91 @@
+import { describe, expect, test, vi } from 'vitest'
+import { metric, startBridge } from '../support/bridge.ts'
+import { freePort, hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { get, publish } from '../support/http.ts'
+import { collect, mqttClient } from '../support/mqtt-client.ts'
+import { startScriptedBroker } from '../support/scripted-broker.ts'
+
+const PROTOCOLS = ['5', '3.1.1']
+
+const unavailable = {
+  status: 503,
+  body: { code: 'broker-unavailable', retryable: true, title: 'The broker cannot be reached' },
+}
+
+test('without a broker the bridge starts and answers 503 at once, with the time to try again', async () => {
+  const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}`, PUBLISH_TIMEOUT_MS: 600_000 })
+  for (const qos of [0, 1, 2]) {
+    const answer = await publish(bridge, { topic: 'a', qos })
+    expect(answer).toMatchObject(unavailable)
+    expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0)
+    expect(answer.body.detail).toContain('ECONNREFUSED')
+  }
+  expect((await get(bridge, '/readyz')).status).toBe(503)
+  expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="unavailable"}')).toBe(1)
+  expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
+})
+
+describe.runIf(hasMosquitto).each(PROTOCOLS)('over MQTT %s', (protocol) => {
+  test('503 when the broker is killed, 200 when it is back', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 600_000 })
+    expect((await publish(bridge, { topic: 'a' })).status).toBe(200)
+    await broker.kill()
+    expect(await publish(bridge, { topic: 'a' })).toMatchObject(unavailable)
+    expect((await get(bridge, '/readyz')).status).toBe(503)
+    await broker.start()
+    await expect.poll(async () => (await publish(bridge, { topic: 'a', qos: 2 })).status, { timeout: 20_000 }).toBe(200)
+    await expect.poll(async () => (await get(bridge, '/readyz')).status, { timeout: 20_000 }).toBe(200)
+  })
+
+  test('QoS 0 published while the broker is away is refused, not kept for later', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    await broker.kill()
+    expect(await publish(bridge, { topic: 'a', payload: 'lost', qos: 0 })).toMatchObject(unavailable)
+    await broker.start()
+    const messages = await collect(await mqttClient(broker.url), 'a')
+    await expect.poll(async () => (await publish(bridge, { topic: 'a', payload: 'behind', qos: 0 })).status, { timeout: 20_000 }).toBe(202)
+    expect((await messages.next()).payload.toString()).toBe('behind')
+  })
+
+  test('a bridge that started without the broker finds it', async () => {
+    const broker = await startMosquitto()
+    await broker.kill()
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    expect(await publish(bridge, { topic: 'a' })).toMatchObject(unavailable)
+    await broker.start()
+    await vi.waitFor(async () => expect((await publish(bridge, { topic: 'a' })).status).toBe(200), { timeout: 20_000 })
+  })
+})
+
+test.each([
+  ['server unavailable', 0x88],
+  ['server busy', 0x89],
+  ['not authorized', 0x87],
+])('a connection the broker refuses with “%s” is 503 with that reason', async (_name, reasonCode) => {
+  const broker = await startScriptedBroker(({ cmd }, peer) => {
+    if (cmd !== 'connect') return false
+    peer.send({ cmd: 'connack', sessionPresent: false, reasonCode })
+    peer.close()
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const answer = await publish(bridge, { topic: 'a' })
+  expect(answer).toMatchObject({ status: 503, body: { code: 'broker-unavailable', mqtt: { reasonCode } } })
+  expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0)
+})
+
+test('the reason given is that of the last attempt', async () => {
+  let silent = true
+  const broker = await startScriptedBroker(({ cmd }, peer) => {
+    if (cmd !== 'connect') return false
+    if (silent) return true
+    peer.send({ cmd: 'connack', sessionPresent: false, reasonCode: 0x88 })
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  expect((await publish(bridge, { topic: 'a' })).body.mqtt).toBeUndefined()
+  silent = false
+  await expect.poll(async () => (await publish(bridge, { topic: 'a' })).body.mqtt, { timeout: 20_000 }).toMatchObject({ reasonCode: 0x88 })
+})

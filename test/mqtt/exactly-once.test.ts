@@ -1,0 +1,106 @@
+import { describe, expect, test } from 'vitest'
+import { metric, startBridge } from '../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { startCuttingProxy } from '../support/cutting-proxy.ts'
+import { publish } from '../support/http.ts'
+import { collect, mqttClient } from '../support/mqtt-client.ts'
+import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
+
+type Place = [direction: 'up' | 'down', cmd: string, place: 'before' | 'behind']
+
+const PLACES: Place[] = [
+  ['up', 'publish', 'before'],
+  ['up', 'publish', 'behind'],
+  ['down', 'pubrec', 'before'],
+  ['down', 'pubrec', 'behind'],
+  ['up', 'pubrel', 'before'],
+  ['up', 'pubrel', 'behind'],
+  ['down', 'pubcomp', 'before'],
+]
+
+describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => {
+  test.each(PLACES)('a QoS 2 message arrives exactly once when the connection is cut, %s, at %s, %s it', async (direction, cmd, place) => {
+    const broker = await startMosquitto()
+    const proxy = await startCuttingProxy(broker.url, (way, packet, connect) =>
+      proxy.cuts === 0 && way === direction && packet.cmd === cmd && connect?.clientId.includes('-publish-') ? place : undefined)
+    const messages = await collect(await mqttClient(broker.url), 'a')
+    const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
+    expect(await publish(bridge, { topic: 'a', payload: 'once', qos: 2 })).toMatchObject({ status: 200 })
+    expect(proxy.cuts).toBe(1)
+    expect(await publish(bridge, { topic: 'a', payload: 'end', qos: 2 })).toMatchObject({ status: 200 })
+    expect((await messages.next()).payload.toString()).toBe('once')
+    expect((await messages.next()).payload.toString()).toBe('end')
+  })
+
+  test('many of them arrive exactly once, in order, when the connection is cut again and again', async () => {
+    const broker = await startMosquitto()
+    let packets = 0
+    const proxy = await startCuttingProxy(broker.url, (_way, packet, connect) => {
+      if (!connect?.clientId.includes('-publish-') || !['publish', 'pubrec', 'pubrel', 'pubcomp'].includes(packet.cmd)) return undefined
+      packets += 1
+      // Far enough apart that no message is in flight at two of them.
+      return packets % 400 === 0 ? (packets % 800 === 0 ? 'before' : 'behind') : undefined
+    })
+    const messages = await collect(await mqttClient(broker.url), 'a')
+    const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
+    const answers = await Promise.all(Array.from({ length: 300 }, (_, index) => publish(bridge, { topic: 'a', payload: `${index}`, qos: 2 })))
+    expect(answers.filter(({ status }) => status !== 200)).toEqual([])
+    expect(proxy.cuts).toBeGreaterThan(1)
+    await publish(bridge, { topic: 'a', payload: 'end', qos: 2 })
+    const arrived: string[] = []
+    while (arrived.at(-1) !== 'end') arrived.push((await messages.next()).payload.toString())
+    expect(arrived.slice(0, -1).toSorted((a, b) => Number(a) - Number(b))).toEqual(Array.from({ length: 300 }, (_, index) => `${index}`))
+    expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
+  })
+
+  test.each([1, 2])('QoS %i publishes in flight survive a restart of the broker inside their timeout', async (qos) => {
+    const broker = await startMosquitto({ persistence: true })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 25_000 })
+    expect((await publish(bridge, { topic: 'a', qos })).status).toBe(200)
+    broker.freeze()
+    // As many as go out at once; those that wait behind them get 503, which is honest as well.
+    const publishing = Promise.all(Array.from({ length: 10 }, (_, index) => publish(bridge, { topic: `a/${index}`, qos, payload: `${index}`, retain: true })))
+    await expect.poll(() => metric(bridge, 'causeway_publish_in_flight')).toBe(10)
+    await broker.stop()
+    await broker.start()
+    expect((await publishing).map(({ status }) => status)).toEqual(Array.from({ length: 10 }, () => 200))
+    const messages = await collect(await mqttClient(broker.url), 'a/#')
+    const arrived = await Promise.all(Array.from({ length: 10 }, () => messages.next()))
+    expect(arrived.map(({ payload }) => Number(payload)).toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+  })
+})
+
+describe.runIf(hasMosquitto)('a broker without its session', () => {
+  test('a QoS 1 publish frozen, killed and started without persistence is sent again', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 25_000 })
+    broker.freeze()
+    const publishing = publish(bridge, { topic: 'a', payload: 'x', retain: true })
+    await expect.poll(() => metric(bridge, 'causeway_publish_in_flight')).toBe(1)
+    await broker.kill()
+    await broker.start()
+    expect(await publishing).toMatchObject({ status: 200 })
+    expect((await (await collect(await mqttClient(broker.url), 'a')).next()).payload.toString()).toBe('x')
+  })
+
+  test('a QoS 2 publish is not: its outcome is unknown', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 25_000 })
+    broker.freeze()
+    const publishing = publish(bridge, { topic: 'a', qos: 2 })
+    await expect.poll(() => metric(bridge, 'causeway_publish_in_flight')).toBe(1)
+    await broker.kill()
+    await broker.start()
+    expect(await publishing).toMatchObject({ status: 502, body: { code: 'publish-interrupted', outcome: 'unknown' } })
+  })
+})
+
+test('a broker that does not know a first PUBREL has not acknowledged the message', async () => {
+  const broker = await startScriptedBroker((packet, peer) => {
+    if (packet.cmd !== 'pubrel' || !isPublisher(peer)) return false
+    peer.send({ cmd: 'pubcomp', messageId: packet.messageId!, reasonCode: 0x92 })
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  expect(await publish(bridge, { topic: 'a', qos: 2 })).toMatchObject({ status: 502, body: { outcome: 'unknown' } })
+})
