@@ -3,23 +3,11 @@ import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
-import { batchRoutes } from './http/batch.ts'
-import { docs } from './http/docs.ts'
-import { healthRoutes } from './http/health.ts'
-import { createOnce } from './http/idempotency.ts'
-import { MemoryStore } from './http/idempotency-memory.ts'
-import { metricsRoutes } from './http/metrics.ts'
-import { publishRoutes } from './http/publish.ts'
-import { requestRoutes } from './http/request.ts'
-import { retainedRoutes } from './http/retained.ts'
-import { MessageSchema } from './http/schemas.ts'
-import { createServer } from './http/server.ts'
-import { subscribeRoutes } from './http/subscribe.ts'
-import { createValidation } from './http/validation.ts'
 import { connectionOptions, Link } from './link.ts'
 import { createMetrics } from './metrics.ts'
 import { startEmbeddedBroker } from './mqtt/embedded-broker.ts'
 import { Presence } from './mqtt/presence.ts'
+import { createServers } from './routes.ts'
 
 export interface App {
   /** Where it listens, with the ports it got. */
@@ -59,33 +47,7 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
   })
   let shuttingDown = false
 
-  const validation = createValidation({ levelsMax: config.topicLevelsMax, allowDollar: config.allowDollarTopics })
-  const serverOptions = { logger, bodyLimitBytes: config.bodyLimitBytes, validation, onAnswered: metrics.answered }
-  const server = createServer(serverOptions)
-  const admin = config.adminPort === undefined ? server : createServer(serverOptions)
-  await docs(server, { version })
-  await server.register(publishRoutes, {
-    publish: (message) => link.publish(message),
-    takesProperties: () => link.takesProperties,
-    once: createOnce(new MemoryStore({ keysMax: config.idempotencyKeysMax, ttlMs: config.idempotencyTtlS * 1000 }), metrics.idempotencyKey),
-  })
-  await server.register(batchRoutes, {
-    publish: (message) => link.publishWhenRoom(message),
-    check: validation.checker(MessageSchema),
-    batchMax: config.batchMax,
-    lineMax: config.bodyLimitBytes,
-  })
-  await server.register(requestRoutes, { request: (message, timeoutMs, signal) => link.request(message, timeoutMs, signal) })
-  await server.register(subscribeRoutes, {
-    open: (spec) => link.hub.open(spec),
-    retainedFor: (filters, lease) => link.retainedFor(filters, lease),
-    streamMax: config.streamMax,
-    filtersMax: config.streamFiltersMax,
-    onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
-  })
-  await server.register(retainedRoutes, { read: (filters) => link.readRetained(filters), publish: (message) => link.publish(message) })
-  await admin.register(healthRoutes, { isReachable: () => link.isReachable, isShuttingDown: () => shuttingDown })
-  await admin.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
+  const { server, admin } = await createServers({ config, logger, metrics, version, link, isShuttingDown: () => shuttingDown })
   // Open streams would otherwise keep the server from closing.
   server.addHook('preClose', async () => link.hub.close())
 

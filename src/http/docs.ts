@@ -1,11 +1,10 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
-import { ProblemSchema } from './schemas.ts'
+import { problemExamples } from './problem-responses.ts'
 
 /** The OpenAPI document, made of the same schemas that validate. To be registered before the routes it describes. */
 export async function docs(app: FastifyInstance, { version }: { version: string }): Promise<void> {
-  app.addSchema(ProblemSchema)
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -16,6 +15,7 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
         description: 'HTTP-to-MQTT bridge: publish with POST, follow topics as server-sent events. Every error is a problem document (RFC 9457) with a stable `code`, and `retryable`.',
       },
       servers: [{ url: 'http://localhost:8080' }],
+      components: { examples: problemExamples() },
       tags: [{ name: 'publish' }, { name: 'subscribe' }, { name: 'retained' }, { name: 'operation' }],
     },
     refResolver: { buildLocalReference: (schema, _base, _fragment, index) => (schema.$id as string | undefined) ?? `def-${index}` },

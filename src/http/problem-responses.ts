@@ -2,7 +2,7 @@ import { CausewayError, PROBLEM_KINDS, type ProblemCode, type ProblemDetails } f
 import { PROBLEM_TYPE, problemDocument } from './problem.ts'
 
 /** One example of every problem, as the OpenAPI document shows it. */
-export const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDetails]> = {
+const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDetails]> = {
   'invalid-request': ['body #/topic must not contain the wildcards + and #', { faults: [{ in: 'body', pointer: '#/topic', detail: 'must not contain the wildcards + and #' }] }],
   'topic-invalid': ['The broker refused the message for a//b: Topic name invalid', { mqtt: { reasonCode: 0x90, reason: 'Topic name invalid' } }],
   'filter-invalid': ['The broker refused the subscription to a/+: Topic filter invalid', { mqtt: { reasonCode: 0x8f, reason: 'Topic filter invalid' } }],
@@ -39,15 +39,25 @@ export const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: Pr
   'acknowledgement-timeout': ['The broker did not acknowledge within 10000 ms; the message may or may not have been published', { outcome: 'unknown' }],
 }
 
+/** An example of a problem, as OpenAPI wants it. */
+function exampleOf(code: ProblemCode): { summary: string; value: object } {
+  const [detail, details] = PROBLEM_EXAMPLES[code]
+  return { summary: PROBLEM_KINDS.get(code)!.title, value: problemDocument(new CausewayError(code, detail, details)) }
+}
+
+/** All of them by code, those that any request may get included. */
+export function problemExamples(): Record<string, object> {
+  return Object.fromEntries([...PROBLEM_KINDS.keys()].map((code) => [code, exampleOf(code)]))
+}
+
 /** The OpenAPI responses of an operation that may answer with these problems, beside those any request may get. */
 export function problems(...codes: ProblemCode[]): Record<number, object> {
   const responses: Record<number, { description: string; content: Record<string, { schema: object; examples: Record<string, object> }> }> = {}
   for (const code of [...codes, 'internal'] as ProblemCode[]) {
     const { status, title } = PROBLEM_KINDS.get(code)!
-    const [detail, details] = PROBLEM_EXAMPLES[code]
     const response = (responses[status] ??= { description: title, content: { [PROBLEM_TYPE]: { schema: { $ref: 'Problem#' }, examples: {} } } })
     if (!response.description.includes(title)) response.description += `; or: ${title}`
-    response.content[PROBLEM_TYPE]!.examples[code] = { summary: title, value: problemDocument(new CausewayError(code, detail, details)) }
+    response.content[PROBLEM_TYPE]!.examples[code] = exampleOf(code)
   }
   return responses
 }

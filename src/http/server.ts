@@ -2,6 +2,7 @@ import fastify, { type FastifyBaseLogger, LogController, type FastifyInstance, t
 import type { Logger } from 'pino'
 import { CausewayError } from '../errors.ts'
 import { asProblem, handleError, rawProblem, sendProblem } from './problem.ts'
+import { ProblemSchema } from './schemas.ts'
 import type { Validation } from './validation.ts'
 
 declare module 'fastify' {
@@ -41,6 +42,7 @@ export function createServer({ logger, bodyLimitBytes, validation, onAnswered }:
       else socket.destroy()
     },
   })
+  app.addSchema(ProblemSchema)
   app.setValidatorCompiler(validation.validatorCompiler)
   app.setSchemaErrorFormatter(validation.schemaErrorFormatter)
   app.setErrorHandler(handleError)
