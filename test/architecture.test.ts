@@ -1,0 +1,51 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { expect, test } from 'vitest'
+
+const ROOT = resolve(import.meta.dirname, '../src')
+
+/** What each part may import of ours. Files right under src are parts of their own. */
+const ALLOWED: Record<string, string[]> = {
+  'main.ts': ['app.ts', 'config.ts', 'shutdown.ts'],
+  'app.ts': ['config.ts', 'metrics.ts', 'link.ts', 'routes.ts', 'mqtt'],
+  'routes.ts': ['config.ts', 'metrics.ts', 'link.ts', 'http'],
+  'link.ts': ['config.ts', 'errors.ts', 'metrics.ts', 'mqtt', 'stream'],
+  http: ['http', 'mqtt', 'stream', 'errors.ts'],
+  mqtt: ['mqtt', 'errors.ts'],
+  stream: ['stream'],
+  'config.ts': [],
+  'errors.ts': [],
+  'metrics.ts': [],
+  'shutdown.ts': [],
+}
+
+const files = (readdirSync(ROOT, { recursive: true, encoding: 'utf8' }) as string[])
+  .filter((name) => name.endsWith('.ts'))
+  .map((name) => ({ name, text: readFileSync(join(ROOT, name), 'utf8') }))
+
+const partOf = (name: string) => (name.includes('/') ? name.split('/', 1)[0]! : name)
+const importsOf = (text: string) => [...text.matchAll(/^(?:import|export) [^'\n]*?(?:from )?'([^']+)'/gm)].map((match) => match[1]!)
+
+test.each(files)('$name imports only what its part may', ({ name, text }) => {
+  const allowed = ALLOWED[partOf(name)]
+  expect(allowed, `${name} belongs to no known part`).toBeDefined()
+  const foreign = importsOf(text)
+    .filter((path) => path.startsWith('.'))
+    .map((path) => partOf(relative(ROOT, resolve(ROOT, dirname(name), path))))
+    .filter((part) => !allowed!.includes(part))
+  expect(foreign).toEqual([])
+})
+
+test('one file imports the MQTT client', () => {
+  expect(files.filter(({ text }) => importsOf(text).includes('mqtt')).map(({ name }) => name)).toEqual(['mqtt/network-connection.ts'])
+})
+
+test('one file touches the process', () => {
+  const touching = files.filter(({ text }) => /(?<![\w.'"])process\.(?!version\b|nextTick\b)\w+/.test(text.replace(/(\/\/|\*).*$/gm, '')))
+  expect(touching.map(({ name }) => name).filter((name) => name !== 'shutdown.ts')).toEqual(['main.ts'])
+})
+
+test('no file is longer than 250 lines or named for nothing in particular', () => {
+  expect(files.filter(({ text }) => text.split('\n').length > 251).map(({ name }) => name)).toEqual([])
+  expect(files.filter(({ name }) => /^(utils?|helpers?|common|types|index)\.ts$/.test(basename(name)))).toEqual([])
+})
