@@ -7,6 +7,7 @@ import { docs } from './http/docs.ts'
 import { healthRoutes } from './http/health.ts'
 import { metricsRoutes } from './http/metrics.ts'
 import { publishRoutes } from './http/publish.ts'
+import { ProblemSchema } from './http/schemas.ts'
 import { createServer } from './http/server.ts'
 import { subscribeRoutes } from './http/subscribe.ts'
 import { connectionOptions, Link } from './link.ts'
@@ -32,6 +33,9 @@ export interface AppOptions {
   version: string
 }
 
+/** Longest time it takes to disconnect from a broker that does not answer, and some more. */
+const LEAVE_MS = 2500
+
 /**
  * Builds the bridge and listens. It starts without the broker too, unready until that is there.
  * @throws the listeners' errors, EADDRINUSE among them
@@ -44,7 +48,7 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
   const link = new Link({ config, brokerUrl, clientId, logger, metrics })
   const presence = config.statusTopic === undefined
     ? undefined
-    : new Presence(config.statusTopic, { ...connectionOptions(config, brokerUrl), clientId: `${clientId}-presence` })
+    : new Presence(config.statusTopic, { ...connectionOptions(config, brokerUrl), clientId: `${clientId}-presence` }, (error) => logger.error(error.message))
   metrics.setGauges({
     publishInFlight: () => link.publishInFlight,
     subscriptionFilters: () => link.filterCount,
@@ -53,10 +57,11 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
   let shuttingDown = false
 
   const topicRules: TopicRules = { levelsMax: config.topicLevelsMax, allowDollar: config.allowDollarTopics }
-  const serverOptions = { logger, bodyLimitBytes: config.bodyLimitBytes, topicRules, onAnswered: metrics.answered }
+  const serverOptions = { logger, bodyLimitBytes: config.bodyLimitBytes, topicRules, isShuttingDown: () => shuttingDown, onAnswered: metrics.answered }
   const server = createServer(serverOptions)
   const admin = config.adminPort === undefined ? server : createServer(serverOptions)
   await docs(server, { version })
+  if (admin !== server) admin.addSchema(ProblemSchema)
   await server.register(publishRoutes, { publish: (message) => link.publish(message), takesProperties: () => link.takesProperties })
   await server.register(subscribeRoutes, {
     open: (spec) => link.hub.open(spec),
@@ -71,7 +76,10 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
 
   async function close(): Promise<void> {
     shuttingDown = true
+    // A request that never ends must not keep the bridge from taking leave of the broker.
+    const timer = setTimeout(() => server.server.closeAllConnections(), Math.max(config.shutdownMs - LEAVE_MS, config.shutdownMs / 2))
     await server.close()
+    clearTimeout(timer)
     await Promise.all([link.close(), presence?.close()])
     await broker?.close()
     if (admin !== server) await admin.close()
