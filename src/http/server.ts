@@ -16,21 +16,26 @@ export interface ServerOptions {
   logger: Logger
   bodyLimitBytes: number
   topicRules: TopicRules
+  isShuttingDown(): boolean
   onAnswered(method: string, route: string, status: number, seconds: number): void
 }
 
 /** Time for a whole request to arrive, and for its headers. */
 const REQUEST_TIMEOUT_MS = 60_000
 const HEADERS_TIMEOUT_MS = 15_000
+/** What answers during shutdown too. */
+const TO_THE_LAST = new Set(['/livez', '/readyz', '/metrics'])
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
-export function createServer({ logger, bodyLimitBytes, topicRules, onAnswered }: ServerOptions): FastifyInstance {
+export function createServer({ logger, bodyLimitBytes, topicRules, isShuttingDown, onAnswered }: ServerOptions): FastifyInstance {
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: bodyLimitBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
+    // Its own answer is no problem document.
+    return503OnClosing: false,
     http: { headersTimeout: HEADERS_TIMEOUT_MS },
     routerOptions: { querystringParser: parseQuery },
     frameworkErrors: (error, _request, reply) => void sendProblem(asProblem(error), reply),
@@ -49,6 +54,12 @@ export function createServer({ logger, bodyLimitBytes, topicRules, onAnswered }:
     if (allowed.length === 0) return sendProblem(new CausewayError('not-found', `There is nothing at ${url}`), reply)
     reply.header('allow', allowed.join(', '))
     return sendProblem(new CausewayError('method-not-allowed', `${url} takes ${allowed.join(' and ')}`), reply)
+  })
+  app.addHook('onRequest', async (request) => {
+    // Connections that are open bring further requests.
+    if (isShuttingDown() && !TO_THE_LAST.has(request.routeOptions.url ?? '')) {
+      throw new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 })
+    }
   })
   app.addHook('onResponse', async (request, reply) => {
     const { url, config } = request.routeOptions
