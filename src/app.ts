@@ -26,6 +26,9 @@ export interface AppOptions {
   version: string
 }
 
+/** Longest time it takes to disconnect from a broker that does not answer, and some more. */
+const LEAVE_MS = 2500
+
 /**
  * Builds the bridge and listens. It starts without the broker too, unready until that is there.
  * @throws the listeners' errors, EADDRINUSE among them
@@ -38,7 +41,7 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
   const link = new Link({ config, brokerUrl, clientId, logger, metrics })
   const presence = config.statusTopic === undefined
     ? undefined
-    : new Presence(config.statusTopic, { ...connectionOptions(config, brokerUrl), clientId: `${clientId}-presence` })
+    : new Presence(config.statusTopic, { ...connectionOptions(config, brokerUrl), clientId: `${clientId}-presence` }, (error) => logger.error(error.message))
   metrics.setGauges({
     requestsWaiting: () => link.requestsWaiting,
     publishInFlight: () => link.publishInFlight,
@@ -53,7 +56,10 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
 
   async function close(): Promise<void> {
     shuttingDown = true
+    // A request that never ends must not keep the bridge from taking leave of the broker.
+    const timer = setTimeout(() => server.server.closeAllConnections(), Math.max(config.shutdownMs - LEAVE_MS, config.shutdownMs / 2))
     await server.close()
+    clearTimeout(timer)
     await Promise.all([link.close(), presence?.close()])
     await broker?.close()
     if (admin !== server) await admin.close()

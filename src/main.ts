@@ -36,14 +36,15 @@ function welcome({ url, adminUrl, embeddedUrl, isReachable }: App): void {
 }
 
 try {
-  const app = await startApp({ config, logger, version })
+  const starting = startApp({ config, logger, version })
+  // Before it has started, too: as process 1 of a container it would not hear them otherwise.
   onSignals(process, ['SIGTERM', 'SIGINT'], {
-    close: () => app.close(),
+    close: async () => (await starting).close(),
     timeoutMs: config.shutdownMs,
     logger,
     exit: (code) => process.exit(code),
   })
-  welcome(app)
+  welcome(await starting)
 } catch (error) {
   logger.fatal(explain(error as Error))
   process.exit(1)

@@ -30,7 +30,7 @@ export interface RoutesOptions {
 /** The whole HTTP surface, not listening. Without an admin port both servers are the same one. */
 export async function createServers({ config, logger, metrics, version, link, isShuttingDown }: RoutesOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   const validation = createValidation({ levelsMax: config.topicLevelsMax, allowDollar: config.allowDollarTopics })
-  const options = { logger, bodyLimitBytes: config.bodyLimitBytes, validation, onAnswered: metrics.answered }
+  const options = { logger, bodyLimitBytes: config.bodyLimitBytes, validation, isShuttingDown, onAnswered: metrics.answered }
   const server = createServer(options)
   const admin = config.adminPort === undefined ? server : createServer(options)
 

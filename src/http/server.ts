@@ -18,22 +18,27 @@ export interface ServerOptions {
   logger: Logger
   bodyLimitBytes: number
   validation: Validation
+  isShuttingDown(): boolean
   onAnswered(method: string, route: string, status: number, seconds: number): void
 }
 
 /** Time for a body to arrive, and for the headers. */
 const BODY_TIMEOUT_MS = 60_000
 const HEADERS_TIMEOUT_MS = 15_000
+/** What answers during shutdown too. */
+const TO_THE_LAST = new Set(['/livez', '/readyz', '/metrics'])
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
-export function createServer({ logger, bodyLimitBytes, validation, onAnswered }: ServerOptions): FastifyInstance {
+export function createServer({ logger, bodyLimitBytes, validation, isShuttingDown, onAnswered }: ServerOptions): FastifyInstance {
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: bodyLimitBytes,
     // Node knows only one for all routes, but some bodies have no end.
     requestTimeout: 0,
+    // Its own answer is no problem document.
+    return503OnClosing: false,
     http: { headersTimeout: HEADERS_TIMEOUT_MS },
     routerOptions: { querystringParser: parseQuery },
     frameworkErrors: (error, _request, reply) => void sendProblem(asProblem(error), reply),
@@ -54,6 +59,10 @@ export function createServer({ logger, bodyLimitBytes, validation, onAnswered }:
     return sendProblem(new CausewayError('method-not-allowed', `${url} takes ${allowed.join(' and ')}`), reply)
   })
   app.addHook('onRequest', async (request) => {
+    // Connections that are open bring further requests.
+    if (isShuttingDown() && !TO_THE_LAST.has(request.routeOptions.url ?? '')) {
+      throw new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 })
+    }
     if (request.method === 'GET' || request.routeOptions.config.streamsBody) return
     const { raw } = request
     const timer = setTimeout(() => raw.socket.end(rawProblem('ERR_HTTP_REQUEST_TIMEOUT')), BODY_TIMEOUT_MS)

@@ -104,7 +104,7 @@ export class Connection {
       },
       closed: (cause) => {
         if (this.#state === 'closed') return
-        if (opened) this.#lost(network.productive)
+        if (opened) this.#lost(network)
         else this.#ended(cause)
       },
       acknowledged: (packet) => handlers.acknowledged?.(packet),
@@ -141,8 +141,8 @@ export class Connection {
     this.#options.handlers.connected(network, capabilities, sessionPresent)
   }
 
-  #lost(productive: boolean): void {
-    this.#failures = productive ? 0 : this.#failures + 1
+  #lost({ productive, dismissed }: NetworkConnection): void {
+    this.#failures = productive ? Number(dismissed) : this.#failures + 1
     this.#preferNewestProtocol()
     this.#setState('reconnecting')
     this.#startGrace(GRACE_MS)

@@ -74,8 +74,10 @@ export class NetworkConnection {
   readonly #pings: { resolve: () => void; reject: (error: CausewayError) => void }[] = []
   #corked = false
   #opened = false
-  /** Whether the broker sent anything behind CONNACK, and did not end the connection by DISCONNECT. */
+  /** Whether the broker sent anything behind CONNACK but DISCONNECT. */
   productive = false
+  /** Whether it sent DISCONNECT: to one who shares a client id with another, coming back at once would be war. */
+  dismissed = false
 
   constructor(options: NetworkConnectionOptions, handlers: NetworkConnectionHandlers) {
     this.#protocol = options.protocol
@@ -176,7 +178,8 @@ export class NetworkConnection {
 
   #received(packet: Packet, handlers: NetworkConnectionHandlers): void {
     if (!this.#opened) return
-    this.productive = packet.cmd !== 'disconnect'
+    if (packet.cmd === 'disconnect') this.dismissed = true
+    else this.productive = true
     // MQTT.js acknowledges each message by itself; corked, those acknowledgements leave together.
     if (packet.cmd === 'publish') this.#cork()
     else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()

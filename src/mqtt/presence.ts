@@ -1,5 +1,7 @@
+import type { CausewayError } from '../errors.ts'
 import { Connection, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { NetworkConnection } from './network-connection.ts'
+import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
 
 /**
  * Says on a topic, retained, whether this bridge runs: `online`, and `offline` on `close` or as Last Will.
@@ -10,7 +12,10 @@ export class Presence {
   readonly #connection: Connection
   #network: NetworkConnection | undefined
 
-  constructor(topic: string, connection: Omit<ConnectionOptions, 'handlers' | 'will'>) {
+  #refused = false
+
+  /** @param onRefused called once if the broker does not allow the topic; it is not tried again */
+  constructor(topic: string, connection: Omit<ConnectionOptions, 'handlers' | 'will'>, onRefused: (error: CausewayError) => void) {
     this.#topic = topic
     this.#connection = new Connection({
       ...connection,
@@ -22,6 +27,12 @@ export class Presence {
         },
         lost: () => {
           this.#network = undefined
+        },
+        acknowledged: ({ reasonCode = 0 }) => {
+          if (reasonCode < FIRST_REFUSAL || this.#refused) return
+          // Mosquitto closes the connection over it: said again each time, it would never end.
+          this.#refused = true
+          onRefused(refusal(reasonCode, `The broker refused the status message for ${topic}`))
         },
       },
     })
@@ -37,6 +48,7 @@ export class Presence {
   }
 
   #say(state: string): void {
+    if (this.#refused) return
     // One identifier will do: it is the only message this connection ever has in flight.
     this.#network?.publish({ topic: this.#topic, payload: Buffer.from(state), qos: 1, retain: true }, 1, false)
   }

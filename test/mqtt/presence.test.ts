@@ -1,0 +1,81 @@
+import { describe, expect, test } from 'vitest'
+import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
+import { spawnBridge } from '../support/bridge-process.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { publish } from '../support/http.ts'
+import { collect, mqttClient } from '../support/mqtt-client.ts'
+import { startScriptedBroker } from '../support/scripted-broker.ts'
+
+const STATUS_TOPIC = 'bridges/one'
+
+describe.each(BROKERS)('the status topic, on $name', ({ start }) => {
+  test('says online, retained, while the bridge runs', async () => {
+    const settings = { ...(await start()), STATUS_TOPIC }
+    const bridge = await startBridge(settings)
+    const statuses = await collect(await mqttClient(brokerUrl(bridge, settings)), STATUS_TOPIC)
+    expect((await statuses.next()).payload.toString()).toBe('online')
+    const late = await collect(await mqttClient(brokerUrl(bridge, settings)), STATUS_TOPIC)
+    expect(await late.next()).toMatchObject({ payload: Buffer.from('online'), retain: true })
+  })
+})
+
+describe.runIf(hasMosquitto).each(['5', '3.1.1'])('on Mosquitto over MQTT %s', (protocol) => {
+  test('says offline, retained and once, when the bridge shuts down', async () => {
+    const { url } = await startMosquitto()
+    const client = await mqttClient(url)
+    const statuses = await collect(client, '#')
+    const bridge = spawnBridge({ MQTT_URL: url, MQTT_PROTOCOL: protocol, STATUS_TOPIC })
+    expect((await statuses.next()).payload.toString()).toBe('online')
+    bridge.kill('SIGTERM')
+    expect(await bridge.exited).toEqual({ code: 0, signal: null })
+    await client.publishAsync('end', '')
+    await expect.poll(() => statuses.packets.at(-1)?.topic).toBe('end')
+    expect(statuses.packets.map(({ payload }) => payload.toString())).toEqual(['online', 'offline', ''])
+    expect(await (await collect(await mqttClient(url), STATUS_TOPIC)).next()).toMatchObject({ payload: Buffer.from('offline'), retain: true })
+  })
+
+  test('says offline as Last Will when the bridge is killed', async () => {
+    const { url } = await startMosquitto()
+    const statuses = await collect(await mqttClient(url), STATUS_TOPIC)
+    const bridge = spawnBridge({ MQTT_URL: url, MQTT_PROTOCOL: protocol, STATUS_TOPIC })
+    expect((await statuses.next()).payload.toString()).toBe('online')
+    bridge.kill('SIGKILL')
+    expect((await statuses.next()).payload.toString()).toBe('offline')
+    expect(await (await collect(await mqttClient(url), STATUS_TOPIC)).next()).toMatchObject({ payload: Buffer.from('offline'), retain: true })
+  })
+
+  test('says online again when the broker is back', async () => {
+    const broker = await startMosquitto()
+    await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, STATUS_TOPIC })
+    await broker.kill()
+    await broker.start()
+    expect((await (await collect(await mqttClient(broker.url), STATUS_TOPIC)).next()).payload.toString()).toBe('online')
+  })
+})
+
+test('a refused publish does not make the bridge look offline', async () => {
+  const { url } = await startMosquitto({ acl: [`topic readwrite ${STATUS_TOPIC}`] })
+  const statuses = await collect(await mqttClient(url), STATUS_TOPIC)
+  const bridge = await startBridge({ MQTT_URL: url, STATUS_TOPIC })
+  await statuses.next()
+  for (let round = 0; round < 5; round += 1) expect((await publish(bridge, { topic: 'secret' })).status).toBe(403)
+  await bridge.close()
+  expect((await statuses.next()).payload.toString()).toBe('offline')
+  expect(statuses.packets).toHaveLength(2)
+})
+
+test('a status topic the broker does not allow is logged once and not tried again', async () => {
+  const broker = await startScriptedBroker((packet, peer) => {
+    if (packet.cmd !== 'publish' || packet.topic !== STATUS_TOPIC) return false
+    peer.send({ cmd: 'puback', messageId: packet.messageId!, reasonCode: 0x87 })
+    peer.close()
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url, STATUS_TOPIC })
+  const errors = () => bridge.logs.filter(({ level }) => level === 50)
+  await expect.poll(() => errors().length).toBe(1)
+  expect(errors()[0]!['msg']).toContain(STATUS_TOPIC)
+  await expect.poll(() => metric(bridge, 'causeway_mqtt_connections{role="presence",state="connected"}')).toBe(1)
+  await publish(bridge, { topic: 'a' })
+  expect(broker.peers.flatMap(({ received }) => received).filter((packet) => packet.cmd === 'publish' && packet.topic === STATUS_TOPIC)).toHaveLength(1)
+})
