@@ -1,0 +1,39 @@
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { onTestFinished } from 'vitest'
+import { hasMosquitto, type Mosquitto, startMosquitto } from './broker.ts'
+
+const PLUGIN = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib'].map((path) => `${path}/mosquitto_dynamic_security.so`).find(existsSync)
+
+/** Whether Mosquitto can refuse a SUBSCRIBE here; its ACL file only filters what is delivered. */
+export const canRefuseSubscriptions = hasMosquitto && PLUGIN !== undefined
+if (!canRefuseSubscriptions && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) throw new Error('mosquitto_dynamic_security.so is required and not installed')
+
+export interface RefusingMosquitto extends Mosquitto {
+  /** The filters refused from its next start on. */
+  refuse(filters: string[]): void
+}
+
+/** A Mosquitto whose dynamic security plugin refuses subscriptions to these filters. */
+export async function startRefusingMosquitto(filters: string[]): Promise<RefusingMosquitto> {
+  const directory = mkdtempSync(join(tmpdir(), 'causeway-security-'))
+  const file = join(directory, 'dynamic-security.json')
+  function refuse(refused: string[]): void {
+    const acls = [
+      ...refused.map((topic) => ({ acltype: 'subscribeLiteral', topic, priority: 10, allow: false })),
+      { acltype: 'subscribePattern', topic: '#', priority: 1, allow: true },
+    ]
+    writeFileSync(file, JSON.stringify({
+      defaultACLAccess: { publishClientSend: true, publishClientReceive: true, subscribe: false, unsubscribe: true },
+      clients: [],
+      groups: [{ groupname: 'everyone', roles: [{ rolename: 'everyone' }] }],
+      roles: [{ rolename: 'everyone', acls }],
+      anonymousGroup: 'everyone',
+    }))
+  }
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
+  refuse(filters)
+  const broker = await startMosquitto({ config: [`plugin ${PLUGIN}`, `plugin_opt_config_file ${file}`] })
+  return { ...broker, refuse }
+}
