@@ -53,7 +53,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('on Mosquitto over MQTT %s', (
   })
 })
 
-test('a refused publish does not make the bridge look offline', async () => {
+test.runIf(hasMosquitto)('a refused publish does not make the bridge look offline', async () => {
   const { url } = await startMosquitto({ acl: [`topic readwrite ${STATUS_TOPIC}`] })
   const statuses = await collect(await mqttClient(url), STATUS_TOPIC)
   const bridge = await startBridge({ MQTT_URL: url, STATUS_TOPIC })
