@@ -107,11 +107,6 @@ export class Link {
     ]
   }
 
-  /** Whether the broker takes message properties, as far as is known. */
-  get takesProperties(): boolean {
-    return this.#subscriber.protocol !== 4
-  }
-
   get publishInFlight(): number {
     return this.#publisher.inFlight
   }

@@ -37,7 +37,6 @@ export async function createServers({ config, logger, metrics, version, link, is
   await docs(server, { version })
   await server.register(publishRoutes, {
     publish: (message) => link.publish(message),
-    takesProperties: () => link.takesProperties,
     once: createOnce(new MemoryStore({ keysMax: config.idempotencyKeysMax, ttlMs: config.idempotencyTtlS * 1000 }), metrics.idempotencyKey),
   })
   await server.register(batchRoutes, {

@@ -70,7 +70,7 @@ function parseKey(header: string | string[]): string {
   throw new CausewayError('invalid-request', `headers #/idempotency-key ${detail}`, { faults: [{ in: 'headers', pointer: '#/idempotency-key', detail }] })
 }
 
-/** What tells one message from another. */
-export function fingerprint(operation: string, { topic, payload, qos, retain, properties }: Message): string {
-  return createHash('sha256').update(JSON.stringify([operation, topic, qos, retain, properties])).update(payload).digest('base64')
+/** What tells one message from another. Trace context does not: a request that is tried again may have a new one. */
+export function fingerprint(operation: string, { topic, payload, qos, retain, properties, ambient }: Message): string {
+  return createHash('sha256').update(JSON.stringify([operation, topic, qos, retain, properties, ambient?.contentType])).update(payload).digest('base64')
 }

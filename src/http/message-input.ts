@@ -39,28 +39,27 @@ export function takeMessages(app: FastifyInstance): void {
   })
 }
 
-/** The message of a request that passed validation. Without properties (MQTT 3.1.1) only those asked for expressly stay. */
-export function messageOf({ query, body, headers, raw }: FastifyRequest, takesProperties: boolean): Message {
-  const contentType = takesProperties ? contentTypeOf(raw.headersDistinct['content-type']?.[0]) : undefined
-  const message = Buffer.isBuffer(body) ? rawMessage(body, query as RawQuery, contentType) : fromJson(body as JsonMessage)
-  return takesProperties ? withTrace(message, headers) : message
+/** The message of a request that passed validation. */
+export function messageOf({ query, body, headers, raw }: FastifyRequest): Message {
+  const isBytes = Buffer.isBuffer(body)
+  const message = isBytes ? rawMessage(body, query as RawQuery) : fromJson(body as JsonMessage)
+  const contentType = isBytes ? contentTypeOf(raw.headersDistinct['content-type']?.[0]) : undefined
+  const userProperties = traceOf(headers)
+  if (contentType === undefined && userProperties === undefined) return message
+  return { ...message, ambient: { ...(contentType !== undefined && { contentType }), ...(userProperties && { userProperties }) } }
 }
 
 function isRaw(query: unknown): boolean {
   return (query as RawQuery).topic !== undefined
 }
 
-function rawMessage(payload: Buffer, { topic, qos, retain, expiry }: RawQuery, contentType: string | undefined): Message {
-  const properties = {
-    ...(contentType !== undefined && { contentType }),
-    ...(expiry !== undefined && { messageExpiryInterval: expiry }),
-  }
+function rawMessage(payload: Buffer, { topic, qos, retain, expiry }: RawQuery): Message {
   return {
     topic: topic!,
     payload,
     qos: (qos ?? 1) as QoS,
     retain: retain ?? false,
-    properties: Object.keys(properties).length > 0 ? properties : undefined,
+    ...(expiry !== undefined && { properties: { messageExpiryInterval: expiry } }),
   }
 }
 
@@ -68,12 +67,11 @@ function contentTypeOf(header: string | undefined): string | undefined {
   return header === undefined || header === CURL_DEFAULT_TYPE || stringFault(header) !== undefined ? undefined : header
 }
 
-function withTrace(message: Message, headers: FastifyRequest['headers']): Message {
+function traceOf(headers: FastifyRequest['headers']): Record<string, string> | undefined {
   const trace: Record<string, string> = {}
   for (const name of TRACE_HEADERS) {
     const value = headers[name]?.toString()
     if (value !== undefined && stringFault(value) === undefined) trace[name] = value
   }
-  if (Object.keys(trace).length === 0) return message
-  return { ...message, properties: { ...message.properties, userProperties: { ...trace, ...message.properties?.userProperties } } }
+  return Object.keys(trace).length > 0 ? trace : undefined
 }

@@ -9,8 +9,6 @@ import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResu
 
 export interface PublishRoutes {
   publish(message: Message): Promise<PublishResult>
-  /** Whether the broker takes message properties now. */
-  takesProperties(): boolean
   once: Once
 }
 
@@ -37,13 +35,13 @@ const schema = {
   },
 } as const
 
-export async function publishRoutes(instance: FastifyInstance, { publish, takesProperties, once }: PublishRoutes): Promise<void> {
+export async function publishRoutes(instance: FastifyInstance, { publish, once }: PublishRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
   takeMessages(app)
   app.post('/publish', {
     schema,
     handler: async (request, reply) => {
-      const message = messageOf(request, takesProperties())
+      const message = messageOf(request)
       const { answer, replayed } = await once(request.headers['idempotency-key'], () => fingerprint('publish', message), () => publish(message))
       if (replayed) reply.header('idempotency-replayed', 'true')
       return reply.code(message.qos === 0 ? 202 : 200).send(answer)

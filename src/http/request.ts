@@ -37,8 +37,7 @@ export async function requestRoutes(instance: FastifyInstance, { request: send }
   app.post('/request', {
     schema,
     handler: async (request, reply) => {
-      // Over 3.1.1 it is refused whatever it carries.
-      const message = messageOf(request, true)
+      const message = messageOf(request)
       refuseReserved(message)
       const left = new AbortController()
       reply.raw.once('close', () => left.abort())

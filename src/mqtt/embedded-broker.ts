@@ -17,7 +17,8 @@ export interface EmbeddedBroker {
 export async function startEmbeddedBroker(port: number): Promise<EmbeddedBroker> {
   const aedes = await Aedes.createBroker({
     // Aedes 1.2 sends retained messages at the publisher's QoS, and closes a kept session over the PUBREC of one.
-    authorizeForward: (_client, packet) => (packet.retain && packet.qos === 2 ? Object.assign(packet, { qos: 1 }) : packet),
+    // Those at the start of a subscription are the ones without a broker's id.
+    authorizeForward: (_client, packet) => (packet.retain && packet.qos === 2 && packet.brokerId === null ? Object.assign(packet, { qos: 1 }) : packet),
   })
   const server = createServer({ noDelay: true }, aedes.handle)
   try {

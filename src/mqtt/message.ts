@@ -30,6 +30,8 @@ export interface Message {
   qos: QoS
   retain: boolean
   properties?: MessageProperties | undefined
+  /** Sent beside the properties over MQTT 5, and left out over 3.1.1: nobody asked for these expressly. */
+  ambient?: MessageProperties | undefined
 }
 
 /** From JSON that was validated against the message schema. QoS 1 unless said, so that success means the broker has it. */

@@ -24,15 +24,15 @@ export function capabilitiesOf({ properties = {} }: IConnackPacket, protocol: 5 
   }
 }
 
-export function publishPacket({ topic, payload, qos, retain, properties }: Message, messageId: number, dup: boolean): IPublishPacket {
+export function publishPacket({ topic, payload, qos, retain, properties, ambient }: Message, messageId: number, dup: boolean): IPublishPacket {
   const packet: IPublishPacket = { cmd: 'publish', topic, payload, qos, retain, dup, messageId }
-  if (properties !== undefined) {
-    const { correlationData, userProperties, ...others } = properties
+  if (properties !== undefined || ambient !== undefined) {
+    const { correlationData, userProperties, ...others } = { ...ambient, ...properties, userProperties: { ...ambient?.userProperties, ...properties?.userProperties } }
     packet.properties = {
       ...others,
       ...(correlationData !== undefined && { correlationData: Buffer.from(correlationData, 'base64') }),
       // Of user properties without a single value mqtt-packet makes no packet at all, and says nothing.
-      ...(userProperties !== undefined && Object.values(userProperties).flat().length > 0 && { userProperties }),
+      ...(Object.values(userProperties).flat().length > 0 && { userProperties }),
     }
   }
   return packet

@@ -51,11 +51,6 @@ export class Subscriber<Target> {
     return this.#connections.map(({ state }) => state)
   }
 
-  /** MQTT 5 or 3.1.1 (4), of the last connection there was. */
-  get protocol(): 5 | 4 | undefined {
-    return this.#connections[0]!.capabilities?.protocol
-  }
-
   get filterCount(): number {
     return this.#byFilter.size
   }
