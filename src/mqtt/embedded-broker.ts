@@ -18,7 +18,10 @@ export async function startEmbeddedBroker(port: number): Promise<EmbeddedBroker>
   const aedes = await Aedes.createBroker({
     // Aedes 1.2 sends retained messages at the publisher's QoS, and closes a kept session over the PUBREC of one.
     // Those at the start of a subscription are the ones without a broker's id.
-    authorizeForward: (_client, packet) => (packet.retain && packet.qos === 2 && packet.brokerId === null ? Object.assign(packet, { qos: 1 }) : packet),
+    authorizeForward(client, packet) {
+      const closesSession = packet.qos === 2 && packet.retain && packet.brokerId === null && !client.clean
+      return closesSession ? Object.assign(packet, { qos: 1 }) : packet
+    },
   })
   const server = createServer({ noDelay: true }, aedes.handle)
   try {
