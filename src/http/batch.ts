@@ -1,8 +1,10 @@
+import { isUtf8 } from 'node:buffer'
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import { CausewayError } from '../errors.ts'
 import type { PublishResult } from '../mqtt/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../mqtt/message.ts'
+import { ByteBudget } from './byte-budget.ts'
 import { lines } from './lines.ts'
 import { asProblem, problemDocument } from './problem.ts'
 import { problems } from './problem-responses.ts'
@@ -21,6 +23,8 @@ export interface BatchRoutes {
 
 /** Messages of one batch on their way at once: enough to fill the connections, few enough to leave room for others. */
 const CONCURRENCY = 256
+/** Bytes of NDJSON lines under way at once; long lines would otherwise fill the memory before they are 256. */
+const BYTES_MAX = 4_194_304
 const NDJSON_TYPE = 'application/x-ndjson'
 
 type Result = { index: number; line?: number } & ({ status: number } | { problem: object })
@@ -34,7 +38,10 @@ const arrayOf = (description: string, examples: object[]) => ({ description, typ
 export async function batchRoutes(app: FastifyInstance, { publish, check, batchMax, lineMax }: BatchRoutes): Promise<void> {
   const parseJson = app.getDefaultJsonParser('error', 'error')
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, parseJson)
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
+    if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
+    return parseJson(request, body.toString(), done)
+  })
   app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], (_request, payload, done) => done(null, payload))
 
   async function publishOne(index: number, parse: () => unknown): Promise<Result> {
@@ -44,29 +51,36 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
       const message = fromJson(value as JsonMessage)
       return { index, status: message.qos === 0 ? 202 : 200, ...(await publish(message)) }
     } catch (error) {
-      return { index, problem: problemDocument(asProblem(error)) }
+      const problem = asProblem(error)
+      if (problem.kind.code === 'internal') app.log.error({ err: error }, 'a message of a batch failed in a way that is not foreseen')
+      return { index, problem: problemDocument(problem) }
     }
   }
 
   /** As Fastify parses bodies: prototypes cannot be set. */
-  function parseLine(text: string): unknown {
+  function parseLine(text: Buffer): unknown {
+    if (!isUtf8(text)) throw new CausewayError('invalid-request', 'The line is not valid UTF-8')
     let result: unknown
-    void parseJson({} as never, text, (error, value) => {
+    void parseJson({} as never, text.toString(), (error, value) => {
       if (error) throw new CausewayError('invalid-request', 'The line is not valid JSON', { cause: error })
       result = value
     })
     return result
   }
 
-  async function* numbered(body: Readable): AsyncGenerator<{ index: number; line: number; parse: () => unknown }> {
+  async function* numbered(body: Readable, budget: ByteBudget): AsyncGenerator<{ index: number; line: number; bytes: number; parse: () => unknown }> {
     let line = 0
     let index = 0
     for await (const read of lines(body, lineMax)) {
       line += 1
       if ('tooLong' in read) {
         const tooLong = new CausewayError('payload-too-large', `The line is longer than CAUSEWAY_BODY_LIMIT_BYTES (${lineMax})`)
-        yield { index: index++, line, parse: () => { throw tooLong } }
-      } else if (read.text.length > 0) yield { index: index++, line, parse: () => parseLine(read.text.toString()) }
+        yield { index: index++, line, bytes: 0, parse: () => { throw tooLong } }
+      } else if (read.text.length > 0) {
+        const bytes = read.text.length
+        await budget.take(bytes)
+        yield { index: index++, line, bytes, parse: () => parseLine(read.text) }
+      }
     }
   }
 
@@ -93,8 +107,10 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     handler: async (request, reply) => {
       const { body } = request
       if (body instanceof Readable) {
-        const results = Readable.from(numbered(body)).map(async ({ index, line, parse }) => {
+        const budget = new ByteBudget(BYTES_MAX)
+        const results = Readable.from(numbered(body, budget)).map(async ({ index, line, bytes, parse }) => {
           const { index: _same, ...result } = await publishOne(index, parse)
+          budget.give(bytes)
           return `${JSON.stringify({ index, line, ...result })}\n`
         }, { concurrency: CONCURRENCY })
         return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(results)

@@ -1,0 +1,55 @@
+import { once } from 'node:events'
+import { type ClientRequest, type IncomingMessage, request as open } from 'node:http'
+import { createInterface } from 'node:readline'
+import { onTestFinished } from 'vitest'
+import type { Answer } from './http.ts'
+
+export interface Conversation {
+  request: ClientRequest
+  send(text: string): void
+  end(): void
+  /** The next result nobody has taken yet; undefined once the answer has ended. */
+  // oxlint-disable-next-line no-explicit-any -- tests look into whatever came
+  next(): Promise<any>
+  /** All that is left, until the answer ends. */
+  // oxlint-disable-next-line no-explicit-any -- as above
+  rest(): Promise<any[]>
+}
+
+/** A batch that is sent and answered at the same time, over a socket of its own; it closes with the test. */
+export function openBatch(url: string): Conversation {
+  const request = open(`${url}/publish/batch`, { method: 'POST', headers: { 'content-type': 'application/x-ndjson' }, agent: false })
+  request.flushHeaders()
+  request.on('error', () => {})
+  onTestFinished(() => void request.destroy())
+  const lines = once(request, 'response').then(([response]) => {
+    const reader = createInterface({ input: (response as IncomingMessage).on('error', () => {}) })
+    return reader[Symbol.asyncIterator]()
+  })
+  lines.catch(() => {})
+  async function next() {
+    const { value, done } = await (await lines).next()
+    return done === true ? undefined : JSON.parse(value)
+  }
+  return {
+    request,
+    send: (text) => void request.write(text),
+    end: () => void request.end(),
+    next,
+    async rest() {
+      const results = []
+      for (let result = await next(); result !== undefined; result = await next()) results.push(result)
+      return results
+    },
+  }
+}
+
+/** Publishes a batch in one piece. The results of NDJSON are parsed. */
+export async function batch(url: string, type: 'json' | 'x-ndjson', body: unknown): Promise<Answer> {
+  const text = type === 'json' && typeof body !== 'string' && !(body instanceof Uint8Array) ? JSON.stringify(body) : (body as string)
+  const response = await fetch(`${url}/publish/batch`, { method: 'POST', headers: { 'content-type': `application/${type}` }, body: text })
+  const answer = await response.text()
+  const isLines = /ndjson/.test(response.headers.get('content-type') ?? '')
+  const parsed = isLines ? answer.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line)) : JSON.parse(answer)
+  return { status: response.status, headers: response.headers, body: parsed }
+}
