@@ -164,8 +164,11 @@ export class Link {
 }
 
 /** The part of a connection's options that the configuration decides. */
-export function connectionOptions(config: Config, brokerUrl: string): Pick<ConnectionOptions, 'endpoint' | 'protocol'> {
+export function connectionOptions(config: Config, brokerUrl: string): Pick<ConnectionOptions, 'endpoint' | 'protocol' | 'keepSession'> {
   return {
+    // Aedes 1.2 loses messages of the sessions it keeps, or ends the connection over them, where filters come and go
+    // during traffic; and within one process no link breaks.
+    keepSession: config.mqttUrl !== 'embedded:',
     protocol: config.mqttProtocol as ConnectionOptions['protocol'],
     endpoint: {
       url: brokerUrl,

@@ -24,7 +24,7 @@ export interface ConnectionOptions {
   clientId: string
   will?: Will
   /** Whether the broker is to keep the session over reconnects; true unless given. */
-  keepsSession?: boolean
+  keepSession?: boolean
   handlers: ConnectionHandlers
   /** Called with each state it takes. */
   onState?: (state: ConnectionState, cause?: CausewayError) => void
@@ -49,6 +49,7 @@ export class Connection {
   #network: NetworkConnection | undefined
   #protocol: 5 | 4
   #protocolRefused = false
+  #spokeMqtt5 = false
   #sessionStarted = false
   #failures = 0
   readonly #attempted: (() => void)[] = []
@@ -80,15 +81,15 @@ export class Connection {
     if (!wasConnected) return this.#network?.destroy()
     const reachesBroker = await this.#network?.disconnect(true)
     // 3.1.1 has no session expiry: only another connection, with a clean session, ends the one that was kept.
-    if (this.#protocol === 5 || !reachesBroker || this.#options.keepsSession === false) return
+    if (this.#protocol === 5 || !reachesBroker || this.#options.keepSession === false) return
     const timer = setTimeout(() => this.#network?.destroy(), DISCARD_TIMEOUT_MS)
     await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
     clearTimeout(timer)
   }
 
   #open(): void {
-    const keepsSession = this.#options.keepsSession ?? true
-    if (keepsSession && !this.#sessionStarted) {
+    const keepSession = this.#options.keepSession ?? true
+    if (keepSession && !this.#sessionStarted) {
       // What an earlier process of the same client id left. Clean Start would discard it on the way, over MQTT 5, but a
       // session that began so does not survive a restart of Mosquitto 2.0.
       return this.#discardSession((failure) => {
@@ -100,7 +101,7 @@ export class Connection {
     }
     const { handlers } = this.#options
     let opened = false
-    const network = (this.#network = this.#connect(!keepsSession, {
+    const network = (this.#network = this.#connect(!keepSession, {
       opened: (capabilities, sessionPresent) => {
         opened = true
         this.#opened(network, capabilities, sessionPresent)
@@ -140,6 +141,7 @@ export class Connection {
   #opened(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
     if (this.#state === 'closed') return network.destroy()
     clearTimeout(this.#graceTimer)
+    if (this.#protocol === 5) this.#spokeMqtt5 = true
     this.#setState('connected')
     this.#options.handlers.connected(network, capabilities, sessionPresent)
   }
@@ -157,8 +159,8 @@ export class Connection {
   #ended(cause: unknown): void {
     if (this.#options.protocol === 'auto' && this.#protocol === 5) {
       this.#protocolRefused = UNACCEPTABLE_PROTOCOL.includes((cause as { code?: unknown } | undefined)?.code)
-      // RabbitMQ 3.10 closes the connection over MQTT 5 without a word.
-      if (this.#protocolRefused || cause === undefined) {
+      // RabbitMQ 3.10 closes the connection over MQTT 5 without a word; with a broker that spoke it, only the link broke.
+      if (this.#protocolRefused || (cause === undefined && !this.#spokeMqtt5)) {
         this.#protocol = 4
         return this.#open()
       }

@@ -15,14 +15,7 @@ export interface EmbeddedBroker {
  * @throws the listener's error, EADDRINUSE among them
  */
 export async function startEmbeddedBroker(port: number): Promise<EmbeddedBroker> {
-  const aedes = await Aedes.createBroker({
-    // Aedes 1.2 sends retained messages at the publisher's QoS, and closes a kept session over the PUBREC of one.
-    // Those at the start of a subscription are the ones without a broker's id.
-    authorizeForward(client, packet) {
-      const closesSession = packet.qos === 2 && packet.retain && packet.brokerId === null && !client.clean
-      return closesSession ? Object.assign(packet, { qos: 1 }) : packet
-    },
-  })
+  const aedes = await Aedes.createBroker()
   const server = createServer({ noDelay: true }, aedes.handle)
   try {
     server.listen(port, '127.0.0.1')

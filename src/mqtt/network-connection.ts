@@ -61,6 +61,8 @@ const SESSION_EXPIRY_S = 300
 /** Retain Handling (MQTT 5 section 3.8.3.1). */
 const SEND_RETAINED = 0
 const NO_RETAINED = 2
+/** All there is: Mosquitto takes 20 where nothing is said, and PINGRESP overtakes what waits for acknowledgements. */
+const RECEIVE_MAXIMUM = 65_535
 const CONNECT_TIMEOUT_MS = 5000
 const DISCONNECT_TIMEOUT_MS = 500
 
@@ -210,7 +212,7 @@ function clientOptions({ endpoint, protocol, clientId, clean, will, session }: N
     clientId,
     clean,
     protocolVersion: protocol,
-    ...(protocol === 5 && { properties: { sessionExpiryInterval: SESSION_EXPIRY_S } }),
+    ...(protocol === 5 && { properties: { sessionExpiryInterval: SESSION_EXPIRY_S, receiveMaximum: RECEIVE_MAXIMUM } }),
     ...(will && { will }),
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),

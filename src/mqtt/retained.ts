@@ -45,7 +45,7 @@ export class Retained implements ConnectionHandlers {
 
   constructor(options: RetainedOptions) {
     this.#options = options
-    this.#connection = new Connection({ ...options.connection, keepsSession: false, handlers: this })
+    this.#connection = new Connection({ ...options.connection, keepSession: false, handlers: this })
   }
 
   get state(): ConnectionState {

@@ -1,4 +1,5 @@
 import { CausewayError } from '../errors.ts'
+import { answered } from './answered.ts'
 import { type Capabilities, checkSubscribe } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message } from './message.ts'
@@ -22,6 +23,10 @@ export interface SubscribeConnectionOptions<Target> {
   events: SubscribeConnectionEvents<Target>
 }
 
+/** Fewer messages than a broker sends before it waits for acknowledgements; Mosquitto's limit is 20, where it is not set. */
+const WINDOW_MIN = 10
+const ROUND_TRIPS_MAX = 100
+
 /** One connection and the subscriptions on it, brought back after each loss. */
 export class SubscribeConnection<Target> implements ConnectionHandlers {
   readonly subscriptions = new Set<Subscription<Target>>()
@@ -30,6 +35,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   #network: NetworkConnection | undefined
   #capabilities: Capabilities | undefined
   #unavailable: CausewayError | undefined
+  #received = 0
 
   constructor(options: SubscribeConnectionOptions<Target>) {
     this.#options = options
@@ -82,9 +88,17 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     })
   }
 
-  /** Resolves once all the broker has sent so far has arrived. */
-  async roundTrip(): Promise<void> {
-    await this.#network?.roundTrip()
+  /**
+   * Resolves once all the broker has for us now has arrived. What waits there for earlier acknowledgements is overtaken by
+   * PINGRESP, so only after a round trip that has not filled the broker's window nothing is left: under a load that
+   * always fills it, there is no telling.
+   */
+  async settled(): Promise<void> {
+    for (let trips = 0; trips < ROUND_TRIPS_MAX && this.#network !== undefined; trips += 1) {
+      const before = this.#received
+      await answered(this.#network.roundTrip(), this.#options.timeoutMs)
+      if (this.#received - before < WINDOW_MIN) return
+    }
   }
 
   close(): Promise<void> {
@@ -116,6 +130,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   }
 
   message(message: Message, identifiers: readonly number[]): void {
+    this.#received += 1
     this.#options.events.message(message, identifiers)
   }
 

@@ -88,7 +88,7 @@ export class Subscriber<Target> {
 
   /** Resolves once all the broker has sent so far has been handed on. */
   async settled(): Promise<void> {
-    await Promise.all(this.#connections.map((connection) => connection.roundTrip()))
+    await Promise.all(this.#connections.map((connection) => connection.settled()))
   }
 
   async close(): Promise<void> {
