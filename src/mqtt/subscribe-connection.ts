@@ -12,6 +12,8 @@ export interface SubscribeConnectionEvents<Target> {
   lost(): void
   /** It is back. `sessionPresent` says whether the broker kept the subscriptions and what came for them. */
   restored(sessionPresent: boolean): void
+  /** Behind that: every subscription is granted again, or refused. */
+  resubscribed(): void
   refused(error: CausewayError, subscription: Subscription<Target>): void
 }
 
@@ -112,12 +114,15 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     this.#capabilities = { ...capabilities, sharedSubscriptions: capabilities.protocol === 5 ? capabilities.sharedSubscriptions : sharedOver311 }
     this.#unavailable = undefined
     if (wasConnected) events.restored(sessionPresent)
-    for (const subscription of this.subscriptions) {
+    const synced = [...this.subscriptions].map((subscription) => {
       if (!sessionPresent) subscription.forgotten()
-      this.sync(subscription).catch((error: CausewayError) => {
+      return this.sync(subscription).catch((error: CausewayError) => {
         if (this.#network === network) events.refused(error, subscription)
       })
-    }
+    })
+    void Promise.all(synced).then(() => {
+      if (wasConnected && this.#network === network) events.resubscribed()
+    })
   }
 
   lost(): void {

@@ -81,8 +81,7 @@ export class Subscriber<Target> {
       const entry = this.#byFilter.get(filter)
       if (entry === undefined) continue
       entry.subscription.targets.delete(target)
-      // Where it fails because the connection is gone, the next one tries again.
-      if (entry.subscription.targets.size === 0) this.#sync(entry).catch(() => {})
+      if (entry.subscription.targets.size === 0) this.#giveBack(entry)
     }
   }
 
@@ -102,6 +101,13 @@ export class Subscriber<Target> {
     if (qos > subscription.qos) subscription.qos = qos
     await connection.ready()
     await this.#sync(entry)
+  }
+
+  /** Unsubscribes, as often as it takes; where the connection is gone, the next one does. */
+  #giveBack(entry: { subscription: Subscription<Target>; connection: SubscribeConnection<Target> }): void {
+    this.#sync(entry).catch(() => {
+      if (entry.subscription.targets.size === 0 && entry.connection.state === 'connected') this.#giveBack(entry)
+    })
   }
 
   #create(filter: string): { subscription: Subscription<Target>; connection: SubscribeConnection<Target> } {
@@ -137,6 +143,8 @@ export class Subscriber<Target> {
         restored: (sessionPresent) => {
           const interrupted = targetsOf([...created.subscriptions].filter((subscription) => !sessionPresent || subscription.mayLoseMessages))
           if (interrupted.size > 0) events.gap(!sessionPresent, interrupted)
+        },
+        resubscribed: () => {
           this.#lost.delete(created)
           if (this.#lost.size === 0) events.connected(true, this.#allTargets())
         },

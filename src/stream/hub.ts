@@ -70,6 +70,7 @@ export class Hub<Message extends { topic: string }> {
   readonly #byChannel = new Map<Channel, Entry<Message>>()
   readonly #heartbeat: NodeJS.Timeout
   #sequence = 0
+  #connected = true
   #turn = 0
 
   constructor(options: HubOptions) {
@@ -116,12 +117,13 @@ export class Hub<Message extends { topic: string }> {
 
   /** Tells the readers of these channels, in order with their messages, whether the broker is there. */
   status(connected: boolean, channels: Iterable<Channel>): void {
-    this.#broadcast('status', channels, { broker: connected ? 'connected' : 'disconnected' })
+    this.#connected = connected
+    this.#broadcast('status', channels, statusOf(connected))
   }
 
   gap(reason: GapReason, channels: Iterable<Channel>): void {
     this.#broadcast('gap', channels, { reason })
-    for (const _channel of channels) this.#options.counters.gap(reason, 0)
+    for (const { readers } of channels) for (const _reader of readers) this.#options.counters.gap(reason, 0)
   }
 
   /** Ends these channels and their streams, because the source will not deliver any more. */
@@ -130,8 +132,10 @@ export class Hub<Message extends { topic: string }> {
       const entry = this.#byChannel.get(channel)
       if (entry !== undefined) this.#end(entry)
       const farewell = channel.encode('gap', (this.#sequence += 1), JSON.stringify({ reason: 'subscription-refused', detail }))
-      this.#options.counters.gap('subscription-refused', 0)
-      for (const reader of channel.readers) reader.close('refused', farewell)
+      for (const reader of channel.readers) {
+        this.#options.counters.gap('subscription-refused', 0)
+        reader.close('refused', farewell)
+      }
     }
   }
 
@@ -150,7 +154,9 @@ export class Hub<Message extends { topic: string }> {
   #create(key: string, { filters, shared, qos, encoding }: StreamSpec<Message>): Entry<Message> {
     const { epoch, limits, counters, source } = this.#options
     const unique = [...new Set(filters)]
-    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, counters, floor: this.#sequence, id: (sequence) => `${epoch}-${sequence}` })
+    // A number of its own: an id from before the channel began must not pass for one of its time.
+    const floor = (this.#sequence += 1)
+    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, counters, floor, id: (sequence) => `${epoch}-${sequence}` })
     const entry: Entry<Message> = { key, channel, encoding, ready: source.add(channel, unique, qos), leases: new Set(), joining: new Set(), linger: undefined }
     this.#entries.set(key, entry)
     this.#byChannel.set(channel, entry)
@@ -178,6 +184,7 @@ export class Hub<Message extends { topic: string }> {
     channel.readers.add(reader)
     if (lastEventId !== undefined) counters.resumed(missing ?? 'resumed')
     if (missing !== undefined) reader.write(channel.gap(missing), 1)
+    if (!this.#connected) reader.write(channel.encode('status', undefined, JSON.stringify(statusOf(false))), 1)
     // Only behind the last of them is there something to continue from: a reader that breaks off before begins anew.
     for (const message of first) reader.write(channel.encode('message', undefined, encoding.data(message)), 1)
     if (lastEventId === undefined) reader.write(channel.bookmark(lease.sequence), 0)
@@ -217,4 +224,8 @@ export class Hub<Message extends { topic: string }> {
     if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key)
     if (this.#byChannel.delete(entry.channel)) this.#options.source.remove(entry.channel, entry.channel.filters)
   }
+}
+
+function statusOf(connected: boolean): object {
+  return { broker: connected ? 'connected' : 'disconnected' }
 }

@@ -6,6 +6,9 @@ export type SlowPolicy = 'gap' | 'latest' | 'close'
 /** Why a stream ended. */
 export type CloseReason = 'client' | 'refused' | 'shutdown' | 'slow' | 'stalled'
 
+/** For what is written last to leave. */
+const FAREWELL_MS = 1000
+
 export interface ReaderOptions {
   slow: SlowPolicy
   /** Where it begins in its channel's log. */
@@ -71,9 +74,12 @@ export class Reader {
   close(reason: CloseReason, farewell?: Buffer): void {
     if (this.#closed) return
     if (farewell !== undefined) this.write(farewell, 1)
-    // A socket that is full may never drain, and its response never end.
+    // A client that does not read would keep its response from ending for ever.
     if (this.#full) this.#response.destroy()
-    else this.#response.end()
+    else {
+      const timer = setTimeout(() => this.#response.destroy(), FAREWELL_MS)
+      this.#response.end().once('close', () => clearTimeout(timer))
+    }
     this.#end(reason)
   }
 
