@@ -1,5 +1,5 @@
 import { pino } from 'pino'
-import { onTestFinished } from 'vitest'
+import { onTestFinished, vi } from 'vitest'
 import { type App, startApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config.ts'
 import { hasMosquitto, startMosquitto } from './broker.ts'
@@ -23,6 +23,8 @@ export async function startBridge(settings: Settings = {}): Promise<Bridge> {
   const logger = pino({ level: 'debug' }, { write: (line: string) => void logs.push(JSON.parse(line)) })
   const app = await startApp({ config, logger, version: '0.0.0-test' })
   onTestFinished(() => app.close())
+  // On a busy machine the first connection may take longer than a start waits for it.
+  if (app.embeddedUrl !== undefined) await vi.waitUntil(app.isReachable, { timeout: 10_000 })
   return Object.assign(app, { logs })
 }
 

@@ -23,3 +23,17 @@ export async function collect(client: MqttClient, filter: string, qos: 0 | 1 | 2
     },
   }
 }
+
+/** Whether the broker knows a subscriber of this topic, its PUBACK says so. Needs MQTT 5; a subscriber gets the message. */
+export async function hasSubscribers(url: string, topic: string): Promise<boolean> {
+  const client = await connectAsync(url, { protocolVersion: 5, reconnectPeriod: 0 })
+  const acknowledged = new Promise<boolean>((resolve) => {
+    client.on('packetreceive', (packet) => {
+      if (packet.cmd === 'puback') resolve(packet.reasonCode !== 0x10)
+    })
+  })
+  await client.publishAsync(topic, 'anybody there?', { qos: 1 })
+  const answer = await acknowledged
+  await client.endAsync()
+  return answer
+}
