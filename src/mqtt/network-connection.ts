@@ -58,6 +58,11 @@ export class SessionState extends Store {
 }
 
 const SESSION_EXPIRY_S = 300
+/**
+ * Everything is acknowledged as it arrives. Unless told so, Mosquitto keeps 20 messages in flight and 1000 behind them,
+ * and drops the rest of a burst without a word.
+ */
+const RECEIVE_MAXIMUM = 65_535
 /** Retain Handling (MQTT 5 section 3.8.3.1). */
 const SEND_RETAINED = 0
 const NO_RETAINED = 2

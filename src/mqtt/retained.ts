@@ -2,7 +2,7 @@ import { CausewayError } from '../errors.ts'
 import { answered } from './answered.ts'
 import { type Capabilities, checkSubscribe } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
-import type { Message } from './message.ts'
+import type { Message, QoS } from './message.ts'
 import type { NetworkConnection } from './network-connection.ts'
 import { TopicTree } from './topic-tree.ts'
 
@@ -66,7 +66,7 @@ export class Retained implements ConnectionHandlers {
     const snapshots = await Promise.all(filters.map((filter) => this.#snapshot(filter)))
     const messages = new Map(snapshots.flatMap((snapshot) => [...snapshot.messages]))
     const overflowed = snapshots.find((snapshot) => snapshot.overflowed)
-    if (overflowed !== undefined || messages.size > this.#options.limits.messages) {
+    if (overflowed !== undefined || this.#exceedsLimits([...messages.values()])) {
       throw new CausewayError('too-many-retained', `More retained messages match ${overflowed?.filter ?? filters.join(', ')} than CAUSEWAY_RETAINED_MAX and CAUSEWAY_RETAINED_MAX_BYTES allow; a narrower filter matches fewer`)
     }
     return [...messages.values()]
@@ -97,11 +97,21 @@ export class Retained implements ConnectionHandlers {
   }
 
   #keep(snapshot: Snapshot, message: Message): void {
-    const { messages, bytes } = this.#options.limits
+    const { limits } = this.#options
+    const { messages } = snapshot
     snapshot.arrived += 1
-    snapshot.bytes += message.payload.length
-    if (snapshot.messages.size >= messages || snapshot.bytes > bytes) snapshot.overflowed = true
-    else snapshot.messages.set(message.topic, message)
+    if (snapshot.overflowed) return
+    // Filters that overlap bring a message to each other's snapshots too, more than once.
+    snapshot.bytes += message.payload.length - (messages.get(message.topic)?.payload.length ?? 0)
+    messages.set(message.topic, message)
+    if (messages.size <= limits.messages && snapshot.bytes <= limits.bytes) return
+    snapshot.overflowed = true
+    messages.clear()
+  }
+
+  #exceedsLimits(messages: Message[]): boolean {
+    const { limits } = this.#options
+    return messages.length > limits.messages || messages.reduce((bytes, { payload }) => bytes + payload.length, 0) > limits.bytes
   }
 
   #snapshot(filter: string): Promise<Snapshot> {
@@ -122,11 +132,14 @@ export class Retained implements ConnectionHandlers {
   async #take(filter: string): Promise<Snapshot> {
     const network = this.#network
     if (network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
-    checkSubscribe(filter, this.#capabilities!)
+    const capabilities = this.#capabilities!
+    checkSubscribe(filter, capabilities)
     const snapshot: Snapshot = { filter, messages: new Map(), arrived: 0, bytes: 0, overflowed: false }
     this.#running.set(filter, snapshot)
+    // Over 3.1.1, where nothing widens its window, Mosquitto drops all but 1020 messages at QoS 1, and none of small ones at 0.
+    const qos = capabilities.protocol === 5 ? 1 : 0
     try {
-      await answered(this.#drain(network, snapshot), this.#options.timeoutMs)
+      await answered(this.#drain(network, snapshot, qos), this.#options.timeoutMs)
       return snapshot
     } finally {
       this.#running.delete(filter)
@@ -134,8 +147,8 @@ export class Retained implements ConnectionHandlers {
     }
   }
 
-  async #drain(network: NetworkConnection, snapshot: Snapshot): Promise<void> {
-    await network.subscribe(snapshot.filter, 1, { identifier: undefined, retained: true })
+  async #drain(network: NetworkConnection, snapshot: Snapshot, qos: QoS): Promise<void> {
+    await network.subscribe(snapshot.filter, qos, { identifier: undefined, retained: true })
     for (let quiet = 0; quiet < QUIET_ROUND_TRIPS; quiet += 1) {
       const before = snapshot.arrived
       await network.roundTrip()

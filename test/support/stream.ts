@@ -30,7 +30,7 @@ export interface StreamReader {
   ended: Promise<void>
 }
 
-/** Reads a stream over a socket of its own; it closes with the test. Answers that are no streams are `text()`. */
+/** Reads a stream, of events or of lines, over a socket of its own; it closes with the test. Answers that are no streams are `text()`. */
 export async function openStream(url: string, headers: Record<string, string> = {}): Promise<StreamReader> {
   const request = get(url, { headers, agent: false })
   onTestFinished(() => void request.destroy())
@@ -42,15 +42,15 @@ export async function openStream(url: string, headers: Record<string, string> = 
   let taken = 0
   let over = false
   let text = ''
-  const parser = createParser({
-    onEvent: ({ event = 'message', id, data }) => {
-      events.push({ event, id, data: JSON.parse(data) })
-      wake()
-    },
-  })
+  function arrived(event: StreamEvent): void {
+    events.push(event)
+    wake()
+  }
+  const isLines = response.headers['content-type']?.startsWith('application/x-ndjson')
+  const feed = isLines ? lineFeed(arrived) : createParser({ onEvent: ({ event = 'message', id, data }) => arrived({ event, id, data: JSON.parse(data) }) }).feed
   response.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk
-    parser.feed(chunk)
+    feed(chunk)
   })
   const ended = new Promise<void>((resolve) => {
     response.once('close', () => {
@@ -83,5 +83,15 @@ export async function openStream(url: string, headers: Record<string, string> = 
     pause: () => void response.pause(),
     resume: () => void response.resume(),
     close: () => void request.destroy(),
+  }
+}
+
+function lineFeed(arrived: (event: StreamEvent) => void): (chunk: string) => void {
+  let rest = ''
+  return (chunk) => {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop()!
+    // Empty lines are heartbeats.
+    for (const line of lines) if (line !== '') arrived({ id: undefined, ...(JSON.parse(line) as Omit<StreamEvent, 'id'>) })
   }
 }
