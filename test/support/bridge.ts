@@ -45,7 +45,7 @@ export function brokerUrl(bridge: Bridge, settings: Settings): string {
 }
 
 /** The value of one series, 0 where there is none. */
-export async function metric(bridge: Bridge, series: string): Promise<number> {
+export async function metric(bridge: Pick<Bridge, 'adminUrl'>, series: string): Promise<number> {
   const text = await (await fetch(`${bridge.adminUrl}/metrics`)).text()
   const line = text.split('\n').find((candidate) => candidate.startsWith(`${series} `))
   return line === undefined ? 0 : Number(line.slice(series.length + 1))

@@ -1,0 +1,87 @@
+import { type ClientRequest, get as httpGet } from 'node:http'
+import { describe, expect, test } from 'vitest'
+import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { publish } from '../support/http.ts'
+import { hasSubscribers, mqttClient } from '../support/mqtt-client.ts'
+import { expectNothingLeft, expectStreams } from '../support/nothing-left.ts'
+import { openStream } from '../support/stream.ts'
+
+const MESSAGE_BYTES = 100_000
+const MESSAGES = 150
+
+describe.each(BROKERS)('a reader that leaves on $name', ({ start }) => {
+  test('while nothing happens leaves nothing', async () => {
+    const bridge = await startBridge(await start())
+    const stream = await openStream(`${bridge.url}/subscribe?topic=a&topic=b/%23`)
+    await expectStreams(bridge, 1)
+    stream.close()
+    await expectNothingLeft(bridge)
+    expect(await metric(bridge, 'causeway_stream_closed_total{reason="client"}')).toBe(1)
+  })
+
+  test.each(['leaves', 'reads on and leaves'])('while its socket is full and %s leaves nothing', async (how) => {
+    const settings = await start()
+    const bridge = await startBridge(settings)
+    const client = await mqttClient(brokerUrl(bridge, settings))
+    const stalled = await openStream(`${bridge.url}/subscribe?topic=a`)
+    const reader = await openStream(`${bridge.url}/subscribe?topic=a&qos=0`)
+    stalled.pause()
+    for (let count = 0; count < MESSAGES; count += 1) {
+      await client.publishAsync('a', 'x'.repeat(MESSAGE_BYTES), { qos: 1 })
+      await reader.next()
+    }
+    // What the other one got, and less than that of the stalled one's.
+    expect(await metric(bridge, 'causeway_stream_bytes_total')).toBeLessThan(1.9 * MESSAGES * MESSAGE_BYTES)
+    await expectStreams(bridge, 2)
+    if (how !== 'leaves') {
+      stalled.resume()
+      await stalled.next()
+    }
+    stalled.close()
+    await expectStreams(bridge, 1)
+    await publish(bridge, { topic: 'a', payload: 'and on' })
+    expect((await reader.next()).data).toMatchObject({ payload: 'and on' })
+    reader.close()
+    await expectNothingLeft(bridge)
+  })
+})
+
+describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a reader that leaves before SUBACK over MQTT %s', (protocol) => {
+  test('leaves nothing once the broker answers', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, STREAM_MAX: 1 })
+    broker.freeze()
+    const request = httpGet(`${bridge.url}/subscribe?topic=a`, { agent: false }).on('error', () => {})
+    await expect.poll(() => metric(bridge, 'causeway_subscription_filters')).toBe(1)
+    await leave(request)
+    broker.thaw()
+    await expectNothingLeft(bridge)
+    expect(await hasSubscribers(broker.url, 'a')).toBe(false)
+    // The one place of STREAM_MAX is free again.
+    expect((await openStream(`${bridge.url}/subscribe?topic=a`)).status).toBe(200)
+  })
+
+  test('costs another one that waits for the same SUBACK nothing', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    broker.freeze()
+    const leaving = httpGet(`${bridge.url}/subscribe?topic=a`, { agent: false }).on('error', () => {})
+    const staying = openStream(`${bridge.url}/subscribe?topic=a`)
+    await expect.poll(() => metric(bridge, 'causeway_subscription_filters')).toBe(1)
+    await leave(leaving)
+    broker.thaw()
+    const stream = await staying
+    await expectStreams(bridge, 1)
+    await publish(bridge, { topic: 'a', payload: 'here' })
+    expect((await stream.next()).data).toMatchObject({ payload: 'here' })
+    stream.close()
+    await expectNothingLeft(bridge)
+  })
+})
+
+async function leave(request: ClientRequest): Promise<void> {
+  const closed = new Promise((resolve) => request.once('close', resolve))
+  request.destroy()
+  await closed
+}
