@@ -1,0 +1,65 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { type Line, lines } from '../../src/http/lines.ts'
+
+async function* inChunks(bytes: Buffer, cuts: number[]): AsyncGenerator<Buffer> {
+  const ends = [...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].toSorted((a, b) => a - b)
+  let start = 0
+  for (const end of ends) {
+    yield bytes.subarray(start, end)
+    start = end
+  }
+}
+
+async function all(read: AsyncIterable<Line>): Promise<Line[]> {
+  const result: Line[] = []
+  for await (const line of read) result.push(line)
+  return result
+}
+
+function naive(bytes: Buffer, maxBytes: number): Line[] {
+  const parts = bytes.toString('latin1').split('\n')
+  // What follows the last LF is a line only if it is something.
+  if (parts.at(-1) === '') parts.pop()
+  return parts.map((part) => {
+    const line = part.endsWith('\r') ? part.slice(0, -1) : part
+    return line.length > maxBytes ? { tooLong: true } : { text: Buffer.from(line, 'latin1') }
+  })
+}
+
+test('lines are the same wherever the chunks end', async () => {
+  const byte = fc.oneof({ weight: 2, arbitrary: fc.constantFrom(10, 13) }, { weight: 5, arbitrary: fc.integer({ min: 0, max: 255 }) })
+  await fc.assert(
+    fc.asyncProperty(fc.array(byte, { maxLength: 60 }), fc.array(fc.nat(60), { maxLength: 8 }), fc.integer({ min: 0, max: 8 }), async (bytes, cuts, maxBytes) => {
+      const body = Buffer.from(bytes)
+      const read = await all(lines(inChunks(body, cuts), maxBytes))
+      expect(read).toEqual(naive(body, maxBytes))
+    }),
+    { numRuns: 2000 },
+  )
+})
+
+test.each<[string, string, number, string[]]>([
+  ['LF and CRLF end lines', 'a\nb\r\nc', 9, ['a', 'b', 'c']],
+  ['the last line needs no end', 'a\nb', 9, ['a', 'b']],
+  ['a CR within a line stays', 'a\rb\r\r\n', 9, ['a\rb\r']],
+  ['blank lines count', '\n\r\n\n', 9, ['', '', '']],
+  ['the limit leaves out the end', 'abc\r\nabcd\r\nabc\nabcd\nabc', 3, ['abc', 'too long', 'abc', 'too long', 'abc']],
+])('%s', async (_name, body, maxBytes, expected) => {
+  const read: string[] = []
+  for await (const line of lines(inChunks(Buffer.from(body), []), maxBytes)) read.push('text' in line ? line.text.toString() : 'too long')
+  expect(read).toEqual(expected)
+})
+
+test('reads no further than its lines are taken', async () => {
+  let chunks = 0
+  async function* endless() {
+    for (;;) {
+      chunks += 1
+      yield Buffer.from('a\nb\n')
+    }
+  }
+  const reader = lines(endless(), 9)
+  for (let taken = 0; taken < 5; taken += 1) await reader.next()
+  expect(chunks).toBe(3)
+})
