@@ -66,8 +66,6 @@ const RECEIVE_MAXIMUM = 65_535
 /** Retain Handling (MQTT 5 section 3.8.3.1). */
 const SEND_RETAINED = 0
 const NO_RETAINED = 2
-/** All there is: Mosquitto takes 20 where nothing is said, and PINGRESP overtakes what waits for acknowledgements. */
-const RECEIVE_MAXIMUM = 65_535
 const CONNECT_TIMEOUT_MS = 5000
 const DISCONNECT_TIMEOUT_MS = 500
 

@@ -28,6 +28,8 @@ export interface SubscribeConnectionOptions<Target> {
 /** Fewer messages than a broker sends before it waits for acknowledgements; Mosquitto's limit is 20, where it is not set. */
 const WINDOW_MIN = 10
 const ROUND_TRIPS_MAX = 100
+/** Each is compared with each: more would hold up everything else. */
+const OVERLAPS_CHECKED_MAX = 500
 
 /** One connection and the subscriptions on it, brought back after each loss. */
 export class SubscribeConnection<Target> implements ConnectionHandlers {
@@ -71,6 +73,17 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     if (this.#capabilities?.subscriptionIdentifiers) return true
     for (const { topics } of this.subscriptions) if (filtersOverlap(topics, filter)) return false
     return true
+  }
+
+  /**
+   * Whether messages may be missing although the broker kept the session. Mosquitto 2.0 that was restarted remembers the
+   * session, but not that it speaks MQTT 5, and keeps one copy of a message for all filters that match it.
+   */
+  mayMissCopies(subscription: Subscription<Target>): boolean {
+    if (!this.#capabilities?.subscriptionIdentifiers) return false
+    if (this.subscriptions.size > OVERLAPS_CHECKED_MAX) return true
+    for (const other of this.subscriptions) if (other !== subscription && filtersOverlap(other.topics, subscription.topics)) return true
+    return false
   }
 
   /** Whether a copy that came with these identifiers is this subscription's. */

@@ -141,7 +141,7 @@ export class Subscriber<Target> {
           if (this.#lost.size === 1) events.connected(false, this.#allTargets())
         },
         restored: (sessionPresent) => {
-          const interrupted = targetsOf([...created.subscriptions].filter((subscription) => !sessionPresent || subscription.mayLoseMessages))
+          const interrupted = targetsOf([...created.subscriptions].filter((subscription) => !sessionPresent || subscription.mayLoseMessages || created.mayMissCopies(subscription)))
           if (interrupted.size > 0) events.gap(!sessionPresent, interrupted)
         },
         resubscribed: () => {
