@@ -12,9 +12,11 @@ export interface SubscribeConnectionEvents<Target> {
   lost(): void
   /** It is back. `sessionPresent` says whether the broker kept the subscriptions and what came for them. */
   restored(sessionPresent: boolean): void
-  /** Behind that: every subscription is granted again, or refused. */
+  /** Behind that: every subscription is there, or refused. */
   resubscribed(): void
   refused(error: CausewayError, subscription: Subscription<Target>): void
+  /** Nobody wants it and the broker does not have it any more. */
+  over(subscription: Subscription<Target>): void
 }
 
 export interface SubscribeConnectionOptions<Target> {
@@ -95,12 +97,17 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
    * Brings the broker to what is wanted of one subscription.
    * @throws CausewayError where it refuses or is away; later calls and reconnects try again
    */
-  sync(subscription: Subscription<Target>): Promise<void> {
-    return subscription.sync(() => {
-      if (this.#network === undefined) throw this.#noConnection()
-      checkSubscribe(subscription.filter, this.#capabilities!)
-      return { network: this.#network, identifiers: this.#capabilities!.subscriptionIdentifiers, timeoutMs: this.#options.timeoutMs }
-    })
+  async sync(subscription: Subscription<Target>): Promise<void> {
+    const { timeoutMs, events } = this.#options
+    try {
+      await subscription.sync(() => {
+        if (this.#network === undefined) throw this.#noConnection()
+        checkSubscribe(subscription.filter, this.#capabilities!)
+        return { network: this.#network, identifiers: this.#capabilities!.subscriptionIdentifiers, timeoutMs }
+      })
+    } finally {
+      if (subscription.isOver && this.subscriptions.delete(subscription)) events.over(subscription)
+    }
   }
 
   /**
@@ -133,9 +140,10 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
         if (this.#network === network) events.refused(error, subscription)
       })
     })
-    void Promise.all(synced).then(() => {
-      if (wasConnected && this.#network === network) events.resubscribed()
-    })
+    if (!wasConnected) return
+    // What the broker kept comes behind it at once.
+    if (sessionPresent) events.resubscribed()
+    else void Promise.all(synced).then(() => this.#network === network && events.resubscribed())
   }
 
   lost(): void {

@@ -81,7 +81,7 @@ export class Subscriber<Target> {
       const entry = this.#byFilter.get(filter)
       if (entry === undefined) continue
       entry.subscription.targets.delete(target)
-      if (entry.subscription.targets.size === 0) this.#giveBack(entry)
+      if (entry.subscription.targets.size === 0) this.#giveBack(entry.subscription, entry.connection)
     }
   }
 
@@ -100,13 +100,13 @@ export class Subscriber<Target> {
     subscription.targets.add(target)
     if (qos > subscription.qos) subscription.qos = qos
     await connection.ready()
-    await this.#sync(entry)
+    await connection.sync(subscription)
   }
 
   /** Unsubscribes, as often as it takes; where the connection is gone, the next one does. */
-  #giveBack(entry: { subscription: Subscription<Target>; connection: SubscribeConnection<Target> }): void {
-    this.#sync(entry).catch(() => {
-      if (entry.subscription.targets.size === 0 && entry.connection.state === 'connected') this.#giveBack(entry)
+  #giveBack(subscription: Subscription<Target>, connection: SubscribeConnection<Target>): void {
+    connection.sync(subscription).catch(() => {
+      if (subscription.targets.size === 0 && connection.state === 'connected') this.#giveBack(subscription, connection)
     })
   }
 
@@ -149,6 +149,7 @@ export class Subscriber<Target> {
           if (this.#lost.size === 0) events.connected(true, this.#allTargets())
         },
         refused: (error, subscription) => events.refused(error, new Set(subscription.targets)),
+        over: (subscription) => this.#forget(subscription),
       },
     })
     this.#connections.push(created)
@@ -183,19 +184,11 @@ export class Subscriber<Target> {
     if (targets.size > 0) events.message(message, targets)
   }
 
-  async #sync(entry: { subscription: Subscription<Target>; connection: SubscribeConnection<Target> }): Promise<void> {
-    const { subscription, connection } = entry
-    try {
-      await connection.sync(subscription)
-    } finally {
-      if (subscription.isOver && this.#byFilter.get(subscription.filter) === entry) {
-        this.#byFilter.delete(subscription.filter)
-        connection.subscriptions.delete(subscription)
-        const others = this.#byTopic.get(subscription.topics)!.filter((other) => other !== subscription)
-        if (others.length > 0) this.#byTopic.set(subscription.topics, others)
-        else this.#byTopic.delete(subscription.topics)
-      }
-    }
+  #forget(subscription: Subscription<Target>): void {
+    this.#byFilter.delete(subscription.filter)
+    const others = this.#byTopic.get(subscription.topics)!.filter((other) => other !== subscription)
+    if (others.length > 0) this.#byTopic.set(subscription.topics, others)
+    else this.#byTopic.delete(subscription.topics)
   }
 
   #allTargets(): Set<Target> {
