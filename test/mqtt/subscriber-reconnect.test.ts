@@ -66,10 +66,10 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     expect((await stream.next()).data).toEqual({ broker: 'disconnected' })
     for (let count = 1; count <= 50; count += 1) await publisher.publishAsync('a', `${count}`, { qos: 1 })
     await proxy.accept()
-    expect((await stream.next()).data).toEqual({ broker: 'connected' })
-    const messages = await stream.take(50)
-    expect(messages.map(({ event, data }) => `${event} ${data.payload}`)).toEqual(Array.from({ length: 50 }, (_, index) => `message ${index + 1}`))
-    expect(stream.events.filter(({ event }) => event === 'gap')).toEqual([])
+    // What the broker kept may be there before all subscriptions are known to be.
+    const events = await stream.take(51)
+    expect(events.filter(({ event }) => event === 'message').map(({ data }) => data.payload)).toEqual(Array.from({ length: 50 }, (_, index) => `${index + 1}`))
+    expect(events.filter(({ event }) => event !== 'message').map(({ data }) => data)).toEqual([{ broker: 'connected' }])
   })
 
   test('have a gap over a cut where QoS 0 is all they get', async () => {
@@ -104,6 +104,8 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     await broker.stop()
     await broker.start()
     await proxy.accept()
-    expect((await stream.take(2)).map(({ data }) => data)).toMatchObject([{ broker: 'connected' }, { topic: 'a', payload: 'kept' }])
+    const back = (await stream.take(2)).map(({ data }) => data)
+    expect(back).toContainEqual({ broker: 'connected' })
+    expect(back).toContainEqual(expect.objectContaining({ topic: 'a', payload: 'kept' }))
   })
 })
