@@ -10,7 +10,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'not-found': ['There is nothing at /publsh'],
   'no-responder': ['Nobody subscribes to home/door/open'],
   'method-not-allowed': ['/publish takes POST'],
-  'not-acceptable': ['Streams are available as text/event-stream'],
+  'not-acceptable': ['Streams are available as text/event-stream and application/x-ndjson'],
   'request-timeout': ['The request did not arrive in time'],
   'idempotency-running': ['The first request with this Idempotency-Key is not answered yet', { retryAfter: 1 }],
   'idempotency-mismatch': ['This Idempotency-Key belongs to another request; use a new one for a new request'],
@@ -39,25 +39,35 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'acknowledgement-timeout': ['The broker did not acknowledge within 10000 ms; the message may or may not have been published', { outcome: 'unknown' }],
 }
 
-/** An example of a problem, as OpenAPI wants it. */
-function exampleOf(code: ProblemCode): { summary: string; value: object } {
-  const [detail, details] = PROBLEM_EXAMPLES[code]
-  return { summary: PROBLEM_KINDS.get(code)!.title, value: problemDocument(new CausewayError(code, detail, details)) }
-}
-
-/** All of them by code, those that any request may get included. */
+/** One example of each, by code, as OpenAPI wants them. */
 export function problemExamples(): Record<string, object> {
-  return Object.fromEntries([...PROBLEM_KINDS.keys()].map((code) => [code, exampleOf(code)]))
+  return Object.fromEntries(
+    [...PROBLEM_KINDS].map(([code, { title }]) => {
+      const [detail, details] = PROBLEM_EXAMPLES[code]
+      return [code, { summary: title, value: problemDocument(new CausewayError(code, detail, details)) }]
+    }),
+  )
 }
 
-/** The OpenAPI responses of an operation that may answer with these problems, beside those any request may get. */
+interface ProblemResponse {
+  description: string
+  headers?: object
+  content: Record<string, { schema: object; examples: Record<string, { $ref: string }> }>
+}
+
+const RETRY_AFTER = { 'Retry-After': { type: 'integer', description: 'Seconds to wait before the next attempt' } }
+/** What every operation may answer with beside its own, but for what Node and Fastify refuse before there is one. */
+const ANY: ProblemCode[] = ['internal', 'shutting-down']
+
+/** The OpenAPI responses of an operation that may answer with these problems. */
 export function problems(...codes: ProblemCode[]): Record<number, object> {
-  const responses: Record<number, { description: string; content: Record<string, { schema: object; examples: Record<string, object> }> }> = {}
-  for (const code of [...codes, 'internal'] as ProblemCode[]) {
+  const responses: Record<number, ProblemResponse> = {}
+  for (const code of new Set([...codes, ...ANY])) {
     const { status, title } = PROBLEM_KINDS.get(code)!
     const response = (responses[status] ??= { description: title, content: { [PROBLEM_TYPE]: { schema: { $ref: 'Problem#' }, examples: {} } } })
     if (!response.description.includes(title)) response.description += `; or: ${title}`
-    response.content[PROBLEM_TYPE]!.examples[code] = exampleOf(code)
+    if (PROBLEM_EXAMPLES[code][1]?.retryAfter !== undefined) response.headers = RETRY_AFTER
+    response.content[PROBLEM_TYPE]!.examples[code] = { $ref: `#/components/examples/${code}` }
   }
   return responses
 }

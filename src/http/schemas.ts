@@ -49,7 +49,7 @@ export const PublishQuerySchema = Type.Object(
   {
     topic: Type.Optional(Type.String({ format: 'mqtt-topic', description: 'Makes the body the payload, byte for byte' })),
     qos: Type.Optional(Type.Integer({ enum: [0, 1, 2], description: `${QOS}; 1 unless given` })),
-    retain: Type.Optional(Type.Boolean()),
+    retain: Type.Optional(Type.Boolean({ description: 'Whether the broker keeps the message for those who subscribe later' })),
     expiry: Type.Optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295, description: 'Seconds the broker keeps the message for clients that are away; MQTT 5 only' })),
   },
   { additionalProperties: false, dependentRequired: RAW_ONLY },
@@ -80,7 +80,7 @@ export const PublishResultSchema = Type.Object({
 export const SubscribeQuerySchema = (filtersMax: number) =>
   Type.Object(
     {
-      topic: Type.Array(Type.String({ format: 'mqtt-filter' }), { minItems: 1, maxItems: filtersMax, description: 'Topic filter; may be repeated. `+` means `+`; `#` has to be sent as `%23`' }),
+      topic: Type.Array(Type.String({ format: 'mqtt-filter' }), { minItems: 1, maxItems: filtersMax, examples: [['home/#']], description: 'Topic filter; may be repeated. `+` means `+`; `#` has to be sent as `%23`' }),
       qos: Type.Integer({ enum: [0, 1, 2], default: 1, description: `${QOS}, asked of the broker` }),
       retained: Type.Boolean({ default: true, description: 'Begin with the retained messages that match' }),
       slow: Type.Enum(['gap', 'latest', 'close'], { default: 'gap', description: 'Once the log has overtaken a slow reader: skip with a `gap`, skip to the newest message of each topic, or end the stream' }),
@@ -90,11 +90,11 @@ export const SubscribeQuerySchema = (filtersMax: number) =>
     { additionalProperties: false },
   )
 
-export const TopicQuerySchema = Type.Object({ topic: Type.String({ format: 'mqtt-topic' }) }, { additionalProperties: false })
+export const TopicQuerySchema = Type.Object({ topic: Type.String({ format: 'mqtt-topic', examples: ['home/temp'], description: 'Topic name: no wildcards' }) }, { additionalProperties: false })
 
 export const RetainedQuerySchema = Type.Object(
   {
-    topic: Type.String({ format: 'mqtt-plain-filter', description: 'Topic or filter; `#` has to be sent as `%23`' }),
+    topic: Type.String({ format: 'mqtt-plain-filter', examples: ['home/temp'], description: 'Topic or filter; `#` has to be sent as `%23`' }),
     encoding: Type.Optional(Type.Enum(['json'], { description: 'Embed payloads that are JSON as JSON, in an array' })),
   },
   { additionalProperties: false },
@@ -109,7 +109,7 @@ export const ProblemSchema = Type.Object(
     code: Type.String({ description: 'Stable name of the problem' }),
     retryable: Type.Boolean({ description: 'Whether the same request may succeed later' }),
     mqtt: Type.Optional(Type.Object({ reasonCode: Type.Integer(), reason: Type.String() }, { description: 'What the broker answered' })),
-    outcome: Type.Optional(Type.Enum(['unknown', 'not-sent'], { description: 'Whether the message reached the broker' })),
+    outcome: Type.Optional(Type.Enum(['unknown', 'not-sent'], { type: 'string', description: 'Whether the message reached the broker' })),
     errors: Type.Optional(Type.Array(Type.Object({ in: Type.String(), pointer: Type.String(), detail: Type.String() }), { description: 'Every fault of the request, with a JSON pointer' })),
   },
   { $id: 'Problem', description: 'RFC 9457' },
