@@ -24,7 +24,9 @@ const files = (readdirSync(ROOT, { recursive: true, encoding: 'utf8' }) as strin
   .map((name) => ({ name, text: readFileSync(join(ROOT, name), 'utf8') }))
 
 const partOf = (name: string) => (name.includes('/') ? name.split('/', 1)[0]! : name)
-const importsOf = (text: string) => [...text.matchAll(/^(?:import|export) [^'\n]*?(?:from )?'([^']+)'/gm)].map((match) => match[1]!)
+const importsOf = (text: string) => [...text.matchAll(/^(?:import '|(?:import|export|\}) [^']*?from ')([^'\n]+)'|\bimport\(\s*'([^']+)'/gm)].map((match) => (match[1] ?? match[2])!)
+/** Files of a part that import a package, Node's own aside. */
+const importing = (part: string, packageName: RegExp) => files.filter(({ name, text }) => partOf(name) === part && importsOf(text).some((path) => packageName.test(path))).map(({ name }) => name)
 
 test.each(files)('$name imports only what its part may', ({ name, text }) => {
   const allowed = ALLOWED[partOf(name)]
@@ -34,6 +36,16 @@ test.each(files)('$name imports only what its part may', ({ name, text }) => {
     .map((path) => partOf(relative(ROOT, resolve(ROOT, dirname(name), path))))
     .filter((part) => !allowed!.includes(part))
   expect(foreign).toEqual([])
+})
+
+test('imports are found however they are written', () => {
+  const text = "import 'a'\nimport b from 'b'\nimport {\n  c,\n} from 'c'\nexport { d } from 'd'\nimport type { E } from 'e'\nconst f = await import('f')\nconst from = 'g'\n"
+  expect(importsOf(text)).toEqual(['a', 'b', 'c', 'd', 'e', 'f'])
+})
+
+test('streams need nothing but Node, and the broker side knows no HTTP', () => {
+  expect(importing('stream', /^(?!\.|node:)|^node:http/)).toEqual([])
+  expect(importing('mqtt', /fastify|^node:http/)).toEqual([])
 })
 
 test('one file imports the MQTT client', () => {
