@@ -1,9 +1,11 @@
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { loadConfig } from '../../src/config.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { collect, mqttClient } from '../support/mqtt-client.ts'
 
 const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8')
 const { services } = parse(read('docker-compose.yml')) as { services: Record<string, { environment?: Record<string, string>; ports?: string[]; volumes?: string[] }> }
@@ -32,8 +34,34 @@ describe.skipIf(spawnSync('promtool', ['--version']).error !== undefined)('with 
 })
 
 describe.skipIf(!hasMosquitto)('with Mosquitto', () => {
-  test('Mosquitto takes its configuration', async () => {
-    const lines = read('deploy/mosquitto.conf').split('\n').filter((line) => !/^(listener|allow_anonymous|persistence)/.test(line))
-    await expect(startMosquitto({ config: lines, persistence: true })).resolves.toBeDefined()
+  test('Mosquitto takes its configuration, serves clients without a password and keeps its state where the volume is', async () => {
+    let kept = ''
+    const broker = await startMosquitto({
+      wholeConfig(port, directory) {
+        kept = join(directory, 'mosquitto.db')
+        const text = read('deploy/mosquitto.conf')
+        const here = text.replace('listener 1883\n', `listener ${port} 127.0.0.1\n`).replace('/mosquitto/data/', `${directory}/`)
+        expect(here).not.toMatch(/1883|\/mosquitto\/data/)
+        return here
+      },
+    })
+    const publisher = await mqttClient(broker.url)
+    await publisher.publishAsync('home/temp', '21.5', { qos: 1, retain: true })
+    await broker.stop()
+    expect(existsSync(kept)).toBe(true)
+    await broker.start()
+    const { next } = await collect(await mqttClient(broker.url), 'home/temp')
+    expect(String((await next()).payload)).toBe('21.5')
   })
+})
+
+test('the data of Mosquitto is in the volume that outlives it', () => {
+  const location = /^persistence_location (.+)\/$/m.exec(read('deploy/mosquitto.conf'))![1]
+  expect(services['mosquitto']!.volumes).toContain(`mosquitto:${location}`)
+})
+
+test('the files that compose mounts are there', () => {
+  const files = Object.values(services).flatMap(({ volumes = [] }) => volumes).map((volume) => volume.split(':', 1)[0]!).filter((source) => source.startsWith('.'))
+  expect(files.length).toBeGreaterThan(0)
+  for (const file of files) expect(existsSync(new URL(`../../${file}`, import.meta.url)), file).toBe(true)
 })

@@ -39,18 +39,21 @@ export async function freePort(): Promise<number> {
 export interface MosquittoOptions {
   /** Further lines of its configuration. */
   config?: string[]
+  /** All of its configuration in place of ours, made for its port and a directory of its own. */
+  wholeConfig?: (port: number, directory: string) => string
   /** Lines of an ACL file. */
   acl?: string[]
   persistence?: boolean
 }
 
 /** A Mosquitto process of the test's own; it ends with the test. */
-export async function startMosquitto({ config = [], acl, persistence = false }: MosquittoOptions = {}): Promise<Mosquitto> {
+export async function startMosquitto({ config = [], wholeConfig, acl, persistence = false }: MosquittoOptions = {}): Promise<Mosquitto> {
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'causeway-mosquitto-'))
   const file = join(directory, 'mosquitto.conf')
   // As root Mosquitto changes to a user of its own, who could not read this directory.
-  const lines = [`listener ${port} 127.0.0.1`, 'allow_anonymous true', ...(process.getuid?.() === 0 ? ['user root'] : []), ...config]
+  const user = process.getuid?.() === 0 ? ['user root'] : []
+  const lines = wholeConfig === undefined ? [`listener ${port} 127.0.0.1`, 'allow_anonymous true', ...user, ...config] : [wholeConfig(port, directory), ...user]
   if (persistence) lines.push('persistence true', `persistence_location ${directory}/`)
   if (acl !== undefined) {
     writeFileSync(join(directory, 'acl'), `${acl.join('\n')}\n`)
