@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, startBridge } from '../support/bridge.ts'
+import { type Bridge, metric, startBridge } from '../support/bridge.ts'
 import { freePort, hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { get } from '../support/http.ts'
 import { openStream } from '../support/stream.ts'
@@ -52,4 +52,17 @@ describe.runIf(hasMosquitto)('a broker', () => {
     await expect.poll(() => ready(bridge), { timeout: 10_000 }).toBe(200)
     expect((await openStream(`${bridge.url}/subscribe?topic=a`)).status).toBe(200)
   })
+})
+
+test('ADMIN_PORT moves health and metrics to a listener of their own, and nothing else', async () => {
+  const bridge = await startBridge({ ADMIN_PORT: 0 })
+  expect(bridge.adminUrl).not.toBe(bridge.url)
+  const admin = { ...bridge, url: bridge.adminUrl }
+  for (const path of ['/livez', '/readyz', '/metrics']) {
+    expect([path, (await get(admin, path)).status, (await get(bridge, path)).status]).toEqual([path, 200, 404])
+  }
+  for (const path of ['/subscribe?topic=a%23', '/openapi.json']) expect([path, (await get(admin, path)).status]).toEqual([path, 404])
+  expect((await get(bridge, '/subscribe?topic=a%23')).status).toBe(400)
+  await openStream(`${bridge.url}/subscribe?topic=a`)
+  expect(await metric(bridge, 'causeway_streams_open{format="sse"}')).toBe(1)
 })

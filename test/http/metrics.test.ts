@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
 import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { get } from '../support/http.ts'
 import { mqttClient } from '../support/mqtt-client.ts'
 import { expectStreams } from '../support/nothing-left.ts'
@@ -57,11 +58,32 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
     expect(await metric(bridge, 'causeway_stream_bytes_total') - before).toBe(Buffer.byteLength(event))
   })
 
+  test('count a gap for each reader that was told of it', async () => {
+    const settings = await start()
+    const bridge = await startBridge({ ...settings, STREAM_LOG_BYTES: 1024 })
+    const client = await mqttClient(brokerUrl(bridge, settings))
+    const streams = await Promise.all([1, 2, 3].map(() => openStream(`${bridge.url}/subscribe?topic=a`)))
+    await client.publishAsync('a', 'x'.repeat(2000), { qos: 1 })
+    for (const stream of streams) expect(await stream.next()).toMatchObject({ event: 'gap', data: { reason: 'overrun', dropped: 1 } })
+    expect(await metric(bridge, 'causeway_stream_gaps_total{reason="overrun"}')).toBe(3)
+    expect(await metric(bridge, 'causeway_stream_dropped_events_total{reason="overrun"}')).toBe(3)
+  })
+
   test('hold no topic and no client', async () => {
     const bridge = await startBridge({ ...(await start()), MQTT_CLIENT_ID: 'secret-client' })
     await openStream(`${bridge.url}/subscribe?topic=secret/topic`)
     expect((await get(bridge, '/metrics')).body).not.toMatch(/secret/)
   })
+})
+
+test.runIf(hasMosquitto)('a gap over a lost session is counted for each reader too', async () => {
+  const broker = await startMosquitto()
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const streams = await Promise.all(['a', 'a', 'a&encoding=json', 'b'].map((query) => openStream(`${bridge.url}/subscribe?topic=${query}`)))
+  await broker.kill()
+  await broker.start()
+  for (const stream of streams) expect((await stream.take(3)).map(({ event }) => event)).toEqual(['status', 'gap', 'status'])
+  expect(await metric(bridge, 'causeway_stream_gaps_total{reason="broker-session-lost"}')).toBe(4)
 })
 
 describe('GET /metrics', () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, type Bridge, metric, startBridge } from '../support/bridge.ts'
+import { BROKERS, type Bridge, brokerUrl, metric, startBridge } from '../support/bridge.ts'
 import { publish } from '../support/http.ts'
+import { mqttClient } from '../support/mqtt-client.ts'
 import { expectNothingLeft } from '../support/nothing-left.ts'
 import { openStream, type StreamReader } from '../support/stream.ts'
 
@@ -36,6 +37,16 @@ describe.each(BROKERS)('filters on $name', ({ start }) => {
     // QoS 0: Aedes 1.2 closes the connection of a kept session over + and an empty level at more.
     await publishAll(bridge, [...others, ...matching], 0)
     await expectExactly(bridge, [[stream, matching.map((topic, index) => `${topic} ${others.length + index}`)]])
+  })
+
+  test('deliver messages that come all at once at QoS 1, where they overlap and where a level is empty', async () => {
+    const settings = await start()
+    const bridge = await startBridge(settings)
+    const client = await mqttClient(brokerUrl(bridge, settings))
+    const stream = await openStream(`${bridge.url}/subscribe?topic=a/%23&topic=a/+/c`)
+    await Promise.all(Array.from({ length: 100 }, (_, index) => client.publishAsync('a//c', `${index}`, { qos: 1 })))
+    const events = await stream.take(100)
+    expect(events.map(({ data }) => data.payload)).toEqual(Array.from({ length: 100 }, (_, index) => `${index}`))
   })
 
   test('may be several on one stream, and the same one twice is one', async () => {

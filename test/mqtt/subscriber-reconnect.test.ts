@@ -108,4 +108,32 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     expect(back).toContainEqual({ broker: 'connected' })
     expect(back).toContainEqual(expect.objectContaining({ topic: 'a', payload: 'kept' }))
   })
+
+  test('say that the broker is back only once it has their subscription again', async () => {
+    const broker = await startMosquitto()
+    const proxy = await startProxy(broker.url)
+    const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
+    const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
+    await proxy.refuse()
+    await broker.kill()
+    await broker.start()
+    proxy.delay(100)
+    await proxy.accept()
+    expect((await stream.take(3)).map(({ data }) => data)).toEqual([{ broker: 'disconnected' }, { reason: 'broker-session-lost' }, { broker: 'connected' }])
+    // One published now would be lost behind the gap that speaks of the ones before it.
+    expect(await hasSubscribers(broker.url, 'a')).toBe(true)
+    expect((await stream.next()).data).toMatchObject({ topic: 'a' })
+  })
+
+  test('that join others while the broker is away are told so', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    const first = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
+    await broker.kill()
+    expect((await first.next()).data).toEqual({ broker: 'disconnected' })
+    await expect.poll(async () => (await get(bridge, '/readyz')).status).toBe(503)
+    const second = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
+    expect(second.status).toBe(200)
+    expect((await second.next()).data).toEqual({ broker: 'disconnected' })
+  })
 })

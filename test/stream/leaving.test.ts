@@ -5,6 +5,7 @@ import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { publish } from '../support/http.ts'
 import { hasSubscribers, mqttClient } from '../support/mqtt-client.ts'
 import { expectNothingLeft, expectStreams } from '../support/nothing-left.ts'
+import { startProxy } from '../support/proxy.ts'
 import { openStream } from '../support/stream.ts'
 
 const MESSAGE_BYTES = 100_000
@@ -78,6 +79,19 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a reader that leaves before S
     stream.close()
     await expectNothingLeft(bridge)
   })
+})
+
+test.runIf(hasMosquitto).each(['5', '3.1.1'])('a reader that got 504 leaves nothing once the broker answers, over MQTT %s', async (protocol) => {
+  const broker = await startMosquitto()
+  const proxy = await startProxy(broker.url)
+  const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 300 })
+  proxy.stall('down')
+  const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
+  expect(stream.status).toBe(504)
+  await expect.poll(() => hasSubscribers(broker.url, 'a')).toBe(false)
+  proxy.flow()
+  await expectNothingLeft(bridge)
+  expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="subscribe"}')).toBe(0)
 })
 
 async function leave(request: ClientRequest): Promise<void> {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, type Bridge, metric, startBridge } from '../support/bridge.ts'
+import { BROKERS, type Bridge, brokerUrl, metric, startBridge } from '../support/bridge.ts'
 import { publish } from '../support/http.ts'
+import { mqttClient } from '../support/mqtt-client.ts'
 import { expectNothingLeft, expectStreams } from '../support/nothing-left.ts'
 import { openStream, type StreamEvent } from '../support/stream.ts'
 
@@ -127,5 +128,21 @@ describe.each(BROKERS)('a reader that comes back on $name', ({ start }) => {
     expect(await back.next()).toMatchObject({ event: 'gap', data: { reason: 'unknown-id' } })
     for (const { close } of [back, keeper]) close()
     await expectNothingLeft(bridge)
+  })
+
+  test('after the linger is told of a gap even where no event was numbered since its last', async () => {
+    const settings = await start()
+    const bridge = await startBridge({ ...settings, STREAM_LINGER_MS: 0 })
+    const client = await mqttClient(brokerUrl(bridge, settings))
+    const url = `${bridge.url}/subscribe?topic=a`
+    const stream = await openStream(url)
+    await client.publishAsync('a', 'had', { qos: 1 })
+    const { id } = await stream.next()
+    stream.close()
+    await expectNothingLeft(bridge)
+    await client.publishAsync('a', 'missed', { qos: 1 })
+    const back = await openStream(url, { 'last-event-id': id! })
+    await client.publishAsync('a', 'live', { qos: 1 })
+    expect((await back.take(2)).map(({ data }) => data)).toMatchObject([{ reason: 'unknown-id' }, { payload: 'live' }])
   })
 })

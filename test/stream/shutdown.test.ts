@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, startBridge } from '../support/bridge.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { hasSubscribers, mqttClient } from '../support/mqtt-client.ts'
 import { openStream } from '../support/stream.ts'
@@ -60,5 +60,20 @@ describe.runIf(hasMosquitto)('a bridge that has closed', () => {
     broker.freeze()
     await bridge.close()
     await stream.ended
+  })
+
+  test('did so although a stream was waiting for SUBACK, whatever became of that', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url })
+    broker.freeze()
+    const opening = openStream(`${bridge.url}/subscribe?topic=a`).catch(() => undefined)
+    await expect.poll(() => metric(bridge, 'causeway_subscription_filters')).toBe(1)
+    const closed = bridge.close()
+    // Its listener closes at once, so this fails as soon as closing has begun.
+    await expect.poll(() => fetch(bridge.url).then(() => 'open', () => 'closed')).toBe('closed')
+    broker.thaw()
+    await closed
+    await (await opening)?.ended
+    expect(await hasSubscribers(broker.url, 'a')).toBe(false)
   })
 })
