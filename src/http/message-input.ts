@@ -40,10 +40,9 @@ export function takeMessages(app: FastifyInstance): void {
 }
 
 /** The message of a request that passed validation. Without properties (MQTT 3.1.1) only those asked for expressly stay. */
-export function messageOf({ query, body, headers, raw }: FastifyRequest, takesProperties: boolean): Message {
+export function messageOf({ query, body, raw }: FastifyRequest, takesProperties: boolean): Message {
   const contentType = takesProperties ? contentTypeOf(raw.headersDistinct['content-type']?.[0]) : undefined
-  const message = Buffer.isBuffer(body) ? rawMessage(body, query as RawQuery, contentType) : fromJson(body as JsonMessage)
-  return takesProperties ? withTrace(message, headers) : message
+  return Buffer.isBuffer(body) ? rawMessage(body, query as RawQuery, contentType) : fromJson(body as JsonMessage)
 }
 
 function isRaw(query: unknown): boolean {
@@ -68,7 +67,8 @@ function contentTypeOf(header: string | undefined): string | undefined {
   return header === undefined || header === CURL_DEFAULT_TYPE || stringFault(header) !== undefined ? undefined : header
 }
 
-function withTrace(message: Message, headers: FastifyRequest['headers']): Message {
+/** The message with the trace context of a request's headers, which what it says itself goes before. */
+export function withTrace(message: Message, headers: FastifyRequest['headers']): Message {
   const trace: Record<string, string> = {}
   for (const name of TRACE_HEADERS) {
     const value = headers[name]?.toString()

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { PublishResult } from '../mqtt/in-flight.ts'
 import type { Message } from '../mqtt/message.ts'
 import { fingerprint, type Once } from './idempotency.ts'
-import { messageOf, takeMessages } from './message-input.ts'
+import { messageOf, takeMessages, withTrace } from './message-input.ts'
 import { problems } from './problem-responses.ts'
 import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResultSchema } from './schemas.ts'
 
@@ -43,9 +43,10 @@ export async function publishRoutes(instance: FastifyInstance, { publish, takesP
   app.post('/publish', {
     schema,
     handler: async (request, reply) => {
-      const message = messageOf(request, takesProperties())
-      const { answer, replayed } = await once(request.headers['idempotency-key'], () => fingerprint('publish', message), () => publish(message))
-      if (replayed) reply.header('idempotency-replayed', 'true')
+      const asked = messageOf(request, takesProperties())
+      const message = takesProperties() ? withTrace(asked, request.headers) : asked
+      // A retry is the same request, though each has a trace of its own.
+      const answer = await once(request.headers['idempotency-key'], () => fingerprint('publish', asked), () => publish(message), () => reply.header('idempotency-replayed', 'true'))
       return reply.code(message.qos === 0 ? 202 : 200).send(answer)
     },
   })

@@ -2,7 +2,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { CausewayError } from '../errors.ts'
 import type { Message } from '../mqtt/message.ts'
-import { messageOf, takeMessages } from './message-input.ts'
+import { messageOf, takeMessages, withTrace } from './message-input.ts'
 import { sendPayload } from './payload.ts'
 import { problems } from './problem-responses.ts'
 import { MessageSchema, RequestQuerySchema } from './schemas.ts'
@@ -38,7 +38,7 @@ export async function requestRoutes(instance: FastifyInstance, { request: send }
     schema,
     handler: async (request, reply) => {
       // Over 3.1.1 it is refused whatever it carries.
-      const message = messageOf(request, true)
+      const message = withTrace(messageOf(request, true), request.headers)
       refuseReserved(message)
       const left = new AbortController()
       reply.raw.once('close', () => left.abort())
