@@ -24,7 +24,7 @@ export interface BatchRoutes {
 /** Messages of one batch on their way at once: enough to fill the connections, few enough to leave room for others. */
 const CONCURRENCY = 256
 /** Bytes of NDJSON lines under way at once; long lines would otherwise fill the memory before they are 256. */
-const BYTES_MAX = 4_194_304
+const BYTES_MAX = 1_048_576
 const NDJSON_TYPE = 'application/x-ndjson'
 
 type Result = { index: number; line?: number } & ({ status: number } | { problem: object })

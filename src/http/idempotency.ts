@@ -25,28 +25,30 @@ export type IdempotencyResult = 'new' | 'replayed' | 'running' | 'mismatch'
 
 /**
  * Runs a request once for each key, and without a key always.
+ * @param onReplay called before what follows is the first answer again, be it an error
  * @throws CausewayError `idempotency-running` or `idempotency-mismatch`, or what the request threw the first time
  */
-export type Once = <Answer>(header: string | string[] | undefined, fingerprint: () => string, run: () => Promise<Answer>) => Promise<{ answer: Answer; replayed: boolean }>
+export type Once = <Answer>(header: string | string[] | undefined, fingerprint: () => string, run: () => Promise<Answer>, onReplay: () => void) => Promise<Answer>
 
 const MAX_KEY_LENGTH = 255
 
 export function createOnce(store: IdempotencyStore<unknown>, observe: (result: IdempotencyResult) => void): Once {
-  return async <Answer>(header: string | string[] | undefined, fingerprintOf: () => string, run: () => Promise<Answer>) => {
-    if (header === undefined) return { answer: await run(), replayed: false }
+  return async <Answer>(header: string | string[] | undefined, fingerprintOf: () => string, run: () => Promise<Answer>, onReplay: () => void) => {
+    if (header === undefined) return run()
     const key = parseKey(header)
     const claim = (await store.claim(key, fingerprintOf())) as Claim<Answer>
     observe(claim.state === 'done' ? 'replayed' : claim.state)
     if (claim.state === 'running') throw new CausewayError('idempotency-running', 'The first request with this Idempotency-Key is not answered yet', { retryAfter: 1 })
     if (claim.state === 'mismatch') throw new CausewayError('idempotency-mismatch', 'This Idempotency-Key belongs to another request; use a new one for a new request')
     if (claim.state === 'done') {
+      onReplay()
       if ('error' in claim.outcome) throw claim.outcome.error
-      return { answer: claim.outcome.answer, replayed: true }
+      return claim.outcome.answer
     }
     try {
       const answer = await run()
       await store.keep(key, { answer })
-      return { answer, replayed: false }
+      return answer
     } catch (error) {
       if (error instanceof CausewayError && hadEffect(error)) await store.keep(key, { error })
       else await store.free(key)
@@ -55,9 +57,9 @@ export function createOnce(store: IdempotencyStore<unknown>, observe: (result: I
   }
 }
 
-/** Whether the broker got the message, or may have. */
+/** Whether the broker got the message, or may have, or has refused it for good: where it says "later", the same key has to work then. */
 function hadEffect({ kind, details }: CausewayError): boolean {
-  return details.outcome === 'unknown' || (details.mqtt !== undefined && kind.code !== 'broker-unavailable')
+  return details.outcome === 'unknown' || (details.mqtt !== undefined && !kind.retryable)
 }
 
 /** A structured field string (RFC 8941 section 3.3.3), or the same without its quotes. */

@@ -42,8 +42,7 @@ export async function publishRoutes(instance: FastifyInstance, { publish, once }
     schema,
     handler: async (request, reply) => {
       const message = messageOf(request)
-      const { answer, replayed } = await once(request.headers['idempotency-key'], () => fingerprint('publish', message), () => publish(message))
-      if (replayed) reply.header('idempotency-replayed', 'true')
+      const answer = await once(request.headers['idempotency-key'], () => fingerprint('publish', message), () => publish(message), () => reply.header('idempotency-replayed', 'true'))
       return reply.code(message.qos === 0 ? 202 : 200).send(answer)
     },
   })

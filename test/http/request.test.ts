@@ -1,105 +1,135 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import type { IPublishPacket } from 'mqtt'
-import { describe, expect, onTestFinished, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
+import { describe, expect, test } from 'vitest'
+import { BROKERS, type Bridge, metric, startBridge } from '../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
+import { hasPaho, type Reply, startPahoResponder, startResponder } from '../support/responder.ts'
 
-const ask = (bridge: Bridge, payload: string, query = 'topic=q/a') => fetch(`${bridge.url}/request?${query}`, { method: 'POST', body: payload })
-const replies = (bridge: Bridge, result: string) => metric(bridge, `causeway_request_replies_total{result="${result}"}`)
-
-/** Subscribes to `q/#` and hands each request, and how to answer it, to `respond`. */
-async function responder(url: string, respond: (request: IPublishPacket, answer: (payload: string, correlationData?: Buffer) => Promise<unknown>) => void) {
-  const client = await mqttClient(url, { protocolVersion: 5 })
-  client.on('message', (_topic, _payload, request) => {
-    const { responseTopic, correlationData } = request.properties!
-    respond(request, (payload, other) => client.publishAsync(responseTopic!, payload, { qos: 1, properties: { correlationData: other ?? correlationData! } }))
-  })
-  await client.subscribeAsync('q/#', { qos: 1 })
+function ask(bridge: Bridge, query = 'topic=q', body = 'ping', options: RequestInit = {}): Promise<Response> {
+  return fetch(`${bridge.url}/request?${query}`, { method: 'POST', body, ...options })
 }
 
-describe.skipIf(!hasMosquitto)('on Mosquitto', () => {
-  async function startBoth(settings = {}) {
+function askJson(bridge: Bridge, message: object, query = ''): Promise<Response> {
+  return fetch(`${bridge.url}/request${query}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(message) })
+}
+
+const replies = async (bridge: Bridge) =>
+  Object.fromEntries(await Promise.all(['delivered', 'late', 'foreign'].map(async (result) => [result, await metric(bridge, `causeway_request_replies_total{result="${result}"}`)])))
+const waiting = (bridge: Bridge) => metric(bridge, 'causeway_requests_waiting')
+
+test.each(BROKERS.filter(({ protocol }) => protocol === 4))('on $name requests get 501, and nothing is published', async ({ start }) => {
+  const bridge = await startBridge(await start())
+  const response = await ask(bridge)
+  expect(response.status).toBe(501)
+  expect(await response.json()).toMatchObject({ code: 'requests-not-supported' })
+  expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="acknowledged"}')).toBe(0)
+})
+
+describe.runIf(hasMosquitto)('over MQTT 5', () => {
+  async function pair(settings = {}) {
     const broker = await startMosquitto()
     return { broker, bridge: await startBridge({ MQTT_URL: broker.url, ...settings }) }
   }
 
-  test('a responder on paho gets the request, and the caller its reply', async () => {
-    const { broker, bridge } = await startBoth()
-    const script = fileURLToPath(new URL('../support/paho_responder.py', import.meta.url))
-    const child = spawn('/usr/bin/python3', [script, String(broker.port)], { stdio: ['ignore', 'pipe', 'inherit'] })
-    onTestFinished(() => void child.kill('SIGKILL'))
-    await once(child.stdout, 'data')
-    const answer = await ask(bridge, 'hello')
-    expect([answer.status, answer.headers.get('content-type'), await answer.text()]).toEqual([200, 'text/x-answer', 'HELLO'])
-    expect(JSON.parse(decodeURIComponent(answer.headers.get('mqtt-user-properties')!))).toEqual({ asked: 'q/a' })
+  test.runIf(hasPaho)('a responder on Paho answers, with content type and user properties', async () => {
+    const { broker, bridge } = await pair()
+    await startPahoResponder(broker.port, 'q')
+    const response = await askJson(bridge, { topic: 'q', payload: 'grüße', properties: { userProperties: { from: 'us' } } })
+    expect([response.status, response.headers.get('content-type'), await response.text()]).toEqual([200, 'text/x-shout', 'GRÜSSE'])
+    expect(JSON.parse(response.headers.get('mqtt-user-properties')!)).toEqual({ from: 'us', by: 'paho' })
+    expect(response.headers.get('x-content-type-options')).toBe('nosniff')
   })
 
-  test('many at once get each their own reply, in whatever order they come', async () => {
-    const { broker, bridge } = await startBoth()
-    const pending: (() => void)[] = []
-    await responder(broker.url, ({ payload }, answer) => {
-      pending.push(() => void answer(`re ${payload}`))
-      if (pending.length === 50) for (const send of pending.reverse()) send()
+  test('many at once each get their own reply, and correlation data that differs beyond counting', async () => {
+    const { broker, bridge } = await pair()
+    const held: (() => void)[] = []
+    const correlations = new Set<string>()
+    await startResponder(broker.url, 'q', (payload, reply, packet) => {
+      correlations.add(packet.properties!.correlationData!.subarray(8).toString('hex'))
+      held.push(() => reply(`re ${payload}`))
+      // In another order than they came.
+      if (held.length === 200) for (const answer of held.toReversed()) answer()
     })
-    const answers = await Promise.all(Array.from({ length: 50 }, async (_, index) => (await ask(bridge, String(index))).text()))
-    expect(answers).toEqual(Array.from({ length: 50 }, (_, index) => `re ${index}`))
-    expect(await metric(bridge, 'causeway_requests_waiting')).toBe(0)
+    const numbers = Array.from({ length: 200 }, (_, index) => `${index}`)
+    const answers = await Promise.all(numbers.map(async (number) => (await ask(bridge, 'topic=q', number)).text()))
+    expect(answers).toEqual(numbers.map((number) => `re ${number}`))
+    expect(correlations.size).toBe(200)
+    expect(await replies(bridge)).toEqual({ delivered: 200, late: 0, foreign: 0 })
+    expect(await waiting(bridge)).toBe(0)
   })
 
-  test('nobody there is a 404, nobody answering a 504', async () => {
-    const { broker, bridge } = await startBoth()
-    expect(await (await ask(bridge, 'x')).json()).toMatchObject({ status: 404, code: 'no-responder' })
-    await responder(broker.url, () => {})
-    expect(await (await ask(bridge, 'x', 'topic=q/a&timeout=100')).json()).toMatchObject({ status: 504, code: 'no-reply' })
-    expect(await metric(bridge, 'causeway_requests_waiting')).toBe(0)
+  test('where nobody subscribes it is 404 at once', async () => {
+    const { bridge } = await pair()
+    const response = await ask(bridge, 'topic=q&timeout=300000')
+    expect(response.status).toBe(404)
+    expect(await response.json()).toMatchObject({ code: 'no-responder' })
+    expect(await waiting(bridge)).toBe(0)
   })
 
-  test('late, double and foreign replies are counted and dropped', async () => {
-    const { broker, bridge } = await startBoth()
-    await responder(broker.url, async (_request, answer) => {
-      await answer('forged', Buffer.alloc(24, 1))
-      await answer('right')
-      await answer('twice')
+  test('where nobody replies it is 504, and a reply after that is late', async () => {
+    const { broker, bridge } = await pair()
+    const requests: Reply[] = []
+    await startResponder(broker.url, 'q', (_payload, reply) => requests.push(reply))
+    const response = await ask(bridge, 'topic=q&timeout=100')
+    expect(response.status).toBe(504)
+    expect(await response.json()).toMatchObject({ code: 'no-reply' })
+    expect(await waiting(bridge)).toBe(0)
+    requests[0]!('too late')
+    await expect.poll(() => replies(bridge)).toEqual({ delivered: 0, late: 1, foreign: 0 })
+  })
+
+  test('of two replies the first counts, and those with a wrong correlation do not', async () => {
+    const { broker, bridge } = await pair()
+    await startResponder(broker.url, 'q', (_payload, reply, packet) => {
+      const forged = Buffer.from(packet.properties!.correlationData!)
+      forged[7]! += 1
+      reply('forged', { correlationData: forged })
+      reply('guessed', { correlationData: Buffer.from('guess') })
+      reply('first')
+      reply('second')
     })
-    expect(await (await ask(bridge, 'x')).text()).toBe('right')
-    await expect.poll(async () => [await replies(bridge, 'delivered'), await replies(bridge, 'late'), await replies(bridge, 'foreign')]).toEqual([1, 1, 1])
+    expect(await (await ask(bridge)).text()).toBe('first')
+    await expect.poll(() => replies(bridge)).toEqual({ delivered: 1, late: 1, foreign: 2 })
   })
 
-  test('over the limit is a 503, and a caller that leaves makes room', async () => {
-    const { broker, bridge } = await startBoth({ REQUESTS_MAX: 1 })
-    await responder(broker.url, () => {})
-    const left = new AbortController()
-    const waiting = fetch(`${bridge.url}/request?topic=q/a&timeout=60000`, { method: 'POST', body: 'x', signal: left.signal })
-    await expect.poll(() => metric(bridge, 'causeway_requests_waiting')).toBe(1)
-    expect(await (await ask(bridge, 'y')).json()).toMatchObject({ status: 503, code: 'overloaded', outcome: 'not-sent' })
-    left.abort()
-    await expect(waiting).rejects.toThrow()
-    await expect.poll(() => metric(bridge, 'causeway_requests_waiting')).toBe(0)
+  test('over the limit it is 503, and a caller that leaves makes room', async () => {
+    const { broker, bridge } = await pair({ REQUESTS_MAX: 1 })
+    const seen: IPublishPacket[] = []
+    await startResponder(broker.url, 'q', (payload, reply, packet) => void (seen.push(packet), payload === 'answer me' && reply('yes')))
+    const leaving = new AbortController()
+    const first = ask(bridge, 'topic=q&timeout=60000', 'ping', { signal: leaving.signal })
+    await expect.poll(() => seen.length).toBe(1)
+    const refused = await ask(bridge)
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1'])
+    expect(await refused.json()).toMatchObject({ code: 'overloaded', outcome: 'not-sent' })
+    leaving.abort()
+    await expect(first).rejects.toThrow()
+    await expect.poll(() => waiting(bridge)).toBe(0)
+    expect(await (await ask(bridge, 'topic=q', 'answer me')).text()).toBe('yes')
+    expect(seen).toHaveLength(2)
   })
 
-  test('works again when the broker has come back without its sessions', async () => {
-    const { broker, bridge } = await startBoth()
-    await responder(broker.url, (_request, answer) => void answer('first'))
-    expect(await (await ask(bridge, 'x')).text()).toBe('first')
+  test.each(['responseTopic', 'correlationData'])('a message with %s of its own is refused, with a pointer to it', async (name) => {
+    const { bridge } = await pair()
+    const response = await askJson(bridge, { topic: 'q', properties: { [name]: 'YQ==' } })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ errors: [{ in: 'body', pointer: `#/properties/${name}` }] })
+  })
+
+  test.each(['0', '300001', 'x', '1.5'])('a timeout of %s is refused', async (timeout) => {
+    const { bridge } = await pair()
+    expect((await ask(bridge, `topic=q&timeout=${timeout}`)).status).toBe(400)
+  })
+
+  test('it works again after the broker restarts', async () => {
+    const { broker, bridge } = await pair()
+    await startResponder(broker.url, 'q', (_payload, reply) => reply('pong'))
+    expect(await (await ask(bridge)).text()).toBe('pong')
     await broker.kill()
+    await expect.poll(() => bridge.isReachable()).toBe(false)
+    expect((await ask(bridge)).status).toBe(503)
     await broker.start()
-    await responder(broker.url, (_request, answer) => void answer('second'))
-    await expect.poll(async () => (await ask(bridge, 'x', 'topic=q/a&timeout=1000')).text(), { timeout: 15_000 }).toBe('second')
+    await startResponder(broker.url, 'r', (_payload, reply) => reply('pong again'))
+    await expect.poll(() => bridge.isReachable(), { timeout: 20_000 }).toBe(true)
+    expect(await (await ask(bridge, 'topic=r')).text()).toBe('pong again')
   })
-
-  test('response topic and correlation data are not the caller’s to set', async () => {
-    const { bridge } = await startBoth()
-    const body = JSON.stringify({ topic: 'q/a', properties: { responseTopic: 'x', correlationData: 'AA==' } })
-    const answer = await fetch(`${bridge.url}/request`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
-    const { errors } = (await answer.json()) as { errors: { pointer: string }[] }
-    expect(errors.map(({ pointer }) => pointer)).toEqual(['#/properties/responseTopic', '#/properties/correlationData'])
-  })
-})
-
-test('a broker that speaks only MQTT 3.1.1 cannot', async () => {
-  const bridge = await startBridge()
-  expect(await (await ask(bridge, 'x')).json()).toMatchObject({ status: 501, code: 'requests-not-supported' })
 })
