@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer'
+import { CausewayError } from '../errors.ts'
 
 export type QoS = 0 | 1 | 2
 export type PayloadEncoding = 'utf8' | 'base64' | 'json'
@@ -38,27 +39,44 @@ export function fromJson({ topic, payload = '', encoding, qos = 1, retain = fals
 }
 
 function payloadBytes(payload: unknown, encoding: PayloadEncoding | undefined): Buffer {
-  if (encoding === 'json' || typeof payload !== 'string') return Buffer.from(JSON.stringify(payload))
+  if (encoding === 'json' || typeof payload !== 'string') return Buffer.from(jsonText(payload))
   return Buffer.from(payload, encoding === 'base64' ? 'base64' : 'utf8')
+}
+
+function jsonText(payload: unknown): string {
+  try {
+    return JSON.stringify(payload)
+  } catch (cause) {
+    // JSON.parse takes any depth; JSON.stringify calls itself for each level and runs out of stack.
+    const detail = 'is nested too deeply; send it as a string or as a raw payload'
+    throw new CausewayError('invalid-request', `body #/payload ${detail}`, { faults: [{ in: 'body', pointer: '#/payload', detail }], cause })
+  }
 }
 
 /**
  * The message as one line of JSON text: JSON escapes every CR and LF, so nothing a publisher sends can end it early.
- * With `embedJson` a payload that parses as JSON is embedded as such.
+ * With `embedJson` a payload that parses as JSON is embedded as the text it is, so that no number loses its digits
+ * and no depth of nesting matters.
  */
 export function toJsonText({ topic, payload, qos, retain, properties }: Message, embedJson: boolean): string {
-  return JSON.stringify({ topic, ...textPayload(payload, embedJson), qos, retain, ...(properties && { properties }) })
+  const { json, encoding } = payloadText(payload, embedJson)
+  const rest = JSON.stringify({ encoding, qos, retain, ...(properties && { properties }) })
+  return `{"topic":${JSON.stringify(topic)},"payload":${json},${rest.slice(1)}`
 }
 
-function textPayload(payload: Buffer, embedJson: boolean): { payload: unknown; encoding: PayloadEncoding } {
-  if (!isUtf8(payload)) return { payload: payload.toString('base64'), encoding: 'base64' }
+function payloadText(payload: Buffer, embedJson: boolean): { json: string; encoding: PayloadEncoding } {
+  if (!isUtf8(payload)) return { json: `"${payload.toString('base64')}"`, encoding: 'base64' }
   const text = payload.toString()
-  if (embedJson) {
-    try {
-      return { payload: JSON.parse(text), encoding: 'json' }
-    } catch {
-      // Not JSON, so it stays the text it is.
-    }
+  // Outside its strings, where they are escaped, JSON has line breaks only as white space.
+  if (embedJson && isJson(text)) return { json: text.replace(/[\r\n]/g, ' '), encoding: 'json' }
+  return { json: JSON.stringify(text), encoding: 'utf8' }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
   }
-  return { payload: text, encoding: 'utf8' }
 }
