@@ -64,7 +64,7 @@ export class TopicTree<Value> {
     const nodes = [this.#root]
     for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) {
       if (node.value !== undefined) yield node.value
-      nodes.push(...node.children.values())
+      for (const child of node.children.values()) nodes.push(child)
     }
   }
 }

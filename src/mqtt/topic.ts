@@ -1,6 +1,6 @@
 /** What a topic or filter may be here, beyond what MQTT 5 section 4.7 says. */
 export interface TopicRules {
-  /** Most levels; Mosquitto closes the connection over more than 200, Aedes over more than 100. */
+  /** Most levels, those of `$share/GROUP` too; Mosquitto closes the connection over more than 201, Aedes over more than 100. */
   levelsMax: number
   /** Whether a topic or filter may begin with `$`. */
   allowDollar: boolean
@@ -33,9 +33,11 @@ export function filterFault(filter: string, rules: TopicRules): string | undefin
   if (share === undefined && filter.startsWith('$share/')) return 'must be $share/GROUP/FILTER with a group free of + and #'
   const plain = share?.filter ?? filter
   if (plain === '') return 'must not be empty'
-  if (/[^/]#|#./.test(plain)) return 'must have # only as its last level (in a URL, # has to be sent as %23)'
+  // Brokers close the connection over a bare $share and never match a nested one.
+  if (/^\$share(\/|$)/.test(plain)) return 'must be one $share/GROUP/FILTER, or not begin with $share'
+  if (/[^/]#|#./s.test(plain)) return 'must have # only as its last level (in a URL, # has to be sent as %23)'
   if (/[^/]\+|\+[^/]/.test(plain)) return 'must have + only as a whole level'
-  return stringFault(filter) ?? dollarFault(plain, rules) ?? levelsFault(plain, rules)
+  return stringFault(filter) ?? dollarFault(plain, rules) ?? levelsFault(filter, rules)
 }
 
 /** The parts of a shared subscription (section 4.8.2), or undefined where it is none. */
