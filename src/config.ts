@@ -1,4 +1,4 @@
-import { Ajv, type ErrorObject } from 'ajv'
+import { Ajv } from 'ajv'
 import Type, { type Static } from 'typebox'
 
 const PREFIX = 'CAUSEWAY_'
@@ -21,8 +21,7 @@ export const ConfigSchema = Type.Object(
   {
     mqttUrl: Type.String({
       default: 'embedded:',
-      pattern: '^(embedded:|(mqtts?|wss?)://[^\\s]+)$',
-      expected: 'embedded: or a mqtt://, mqtts://, ws:// or wss:// URL',
+      format: 'broker-url',
       secret: true,
       description: 'Broker: `mqtt:` `mqtts:` `ws:` `wss:`, or `embedded:` for one in this process',
     }),
@@ -84,7 +83,6 @@ interface PropertySchema {
   enum?: string[]
   minimum?: number
   maximum?: number
-  expected?: string
   format?: string
   secret?: boolean
   fileOnly?: boolean
@@ -96,10 +94,19 @@ const VALUES = new Map(keys.filter((key) => !properties[key]!.fileOnly).map((key
 const FILES = new Map(
   keys.filter((key) => properties[key]!.secret).map((key) => [variableName(key).replace(/(_FILE)?$/, '_FILE'), key]),
 )
+const FORMATS: Record<string, { expected: string; validate: (value: string) => boolean }> = {
+  'broker-url': {
+    expected: 'embedded: or a mqtt://, mqtts://, ws:// or wss:// URL with a host',
+    validate: (value) => value === 'embedded:' || networkUrl(value) !== undefined,
+  },
+  'mqtt-topic': {
+    expected: 'a topic without wildcards, control characters or leading $',
+    validate: (value) => !/^\$|[+#\p{Cc}\p{Noncharacter_Code_Point}]/u.test(value) && value.isWellFormed() && Buffer.byteLength(value) <= 65_535,
+  },
+}
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
-const isStatusTopic = (value: string) => !/[+#\p{Cc}]/u.test(value) && !value.startsWith('$')
-const validate = new Ajv({ allErrors: true, coerceTypes: true, useDefaults: true, verbose: true, strict: false, formats: { 'mqtt-topic': isStatusTopic } })
-  .compile<Static<typeof ConfigSchema>>(ConfigSchema)
+const formats = Object.fromEntries(Object.entries(FORMATS).map(([name, format]) => [name, format.validate]))
+const validate = new Ajv({ allErrors: true, useDefaults: true, strict: false, formats }).compile<Static<typeof ConfigSchema>>(ConfigSchema)
 
 /**
  * Reads the configuration from an environment. Pure but for `readFile`, which secrets in `…_FILE` need.
@@ -110,55 +117,79 @@ const validate = new Ajv({ allErrors: true, coerceTypes: true, useDefaults: true
 export function loadConfig(env: Record<string, string | undefined>, readFile: (path: string) => string): Config {
   const faults: string[] = []
   const values: Record<string, unknown> = {}
-  for (const [name, value] of Object.entries(env)) {
-    if (!name.startsWith(PREFIX) || value === undefined || value === '') continue
-    const key = VALUES.get(name)
-    const fileKey = FILES.get(name)
-    if (key !== undefined) values[key] = value
-    else if (fileKey === undefined) faults.push(`${name}: expected a setting of the list in the README, got an unknown one`)
-    else if (env[variableName(fileKey)] && variableName(fileKey) !== name) {
-      faults.push(`${name}: expected only one of it and ${variableName(fileKey)}, got both`)
+  /** The variable each setting came from. */
+  const sources = new Map<string, string>()
+  for (const [name, text] of Object.entries(env)) {
+    if (!name.startsWith(PREFIX) || !text) continue
+    const key = VALUES.get(name) ?? FILES.get(name)
+    if (key === undefined) {
+      faults.push(`${name}: expected a setting of the list in the README, got an unknown one`)
+    } else if (sources.has(key)) {
+      faults.push(`${name}: expected only one of it and ${sources.get(key)}, got both`)
     } else {
+      sources.set(key, name)
       try {
-        values[fileKey] = readFile(value).trimEnd()
+        // Editors and `echo` end a file with a line break that is no part of the secret; spaces may be.
+        values[key] = VALUES.has(name) ? typed(text, properties[key]!.type) : readFile(text).replace(/\r?\n$/, '')
       } catch (error) {
-        faults.push(`${name}: expected a readable file, got ${JSON.stringify(value)} (${(error as NodeJS.ErrnoException).code ?? error})`)
+        faults.push(`${name}: expected a readable file, got ${JSON.stringify(text)} (${(error as NodeJS.ErrnoException).code ?? error})`)
       }
     }
   }
-  if (!validate(values)) faults.push(...validate.errors!.map(describe))
+  if (!validate(values)) {
+    const wrong = new Set(validate.errors!.map(({ instancePath }) => instancePath.slice(1)))
+    for (const key of wrong) faults.push(describe(key, sources.get(key)!, env))
+  }
   const config = values as Static<typeof ConfigSchema>
-  faults.push(...contradictions(config))
+  faults.push(...contradictions(config, sources))
   if (faults.length > 0) throw new ConfigError(faults)
   return config
 }
 
-function contradictions(config: Config): string[] {
+/** The value of an integer or boolean setting; what is none stays text, and so fails validation. Stricter than coercion: no `1e3`, no ` 80`. */
+function typed(value: string, type: string | undefined): string | number | boolean {
+  if (type === 'integer' && /^\d{1,15}$/.test(value)) return Number(value)
+  if (type === 'boolean' && (value === 'true' || value === 'false')) return value === 'true'
+  return value
+}
+
+function contradictions(config: Config, given: ReadonlyMap<string, string>): string[] {
   const faults: string[] = []
-  if (config.auth === 'none' && typeof config.httpHost === 'string' && !LOOPBACK.test(config.httpHost) && config.authNonePublic !== true) {
-    faults.push(`CAUSEWAY_HTTP_HOST: expected a loopback address while CAUSEWAY_AUTH is none, got "${config.httpHost}"; anyone who reaches it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it`)
+  if (config.auth === 'none' && !LOOPBACK.test(config.httpHost) && config.authNonePublic !== true) {
+    faults.push(`CAUSEWAY_HTTP_HOST: expected a loopback address while CAUSEWAY_AUTH is none, got ${JSON.stringify(config.httpHost)}; anyone who reaches it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it`)
   }
-  if ((config.mqttCert === undefined) !== (config.mqttKey === undefined)) {
-    faults.push('CAUSEWAY_MQTT_CERT_FILE: expected together with CAUSEWAY_MQTT_KEY_FILE, got only one of them')
+  if (config.adminPort !== undefined && config.adminPort !== 0 && config.adminPort === config.httpPort) {
+    faults.push(`CAUSEWAY_ADMIN_PORT: expected another port than CAUSEWAY_HTTP_PORT, got ${config.adminPort} for both`)
   }
-  if (config.mqttPassword !== undefined && config.mqttUsername === undefined) {
-    faults.push('CAUSEWAY_MQTT_PASSWORD: expected CAUSEWAY_MQTT_USERNAME with it, got no user name')
+  for (const [one, other] of [['mqttCert', 'mqttKey'], ['mqttKey', 'mqttCert']] as const) {
+    if (given.has(one) && !given.has(other)) faults.push(`${variableName(one)}: expected together with ${variableName(other)}, got only one of them`)
+  }
+  const url = networkUrl(config.mqttUrl)
+  for (const [key, inUrl] of [['mqttUsername', url?.username], ['mqttPassword', url?.password]] as const) {
+    if (given.has(key) && inUrl) faults.push(`${given.get(key)}: expected only one of it and a URL that names it too, got both`)
+  }
+  if (given.has('mqttPassword') && !given.has('mqttUsername') && !url?.username) {
+    faults.push(`${given.get('mqttPassword')}: expected CAUSEWAY_MQTT_USERNAME with it, got no user name`)
   }
   return faults
 }
 
-function describe(error: ErrorObject): string {
-  const key = error.instancePath.slice(1)
+function networkUrl(value: string): URL | undefined {
+  if (!/^(mqtts?|wss?):\/\/\S+$/.test(value) || !URL.canParse(value)) return undefined
+  const url = new URL(value)
+  return url.hostname === '' ? undefined : url
+}
+
+function describe(key: string, source: string, env: Record<string, string | undefined>): string {
   const schema = properties[key]!
-  const got = schema.secret ? 'something else' : JSON.stringify(error.data)
-  return `${variableName(key)}: expected ${expectation(schema)}, got ${got}`
+  const got = schema.secret ? 'something else, not shown as it may hold a secret' : JSON.stringify(env[source])
+  return `${source}: expected ${expectation(schema)}, got ${got}`
 }
 
 function expectation(schema: PropertySchema): string {
-  if (schema.expected !== undefined) return schema.expected
   if (schema.enum !== undefined) return schema.enum.length === 1 ? schema.enum[0]! : `one of ${schema.enum.join(', ')}`
   if (schema.type === 'integer') return `an integer from ${schema.minimum} to ${schema.maximum}`
   if (schema.type === 'boolean') return 'true or false'
-  if (schema.format === 'mqtt-topic') return 'a topic without wildcards, control characters or leading $'
-  return 'a text'
+  if (schema.format !== undefined) return FORMATS[schema.format]!.expected
+  return 'a text of one character at least'
 }
