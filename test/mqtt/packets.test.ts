@@ -69,10 +69,11 @@ test('over MQTT 3.1.1 it is too, without properties', () => {
   )
 })
 
-test('exact bytes of a publish', () => {
-  const sent: Message = { ...message, topic: 'a', properties: { correlationData: 'AP8=', userProperties: { k: ['1', '2'] } } }
-  const pair = (value: number) => [0x26, 0, 1, 0x6b, 0, 1, value]
-  expect([...generate(publishPacket(sent, 0x0102, true), { protocolVersion: 5 })]).toEqual([0x3a, 26, 0, 1, 0x61, 1, 2, 19, ...pair(0x31), ...pair(0x32), 0x09, 0, 2, 0, 0xff, 0x78])
+test.each<[string, MessageProperties, number[]]>([
+  ['correlation data as the bytes it stands for', { correlationData: 'AP8=' }, [0x3a, 12, 0, 1, 0x61, 1, 2, 5, 0x09, 0, 2, 0, 0xff, 0x78]],
+  ['a user property for each of its values', { userProperties: { k: ['1', '2'] } }, [0x3a, 21, 0, 1, 0x61, 1, 2, 14, 0x26, 0, 1, 0x6b, 0, 1, 0x31, 0x26, 0, 1, 0x6b, 0, 1, 0x32, 0x78]],
+])('a publish holds %s', (_name, properties, bytes) => {
+  expect([...generate(publishPacket({ ...message, topic: 'a', properties }, 0x0102, true), { protocolVersion: 5 })]).toEqual(bytes)
 })
 
 test('user properties named like parts of every object come through as data and change nothing else', () => {
