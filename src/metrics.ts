@@ -17,16 +17,19 @@ class Tally {
 
   constructor(registers: Registry[], name: string, help: string, labelNames: string[]) {
     const counts = this.#counts
-    new Counter({
-      name,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        this.reset()
-        for (const { labels, count } of counts.values()) this.inc(labels, count)
-      },
-    })
+    // One counter for each registry: to write OpenMetrics, prom-client cuts `_total` off the counter's own name for good.
+    for (const register of registers) {
+      new Counter({
+        name,
+        help,
+        labelNames,
+        registers: [register],
+        collect() {
+          this.reset()
+          for (const { labels, count } of counts.values()) this.inc(labels, count)
+        },
+      })
+    }
   }
 
   add(labels: Record<string, string>, count = 1): void {
