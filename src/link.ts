@@ -171,15 +171,23 @@ export function connectionOptions(config: Config, brokerUrl: string): Pick<Conne
     keepSession: config.mqttUrl !== 'embedded:',
     protocol: config.mqttProtocol as ConnectionOptions['protocol'],
     endpoint: {
-      url: brokerUrl,
-      username: config.mqttUsername,
-      password: config.mqttPassword,
+      ...withoutCredentials(config, brokerUrl),
       ca: config.mqttCa,
       cert: config.mqttCert,
       key: config.mqttKey,
       keepaliveS: config.mqttKeepaliveS,
     },
   }
+}
+
+/** MQTT.js splits user and password at the last colon, be it part of the password. */
+function withoutCredentials({ mqttUsername, mqttPassword }: Config, brokerUrl: string): { url: string; username: string | undefined; password: string | undefined } {
+  const url = new URL(brokerUrl)
+  const username = mqttUsername ?? (decodeURIComponent(url.username) || undefined)
+  const password = mqttPassword ?? (decodeURIComponent(url.password) || undefined)
+  url.username = ''
+  url.password = ''
+  return { url: url.href, username, password }
 }
 
 /** One warning when the broker goes and one line when it is back, however many connections notice. */

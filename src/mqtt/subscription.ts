@@ -1,3 +1,4 @@
+import type { CausewayError } from '../errors.ts'
 import { answered } from './answered.ts'
 import type { QoS } from './message.ts'
 import type { NetworkConnection } from './network-connection.ts'
@@ -9,6 +10,8 @@ export interface Broker {
   identifiers: boolean
   timeoutMs: number
 }
+
+const UNSUBSCRIBE_TRIES = 2
 
 /** One filter at the broker, and whom its messages are for. */
 export class Subscription<Target> {
@@ -25,6 +28,8 @@ export class Subscription<Target> {
   #granted: QoS | undefined
   /** A SUBSCRIBE was written and nothing undid it since. */
   #maybeAtBroker = false
+  /** Connections lost while the broker was to unsubscribe it. */
+  #lostOver = 0
   #work: Promise<void> = Promise.resolve()
 
   constructor(filter: string, identifier: number) {
@@ -69,7 +74,13 @@ export class Subscription<Target> {
     if (this.targets.size === 0) {
       if (!this.#maybeAtBroker) return
       const { network, timeoutMs } = broker()
-      await answered(network.unsubscribe(this.filter), timeoutMs)
+      try {
+        await answered(network.unsubscribe(this.filter), timeoutMs)
+      } catch (error) {
+        // A broker that closes the connection over the filter would do so each time.
+        if ((error as CausewayError).kind.code === 'broker-unavailable') this.#lostOver += 1
+        if (this.#lostOver < UNSUBSCRIBE_TRIES) throw error
+      }
       this.forgotten()
     } else if (this.#asked === undefined || this.#asked < this.qos) {
       const { network, identifiers, timeoutMs } = broker()
