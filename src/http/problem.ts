@@ -47,7 +47,9 @@ export function asProblem(error: unknown): CausewayError {
 
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = asProblem(error)
-  if (problem.kind.code === 'internal') request.log.error({ err: error }, 'a request failed in a way that is not foreseen')
+  // What was to be streamed to a caller who left before its first byte ends so. It is no news.
+  const hasLeft = reply.raw.destroyed && (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
+  if (problem.kind.code === 'internal' && !hasLeft) request.log.error({ err: error }, 'a request failed in a way that is not foreseen')
   return sendProblem(problem, reply)
 }
 

@@ -22,6 +22,9 @@ export interface RequesterOptions {
   observe(result: ReplyResult): void
 }
 
+/** How far the message of a request has come. */
+type Progress = 'not-sent' | 'unknown' | 'acknowledged'
+
 const MAC_BYTES = 16
 
 /** MQTT 5 request and response (section 4.10): one reply topic a bridge, told apart by correlation data nobody can guess. */
@@ -56,27 +59,45 @@ export class Requester implements ConnectionHandlers {
 
   /**
    * Publishes with response topic and correlation data and resolves with the reply.
-   * @param timeoutMs from the call to the reply
+   * @param timeoutMs from the call to the reply, whatever else it waits for
    * @param signal gives the request up; a reply is late from then on
    * @throws CausewayError also where nobody subscribes, nobody replies in time, or the broker is not an MQTT 5 one
    */
   async request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> {
-    const { requestsMax, publish, replyTopic } = this.#options
-    await this.#ready()
+    const { requestsMax } = this.#options
     if (this.#waiting.size >= requestsMax) {
       throw new CausewayError('overloaded', `${this.#waiting.size} requests wait for their reply, which is all CAUSEWAY_REQUESTS_MAX allows; this one was not sent`, { outcome: 'not-sent', retryAfter: 1 })
     }
     const correlationData = this.#correlation()
+    let progress: Progress = 'not-sent'
+    let timer: NodeJS.Timeout | undefined
+    let abort!: () => void
     try {
-      const reply = this.#reply(correlationData, timeoutMs, signal)
-      // Where the publish fails nobody waits for the reply any more.
-      reply.catch(() => {})
-      const { matchedSubscribers } = await publish({ ...message, properties: { ...message.properties, responseTopic: replyTopic, correlationData } })
-      if (matchedSubscribers === false) throw new CausewayError('no-responder', `Nobody subscribes to ${message.topic}`)
-      return await reply
+      return await new Promise<Message>((resolve, reject) => {
+        const giveUp = (why: string) => reject(new CausewayError('no-reply', why, progress === 'acknowledged' ? {} : { outcome: progress }))
+        timer = setTimeout(() => giveUp(`Nobody replied within ${timeoutMs} ms`), timeoutMs)
+        abort = () => giveUp('The caller has left')
+        signal.addEventListener('abort', abort)
+        this.#waiting.set(correlationData, resolve)
+        // The reply may overtake the acknowledgement, so neither waits for the other.
+        this.#send(message, correlationData, (now) => (progress = now)).catch(reject)
+      })
     } finally {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', abort)
       this.#waiting.delete(correlationData)
     }
+  }
+
+  async #send(message: Message, correlationData: string, onProgress: (progress: Progress) => void): Promise<void> {
+    const { publish, replyTopic } = this.#options
+    await this.#ready()
+    // Nobody waits for the reply any more.
+    if (!this.#waiting.has(correlationData)) return
+    onProgress('unknown')
+    const { matchedSubscribers } = await publish({ ...message, properties: { ...message.properties, responseTopic: replyTopic, correlationData } })
+    if (matchedSubscribers === false) throw new CausewayError('no-responder', `Nobody subscribes to ${message.topic}`)
+    onProgress('acknowledged')
   }
 
   close(): Promise<void> {
@@ -122,24 +143,6 @@ export class Requester implements ConnectionHandlers {
       throw error
     })
     return this.#subscribed
-  }
-
-  #reply(correlationData: string, timeoutMs: number, signal: AbortSignal): Promise<Message> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => fail(new CausewayError('no-reply', `Nobody replied within ${timeoutMs} ms`)), timeoutMs)
-      const abort = () => fail(new CausewayError('no-reply', 'The caller has left'))
-      const fail = (error: CausewayError) => {
-        clearTimeout(timer)
-        this.#waiting.delete(correlationData)
-        reject(error)
-      }
-      signal.addEventListener('abort', abort, { once: true })
-      this.#waiting.set(correlationData, (reply) => {
-        clearTimeout(timer)
-        signal.removeEventListener('abort', abort)
-        resolve(reply)
-      })
-    })
   }
 
   /** A number and its authentication code, so that a late reply can be told from one that answers nothing of ours. */
