@@ -1,9 +1,11 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { CausewayError } from '../errors.ts'
 import type { PublishResult } from '../mqtt/in-flight.ts'
 import { type Message, toJsonText } from '../mqtt/message.ts'
 import { hasWildcard } from '../mqtt/topic.ts'
+import { parseAccept } from './accept.ts'
+import { sendPayload } from './payload.ts'
 import { problems } from './problem-responses.ts'
 import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from './schemas.ts'
 
@@ -39,7 +41,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
     handler: async (request, reply) => {
       const { topic, encoding } = request.query
       const messages = await read([topic])
-      if (hasWildcard(topic) || /\bapplication\/json\b/i.test(request.headers.accept ?? '')) {
+      if (hasWildcard(topic) || (parseAccept(request.headers.accept).get('application/json') ?? 0) > 0) {
         const array = `[${messages.map((message) => toJsonText(message, encoding === 'json')).join()}]`
         return reply.type('application/json; charset=utf-8').serializer(String).send(array)
       }
@@ -62,29 +64,4 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
     // An empty retained message is how MQTT clears one [MQTT-3.3.1-6].
     handler: async (request) => publish({ topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),
   })
-}
-
-function sendPayload({ payload, qos, properties }: Message, reply: FastifyReply): FastifyReply {
-  reply.headers({
-    'mqtt-qos': qos,
-    ...(properties?.responseTopic !== undefined && { 'mqtt-response-topic': headerValue(properties.responseTopic) }),
-    ...(properties?.correlationData !== undefined && { 'mqtt-correlation-data': properties.correlationData }),
-    ...(properties?.messageExpiryInterval !== undefined && { 'mqtt-message-expiry-interval': properties.messageExpiryInterval }),
-    ...(properties?.payloadFormatIndicator !== undefined && { 'mqtt-payload-format-indicator': Number(properties.payloadFormatIndicator) }),
-    ...(properties?.userProperties !== undefined && { 'mqtt-user-properties': headerValue(JSON.stringify(properties.userProperties)) }),
-    // Whoever may publish chose payload and type: a browser must neither guess another type nor run it as a page of ours.
-    'x-content-type-options': 'nosniff',
-    'content-security-policy': "sandbox; default-src 'none'",
-    'cache-control': 'no-store',
-  })
-  return reply.type(contentType(properties?.contentType)).send(payload)
-}
-
-/** Any text as a header value: percent-encoded where it is not printable ASCII. */
-function headerValue(text: string): string {
-  return text.replace(/[^\x20-\x24\x26-\x7e]+/g, encodeURIComponent)
-}
-
-function contentType(sent: string | undefined): string {
-  return sent !== undefined && /^[\w.+-]+\/[\w.+-]+(\s*;[\x20-\x7e]*)?$/.test(sent) ? sent : 'application/octet-stream'
 }
