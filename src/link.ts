@@ -147,7 +147,11 @@ export class Link {
     if (retained.length === 0) return retained
     await this.#subscriber.settled()
     const seen = new Map<string, Buffer[]>()
-    for (const { topic, payload } of lease.seen) seen.set(topic, [...(seen.get(topic) ?? []), payload])
+    for (const { topic, payload } of lease.seen) {
+      const payloads = seen.get(topic)
+      if (payloads === undefined) seen.set(topic, [payload])
+      else payloads.push(payload)
+    }
     return retained.filter(({ topic, payload }) => !seen.get(topic)?.some((live) => live.equals(payload)))
   }
 

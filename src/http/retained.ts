@@ -4,6 +4,7 @@ import { CausewayError } from '../errors.ts'
 import type { PublishResult } from '../mqtt/in-flight.ts'
 import { type Message, toJsonText } from '../mqtt/message.ts'
 import { hasWildcard } from '../mqtt/topic.ts'
+import { parseAccept } from './accept.ts'
 import { sendPayload } from './payload.ts'
 import { problems } from './problem-responses.ts'
 import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from './schemas.ts'
@@ -40,7 +41,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
     handler: async (request, reply) => {
       const { topic, encoding } = request.query
       const messages = await read([topic])
-      if (hasWildcard(topic) || /\bapplication\/json\b/i.test(request.headers.accept ?? '')) {
+      if (hasWildcard(topic) || (parseAccept(request.headers.accept).get('application/json') ?? 0) > 0) {
         const array = `[${messages.map((message) => toJsonText(message, encoding === 'json')).join()}]`
         return reply.type('application/json; charset=utf-8').serializer(String).send(array)
       }

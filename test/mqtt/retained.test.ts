@@ -1,0 +1,134 @@
+import { describe, expect, test } from 'vitest'
+import { BROKERS, brokerUrl, startBridge } from '../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { startCuttingProxy } from '../support/cutting-proxy.ts'
+import { get, publishRaw } from '../support/http.ts'
+import { mqttClient } from '../support/mqtt-client.ts'
+import { expectNothingLeft } from '../support/nothing-left.ts'
+import { startProxy } from '../support/proxy.ts'
+import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { openStream } from '../support/stream.ts'
+
+const topics = (count: number): string[] => Array.from({ length: count }, (_, index) => `r/${index}`)
+
+describe.each(BROKERS)('reading retained messages on $name', ({ start }) => {
+  test('ends though the filter is busy', async () => {
+    const settings = await start()
+    const bridge = await startBridge(settings)
+    const outside = await mqttClient(brokerUrl(bridge, settings))
+    for (const topic of topics(100)) await outside.publishAsync(topic, 'x', { qos: 1, retain: true })
+    let reading = true
+    const traffic = (async () => {
+      while (reading) await Promise.all(topics(50).map((topic) => outside.publishAsync(topic, 'live', { qos: 1 })))
+    })()
+    for (let reads = 0; reads < 20; reads += 1) {
+      const { body } = await get(bridge, '/retained?topic=r/%23')
+      expect(body).toHaveLength(100)
+      expect(body.every(({ payload }: { payload: string }) => payload === 'x')).toBe(true)
+    }
+    reading = false
+    await traffic
+  })
+
+  test('is refused beyond its limits, also to a stream, and not at them', async () => {
+    const bridge = await startBridge({ ...(await start()), RETAINED_MAX: 5, RETAINED_MAX_BYTES: 2000 })
+    for (const topic of topics(4)) await publishRaw(bridge, `topic=${topic}&retain=true`, 'x')
+    await publishRaw(bridge, 'topic=r/big&retain=true', 'x'.repeat(1996))
+    // Filters that overlap bring each message more than once; it counts once.
+    const stream = await openStream(`${bridge.url}/subscribe?topic=r/%23&topic=r/%2B&topic=r/1&topic=r/big`)
+    expect(await stream.take(5)).toHaveLength(5)
+    stream.close()
+    expect((await get(bridge, '/retained?topic=r/%23')).body).toHaveLength(5)
+    async function expectTooMany(): Promise<void> {
+      for (const path of ['/retained?topic=r/%23', '/subscribe?topic=r/%23', '/subscribe?topic=r/%23&topic=r/%2B']) {
+        expect(await get(bridge, path)).toMatchObject({ status: 422, body: { code: 'too-many-retained', retryable: false } })
+      }
+      expect((await get(bridge, '/retained?topic=r/1')).status).toBe(200)
+    }
+    await publishRaw(bridge, 'topic=r/more&retain=true', 'x')
+    await publishRaw(bridge, 'topic=r/big&retain=true', 'x')
+    await expectTooMany()
+    await publishRaw(bridge, 'topic=r/more&retain=true', '')
+    await publishRaw(bridge, 'topic=r/big&retain=true', 'x'.repeat(1997))
+    await expectTooMany()
+    const without = await openStream(`${bridge.url}/subscribe?topic=r/%23&retained=false`)
+    expect(without.status).toBe(200)
+    without.close()
+    await expectNothingLeft(bridge)
+  })
+
+  test('is refused where the filters of a stream together bring too many', async () => {
+    const bridge = await startBridge({ ...(await start()), RETAINED_MAX: 3, RETAINED_MAX_BYTES: 1500 })
+    for (const topic of ['a/1', 'b/1']) await publishRaw(bridge, `topic=${topic}&retain=true`, 'x'.repeat(800))
+    expect((await get(bridge, '/subscribe?topic=a/%23&topic=b/%23')).body.code).toBe('too-many-retained')
+    for (const topic of ['a/2', 'b/2']) await publishRaw(bridge, `topic=${topic}&retain=true`, 'x')
+    await publishRaw(bridge, 'topic=a/1&retain=true', 'x')
+    expect((await get(bridge, '/subscribe?topic=a/%23&topic=b/%23')).body.code).toBe('too-many-retained')
+    expect((await get(bridge, '/retained?topic=a/%23')).body).toHaveLength(2)
+    await expectNothingLeft(bridge)
+  })
+})
+
+describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => {
+  test('joins in a burst share a snapshot', async () => {
+    const broker = await startMosquitto()
+    const subscribes: string[] = []
+    const proxy = await startCuttingProxy(broker.url, (direction, packet, connect) => {
+      if (direction === 'up' && packet.cmd === 'subscribe' && connect?.clientId.endsWith('-retained')) subscribes.push(...packet.subscriptions.map(({ topic }) => topic))
+      return undefined
+    })
+    const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
+    await publishRaw(bridge, 'topic=a/b&retain=true', 'x')
+    const streams = await Promise.all(Array.from({ length: 60 }, () => openStream(`${bridge.url}/subscribe?topic=a/%2B`)))
+    for (const stream of streams) {
+      expect((await stream.next()).data).toMatchObject({ topic: 'a/b', retain: true })
+      stream.close()
+    }
+    // One that begins with the first join, one for those that came meanwhile, and some for sockets that were late.
+    expect(subscribes.length).toBeLessThanOrEqual(10)
+    await get(bridge, '/retained?topic=a/b')
+    await get(bridge, '/retained?topic=a/b')
+    expect(subscribes.filter((topic) => topic === 'a/b')).toHaveLength(2)
+    await expectNothingLeft(bridge)
+  })
+
+  test('a broker that is away is a 503, one that answers nothing a 504, and both are over when it is back', async () => {
+    const broker = await startMosquitto()
+    const proxy = await startProxy(broker.url)
+    const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 300 })
+    await publishRaw(bridge, 'topic=a&retain=true', 'x')
+    broker.freeze()
+    expect(await get(bridge, '/retained?topic=a')).toMatchObject({ status: 504, body: { code: 'acknowledgement-timeout' } })
+    expect((await fetch(`${bridge.url}/retained?topic=a`, { method: 'DELETE' })).status).toBe(504)
+    broker.thaw()
+    await publishRaw(bridge, 'topic=a&retain=true', 'y')
+    await expect.poll(async () => (await get(bridge, '/retained?topic=a')).body).toBe('y')
+    await proxy.refuse()
+    await expect.poll(async () => get(bridge, '/retained?topic=a')).toMatchObject({ status: 503, body: { code: 'broker-unavailable', retryable: true } })
+    const away = await get(bridge, '/retained?topic=a/%23')
+    expect(away.status).toBe(503)
+    expect(Number(away.headers.get('retry-after'))).toBeGreaterThan(0)
+    await proxy.accept()
+    await expect.poll(async () => (await get(bridge, '/retained?topic=a')).body, { timeout: 10_000 }).toBe('y')
+  })
+})
+
+test('a stream waits for the live copies of what it begins with, however late they come', async () => {
+  const live = { cmd: 'publish', topic: 'a', qos: 1, retain: false, dup: false } as const
+  const broker = await startScriptedBroker((packet, peer) => {
+    const isRetained = peer.connect?.clientId.endsWith('-retained')
+    if (packet.cmd === 'subscribe' && isRetained) {
+      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
+    } else if (packet.cmd === 'pingreq' && !isRetained) {
+      // What was published before the snapshot comes only now.
+      peer.send({ ...live, payload: '1', messageId: 1 }, { ...live, payload: '2', messageId: 2 }, { cmd: 'pingresp' }, { ...live, payload: '3', messageId: 3 })
+    } else if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
+    else return false
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
+  expect((await stream.take(3)).map(({ data: { payload, retain } }) => [payload, retain])).toEqual([['1', false], ['2', false], ['3', false]])
+  stream.close()
+  await expectNothingLeft(bridge)
+})
