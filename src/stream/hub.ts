@@ -182,6 +182,8 @@ export class Hub<Message extends { topic: string }> {
     })
     counters.opened(encoding.format.name)
     channel.readers.add(reader)
+    // It ended while its retained messages were read: nothing would ever come.
+    if (!this.#byChannel.has(channel)) return reader.close('refused', channel.gap('subscription-refused'))
     if (lastEventId !== undefined) counters.resumed(missing ?? 'resumed')
     if (missing !== undefined) reader.write(channel.gap(missing), 1)
     if (!this.#connected) reader.write(channel.encode('status', undefined, JSON.stringify(statusOf(false))), 1)
