@@ -11,8 +11,8 @@ export interface SubscriberEvents<Target> {
   received(message: Message): void
   /** One message, once for each target, however many of its filters match. */
   message(message: Message, targets: Iterable<Target>): void
-  /** One message of a shared subscription, for one of these targets. */
-  shared(message: Message, targets: Iterable<Target>): void
+  /** One message of a shared subscription, for one of these targets: a set that lives as long as the subscription. */
+  shared(message: Message, targets: ReadonlySet<Target>): void
   /** The broker went or came back. */
   connected(connected: boolean, targets: Iterable<Target>): void
   /** Messages may have been missed while the broker was away, or all there were, where it lost the session. */

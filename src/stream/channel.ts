@@ -2,7 +2,6 @@ import { follow } from './follow.ts'
 import type { EventName, Format } from './format.ts'
 import { type Chunk, type Frame, Log, type LogLimits } from './log.ts'
 import type { Reader } from './reader.ts'
-import { WorkQueue } from './work-queue.ts'
 
 /** Why messages are missing. */
 export type GapReason = 'unknown-id' | 'overrun' | 'broker-session-lost' | 'broker-connection-lost' | 'subscription-refused'
@@ -34,7 +33,8 @@ export class Channel {
   readonly counters: StreamCounters
   /** Sequence of the last event before this channel. */
   readonly floor: number
-  readonly #queue: WorkQueue | undefined
+  /** Whether each message is for one of the readers only. Its messages then wait in a work queue, not in the log. */
+  readonly isShared: boolean
   readonly #id: (sequence: number) => string
   #scheduled = false
   #shared: Map<number, Chunk> | undefined
@@ -46,18 +46,7 @@ export class Channel {
     this.floor = floor
     this.#id = id
     this.log = new Log(limits, floor)
-    this.#queue = shared ? new WorkQueue(this) : undefined
-  }
-
-  /** Whether each message is for one of the readers only. */
-  get isShared(): boolean {
-    return this.#queue !== undefined
-  }
-
-  /** Whether a message would leave for some reader at once. */
-  get isReady(): boolean {
-    for (const reader of this.readers) if (reader.isReady) return true
-    return false
+    this.isShared = shared
   }
 
   /** Readers get it with all else of this turn of the loop, in one write. */
@@ -74,10 +63,9 @@ export class Channel {
     for (const reader of this.readers) reader.announce(event, frame.bytes)
   }
 
-  /** Writes to a reader what there is for it. */
+  /** Writes to a reader what there is for it in the log. */
   advance(reader: Reader): void {
-    if (this.#queue === undefined) follow(this, reader)
-    else this.#queue.distribute()
+    follow(this, reader)
   }
 
   /** As `Log.read`; all readers that stand at the same position when a turn is flushed share one buffer. */
@@ -105,7 +93,6 @@ export class Channel {
 
   #flush(): void {
     this.#scheduled = false
-    if (this.#queue !== undefined) return this.#queue.distribute()
     this.#shared = new Map()
     for (const reader of this.readers) follow(this, reader)
     this.#shared = undefined

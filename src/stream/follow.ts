@@ -10,7 +10,7 @@ export function follow(channel: Channel, reader: Reader): void {
   while (reader.isReady) {
     if (reader.position < log.first) overtaken(channel, reader)
     else if (reader.position >= log.next) return
-    else if (reader.position < reader.latestUntil) writeLatest(channel, reader)
+    else if (reader.skips.length > 0) writeLatest(channel, reader)
     else {
       const { bytes, next } = channel.read(reader.position, CHUNK_BYTES)
       const events = next - reader.position
@@ -22,20 +22,25 @@ export function follow(channel: Channel, reader: Reader): void {
 
 function overtaken(channel: Channel, reader: Reader): void {
   const { log } = channel
-  let dropped = log.first - reader.position
-  reader.position = log.first
-  if (reader.slow === 'latest') {
-    reader.latestUntil = log.next
-    for (let position = log.first; position < log.next; position += 1) if (log.isOutdated(position)) dropped += 1
-  }
-  const gap = channel.gap('overrun', dropped)
+  // Of the frames it was skipping over, only those it was still to get are dropped now.
+  const owed = reader.skips.length + log.next - (reader.skips[0] ?? reader.position)
+  const [first, ...rest] = reader.slow === 'latest' ? newestOfTopics(channel) : []
+  reader.position = first ?? log.first
+  reader.skips = first === undefined ? [] : [...rest, log.next].reverse()
+  const kept = first === undefined ? log.next - log.first : rest.length + 1
+  const gap = channel.gap('overrun', owed - kept)
   if (reader.slow === 'close') reader.close('slow', gap)
   else reader.write(gap, 1)
 }
 
-/** One frame at most: what is out of date is not joined, and may become so before its turn. */
+function newestOfTopics({ log }: Channel): number[] {
+  const positions: number[] = []
+  for (let position = log.first; position < log.next; position += 1) if (!log.isOutdated(position)) positions.push(position)
+  return positions
+}
+
 function writeLatest({ log }: Channel, reader: Reader): void {
-  const { position } = reader
-  reader.position += 1
-  if (!log.isOutdated(position)) reader.write(log.read(position, 0).bytes, 1)
+  const { bytes } = log.read(reader.position, 0)
+  reader.position = reader.skips.pop()!
+  reader.write(bytes, 1)
 }

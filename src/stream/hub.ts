@@ -3,8 +3,16 @@ import { Channel, type GapReason, type StreamCounters } from './channel.ts'
 import type { EventName, Format } from './format.ts'
 import { type JoinOptions, Lease } from './lease.ts'
 import type { LogLimits } from './log.ts'
-import { type CloseReason, Reader } from './reader.ts'
+import { opening } from './opening.ts'
+import { type CloseReason, type Farewell, Reader } from './reader.ts'
 import { locate } from './resume.ts'
+import { WorkQueues } from './work-queues.ts'
+
+/** All that is to be known of a message here. */
+interface Deliverable {
+  topic: string
+  payload: Buffer
+}
 
 /** Where the messages come from. */
 export interface Source {
@@ -48,7 +56,7 @@ export interface HubOptions {
 }
 
 /** A channel, and who holds it. */
-interface Entry<Message> {
+interface Entry<Message extends Deliverable> {
   key: string
   channel: Channel
   encoding: Encoding<Message>
@@ -57,6 +65,8 @@ interface Entry<Message> {
   /** Those of the leases that have no reader yet. */
   joining: Set<Lease<Message>>
   linger: NodeJS.Timeout | undefined
+  /** Why it ended, for those who join too late. */
+  farewell: Farewell | undefined
 }
 
 /** Clients come back spread over this time after a shutdown. */
@@ -64,17 +74,21 @@ const RETURN_MIN_MS = 500
 const RETURN_SPREAD_MS = 4500
 
 /** The channels there are, and the one sequence of their events. */
-export class Hub<Message extends { topic: string }> {
+export class Hub<Message extends Deliverable> {
   readonly #options: HubOptions
   readonly #entries = new Map<string, Entry<Message>>()
   readonly #byChannel = new Map<Channel, Entry<Message>>()
+  readonly #queues: WorkQueues<Message>
   readonly #heartbeat: NodeJS.Timeout
   #sequence = 0
   #connected = true
-  #turn = 0
 
   constructor(options: HubOptions) {
     this.#options = options
+    this.#queues = new WorkQueues({
+      limits: options.limits,
+      encode: (channel, sequence, message) => channel.encode('message', sequence, this.#byChannel.get(channel)!.encoding.data(message)),
+    })
     this.#heartbeat = setInterval(() => this.#beat(), options.heartbeatMs)
   }
 
@@ -106,13 +120,9 @@ export class Hub<Message extends { topic: string }> {
     for (const channel of channels) this.#append(channel, message, sequence, frames)
   }
 
-  /** A message for one of these shared channels: in turn, and one with a reader that takes it where there is one. */
-  deliverToOne(message: Message, channels: Iterable<Channel>): void {
-    const all = [...channels]
-    this.#turn += 1
-    const rotated = all.map((_channel, index) => all[(index + this.#turn) % all.length]!)
-    const channel = rotated.find(({ isReady }) => isReady) ?? rotated.find(({ readers }) => readers.size > 0) ?? rotated[0]!
-    this.#append(channel, message, (this.#sequence += 1), new Map())
+  /** A message for one reader of these shared channels, which stay the same set for as long as the subscription. */
+  deliverToOne(message: Message, channels: ReadonlySet<Channel>): void {
+    this.#queues.push(channels, { sequence: (this.#sequence += 1), message, bytes: message.topic.length + message.payload.length })
   }
 
   /** Tells the readers of these channels, in order with their messages, whether the broker is there. */
@@ -130,12 +140,13 @@ export class Hub<Message extends { topic: string }> {
   refuse(detail: string, channels: Iterable<Channel>): void {
     for (const channel of channels) {
       const entry = this.#byChannel.get(channel)
-      if (entry !== undefined) this.#end(entry)
-      const farewell = channel.encode('gap', (this.#sequence += 1), JSON.stringify({ reason: 'subscription-refused', detail }))
-      for (const reader of channel.readers) {
+      if (entry === undefined) continue
+      const gap = channel.encode('gap', (this.#sequence += 1), JSON.stringify({ reason: 'subscription-refused', detail }))
+      const text = (): Buffer => {
         this.#options.counters.gap('subscription-refused', 0)
-        reader.close('refused', farewell)
+        return gap
       }
+      this.#end(entry, { reason: 'refused', text })
     }
   }
 
@@ -143,11 +154,8 @@ export class Hub<Message extends { topic: string }> {
   close(): void {
     clearInterval(this.#heartbeat)
     for (const entry of this.#entries.values()) {
-      const { channel } = entry
-      for (const reader of channel.readers) {
-        reader.close('shutdown', channel.format.retry(RETURN_MIN_MS + Math.floor(Math.random() * RETURN_SPREAD_MS)))
-      }
-      this.#end(entry)
+      const { format } = entry.channel
+      this.#end(entry, { reason: 'shutdown', text: () => format.retry(RETURN_MIN_MS + Math.floor(Math.random() * RETURN_SPREAD_MS)) })
     }
   }
 
@@ -157,7 +165,7 @@ export class Hub<Message extends { topic: string }> {
     // A number of its own: an id from before the channel began must not pass for one of its time.
     const floor = (this.#sequence += 1)
     const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, counters, floor, id: (sequence) => `${epoch}-${sequence}` })
-    const entry: Entry<Message> = { key, channel, encoding, ready: source.add(channel, unique, qos), leases: new Set(), joining: new Set(), linger: undefined }
+    const entry: Entry<Message> = { key, channel, encoding, ready: source.add(channel, unique, qos), leases: new Set(), joining: new Set(), linger: undefined, farewell: undefined }
     this.#entries.set(key, entry)
     this.#byChannel.set(channel, entry)
     entry.ready.catch(() => this.#end(entry))
@@ -172,7 +180,7 @@ export class Hub<Message extends { topic: string }> {
     const reader = new Reader(response, {
       slow,
       position,
-      onDrain: () => channel.advance(reader),
+      onDrain: () => this.#advance(channel, reader),
       onClose: (reason) => {
         channel.readers.delete(reader)
         counters.closed(encoding.format.name, reason)
@@ -181,16 +189,20 @@ export class Hub<Message extends { topic: string }> {
       onWrite: (events, bytes) => counters.wrote(events, bytes),
     })
     counters.opened(encoding.format.name)
+    if (entry.farewell !== undefined) return reader.close(entry.farewell.reason, entry.farewell.text())
     channel.readers.add(reader)
-    // It ended while its retained messages were read: nothing would ever come.
-    if (!this.#byChannel.has(channel)) return reader.close('refused', channel.gap('subscription-refused'))
+    if (channel.isShared) this.#queues.admit(channel, reader)
     if (lastEventId !== undefined) counters.resumed(missing ?? 'resumed')
-    if (missing !== undefined) reader.write(channel.gap(missing), 1)
-    if (!this.#connected) reader.write(channel.encode('status', undefined, JSON.stringify(statusOf(false))), 1)
-    // Only behind the last of them is there something to continue from: a reader that breaks off before begins anew.
-    for (const message of first) reader.write(channel.encode('message', undefined, encoding.data(message)), 1)
-    if (lastEventId === undefined) reader.write(channel.bookmark(lease.sequence), 0)
-    channel.advance(reader)
+    const status = this.#connected ? undefined : JSON.stringify(statusOf(false))
+    const bookmark = lastEventId === undefined ? lease.sequence : undefined
+    reader.begin(opening(channel, { missing, status, first, text: encoding.data, bookmark }))
+    this.#advance(channel, reader)
+  }
+
+  /** Writes to a reader what there is for it. */
+  #advance(channel: Channel, reader: Reader): void {
+    if (channel.isShared) this.#queues.distribute(channel)
+    else channel.advance(reader)
   }
 
   #append(channel: Channel, message: Message, sequence: number, frames: Map<string, Buffer>): void {
@@ -221,10 +233,14 @@ export class Hub<Message extends { topic: string }> {
     entry.linger = setTimeout(() => this.#end(entry), this.#options.lingerMs)
   }
 
-  #end(entry: Entry<Message>): void {
+  #end(entry: Entry<Message>, farewell?: Farewell): void {
     clearTimeout(entry.linger)
     if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key)
     if (this.#byChannel.delete(entry.channel)) this.#options.source.remove(entry.channel, entry.channel.filters)
+    this.#queues.prune()
+    if (farewell === undefined) return
+    entry.farewell = farewell
+    for (const reader of entry.channel.readers) reader.close(farewell.reason, farewell.text())
   }
 }
 

@@ -14,17 +14,19 @@ interface LeaseHooks<Message> {
   release(): void
 }
 
-/** What a message that arrived meanwhile may be compared with; more are not remembered. */
-const MAX_SEEN = 4096
+/** More are not remembered: a reader that joins under such a load may get a retained message live once more. */
+const MAX_SEEN = 65_536
+const MAX_SEEN_BYTES = 16_777_216
 
 /**
  * A hold on a channel, which lives at least until the last one is released, and its linger after that.
  * It remembers where the channel stood when it began, so that a reader that joins later misses nothing.
  */
-export class Lease<Message> {
+export class Lease<Message extends { payload: Buffer }> {
   readonly #channel: Channel
   readonly #hooks: LeaseHooks<Message>
   readonly #seen: Message[] = []
+  #seenBytes = 0
   #position = 0
   #sequence = 0
 
@@ -53,7 +55,8 @@ export class Lease<Message> {
   }
 
   saw(message: Message): void {
-    if (this.#seen.length < MAX_SEEN) this.#seen.push(message)
+    this.#seenBytes += message.payload.length
+    if (this.#seen.length < MAX_SEEN && this.#seenBytes <= MAX_SEEN_BYTES) this.#seen.push(message)
   }
 
   /** Streams to a response whose headers are written, until either side ends it; then releases. */

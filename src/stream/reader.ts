@@ -6,6 +6,13 @@ export type SlowPolicy = 'gap' | 'latest' | 'close'
 /** Why a stream ended. */
 export type CloseReason = 'client' | 'refused' | 'shutdown' | 'slow' | 'stalled'
 
+/** Why streams end that their source or the bridge ends. */
+export interface Farewell {
+  reason: CloseReason
+  /** Said to one reader. */
+  text: () => Buffer
+}
+
 /** For what is written last to leave. */
 const FAREWELL_MS = 1000
 
@@ -19,17 +26,24 @@ export interface ReaderOptions {
   onWrite(events: number, bytes: number): void
 }
 
+/** Bytes for one reader alone. */
+export interface Opening {
+  bytes: Buffer
+  events: number
+}
+
 /** One HTTP response that follows a channel. It keeps no queue: while its socket is full it just stays behind in the log. */
 export class Reader {
   readonly slow: SlowPolicy
   /** Of the next frame to write. */
   position: number
-  /** Up to here, frames that a newer one of their topic has made out of date are left out. */
-  latestUntil = 0
+  /** Where it goes on behind the next frame, behind that one and so on, in reverse; where it is empty, nothing is skipped. */
+  skips: number[] = []
   readonly #response: Writable
   readonly #options: ReaderOptions
   /** By event, what to say before anything else once the socket takes more. */
   readonly #announcements = new Map<string, Buffer>()
+  #opening: Iterator<Opening> | undefined
   #full = false
   #fullSince = 0
   #closed = false
@@ -48,7 +62,13 @@ export class Reader {
 
   /** Whether a write would leave at once. */
   get isReady(): boolean {
-    return !this.#full && !this.#closed
+    return !this.#full && !this.#closed && this.#opening === undefined
+  }
+
+  /** Writes what its stream begins with, no faster than its socket takes it; until that is done it is not ready. */
+  begin(opening: Iterator<Opening>): void {
+    this.#opening = opening
+    this.#open()
   }
 
   write(bytes: Buffer, events: number): void {
@@ -89,7 +109,16 @@ export class Reader {
       this.#announcements.delete(event)
       this.write(bytes, 1)
     }
+    this.#open()
     if (this.isReady) this.#options.onDrain(this)
+  }
+
+  #open(): void {
+    while (this.#opening !== undefined && !this.#full && !this.#closed) {
+      const { value, done } = this.#opening.next()
+      if (done) this.#opening = undefined
+      else this.write(value.bytes, value.events)
+    }
   }
 
   #end(reason: CloseReason): void {
