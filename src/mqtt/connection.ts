@@ -6,7 +6,7 @@ import type { Acknowledgement } from './packets.ts'
 import { reasonName } from './reason-codes.ts'
 
 export interface ConnectionHandlers {
-  /** Called before any packet of this network connection. */
+  /** Called before any packet of this network connection. `sessionPresent`: the broker has the session of the last one, for sure. */
   connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void
   /** A working connection is gone; the first attempt to get it back has begun. */
   lost?(): void
@@ -40,6 +40,8 @@ const DISCARD_TIMEOUT_MS = 500
 const BACKOFF_FIRST_MS = 100
 const BACKOFF_MAX_MS = 10_000
 const UNACCEPTABLE_PROTOCOL: unknown[] = [0x01, 0x84]
+/** No connection to a broker was made over which it could have got CONNECT. */
+const NOT_REACHED: unknown[] = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']
 
 /** One MQTT client that stays connected and keeps its session over reconnects, until it is closed. */
 export class Connection {
@@ -50,6 +52,8 @@ export class Connection {
   #protocol: 5 | 4
   #protocolRefused = false
   #spokeMqtt5 = false
+  /** A CONNECT since the last CONNACK may have reached the broker. */
+  #unanswered = false
   #sessionStarted = false
   #failures = 0
   readonly #attempted: (() => void)[] = []
@@ -142,8 +146,11 @@ export class Connection {
     if (this.#state === 'closed') return network.destroy()
     clearTimeout(this.#graceTimer)
     if (this.#protocol === 5) this.#spokeMqtt5 = true
+    // It may have begun a session for that CONNECT, which now passes for the one before.
+    const isSameSession = sessionPresent && !this.#unanswered
+    this.#unanswered = false
     this.#setState('connected')
-    this.#options.handlers.connected(network, capabilities, sessionPresent)
+    this.#options.handlers.connected(network, capabilities, isSameSession)
   }
 
   #lost({ productive, dismissed }: NetworkConnection): void {
@@ -157,8 +164,10 @@ export class Connection {
 
   /** An attempt ended before CONNACK accepted it. */
   #ended(cause: unknown): void {
+    const code = (cause as { code?: unknown } | undefined)?.code
+    if (typeof code !== 'number' && !NOT_REACHED.includes(code)) this.#unanswered = true
     if (this.#options.protocol === 'auto' && this.#protocol === 5) {
-      this.#protocolRefused = UNACCEPTABLE_PROTOCOL.includes((cause as { code?: unknown } | undefined)?.code)
+      this.#protocolRefused = UNACCEPTABLE_PROTOCOL.includes(code)
       // RabbitMQ 3.10 closes the connection over MQTT 5 without a word; with a broker that spoke it, only the link broke.
       if (this.#protocolRefused || (cause === undefined && !this.#spokeMqtt5)) {
         this.#protocol = 4

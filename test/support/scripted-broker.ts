@@ -96,7 +96,7 @@ function answer(packet: Packet, peer: Peer): void {
     case 'subscribe':
       return peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: packet.subscriptions.map(({ qos }) => qos) })
     case 'unsubscribe':
-      return peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [] })
+      return peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: packet.unsubscriptions.map(() => 0) })
     case 'pingreq':
       return peer.send({ cmd: 'pingresp' })
     case 'disconnect':
