@@ -137,7 +137,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const synced = [...this.subscriptions].map((subscription) => {
       if (!sessionPresent) subscription.forgotten()
       return this.sync(subscription).catch((error: CausewayError) => {
-        if (this.#network === network) events.refused(error, subscription)
+        // A connection that is lost may say so a moment later than what waited for its answer.
+        if (this.#network === network && error.kind.code !== 'broker-unavailable') events.refused(error, subscription)
       })
     })
     if (!wasConnected) return
