@@ -1,4 +1,4 @@
-import { follow } from './follow.ts'
+import { CHUNK_BYTES, follow } from './follow.ts'
 import type { EventName, Format } from './format.ts'
 import { type Chunk, type Frame, Log, type LogLimits } from './log.ts'
 import type { Reader } from './reader.ts'
@@ -37,6 +37,8 @@ export class Channel {
   readonly isShared: boolean
   readonly #id: (sequence: number) => string
   #scheduled = false
+  /** Bytes appended since readers were last written to. */
+  #unwritten = 0
   #shared: Map<number, Chunk> | undefined
 
   constructor({ filters, shared, format, limits, counters, floor, id }: ChannelOptions) {
@@ -49,12 +51,19 @@ export class Channel {
     this.isShared = shared
   }
 
-  /** Readers get it with all else of this turn of the loop, in one write. */
+  /** Readers get it with all else of this turn of the loop, in one write; in several where it is much. */
   append(frame: Frame): void {
     this.log.append(frame)
-    if (this.#scheduled || this.readers.size === 0) return
+    if (this.readers.size === 0) return
+    this.#unwritten += frame.bytes.length
+    // A turn may bring more than the log holds: readers that wait for its end would be overtaken, however fast they read.
+    if (this.#unwritten >= CHUNK_BYTES) return this.#flush()
+    if (this.#scheduled) return
     this.#scheduled = true
-    setImmediate(() => this.#flush())
+    setImmediate(() => {
+      this.#scheduled = false
+      this.#flush()
+    })
   }
 
   /** An event that every reader gets, in order with the messages where those go to every reader too. */
@@ -92,7 +101,7 @@ export class Channel {
   }
 
   #flush(): void {
-    this.#scheduled = false
+    this.#unwritten = 0
     this.#shared = new Map()
     for (const reader of this.readers) follow(this, reader)
     this.#shared = undefined

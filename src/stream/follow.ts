@@ -2,7 +2,7 @@ import type { Channel } from './channel.ts'
 import type { Reader } from './reader.ts'
 
 /** The most one write takes from the log; with the socket's own buffer it is all the memory a stalled reader costs. */
-const CHUNK_BYTES = 65_536
+export const CHUNK_BYTES = 65_536
 
 /** Writes to a reader what is new for it, until there is no more or its socket is full. */
 export function follow(channel: Channel, reader: Reader): void {
