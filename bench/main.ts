@@ -1,18 +1,21 @@
 import { spawnSync } from 'node:child_process'
 import { loadavg } from 'node:os'
+import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { measure } from './measure.ts'
 import { linesOf, type Result, table } from './report.ts'
 import { keep } from './results.ts'
+import { against } from './scenario.ts'
 import { scenarios } from './scenarios.ts'
 import type { Stage } from './stage.ts'
 
-const USAGE = `npm run bench -- [SCENARIO…] [--quick] [--rounds N] [--node PATH]… [--keep]
+const USAGE = `npm run bench -- [SCENARIO…] [--quick] [--rounds N] [--node PATH]… [--against DIST] [--keep]
 
 SCENARIO     ${scenarios.map(({ name }) => name).join(' ')}
 --quick      everything once and briefly, within two minutes
 --rounds N   rounds of each pair (5)
 --node PATH  the Node that runs the bridge and the baselines; may be repeated
+--against DIST  another build of the bridge in place of the baselines, and nothing is written
 --keep       write results.json and README.md; what is not quick does so anyway
 `
 
@@ -22,6 +25,7 @@ const { values, positionals } = parseArgs({
     quick: { type: 'boolean', default: false },
     rounds: { type: 'string' },
     node: { type: 'string', multiple: true, default: [process.execPath] },
+    against: { type: 'string' },
     keep: { type: 'boolean' },
     help: { type: 'boolean', default: false },
   },
@@ -36,11 +40,12 @@ let current: Stage | undefined
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void Promise.resolve(current?.end()).finally(() => process.exit(1)))
 
 const chosen = scenarios.filter(({ name, long = false }) => (positionals.length > 0 ? positionals.includes(name) : !long))
+const compared = values.against === undefined ? chosen : chosen.map((scenario) => against(scenario, resolve(values.against!)))
 const results: Result[] = []
-for (const scenario of chosen) {
+for (const scenario of compared) {
   for (const node of values.node) {
     const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout.trim()
-    const rounds = scenario.long || values.quick ? 1 : Number(values.rounds ?? 5)
+    const rounds = scenario.long ? 1 : Number(values.rounds ?? (values.quick ? 1 : 5))
     process.stderr.write(`\n${scenario.title} (${version}, load ${loadavg()[0]!.toFixed(1)})\n`)
     const samples = await measure(scenario, {
       node,
@@ -53,7 +58,7 @@ for (const scenario of chosen) {
     })
     const result: Result = { scenario: scenario.name, title: scenario.title, node: version, effort: values.quick ? 'quick' : 'full', rounds, at: new Date().toISOString(), lines: linesOf(scenario, samples), samples }
     results.push(result)
-    if (values.keep ?? !values.quick) keep([result])
+    if (values.against === undefined && (values.keep ?? !values.quick)) keep([result])
   }
 }
 process.stdout.write(`\n${table(results)}`)

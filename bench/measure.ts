@@ -1,5 +1,6 @@
+import { join } from 'node:path'
 import type { Effort, Sample, Scenario } from './scenario.ts'
-import { Stage } from './stage.ts'
+import { ROOT, Stage } from './stage.ts'
 
 /** Every sample of each subject, in the order taken. */
 export type Samples = Record<string, Sample[]>
@@ -20,7 +21,7 @@ export async function measure({ subjects }: Scenario, { node, effort, rounds, on
   const available = Object.entries(subjects).filter(([, { isAvailable = true }]) => isAvailable)
   for (let round = 0; round < rounds; round += 1) {
     for (const [name, subject] of round % 2 === 0 ? available : [...available].reverse()) {
-      const stage = new Stage(node)
+      const stage = new Stage(node, subject.dist ?? join(ROOT, 'dist'))
       onStage?.(stage)
       try {
         const sample = await subject.measure(stage, effort)

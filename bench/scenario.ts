@@ -11,6 +11,8 @@ export interface Subject {
   title: string
   /** Whether what it needs is installed. */
   isAvailable?: boolean
+  /** Of another build than the one in dist/. */
+  dist?: string
   measure(stage: Stage, effort: Effort): Promise<Sample>
 }
 
@@ -34,4 +36,13 @@ export interface Scenario {
   rows: Row[]
   /** Measured once, and only where it is asked for by name. */
   long?: boolean
+}
+
+/** The bridge alone, beside another build of it: what a change buys. */
+export function against(scenario: Scenario, dist: string): Scenario {
+  const { causeway } = scenario.subjects
+  if (causeway === undefined) throw new Error(`${scenario.name} does not measure the bridge as such`)
+  const metrics = new Set(scenario.rows.filter(({ subject }) => subject === 'causeway').map(({ metric }) => metric))
+  const rows = [...metrics].map((metric): Row => ({ what: metric, unit: '', subject: 'causeway', metric, beside: { subject: 'other', metric } }))
+  return { ...scenario, subjects: { causeway, other: { ...causeway, title: dist, dist } }, rows }
 }

@@ -18,10 +18,13 @@ export interface Worker {
 export class Stage {
   /** What runs the bridge and the baselines; load generators run on the Node that runs the bench. */
   readonly node: string
+  /** Of the build that is measured. */
+  readonly dist: string
   readonly #endings: (() => Promise<void>)[] = []
 
-  constructor(node: string) {
+  constructor(node: string, dist: string) {
     this.node = node
+    this.dist = dist
   }
 
   /** Every process is gone once it resolves. */

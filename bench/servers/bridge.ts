@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { ROOT, type Stage } from '../stage.ts'
+import type { Stage } from '../stage.ts'
 
 export interface Bridge {
   port: number
@@ -14,7 +14,7 @@ export async function startBridge(stage: Stage, settings: Record<string, string 
   const ours = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
   // `CAUSEWAY_BENCH_NODE_OPTIONS=--cpu-prof` and the like are for the bridge alone.
   const options = (process.env['CAUSEWAY_BENCH_NODE_OPTIONS'] ?? '').split(' ').filter((option) => option !== '')
-  const child = spawn(stage.node, [...options, join(ROOT, 'dist/main.js')], { env: Object.fromEntries([...inherited, ...ours]), stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(stage.node, [...options, join(stage.dist, 'main.js')], { env: Object.fromEntries([...inherited, ...ours]), stdio: ['ignore', 'pipe', 'inherit'] })
   if (options.length === 0) stage.child(child)
   else stage.child(child, 'SIGTERM')
   let stdout = ''
