@@ -46,13 +46,18 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
     requestsWaiting: () => link.requestsWaiting,
     publishInFlight: () => link.publishInFlight,
     subscriptionFilters: () => link.filterCount,
-    connections: () => [...link.connections, ...(presence ? [{ role: 'presence', state: presence.state }] : [])],
+    sessionsOpen: () => link.sessions.count,
+    sessionUnacknowledged: () => link.sessions.list.reduce((sum, { unacknowledged }) => sum + unacknowledged, 0),
+    connections: () => [...link.connections, ...link.sessions.states.map((state) => ({ role: 'session', state })), ...(presence ? [{ role: 'presence', state: presence.state }] : [])],
   })
   let shuttingDown = false
 
   const { server, admin } = await createServers({ config, logger, metrics, version, link, isShuttingDown: () => shuttingDown })
   // Open streams would otherwise keep the server from closing.
-  server.addHook('preClose', async () => link.hub.close())
+  server.addHook('preClose', async () => {
+    link.hub.close()
+    await link.sessions.close()
+  })
 
   async function close(): Promise<void> {
     shuttingDown = true

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
+import { BrokerLog, onReconnect, watch } from './broker-log.ts'
 import type { Config } from './config.ts'
-import type { CausewayError } from './errors.ts'
 import type { Metrics } from './metrics.ts'
 import type { ConnectionOptions, ConnectionState } from './mqtt/connection.ts'
 import type { PublishResult } from './mqtt/in-flight.ts'
@@ -9,10 +9,13 @@ import type { Message } from './mqtt/message.ts'
 import { Publisher } from './mqtt/publisher.ts'
 import { Requester } from './mqtt/requester.ts'
 import { Retained } from './mqtt/retained.ts'
+import { Session } from './mqtt/session.ts'
+import { sessionClientId } from './mqtt/session-id.ts'
 import { Subscriber } from './mqtt/subscriber.ts'
 import type { Channel } from './stream/channel.ts'
 import { Hub } from './stream/hub.ts'
 import type { Lease } from './stream/lease.ts'
+import { Sessions } from './stream/sessions.ts'
 
 export interface LinkOptions {
   config: Config
@@ -24,7 +27,7 @@ export interface LinkOptions {
   metrics: Metrics
 }
 
-type Role = 'publish' | 'subscribe' | 'retained' | 'request'
+type Role = 'publish' | 'subscribe' | 'retained' | 'request' | 'session'
 
 /** One identity's connections to the broker, and the streams that live on them. */
 export class Link {
@@ -33,6 +36,7 @@ export class Link {
   readonly #retained: Retained
   readonly #requester: Requester
   readonly hub: Hub<Message>
+  readonly sessions: Sessions<Message>
 
   constructor({ config, brokerUrl, clientId, logger, metrics }: LinkOptions) {
     const reachable = new BrokerLog(logger)
@@ -82,14 +86,40 @@ export class Link {
       publish: (message) => this.publish(message),
       observe: metrics.replied,
     })
+    const log = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
     this.hub = new Hub<Message>({
       source: this.#subscriber,
       epoch: randomBytes(6).toString('hex'),
-      limits: { bytes: config.streamLogBytes, messages: config.streamLogMessages },
+      limits: log,
       lingerMs: config.streamLingerMs,
       heartbeatMs: config.streamHeartbeatMs,
       stallMs: config.streamStallMs,
       counters: metrics.streams,
+    })
+    this.sessions = new Sessions<Message>({
+      epoch: randomBytes(6).toString('hex'),
+      log,
+      window: { messages: config.sessionMaxUnacked, bytes: config.streamLogBytes },
+      lingerMs: config.streamLingerMs,
+      heartbeatMs: config.streamHeartbeatMs,
+      stallMs: config.streamStallMs,
+      counters: metrics.streams,
+      connect: ({ id, filters, retained }, events) => new Session({
+        connection: { ...connectionOptions(config, brokerUrl), keepSession: true, clientId: sessionClientId(id), onState: onReconnect(() => metrics.reconnected('session')) },
+        durable: { expiryS: config.sessionExpiryS, receiveMaximum: config.sessionMaxUnacked, isBrokerThere: () => this.#subscriber.answers() },
+        filters,
+        retained,
+        timeoutMs: config.publishTimeoutMs,
+        sharedOver311: config.mqttSharedSubscriptions === 'true',
+        events: {
+          ...events,
+          message(message) {
+            metrics.received(message.qos, message.payload.length)
+            if (message.redelivered) metrics.redelivered()
+            events.message(message)
+          },
+        },
+      }),
     })
   }
 
@@ -163,6 +193,7 @@ export class Link {
   /** Ends the streams and disconnects. Let publishes in flight finish first: they stay unanswered until their timeout. */
   async close(): Promise<void> {
     this.hub.close()
+    await this.sessions.close()
     await Promise.all([this.#publisher.close(), this.#subscriber.close(), this.#retained.close(), this.#requester.close()])
   }
 }
@@ -192,32 +223,4 @@ function withoutCredentials({ mqttUsername, mqttPassword }: Config, brokerUrl: s
   url.username = ''
   url.password = ''
   return { url: url.href, username, password }
-}
-
-/** One warning when the broker goes and one line when it is back, however many connections notice. */
-class BrokerLog {
-  readonly #logger: BaseLogger
-  readonly #down = new Set<string>()
-
-  constructor(logger: BaseLogger) {
-    this.#logger = logger
-  }
-
-  state(name: string, state: ConnectionState, cause?: CausewayError): void {
-    this.#logger.debug({ connection: name, state }, 'MQTT connection')
-    if (state === 'disconnected') {
-      if (this.#down.size === 0) this.#logger.warn({ reason: cause?.message }, 'the broker cannot be reached; trying again until it can')
-      this.#down.add(name)
-    } else if (state === 'connected' && this.#down.delete(name) && this.#down.size === 0) this.#logger.info('the broker is back')
-  }
-}
-
-function watch(name: string, log: BrokerLog, onReconnect: () => void): (state: ConnectionState, cause?: CausewayError) => void {
-  let wasConnected = false
-  return (state, cause) => {
-    log.state(name, state, cause)
-    if (state !== 'connected') return
-    if (wasConnected) onReconnect()
-    wasConnected = true
-  }
 }

@@ -8,6 +8,8 @@ export interface Gauges {
   publishInFlight: () => number
   requestsWaiting: () => number
   subscriptionFilters: () => number
+  sessionsOpen: () => number
+  sessionUnacknowledged: () => number
   connections: () => { role: string; state: string }[]
 }
 
@@ -77,6 +79,9 @@ export function createMetrics(version: string) {
   const streamResumes = tally('causeway_stream_resumes_total', 'Streams opened with a last event id, by result', 'result')
 
   new Gauge({ name: 'causeway_subscription_filters', help: 'Topic filters subscribed to at the broker', registers, collect() { this.set(gauges?.subscriptionFilters() ?? 0) } })
+  new Gauge({ name: 'causeway_sessions_open', help: 'Durable sessions open here', registers, collect() { this.set(gauges?.sessionsOpen() ?? 0) } })
+  new Gauge({ name: 'causeway_session_unacknowledged', help: 'Messages that readers of sessions may have and have not acknowledged', registers, collect() { this.set(gauges?.sessionUnacknowledged() ?? 0) } })
+  const redeliveries = tally('causeway_session_redeliveries_total', 'Messages the broker sent to a session again')
   const reconnects = tally('causeway_mqtt_reconnects_total', 'Connections to the broker made again', 'role')
   new Gauge({
     name: 'causeway_mqtt_connections',
@@ -120,6 +125,9 @@ export function createMetrics(version: string) {
     received(qos: 0 | 1 | 2, bytes: number) {
       receivedMessages.add({ qos: String(qos) })
       receivedBytes.add({}, bytes)
+    },
+    redelivered() {
+      redeliveries.add({})
     },
     reconnected(role: string) {
       reconnects.add({ role })

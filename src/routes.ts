@@ -12,6 +12,7 @@ import { requestRoutes } from './http/request.ts'
 import { retainedRoutes } from './http/retained.ts'
 import { MessageSchema } from './http/schemas.ts'
 import { createServer } from './http/server.ts'
+import { sessionRoutes } from './http/sessions.ts'
 import { subscribeRoutes } from './http/subscribe.ts'
 import { createValidation } from './http/validation.ts'
 import type { Link } from './link.ts'
@@ -47,6 +48,7 @@ export async function createServers({ config, logger, metrics, version, link, is
   })
   await server.register(requestRoutes, { request: (message, timeoutMs, signal) => link.request(message, timeoutMs, signal) })
   await server.register(subscribeRoutes, {
+    sessions: { open: (spec, lastEventId) => link.sessions.open(spec, lastEventId), has: (id) => link.sessions.has(id), count: () => link.sessions.count, max: config.sessionMax },
     open: (spec) => link.hub.open(spec),
     retainedFor: (filters, lease) => link.retainedFor(filters, lease),
     streamMax: config.streamMax,
@@ -54,6 +56,11 @@ export async function createServers({ config, logger, metrics, version, link, is
     onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
   })
   await server.register(retainedRoutes, { read: (filters) => link.readRetained(filters), publish: (message) => link.publish(message) })
+  await server.register(sessionRoutes, {
+    list: () => link.sessions.list,
+    acknowledge: (id, eventId) => link.sessions.acknowledge(id, eventId),
+    forget: (id) => link.sessions.forget(id),
+  })
   await admin.register(healthRoutes, { isReachable: () => link.isReachable, isShuttingDown })
   await admin.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
   return { server, admin }

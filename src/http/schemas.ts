@@ -86,9 +86,29 @@ export const SubscribeQuerySchema = (filtersMax: number) =>
       slow: Type.Enum(['gap', 'latest', 'close'], { default: 'gap', description: 'Once the log has overtaken a slow reader: skip with a `gap`, skip to the newest message of each topic, or end the stream' }),
       encoding: Type.Optional(Type.Enum(['json'], { description: 'Embed payloads that are JSON as JSON' })),
       lastEventId: Type.Optional(Type.String({ description: 'As the Last-Event-ID header, for clients that cannot set one' })),
+      session: Type.Optional(Type.String({ minLength: 1, maxLength: 256, format: 'mqtt-string', description: 'Name of a durable session: the broker keeps what its reader has not had' })),
+      ack: Type.Optional(Type.Enum(['auto', 'explicit'], { description: 'Of a session: messages are done with once they have left for the reader’s socket, or once the reader says so' })),
     },
-    { additionalProperties: false },
+    { additionalProperties: false, dependentRequired: { ack: ['session'] } },
   )
+
+export const AckBodySchema = Type.Object({ id: Type.String({ maxLength: 256, examples: ['3f9c2ab41d07c0ffee0123456789-42'], description: 'Id of an event; all up to it is done with' }) }, { additionalProperties: false })
+
+export const SessionParamsSchema = Type.Object({ id: Type.String({ maxLength: 128, description: 'From the `session` event' }) })
+
+export const AckResultSchema = Type.Object({
+  acknowledged: Type.Integer({ description: 'Messages that were not acknowledged before' }),
+  unacknowledged: Type.Integer({ description: 'Messages the reader may have and has not acknowledged' }),
+})
+
+export const SessionInfoSchema = Type.Object({
+  id: Type.String(),
+  name: Type.String(),
+  filters: Type.Array(Type.String()),
+  ack: Type.String(),
+  connected: Type.Boolean({ description: 'Whether its reader is connected' }),
+  unacknowledged: Type.Integer({ description: 'Messages the reader may have and has not acknowledged' }),
+})
 
 export const TopicQuerySchema = Type.Object({ topic: Type.String({ format: 'mqtt-topic', examples: ['home/temp'], description: 'Topic name: no wildcards' }) }, { additionalProperties: false })
 

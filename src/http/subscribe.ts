@@ -1,4 +1,4 @@
-import type { OutgoingHttpHeaders } from 'node:http'
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { CausewayError } from '../errors.ts'
@@ -11,8 +11,10 @@ import type { SlowPolicy } from '../stream/reader.ts'
 import { negotiate, STREAM_TYPES } from './stream-encodings.ts'
 import { problems } from './problem-responses.ts'
 import { SubscribeQuerySchema } from './schemas.ts'
+import { leaseSession, type SessionOpeners } from './session-lease.ts'
 
 export interface SubscribeRoutes {
+  sessions: SessionOpeners
   /** Resolves once the broker has granted every filter. */
   open(spec: StreamSpec<Message>): Promise<Lease<Message>>
   /** What a stream with these filters begins with. */
@@ -26,10 +28,27 @@ export interface SubscribeRoutes {
 const RETRY_MS = 2000
 const RETRY_AFTER_S = 5
 
-export async function subscribeRoutes(instance: FastifyInstance, { open, retainedFor, streamMax, filtersMax, onOpened }: SubscribeRoutes): Promise<void> {
+/** What a stream is, once its headers are written. */
+interface Place {
+  join(response: ServerResponse): void
+  release(): void
+}
+
+export async function subscribeRoutes(instance: FastifyInstance, { sessions, open, retainedFor, streamMax, filtersMax, onOpened }: SubscribeRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
   const querystring = SubscribeQuerySchema(filtersMax)
   let streams = 0
+
+  async function place(spec: StreamSpec<Message>, retained: boolean, slow: SlowPolicy, lastEventId: string | undefined): Promise<Place> {
+    const lease = await open(spec)
+    try {
+      const first = retained && !spec.shared && lastEventId === undefined ? await retainedFor(spec.filters, lease) : []
+      return { join: (response) => lease.join(response, { slow, lastEventId, first }), release: () => lease.release() }
+    } catch (error) {
+      lease.release()
+      throw error
+    }
+  }
 
   app.get('/subscribe', {
     // HEAD could only open a stream to say how it would begin.
@@ -38,7 +57,7 @@ export async function subscribeRoutes(instance: FastifyInstance, { open, retaine
     schema: {
       summary: 'Follow topics live',
       description:
-        'A stream of events that begins once the broker has granted every filter, with the retained messages that match. Events: `message` (default), `gap` where messages may be missing, `status` when the broker goes or comes. With `$share/GROUP/FILTER` each message goes to one reader of the group.',
+        'A stream of events that begins once the broker has granted every filter, with the retained messages that match. Events: `message` (default), `gap` where messages may be missing, `status` when the broker goes or comes. With `$share/GROUP/FILTER` each message goes to one reader of the group. With `session` the broker keeps what the reader has not had, and the first event is `session`.',
       tags: ['subscribe'],
       querystring,
       headers: { type: 'object', properties: { 'last-event-id': { type: 'string', description: 'Continue behind this event' } } },
@@ -55,11 +74,12 @@ export async function subscribeRoutes(instance: FastifyInstance, { open, retaine
             },
           },
         },
-        ...problems('invalid-request', 'filter-invalid', 'not-authorized', 'not-acceptable', 'wildcards-not-supported', 'shared-subscriptions-not-supported', 'too-many-retained', 'quota-exceeded', 'broker-refused', 'broker-unavailable', 'too-many-overlaps', 'too-many-streams', 'acknowledgement-timeout'),
+        204: { description: 'Another reader has the session that the last event is of; do not come back', type: 'null' },
+        ...problems('invalid-request', 'session-qos', 'too-many-sessions', 'qos-not-supported', 'filter-invalid', 'not-authorized', 'not-acceptable', 'wildcards-not-supported', 'shared-subscriptions-not-supported', 'too-many-retained', 'quota-exceeded', 'broker-refused', 'broker-unavailable', 'too-many-overlaps', 'too-many-streams', 'acknowledgement-timeout'),
       },
     },
     handler: async (request, reply) => {
-      const { topic: filters, qos, retained, encoding: embed, slow } = request.query
+      const { topic: filters, qos, retained, encoding: embed, slow, session: name, ack = 'auto' } = request.query
       const lastEventId = request.headers['last-event-id']?.toString() ?? request.query.lastEventId
       const encoding = negotiate(request.headers.accept, embed === 'json')
       const shared = checkShared(filters)
@@ -70,21 +90,19 @@ export async function subscribeRoutes(instance: FastifyInstance, { open, retaine
       reply.raw.once('close', () => {
         streams -= 1
       })
-      const lease = await open({ filters, shared, qos: qos as QoS, encoding })
-      try {
-        const first = retained && !shared && lastEventId === undefined ? await retainedFor(filters, lease) : []
-        if (reply.raw.destroyed) {
-          lease.release()
-          return reply.hijack()
-        }
-        startStream(reply, encoding.format)
-        onOpened(reply.elapsedTime / 1000)
-        lease.join(reply.raw, { slow: slow as SlowPolicy, lastEventId, first })
-        return reply
-      } catch (error) {
-        lease.release()
-        throw error
+      const opened = name === undefined
+        ? await place({ filters, shared, qos: qos as QoS, encoding }, retained, slow as SlowPolicy, lastEventId)
+        : await leaseSession(sessions, { name, filters, qos, slow, retained, ack, encoding, lastEventId })
+      // A native EventSource does not come back after this.
+      if (opened === undefined) return reply.code(204).send(null)
+      if (reply.raw.destroyed) {
+        opened.release()
+        return reply.hijack()
       }
+      startStream(reply, encoding.format)
+      onOpened(reply.elapsedTime / 1000)
+      opened.join(reply.raw)
+      return reply
     },
   })
 }

@@ -15,6 +15,8 @@ export interface Capabilities {
   wildcards: boolean
   sharedSubscriptions: boolean
   subscriptionIdentifiers: boolean
+  /** How long the broker keeps the session, where that is not what it was asked for. */
+  sessionExpiryS: number | undefined
 }
 
 /**

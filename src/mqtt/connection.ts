@@ -1,9 +1,11 @@
 import { CausewayError } from '../errors.ts'
 import type { Capabilities } from './capabilities.ts'
 import type { Message } from './message.ts'
-import { type Endpoint, NetworkConnection, type NetworkConnectionHandlers, SessionState, type Will } from './network-connection.ts'
+import type { Endpoint, Will } from './endpoint.ts'
+import { type DurableOptions, NetworkConnection, type NetworkConnectionHandlers, SessionState } from './network-connection.ts'
 import type { Acknowledgement } from './packets.ts'
 import { reasonName } from './reason-codes.ts'
+import type { Receipt } from './unacknowledged.ts'
 
 export interface ConnectionHandlers {
   /** Called before any packet of this network connection. `sessionPresent`: the broker has the session of the last one, for sure. */
@@ -13,8 +15,10 @@ export interface ConnectionHandlers {
   /** An attempt failed, or the first one takes longer than its time of grace; others follow, further and further apart. */
   unreachable?(error: CausewayError): void
   acknowledged?(packet: Acknowledgement): void
-  message?(message: Message, subscriptionIdentifiers: readonly number[]): void
+  message?(message: Message, subscriptionIdentifiers: readonly number[], receipt?: Receipt): void
   drained?(): void
+  /** Another client has the session of this durable connection now, which is closed. */
+  takenOver?(): void
 }
 
 export interface ConnectionOptions {
@@ -25,6 +29,11 @@ export interface ConnectionOptions {
   will?: Will
   /** Whether the broker is to keep the session over reconnects; true unless given. */
   keepSession?: boolean
+  /** The session is neither begun anew at the start nor ended with `close`, and is shared with whoever has the same client id. */
+  durable?: DurableOptions & {
+    /** Whether the broker stands, as far as others know: over MQTT 3.1.1 it closes the connection over a take-over with no word. */
+    isBrokerThere(): Promise<boolean>
+  }
   handlers: ConnectionHandlers
   /** Called with each state it takes. */
   onState?: (state: ConnectionState, cause?: CausewayError) => void
@@ -39,6 +48,7 @@ const START_GRACE_MS = 2000
 const DISCARD_TIMEOUT_MS = 500
 const BACKOFF_FIRST_MS = 100
 const BACKOFF_MAX_MS = 10_000
+const SESSION_TAKEN_OVER = 0x8e
 const UNACCEPTABLE_PROTOCOL: unknown[] = [0x01, 0x84]
 /** No connection to a broker was made over which it could have got CONNECT. */
 const NOT_REACHED: unknown[] = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']
@@ -76,24 +86,22 @@ export class Connection {
     while (this.#state === 'reconnecting') await new Promise<void>((resolve) => this.#attempted.push(resolve))
   }
 
-  /** Ends the session with the connection. Resolves within two seconds, whatever the broker does. */
-  async close(): Promise<void> {
+  /** Ends the session with the connection, unless it is durable. Resolves within two seconds, whatever the broker does. */
+  async close(endsSession = this.#options.durable === undefined): Promise<void> {
     const wasConnected = this.#state === 'connected'
-    this.#setState('closed')
-    clearTimeout(this.#attemptTimer)
-    clearTimeout(this.#graceTimer)
+    this.#leave()
     if (!wasConnected) return this.#network?.destroy()
-    const reachesBroker = await this.#network?.disconnect(true)
+    const reachesBroker = await this.#network?.disconnect(endsSession)
     // 3.1.1 has no session expiry: only another connection, with a clean session, ends the one that was kept.
-    if (this.#protocol === 5 || !reachesBroker || this.#options.keepSession === false) return
+    if (this.#protocol === 5 || !reachesBroker || !endsSession || this.#options.keepSession === false) return
     const timer = setTimeout(() => this.#network?.destroy(), DISCARD_TIMEOUT_MS)
     await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
     clearTimeout(timer)
   }
 
   #open(): void {
-    const keepSession = this.#options.keepSession ?? true
-    if (keepSession && !this.#sessionStarted) {
+    const { durable, keepSession = true } = this.#options
+    if (keepSession && !this.#sessionStarted && durable === undefined) {
       // What an earlier process of the same client id left. Clean Start would discard it on the way, over MQTT 5, but a
       // session that began so does not survive a restart of Mosquitto 2.0.
       return this.#discardSession((failure) => {
@@ -112,18 +120,18 @@ export class Connection {
       },
       closed: (cause) => {
         if (this.#state === 'closed') return
-        if (opened) this.#lost(network)
+        if (opened) this.#lost(network, cause)
         else this.#ended(cause)
       },
       acknowledged: (packet) => handlers.acknowledged?.(packet),
-      message: (message, identifiers) => handlers.message?.(message, identifiers),
+      message: (message, identifiers, receipt) => handlers.message?.(message, identifiers, receipt),
       drained: () => handlers.drained?.(),
     }))
   }
 
   #connect(clean: boolean, handlers: NetworkConnectionHandlers): NetworkConnection {
-    const { endpoint, clientId, will } = this.#options
-    return new NetworkConnection({ endpoint, protocol: this.#protocol, clientId, clean, will: clean ? undefined : will, session: this.#session }, handlers)
+    const { endpoint, clientId, will, durable } = this.#options
+    return new NetworkConnection({ endpoint, protocol: this.#protocol, clientId, clean, will: clean ? undefined : will, session: this.#session, durable }, handlers)
   }
 
   /** Connects with a clean session and leaves. `done` gets the failure, if it was one. */
@@ -153,13 +161,28 @@ export class Connection {
     this.#options.handlers.connected(network, capabilities, isSameSession)
   }
 
-  #lost({ productive, dismissed }: NetworkConnection): void {
-    this.#failures = productive ? Number(dismissed) : this.#failures + 1
+  #lost({ productive, dismissal }: NetworkConnection, cause: unknown): void {
+    const { durable, handlers } = this.#options
+    if (durable !== undefined && dismissal === SESSION_TAKEN_OVER) return this.#takenOver()
+    this.#failures = productive ? Number(dismissal !== undefined) : this.#failures + 1
+    const maybeTakenOver = durable !== undefined && this.#protocol === 4 && cause === undefined
     this.#preferNewestProtocol()
     this.#setState('reconnecting')
     this.#startGrace(GRACE_MS)
-    this.#schedule()
-    this.#options.handlers.lost?.()
+    handlers.lost?.()
+    if (maybeTakenOver) void durable.isBrokerThere().then((isThere) => (this.#state === 'closed' ? undefined : isThere ? this.#takenOver() : this.#schedule()))
+    else this.#schedule()
+  }
+
+  #takenOver(): void {
+    this.#leave()
+    this.#options.handlers.takenOver?.()
+  }
+
+  #leave(): void {
+    this.#setState('closed')
+    clearTimeout(this.#attemptTimer)
+    clearTimeout(this.#graceTimer)
   }
 
   /** An attempt ended before CONNACK accepted it. */

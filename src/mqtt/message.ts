@@ -33,6 +33,8 @@ export interface Message {
   properties?: MessageProperties | undefined
   /** Sent beside the properties over MQTT 5, and left out over 3.1.1: nobody asked for these expressly. */
   ambient?: MessageProperties | undefined
+  /** Of a durable session: a reader may have had it. */
+  redelivered?: boolean | undefined
 }
 
 /** From JSON that was validated against the message schema. QoS 1 unless said, so that success means the broker has it. */
@@ -60,9 +62,9 @@ function jsonText(payload: unknown): string {
  * With `embedJson` a payload that parses as JSON is embedded as the text it is, so that no number loses its digits
  * and no depth of nesting matters.
  */
-export function toJsonText({ topic, payload, qos, retain, properties }: Message, embedJson: boolean): string {
+export function toJsonText({ topic, payload, qos, retain, properties, redelivered }: Message, embedJson: boolean): string {
   const { json, encoding } = payloadText(payload, embedJson)
-  const rest = JSON.stringify({ encoding, qos, retain, ...(properties && { properties }) })
+  const rest = JSON.stringify({ encoding, qos, retain, ...(properties && { properties }), ...(redelivered && { redelivered }) })
   return `{"topic":${JSON.stringify(topic)},"payload":${json},${rest.slice(1)}`
 }
 

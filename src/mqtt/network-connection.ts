@@ -2,27 +2,11 @@ import { connect, type IClientOptions, type MqttClient, type Packet, Store, Uniq
 import { writeToStream } from 'mqtt-packet'
 import { CausewayError } from '../errors.ts'
 import type { Capabilities } from './capabilities.ts'
+import type { Endpoint, Will } from './endpoint.ts'
 import type { Message, QoS } from './message.ts'
 import { type Acknowledgement, capabilitiesOf, messageOf, publishPacket, subscriptionIdentifiersOf } from './packets.ts'
 import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
-
-/** Where the broker is and who we are to it. */
-export interface Endpoint {
-  url: string
-  username?: string | undefined
-  password?: string | undefined
-  ca?: string | undefined
-  cert?: string | undefined
-  key?: string | undefined
-  keepaliveS: number
-}
-
-export interface Will {
-  topic: string
-  payload: Buffer
-  qos: QoS
-  retain: boolean
-}
+import type { Receipt } from './unacknowledged.ts'
 
 export interface NetworkConnectionOptions {
   endpoint: Endpoint
@@ -31,13 +15,22 @@ export interface NetworkConnectionOptions {
   clean: boolean
   will?: Will | undefined
   session: SessionState
+  durable?: DurableOptions | undefined
+}
+
+/** What makes the broker's session the only store of messages that are not done with. */
+export interface DurableOptions {
+  /** How long the broker keeps the session, from each disconnection on, in seconds. Over MQTT 3.1.1 the broker decides. */
+  expiryS: number
+  /** QoS 1 messages the broker may send unacknowledged; not every broker keeps to it. */
+  receiveMaximum: number
 }
 
 export interface SubscribeOptions {
   /** Comes back with each of the subscription's messages, where the broker takes identifiers. */
   identifier: number | undefined
-  /** Whether retained messages are sent at the start. */
-  retained: boolean
+  /** When retained messages are sent; `if-new` is where the broker has no such subscription yet. */
+  retained: keyof typeof RETAIN_HANDLING
 }
 
 export interface NetworkConnectionHandlers {
@@ -46,7 +39,8 @@ export interface NetworkConnectionHandlers {
   /** Called once, last. Without a cause the broker closed it with no word, or we did. */
   closed(cause: (Error & { code?: unknown }) | undefined): void
   acknowledged(packet: Acknowledgement): void
-  message(message: Message, subscriptionIdentifiers: readonly number[]): void
+  /** `receipt` comes with QoS 1 messages of durable sessions, to `acknowledge`; all others are acknowledged already. */
+  message(message: Message, subscriptionIdentifiers: readonly number[], receipt?: Receipt): void
   drained(): void
 }
 
@@ -63,9 +57,8 @@ const SESSION_EXPIRY_S = 300
  * and drops the rest of a burst without a word.
  */
 const RECEIVE_MAXIMUM = 65_535
-/** Retain Handling (MQTT 5 section 3.8.3.1). */
-const SEND_RETAINED = 0
-const NO_RETAINED = 2
+/** MQTT 5 section 3.8.3.1. */
+const RETAIN_HANDLING = { always: 0, 'if-new': 1, never: 2 } as const
 const CONNECT_TIMEOUT_MS = 5000
 const DISCONNECT_TIMEOUT_MS = 500
 
@@ -77,19 +70,21 @@ export class NetworkConnection {
   readonly #client: MqttClient
   readonly #protocol: 5 | 4
   readonly #pings: { resolve: () => void; reject: (error: CausewayError) => void }[] = []
+  /** Messages that MQTT.js will hand on again. */
+  readonly #handedOn = new WeakSet<Packet>()
   #corked = false
   #opened = false
   /** Whether the broker sent anything behind CONNACK but DISCONNECT. */
   productive = false
-  /** Whether it sent DISCONNECT: to one who shares a client id with another, coming back at once would be war. */
-  dismissed = false
+  /** Reason code of the broker's DISCONNECT: to one who shares a client id with another, coming back at once would be war. */
+  dismissal: number | undefined
 
   constructor(options: NetworkConnectionOptions, handlers: NetworkConnectionHandlers) {
     this.#protocol = options.protocol
     const client = (this.#client = connect(options.endpoint.url, clientOptions(options)))
     let cause: Error | undefined
     client.on('packetreceive', (packet) => {
-      if (packet.cmd !== 'connack') return this.#received(packet, handlers)
+      if (packet.cmd !== 'connack') return this.#received(packet, options.durable !== undefined, handlers)
       // MQTT.js emits `connect` some turns later, behind the first messages; at the next tick it is ready too.
       process.nextTick(() => {
         if (!client.connected) return
@@ -100,7 +95,7 @@ export class NetworkConnection {
       })
     })
     client.on('message', (_topic, _payload, packet) => {
-      if (this.#opened) handlers.message(messageOf(packet), subscriptionIdentifiersOf(packet))
+      if (this.#opened && !this.#handedOn.delete(packet)) handlers.message(messageOf(packet), subscriptionIdentifiersOf(packet))
     })
     client.on('error', (error) => {
       cause ??= error
@@ -128,12 +123,17 @@ export class NetworkConnection {
     this.#write({ cmd: 'pubrel', messageId, reasonCode: 0 })
   }
 
+  /** Sends PUBACK. Those of one connection are to leave in the order in which its messages came [MQTT-4.6.0-2]. */
+  acknowledge(messageId: number): void {
+    this.#write({ cmd: 'puback', messageId, reasonCode: 0 })
+  }
+
   /** The granted QoS, after SUBACK. MQTT 3.1.1 sends the retained messages whether they are asked for or not. */
   subscribe(filter: string, qos: QoS, { identifier, retained }: SubscribeOptions): Promise<QoS> {
     this.#cork()
     const properties = identifier === undefined ? undefined : { subscriptionIdentifier: identifier }
     return new Promise((resolve, reject) => {
-      this.#client.subscribe(filter, { qos, rh: retained ? SEND_RETAINED : NO_RETAINED, ...(properties && { properties }) }, (error, _grants, suback) => {
+      this.#client.subscribe(filter, { qos, rh: RETAIN_HANDLING[retained], ...(properties && { properties }) }, (error, _grants, suback) => {
         const code = suback?.granted[0] as number | undefined
         if (code === undefined) reject(connectionLost(error))
         else if (code < FIRST_REFUSAL) resolve(code as QoS)
@@ -181,12 +181,18 @@ export class NetworkConnection {
     this.#client.end(true)
   }
 
-  #received(packet: Packet, handlers: NetworkConnectionHandlers): void {
+  #received(packet: Packet, isDurable: boolean, handlers: NetworkConnectionHandlers): void {
     if (!this.#opened) return
-    if (packet.cmd === 'disconnect') this.dismissed = true
+    if (packet.cmd === 'disconnect') this.dismissal = packet.reasonCode ?? 0
     else this.productive = true
-    // MQTT.js acknowledges each message by itself; corked, those acknowledgements leave together.
-    if (packet.cmd === 'publish') this.#cork()
+    if (packet.cmd === 'publish' && packet.qos === 1 && isDurable) {
+      const receipt = { messageId: packet.messageId!, dup: packet.dup }
+      const message = messageOf(packet)
+      // MQTT.js acknowledges QoS 1 by itself and knows no way to put that off but to stop reading, PINGRESP included.
+      packet.qos = 0
+      this.#handedOn.add(packet)
+      handlers.message(message, subscriptionIdentifiersOf(packet), receipt)
+    } else if (packet.cmd === 'publish') this.#cork()
     else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()
     else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') handlers.acknowledged(packet as Acknowledgement)
   }
@@ -209,13 +215,13 @@ export class NetworkConnection {
   }
 }
 
-function clientOptions({ endpoint, protocol, clientId, clean, will, session }: NetworkConnectionOptions): IClientOptions {
+function clientOptions({ endpoint, protocol, clientId, clean, will, session, durable }: NetworkConnectionOptions): IClientOptions {
   const { username, password, ca, cert, key, keepaliveS } = endpoint
   return {
     clientId,
     clean,
     protocolVersion: protocol,
-    ...(protocol === 5 && { properties: { sessionExpiryInterval: SESSION_EXPIRY_S, receiveMaximum: RECEIVE_MAXIMUM } }),
+    ...(protocol === 5 && { properties: { sessionExpiryInterval: durable?.expiryS ?? SESSION_EXPIRY_S, receiveMaximum: durable?.receiveMaximum ?? RECEIVE_MAXIMUM } }),
     ...(will && { will }),
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),

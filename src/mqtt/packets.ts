@@ -21,6 +21,7 @@ export function capabilitiesOf({ properties = {} }: IConnackPacket, protocol: 5 
     // Over 3.1.1 a broker may take $share for plain text and stay silent for ever.
     sharedSubscriptions: protocol === 5 && (properties.sharedSubscriptionAvailable ?? true),
     subscriptionIdentifiers: protocol === 5 && (properties.subscriptionIdentifiersAvailable ?? true),
+    sessionExpiryS: properties.sessionExpiryInterval,
   }
 }
 

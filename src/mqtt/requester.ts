@@ -138,7 +138,7 @@ export class Requester implements ConnectionHandlers {
   }
 
   #subscribe(network: NetworkConnection): Promise<unknown> {
-    this.#subscribed ??= answered(network.subscribe(this.#options.replyTopic, 1, { identifier: undefined, retained: false }), this.#options.timeoutMs).catch((error: unknown) => {
+    this.#subscribed ??= answered(network.subscribe(this.#options.replyTopic, 1, { identifier: undefined, retained: 'never' }), this.#options.timeoutMs).catch((error: unknown) => {
       this.#subscribed = undefined
       throw error
     })

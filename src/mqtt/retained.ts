@@ -148,7 +148,7 @@ export class Retained implements ConnectionHandlers {
   }
 
   async #drain(network: NetworkConnection, snapshot: Snapshot, qos: QoS): Promise<void> {
-    await network.subscribe(snapshot.filter, qos, { identifier: undefined, retained: true })
+    await network.subscribe(snapshot.filter, qos, { identifier: undefined, retained: 'always' })
     for (let quiet = 0; quiet < QUIET_ROUND_TRIPS; quiet += 1) {
       const before = snapshot.arrived
       await network.roundTrip()

@@ -123,6 +123,15 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     }
   }
 
+  /** Whether the broker answers. */
+  async answers(): Promise<boolean> {
+    if (this.#network === undefined) return false
+    return answered(this.#network.roundTrip(), this.#options.timeoutMs).then(
+      () => true,
+      () => false,
+    )
+  }
+
   close(): Promise<void> {
     return this.#connection.close()
   }

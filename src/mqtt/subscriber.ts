@@ -90,6 +90,11 @@ export class Subscriber<Target> {
     await Promise.all(this.#connections.map((connection) => connection.settled()))
   }
 
+  /** Whether the broker answers on a connection that stands. */
+  answers(): Promise<boolean> {
+    return this.#connections[0]!.answers()
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.#connections.map((connection) => connection.close()))
   }

@@ -86,7 +86,7 @@ export class Subscription<Target> {
       const { network, identifiers, timeoutMs } = broker()
       const { qos } = this
       this.#maybeAtBroker = true
-      this.#granted = await answered(network.subscribe(this.filter, qos, { identifier: identifiers ? this.identifier : undefined, retained: false }), timeoutMs)
+      this.#granted = await answered(network.subscribe(this.filter, qos, { identifier: identifiers ? this.identifier : undefined, retained: 'never' }), timeoutMs)
       this.#asked = qos
     }
   }

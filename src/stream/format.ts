@@ -1,4 +1,4 @@
-export type EventName = 'message' | 'gap' | 'status'
+export type EventName = 'message' | 'gap' | 'status' | 'session'
 
 /** How events are written to the wire. */
 export interface Format {

@@ -27,6 +27,7 @@ export class Log {
   #first = 0
   #bytes = 0
   #overwritten: number
+  #pinned = Infinity
   /** Position of the newest frame of each topic. */
   readonly #newest = new Map<string, number>()
 
@@ -59,7 +60,12 @@ export class Log {
     if (frame.topic !== undefined) this.#newest.set(frame.topic, this.next)
     this.#frames.push(frame)
     this.#bytes += frame.bytes.length
-    while (this.#bytes > this.#limits.bytes || this.next - this.#first > this.#limits.messages) this.#dropOldest()
+    while (this.#first < this.#pinned && (this.#bytes > this.#limits.bytes || this.next - this.#first > this.#limits.messages)) this.#dropOldest()
+  }
+
+  /** Frames from this position on stay, whatever the limits. */
+  pin(position: number): void {
+    this.#pinned = position
   }
 
   /** Position of the first frame behind a sequence. */

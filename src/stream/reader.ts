@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream'
 export type SlowPolicy = 'gap' | 'latest' | 'close'
 
 /** Why a stream ended. */
-export type CloseReason = 'client' | 'refused' | 'shutdown' | 'slow' | 'stalled'
+export type CloseReason = 'client' | 'deleted' | 'refused' | 'replaced' | 'shutdown' | 'slow' | 'stalled' | 'taken-over'
 
 /** Why streams end that their source or the bridge ends. */
 export interface Farewell {
@@ -24,6 +24,8 @@ export interface ReaderOptions {
   onDrain(reader: Reader): void
   onClose(reason: CloseReason): void
   onWrite(events: number, bytes: number): void
+  /** All up to this position has left for the socket. */
+  onFlushed?(position: number): void
 }
 
 /** Bytes for one reader alone. */
@@ -73,8 +75,11 @@ export class Reader {
 
   write(bytes: Buffer, events: number): void {
     if (bytes.length === 0 || this.#closed) return
-    this.#options.onWrite(events, bytes.length)
-    if (this.#response.write(bytes) || this.#full) return
+    const { onWrite, onFlushed } = this.#options
+    onWrite(events, bytes.length)
+    const { position } = this
+    const flushed = onFlushed && ((error?: Error | null) => void (error || onFlushed(position)))
+    if (this.#response.write(bytes, flushed) || this.#full) return
     this.#full = true
     this.#fullSince = performance.now()
   }

@@ -6,6 +6,7 @@ import { packetSize } from '../../src/mqtt/packets.ts'
 
 const all: Capabilities = {
   protocol: 5, receiveMaximum: 20, maximumPacketSize: undefined, maximumQoS: 2, retain: true, wildcards: true, sharedSubscriptions: true, subscriptionIdentifiers: true,
+  sessionExpiryS: undefined,
 }
 const plain: Message = { topic: 'a', payload: Buffer.from('x'), qos: 1, retain: false }
 

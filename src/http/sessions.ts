@@ -1,0 +1,66 @@
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { FastifyInstance } from 'fastify'
+import { CausewayError } from '../errors.ts'
+import { isSessionOf } from '../mqtt/session-id.ts'
+import type { Acknowledged, SessionInfo } from '../stream/sessions.ts'
+import { problems } from './problem-responses.ts'
+import { AckBodySchema, AckResultSchema, SessionInfoSchema, SessionParamsSchema } from './schemas.ts'
+import { NOBODY } from './session-lease.ts'
+
+export interface SessionRoutes {
+  list(): SessionInfo[]
+  /** Undefined where the event is none of the session's. */
+  acknowledge(id: string, eventId: string): Acknowledged | undefined
+  /** Resolves with whether the broker had it. */
+  forget(id: string): Promise<boolean>
+}
+
+const EXAMPLE = { id: '5feceb66ffc8-6b86b273ff34fce19d6b', name: 'billing', filters: ['orders/#'], ack: 'explicit', connected: true, unacknowledged: 3 }
+
+export async function sessionRoutes(instance: FastifyInstance, { list, acknowledge, forget }: SessionRoutes): Promise<void> {
+  const app = instance.withTypeProvider<TypeBoxTypeProvider>()
+  const own = (id: string) => isSessionOf(NOBODY, id)
+
+  app.get('/sessions', {
+    schema: {
+      summary: 'The durable sessions open here',
+      description: 'Those with a reader connected to this instance, or one that left it less than CAUSEWAY_STREAM_LINGER_MS ago. Others are with other instances, or with the broker alone.',
+      tags: ['sessions'],
+      response: { 200: { description: 'The sessions', type: 'array', items: SessionInfoSchema, examples: [[EXAMPLE]] }, ...problems() },
+    },
+    handler: async () => list().filter(({ id }) => own(id)),
+  })
+
+  app.post('/sessions/:id/ack', {
+    schema: {
+      summary: 'Acknowledge all events up to one',
+      description: 'For streams opened with `ack=explicit`: the messages up to the event are done with, and the broker will not send them again. To be sent to the instance the stream is open at; `Last-Event-ID` on a reconnect does the same anywhere. An event that was acknowledged before is no fault.',
+      tags: ['sessions'],
+      params: SessionParamsSchema,
+      body: AckBodySchema,
+      response: { 200: { description: 'Done', ...AckResultSchema, examples: [{ acknowledged: 2, unacknowledged: 1 }] }, ...problems('invalid-request', 'session-not-open', 'event-unknown', 'acknowledges-itself', 'unsupported-media-type') },
+    },
+    handler: async ({ params: { id }, body }) => {
+      const session = own(id) ? list().find((each) => each.id === id) : undefined
+      if (session === undefined) throw new CausewayError('session-not-open', `Session ${id} is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID`)
+      if (session.ack !== 'explicit') throw new CausewayError('acknowledges-itself', 'The stream of this session was opened with ack=auto')
+      const acknowledged = acknowledge(id, body.id)
+      if (acknowledged === undefined) throw new CausewayError('event-unknown', `${body.id} is no event of the stream that this session has now`)
+      return acknowledged
+    },
+  })
+
+  app.delete('/sessions/:id', {
+    schema: {
+      summary: 'Make the broker forget a durable session',
+      description: 'With all that it keeps for it. A stream of the session ends, at whatever instance.',
+      tags: ['sessions'],
+      params: SessionParamsSchema,
+      response: { 204: { description: 'The broker has forgotten it', type: 'null' }, ...problems('not-found', 'broker-unavailable') },
+    },
+    handler: async ({ params: { id } }, reply) => {
+      if (!own(id) || !(await forget(id))) throw new CausewayError('not-found', `The broker has no session ${id}`)
+      return reply.code(204).send(null)
+    },
+  })
+}

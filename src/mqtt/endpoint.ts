@@ -1,0 +1,19 @@
+import type { QoS } from './message.ts'
+
+/** Where the broker is and who we are to it. */
+export interface Endpoint {
+  url: string
+  username?: string | undefined
+  password?: string | undefined
+  ca?: string | undefined
+  cert?: string | undefined
+  key?: string | undefined
+  keepaliveS: number
+}
+
+export interface Will {
+  topic: string
+  payload: Buffer
+  qos: QoS
+  retain: boolean
+}
