@@ -119,7 +119,7 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
       if (body.length > batchMax) throw new CausewayError('payload-too-large', `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no limit`)
       const results = await Promise.all(body.map((value, index) => publishOne(index, () => value)))
       const failed = results.some((result) => 'problem' in result)
-      return reply.code(failed ? 207 : 200).serializer(JSON.stringify).send(results)
+      return reply.code(failed ? 207 : 200).type('application/json; charset=utf-8').serializer(JSON.stringify).send(results)
     },
   })
 }
