@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { pino } from 'pino'
 import { stringify } from 'yaml'
 import { loadConfig } from '../src/config.ts'
+import { ANYONE } from '../src/auth/identity.ts'
 import type { Link } from '../src/link.ts'
 import { createMetrics } from '../src/metrics.ts'
 import { createServers } from '../src/routes.ts'
@@ -12,7 +13,7 @@ const FILE = new URL('openapi.yaml', import.meta.url)
 export async function openApiYaml(): Promise<string> {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
   const config = loadConfig({}, String)
-  const { server } = await createServers({ config, logger: pino({ level: 'silent' }), metrics: createMetrics(version), version, link: {} as Link, isShuttingDown: () => false })
+  const { server } = await createServers({ config, logger: pino({ level: 'silent' }), metrics: createMetrics(version), version, authenticate: async () => ({ identity: ANYONE }), linkOf: () => ({}) as Link, sessionCount: () => 0, isReachable: () => true, isShuttingDown: () => false })
   await server.ready()
   const document = server.swagger()
   await server.close()

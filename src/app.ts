@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
+import { createAuthenticator } from './authenticators.ts'
 import type { Config } from './config.ts'
 import { connectionOptions, Link } from './link.ts'
 import { createMetrics } from './metrics.ts'
@@ -16,12 +17,15 @@ export interface App {
   /** The embedded broker's URL, where there is one. */
   embeddedUrl: string | undefined
   isReachable(): boolean
+  /** Reads the files again that may change while it runs. */
+  reload(): void
   /** Unready at once; ends streams, lets publishes in flight finish, disconnects from the broker. */
   close(): Promise<void>
 }
 
 export interface AppOptions {
   config: Config
+  readFile(path: string): string
   logger: Logger
   version: string
 }
@@ -31,9 +35,10 @@ const LEAVE_MS = 2500
 
 /**
  * Builds the bridge and listens. It starts without the broker too, unready until that is there.
- * @throws the listeners' errors, EADDRINUSE among them
+ * @throws the listeners' errors, EADDRINUSE among them, and those of files it cannot use
  */
-export async function startApp({ config, logger, version }: AppOptions): Promise<App> {
+export async function startApp({ config, readFile, logger, version }: AppOptions): Promise<App> {
+  const authenticator = createAuthenticator({ config, readFile, logger })
   const metrics = createMetrics(version)
   const broker = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
   const brokerUrl = broker?.url ?? config.mqttUrl
@@ -52,7 +57,17 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
   })
   let shuttingDown = false
 
-  const { server, admin } = await createServers({ config, logger, metrics, version, link, isShuttingDown: () => shuttingDown })
+  const { server, admin } = await createServers({
+    config,
+    logger,
+    metrics,
+    version,
+    authenticate: (credentials, address) => authenticator.authenticate(credentials, address),
+    linkOf: () => link,
+    sessionCount: () => link.sessions.count,
+    isReachable: () => link.isReachable,
+    isShuttingDown: () => shuttingDown,
+  })
   // Open streams would otherwise keep the server from closing.
   server.addHook('preClose', async () => {
     link.hub.close()
@@ -78,7 +93,7 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
     await close()
     throw error
   }
-  return { url: urlOf(server), adminUrl: urlOf(admin), embeddedUrl: broker?.url, isReachable: () => link.isReachable, close }
+  return { url: urlOf(server), adminUrl: urlOf(admin), embeddedUrl: broker?.url, isReachable: () => link.isReachable, reload: () => authenticator.reload(), close }
 }
 
 function urlOf(server: FastifyInstance): string {

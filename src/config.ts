@@ -1,5 +1,6 @@
 import { Ajv } from 'ajv'
 import Type, { type Static } from 'typebox'
+import { contradictions, networkUrl } from './config-contradictions.ts'
 
 const PREFIX = 'CAUSEWAY_'
 const MAX_TIMER_MS = 2 ** 31 - 1
@@ -64,7 +65,8 @@ export const ConfigSchema = Type.Object(
     sessionExpiryS: integer(3600, 1, 4_294_967_295, 'Seconds for which the broker keeps a session whose reader is away; 4294967295 for ever'),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages a session’s reader has unacknowledged'),
     sessionMax: integer(1000, 1, 1_000_000, 'Most sessions open at once'),
-    auth: choice(['none'], 'none', 'Who may call: `none` is everyone who can connect'),
+    auth: choice(['none', 'token'], 'none', 'Who may call: `none` is everyone who can connect, `token` who has one of the tokens of a file'),
+    authTokensFile: text('JSON file of tokens: an array of `{name, sha256, publish: [filter], subscribe: [filter]}`; read again on SIGHUP'),
     authNonePublic: flag('Serve without authentication off loopback, on purpose'),
     shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
     logLevel: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe log level'),
@@ -117,7 +119,6 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
     validate: (value) => !/^\$|[+#\p{Cc}\p{Noncharacter_Code_Point}]/u.test(value) && value.isWellFormed() && Buffer.byteLength(value) <= 65_535,
   },
 }
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
 const formats = Object.fromEntries(Object.entries(FORMATS).map(([name, format]) => [name, format.validate]))
 const validate = new Ajv({ allErrors: true, useDefaults: true, strict: false, formats }).compile<Static<typeof ConfigSchema>>(ConfigSchema)
 
@@ -154,7 +155,7 @@ export function loadConfig(env: Record<string, string | undefined>, readFile: (p
     for (const key of wrong) faults.push(describe(key, sources.get(key)!, env))
   }
   const config = values as Static<typeof ConfigSchema>
-  faults.push(...contradictions(config, sources))
+  faults.push(...contradictions(config, sources, variableName))
   if (faults.length > 0) throw new ConfigError(faults)
   return config
 }
@@ -164,33 +165,6 @@ function typed(value: string, type: string | undefined): string | number | boole
   if (type === 'integer' && /^\d{1,15}$/.test(value)) return Number(value)
   if (type === 'boolean' && (value === 'true' || value === 'false')) return value === 'true'
   return value
-}
-
-function contradictions(config: Config, given: ReadonlyMap<string, string>): string[] {
-  const faults: string[] = []
-  if (config.auth === 'none' && !LOOPBACK.test(config.httpHost) && config.authNonePublic !== true) {
-    faults.push(`CAUSEWAY_HTTP_HOST: expected a loopback address while CAUSEWAY_AUTH is none, got ${JSON.stringify(config.httpHost)}; anyone who reaches it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it`)
-  }
-  if (config.adminPort !== undefined && config.adminPort !== 0 && config.adminPort === config.httpPort) {
-    faults.push(`CAUSEWAY_ADMIN_PORT: expected another port than CAUSEWAY_HTTP_PORT, got ${config.adminPort} for both`)
-  }
-  for (const [one, other] of [['mqttCert', 'mqttKey'], ['mqttKey', 'mqttCert']] as const) {
-    if (given.has(one) && !given.has(other)) faults.push(`${variableName(one)}: expected together with ${variableName(other)}, got only one of them`)
-  }
-  const url = networkUrl(config.mqttUrl)
-  for (const [key, inUrl] of [['mqttUsername', url?.username], ['mqttPassword', url?.password]] as const) {
-    if (given.has(key) && inUrl) faults.push(`${given.get(key)}: expected only one of it and a URL that names it too, got both`)
-  }
-  if (given.has('mqttPassword') && !given.has('mqttUsername') && !url?.username) {
-    faults.push(`${given.get('mqttPassword')}: expected CAUSEWAY_MQTT_USERNAME with it, got no user name`)
-  }
-  return faults
-}
-
-function networkUrl(value: string): URL | undefined {
-  if (!/^(mqtts?|wss?):\/\/\S+$/.test(value) || !URL.canParse(value)) return undefined
-  const url = new URL(value)
-  return url.hostname === '' ? undefined : url
 }
 
 function describe(key: string, source: string, env: Record<string, string | undefined>): string {

@@ -6,7 +6,9 @@ const PROBLEMS = [
   ['invalid-request', 400, 'The request is not valid', false],
   ['topic-invalid', 400, 'The broker does not accept this topic', false],
   ['filter-invalid', 400, 'The broker does not accept this topic filter', false],
+  ['unauthorized', 401, 'Credentials are missing or not valid', false],
   ['not-authorized', 403, 'The broker does not allow this', false],
+  ['forbidden', 403, 'The caller may not do this', false],
   ['not-found', 404, 'There is nothing at this address', false],
   ['session-not-open', 404, 'The session is not open here', true],
   ['no-responder', 404, 'Nobody subscribes to the topic', true],
@@ -72,6 +74,8 @@ export interface ProblemDetails {
   faults?: Fault[]
   /** Seconds. */
   retryAfter?: number
+  /** The `WWW-Authenticate` field: which credentials might help. */
+  challenge?: string
   cause?: unknown
 }
 

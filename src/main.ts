@@ -6,9 +6,11 @@ import { onSignals } from './shutdown.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
+const readFile = (path: string) => readFileSync(path, 'utf8')
+
 function readConfig(): Config {
   try {
-    return loadConfig(process.env, (path) => readFileSync(path, 'utf8'))
+    return loadConfig(process.env, readFile)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     process.stderr.write(`${error.message}\n`)
@@ -36,7 +38,7 @@ function welcome({ url, adminUrl, embeddedUrl, isReachable }: App): void {
 }
 
 try {
-  const starting = startApp({ config, logger, version })
+  const starting = startApp({ config, readFile, logger, version })
   // Before it has started, too: as process 1 of a container it would not hear them otherwise.
   onSignals(process, ['SIGTERM', 'SIGINT'], {
     close: async () => (await starting).close(),
@@ -44,6 +46,7 @@ try {
     logger,
     exit: (code) => process.exit(code),
   })
+  process.on('SIGHUP', async () => (await starting).reload())
   welcome(await starting)
 } catch (error) {
   logger.fatal(explain(error as Error))

@@ -6,7 +6,9 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'invalid-request': ['body #/topic must not contain the wildcards + and #', { faults: [{ in: 'body', pointer: '#/topic', detail: 'must not contain the wildcards + and #' }] }],
   'topic-invalid': ['The broker refused the message for a//b: Topic name invalid', { mqtt: { reasonCode: 0x90, reason: 'Topic name invalid' } }],
   'filter-invalid': ['The broker refused the subscription to a/+: Topic filter invalid', { mqtt: { reasonCode: 0x8f, reason: 'Topic filter invalid' } }],
+  unauthorized: ['The token is not known', { challenge: 'Bearer realm="causeway", error="invalid_token", error_description="The token is not known"' }],
   'not-authorized': ['The broker refused the message for home/door: Not authorized', { mqtt: { reasonCode: 0x87, reason: 'Not authorized' } }],
+  forbidden: ['Publishing to home/door needs a publish rule that matches it', { challenge: 'Bearer realm="causeway", error="insufficient_scope"' }],
   'not-found': ['There is nothing at /publsh'],
   'session-not-open': ['Session 5feceb66ffc8-6b86b273ff34fce19d6b is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID'],
   'no-responder': ['Nobody subscribes to home/door/open'],
@@ -60,9 +62,10 @@ interface ProblemResponse {
   content: Record<string, { schema: object; examples: Record<string, { $ref: string }> }>
 }
 
+const WWW_AUTHENTICATE = { 'WWW-Authenticate': { type: 'string', description: 'Which credentials are taken (RFC 6750)' } }
 const RETRY_AFTER = { 'Retry-After': { type: 'integer', description: 'Seconds to wait before the next attempt' } }
 /** What every operation may answer with beside its own, but for what Node and Fastify refuse before there is one. */
-const ANY: ProblemCode[] = ['internal', 'shutting-down']
+const ANY: ProblemCode[] = ['unauthorized', 'internal', 'shutting-down']
 
 /** The OpenAPI responses of an operation that may answer with these problems. */
 export function problems(...codes: ProblemCode[]): Record<number, object> {
@@ -71,7 +74,9 @@ export function problems(...codes: ProblemCode[]): Record<number, object> {
     const { status, title } = PROBLEM_KINDS.get(code)!
     const response = (responses[status] ??= { description: title, content: { [PROBLEM_TYPE]: { schema: { $ref: 'Problem#' }, examples: {} } } })
     if (!response.description.includes(title)) response.description += `; or: ${title}`
-    if (PROBLEM_EXAMPLES[code][1]?.retryAfter !== undefined) response.headers = RETRY_AFTER
+    const { retryAfter, challenge } = PROBLEM_EXAMPLES[code][1] ?? {}
+    if (retryAfter !== undefined) response.headers = { ...response.headers, ...RETRY_AFTER }
+    if (challenge !== undefined) response.headers = { ...response.headers, ...WWW_AUTHENTICATE }
     response.content[PROBLEM_TYPE]!.examples[code] = { $ref: `#/components/examples/${code}` }
   }
   return responses

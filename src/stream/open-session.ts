@@ -138,7 +138,7 @@ export class OpenSession<Message extends { topic: string; payload: Buffer; qos: 
   }
 
   /** Streams to a response whose headers are written, until either side ends it. */
-  attach(response: Writable, lastEventId: string | undefined): void {
+  attach(response: Writable, lastEventId: string | undefined, until?: AbortSignal): void {
     const { id, name, ack } = this.spec
     const { counters, window } = this.#options
     const { present, expiryS } = this.#state!
@@ -150,7 +150,7 @@ export class OpenSession<Message extends { topic: string; payload: Buffer; qos: 
     this.#joining -= 1
     this.#hadReader = true
     this.#state = { present: true, expiryS }
-    this.stream.attach(response, { about, lastEventId: isKnown ? lastEventId : undefined, missing })
+    this.stream.attach(response, { about, lastEventId: isKnown ? lastEventId : undefined, missing, until })
   }
 
   /** Nobody joins after all. */

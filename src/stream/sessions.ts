@@ -21,8 +21,11 @@ export interface SessionInfo {
 
 /** A place on a stream, to be joined or released. */
 export interface SessionLease {
-  /** Streams to a response whose headers are written, until either side ends it. */
-  join(response: Writable): void
+  /**
+   * Streams to a response whose headers are written, until either side ends it.
+   * @param until as that of a `Reader`
+   */
+  join(response: Writable, until?: AbortSignal): void
   release(): void
 }
 
@@ -81,7 +84,7 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
       }
       await session.open()
       const opened = session
-      return { join: (response) => opened.attach(response, lastEventId), release: () => opened.release() }
+      return { join: (response, until) => opened.attach(response, lastEventId, until), release: () => opened.release() }
     })
   }
 

@@ -1,0 +1,54 @@
+import type { Config } from './config.ts'
+
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
+
+/**
+ * What is wrong with settings that are each valid, one line a fault.
+ * @param given the variable each setting came from, where it was set
+ */
+export function contradictions(config: Config, given: ReadonlyMap<string, string>, variableName: (key: string) => string): string[] {
+  return [...addressFaults(config), ...brokerFaults(config, given, variableName), ...authFaults(config, given)]
+}
+
+export function networkUrl(value: string): URL | undefined {
+  if (!/^(mqtts?|wss?):\/\/\S+$/.test(value) || !URL.canParse(value)) return undefined
+  const url = new URL(value)
+  return url.hostname === '' ? undefined : url
+}
+
+function addressFaults({ auth, authNonePublic, httpHost, httpPort, adminPort }: Config): string[] {
+  const faults: string[] = []
+  if (auth === 'none' && !LOOPBACK.test(httpHost) && authNonePublic !== true) {
+    faults.push(`CAUSEWAY_HTTP_HOST: expected a loopback address while CAUSEWAY_AUTH is none, got ${JSON.stringify(httpHost)}; anyone who reaches it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it`)
+  }
+  if (adminPort !== undefined && adminPort !== 0 && adminPort === httpPort) {
+    faults.push(`CAUSEWAY_ADMIN_PORT: expected another port than CAUSEWAY_HTTP_PORT, got ${adminPort} for both`)
+  }
+  return faults
+}
+
+function brokerFaults(config: Config, given: ReadonlyMap<string, string>, variableName: (key: string) => string): string[] {
+  const faults: string[] = []
+  for (const [one, other] of [['mqttCert', 'mqttKey'], ['mqttKey', 'mqttCert']] as const) {
+    if (given.has(one) && !given.has(other)) faults.push(`${variableName(one)}: expected together with ${variableName(other)}, got only one of them`)
+  }
+  const url = networkUrl(config.mqttUrl)
+  for (const [key, inUrl] of [['mqttUsername', url?.username], ['mqttPassword', url?.password]] as const) {
+    if (given.has(key) && inUrl) faults.push(`${given.get(key)}: expected only one of it and a URL that names it too, got both`)
+  }
+  if (given.has('mqttPassword') && !given.has('mqttUsername') && !url?.username) {
+    faults.push(`${given.get('mqttPassword')}: expected CAUSEWAY_MQTT_USERNAME with it, got no user name`)
+  }
+  return faults
+}
+
+/** The settings of each way to authenticate; they mean nothing without it. */
+const SETTINGS_OF = { token: ['authTokensFile'] } as const
+
+function authFaults(config: Config, given: ReadonlyMap<string, string>): string[] {
+  const faults = Object.entries(SETTINGS_OF)
+    .filter(([auth]) => auth !== config.auth)
+    .flatMap(([auth, settings]) => settings.filter((key) => given.has(key)).map((key) => `${given.get(key)}: expected with CAUSEWAY_AUTH=${auth}, got it with ${config.auth}`))
+  if (config.auth === 'token' && !given.has('authTokensFile')) faults.push('CAUSEWAY_AUTH: expected CAUSEWAY_AUTH_TOKENS_FILE with token, got no such file')
+  return faults
+}
