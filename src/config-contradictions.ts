@@ -7,7 +7,7 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
  * @param given the variable each setting came from, where it was set
  */
 export function contradictions(config: Config, given: ReadonlyMap<string, string>, variableName: (key: string) => string): string[] {
-  return [...addressFaults(config), ...brokerFaults(config, given, variableName), ...authFaults(config, given)]
+  return [...addressFaults(config), ...brokerFaults(config, given, variableName), ...authFaults(config, given, variableName)]
 }
 
 export function networkUrl(value: string): URL | undefined {
@@ -43,12 +43,28 @@ function brokerFaults(config: Config, given: ReadonlyMap<string, string>, variab
 }
 
 /** The settings of each way to authenticate; they mean nothing without it. */
-const SETTINGS_OF = { token: ['authTokensFile'] } as const
+const SETTINGS_OF = {
+  token: ['authTokensFile'],
+  jwt: ['jwtJwksUrl', 'jwtSecret', 'jwtIssuer', 'jwtAudience', 'jwtAlgorithms', 'jwtClaim', 'jwtPublish', 'jwtSubscribe'],
+} as const
 
-function authFaults(config: Config, given: ReadonlyMap<string, string>): string[] {
+function authFaults(config: Config, given: ReadonlyMap<string, string>, variableName: (key: string) => string): string[] {
   const faults = Object.entries(SETTINGS_OF)
     .filter(([auth]) => auth !== config.auth)
     .flatMap(([auth, settings]) => settings.filter((key) => given.has(key)).map((key) => `${given.get(key)}: expected with CAUSEWAY_AUTH=${auth}, got it with ${config.auth}`))
-  if (config.auth === 'token' && !given.has('authTokensFile')) faults.push('CAUSEWAY_AUTH: expected CAUSEWAY_AUTH_TOKENS_FILE with token, got no such file')
+  const needed = config.auth === 'token' ? ['authTokensFile'] : config.auth === 'jwt' ? ['jwtIssuer', 'jwtAudience'] : []
+  for (const key of needed.filter((each) => !given.has(each))) faults.push(`CAUSEWAY_AUTH: expected ${variableName(key)} with ${config.auth}, got no such setting`)
+  if (config.auth === 'jwt') faults.push(...jwtFaults(config, given))
+  return faults
+}
+
+function jwtFaults({ jwtAlgorithms = '' }: Config, given: ReadonlyMap<string, string>): string[] {
+  const faults: string[] = []
+  const hasSecret = given.has('jwtSecret')
+  if (hasSecret === given.has('jwtJwksUrl')) faults.push(`CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET with jwt, got ${hasSecret ? 'both' : 'none'}`)
+  // With both kinds, a token could be signed with a public key as if that were the secret.
+  const wrong = jwtAlgorithms.split(',').filter((name) => name !== '' && name.startsWith('HS') !== hasSecret)
+  if (wrong.length > 0) faults.push(`CAUSEWAY_JWT_ALGORITHMS: expected algorithms ${hasSecret ? 'with a secret' : 'with keys'}, got ${wrong.join()}`)
+  if (given.has('jwtClaim') && (given.has('jwtPublish') || given.has('jwtSubscribe'))) faults.push('CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, got both')
   return faults
 }

@@ -6,7 +6,7 @@ const PREFIX = 'CAUSEWAY_'
 const MAX_TIMER_MS = 2 ** 31 - 1
 
 const text = (description: string, extra: object = {}) => Type.Optional(Type.String({ minLength: 1, description, ...extra }))
-const secret = (description: string) => text(description, { secret: true })
+const secret = (description: string, minLength = 1) => text(description, { secret: true, minLength })
 const file = (description: string) => text(description, { secret: true, fileOnly: true })
 const integer = (fallback: number, minimum: number, maximum: number, description: string) =>
   Type.Integer({ default: fallback, minimum, maximum, description })
@@ -65,8 +65,16 @@ export const ConfigSchema = Type.Object(
     sessionExpiryS: integer(3600, 1, 4_294_967_295, 'Seconds for which the broker keeps a session whose reader is away; 4294967295 for ever'),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages a session’s reader has unacknowledged'),
     sessionMax: integer(1000, 1, 1_000_000, 'Most sessions open at once'),
-    auth: choice(['none', 'token'], 'none', 'Who may call: `none` is everyone who can connect, `token` who has one of the tokens of a file'),
+    auth: choice(['none', 'token', 'jwt'], 'none', 'Who may call: `none` is everyone who can connect, `token` who has one of the tokens of a file, `jwt` who has a JSON Web Token'),
     authTokensFile: text('JSON file of tokens: an array of `{name, sha256, publish: [filter], subscribe: [filter]}`; read again on SIGHUP'),
+    jwtJwksUrl: text('Where the keys of the tokens’ issuer are', { format: 'http-url' }),
+    jwtSecret: secret('Secret the tokens are signed with, where they are not signed with keys', 32),
+    jwtIssuer: text('The tokens’ `iss`'),
+    jwtAudience: text('What the tokens’ `aud` has to contain'),
+    jwtAlgorithms: text('Signature algorithms that are taken, with commas; `RS256,ES256,EdDSA` with keys and `HS256` with a secret, unless set', { format: 'algorithms' }),
+    jwtClaim: text('Claim with the topic rules: `{publish: [filter], subscribe: [filter]}`', { default: 'mqtt' }),
+    jwtPublish: text('Rules to publish in place of those of the claim, with commas: filters with `${sub}` or another claim in a level'),
+    jwtSubscribe: text('The same to subscribe'),
     authNonePublic: flag('Serve without authentication off loopback, on purpose'),
     shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
     logLevel: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe log level'),
@@ -99,6 +107,7 @@ interface PropertySchema {
   minimum?: number
   maximum?: number
   format?: string
+  minLength?: number
   secret?: boolean
   fileOnly?: boolean
 }
@@ -113,6 +122,14 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
   'broker-url': {
     expected: 'embedded: or a mqtt://, mqtts://, ws:// or wss:// URL with a host',
     validate: (value) => value === 'embedded:' || networkUrl(value) !== undefined,
+  },
+  'http-url': {
+    expected: 'an https:// or http:// URL',
+    validate: (value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
+  },
+  algorithms: {
+    expected: 'some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas',
+    validate: (value) => value.split(',').every((name) => /^((RS|PS|ES|HS)(256|384|512)|EdDSA)$/.test(name)),
   },
   'mqtt-topic': {
     expected: 'a topic without wildcards, control characters or leading $',
@@ -178,5 +195,5 @@ function expectation(schema: PropertySchema): string {
   if (schema.type === 'integer') return `an integer from ${schema.minimum} to ${schema.maximum}`
   if (schema.type === 'boolean') return 'true or false'
   if (schema.format !== undefined) return FORMATS[schema.format]!.expected
-  return 'a text of one character at least'
+  return schema.minLength === 1 ? 'a text of one character at least' : `a text of ${schema.minLength} characters at least`
 }

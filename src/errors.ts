@@ -37,6 +37,7 @@ const PROBLEMS = [
   ['broker-refused', 502, 'The broker refused this', false],
   ['publish-interrupted', 502, 'The broker connection was lost over this message', true],
   ['broker-unavailable', 503, 'The broker cannot be reached', true],
+  ['keys-unavailable', 503, 'The keys that tokens are verified with cannot be fetched', true],
   ['overloaded', 503, 'Too many messages wait for the broker', true],
   ['too-many-overlaps', 503, 'Too many filters overlap', true],
   ['too-many-streams', 503, 'Too many streams are open', true],

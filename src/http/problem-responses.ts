@@ -38,6 +38,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'broker-refused': ['The broker refused the subscription to home/#: Unspecified error', { mqtt: { reasonCode: 0x80, reason: 'Unspecified error' } }],
   'publish-interrupted': ['Whether the message was published is not known: the connection was lost twice while the message was in flight; the broker may refuse it that way', { outcome: 'unknown' }],
   'broker-unavailable': ['There is no connection to the broker (ECONNREFUSED); nothing was sent', { retryAfter: 1 }],
+  'keys-unavailable': ['The keys that tokens are verified with cannot be fetched', { retryAfter: 2 }],
   overloaded: ["1000 messages already wait for the broker's answer; this one was not sent", { outcome: 'not-sent', retryAfter: 1 }],
   'too-many-overlaps': ['home/+ overlaps with filters on each of 16 connections, which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows', { retryAfter: 5 }],
   'too-many-streams': ['10000 streams are open, which is all CAUSEWAY_STREAM_MAX allows', { retryAfter: 5 }],
@@ -65,7 +66,7 @@ interface ProblemResponse {
 const WWW_AUTHENTICATE = { 'WWW-Authenticate': { type: 'string', description: 'Which credentials are taken (RFC 6750)' } }
 const RETRY_AFTER = { 'Retry-After': { type: 'integer', description: 'Seconds to wait before the next attempt' } }
 /** What every operation may answer with beside its own, but for what Node and Fastify refuse before there is one. */
-const ANY: ProblemCode[] = ['unauthorized', 'internal', 'shutting-down']
+const ANY: ProblemCode[] = ['unauthorized', 'internal', 'keys-unavailable', 'shutting-down']
 
 /** The OpenAPI responses of an operation that may answer with these problems. */
 export function problems(...codes: ProblemCode[]): Record<number, object> {
