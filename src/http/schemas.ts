@@ -92,9 +92,12 @@ export const SubscribeQuerySchema = (filtersMax: number) =>
     { additionalProperties: false, dependentRequired: { ack: ['session'] } },
   )
 
-export const AckBodySchema = Type.Object({ id: Type.String({ maxLength: 256, examples: ['3f9c2ab41d07c0ffee0123456789-42'], description: 'Id of an event; all up to it is done with' }) }, { additionalProperties: false })
+export const AckBodySchema = Type.Object(
+  { id: Type.String({ maxLength: 256, description: 'Id of an event; all up to it is done with' }) },
+  { additionalProperties: false, examples: [{ id: '25da8d536543642070bde78e5e18-1' }] },
+)
 
-export const SessionParamsSchema = Type.Object({ id: Type.String({ maxLength: 128, description: 'From the `session` event' }) })
+export const SessionParamsSchema = Type.Object({ id: Type.String({ maxLength: 128, examples: ['5feceb66ffc8-6b86b273ff34fce19d6b'], description: 'From the `session` event' }) })
 
 export const AckResultSchema = Type.Object({
   acknowledged: Type.Integer({ description: 'Messages that were not acknowledged before' }),

@@ -1,10 +1,10 @@
 import { CausewayError } from '../errors.ts'
 import type { Capabilities } from './capabilities.ts'
+import { connectFailed } from './connect-failed.ts'
 import type { Message } from './message.ts'
 import type { Endpoint, Will } from './endpoint.ts'
 import { type DurableOptions, NetworkConnection, type NetworkConnectionHandlers, SessionState } from './network-connection.ts'
 import type { Acknowledgement } from './packets.ts'
-import { reasonName } from './reason-codes.ts'
 import type { Receipt } from './unacknowledged.ts'
 
 export interface ConnectionHandlers {
@@ -31,7 +31,7 @@ export interface ConnectionOptions {
   keepSession?: boolean
   /** The session is neither begun anew at the start nor ended with `close`, and is shared with whoever has the same client id. */
   durable?: DurableOptions & {
-    /** Whether the broker stands, as far as others know: over MQTT 3.1.1 it closes the connection over a take-over with no word. */
+    /** Whether the broker answers on another connection. */
     isBrokerThere(): Promise<boolean>
   }
   handlers: ConnectionHandlers
@@ -48,6 +48,7 @@ const START_GRACE_MS = 2000
 const DISCARD_TIMEOUT_MS = 500
 const BACKOFF_FIRST_MS = 100
 const BACKOFF_MAX_MS = 10_000
+const CONTEST_MS = 5000
 const SESSION_TAKEN_OVER = 0x8e
 const UNACCEPTABLE_PROTOCOL: unknown[] = [0x01, 0x84]
 /** No connection to a broker was made over which it could have got CONNECT. */
@@ -65,6 +66,7 @@ export class Connection {
   /** A CONNECT since the last CONNACK may have reached the broker. */
   #unanswered = false
   #sessionStarted = false
+  #closedSilentlyAt = -Infinity
   #failures = 0
   readonly #attempted: (() => void)[] = []
   #attemptTimer: NodeJS.Timeout | undefined
@@ -165,13 +167,23 @@ export class Connection {
     const { durable, handlers } = this.#options
     if (durable !== undefined && dismissal === SESSION_TAKEN_OVER) return this.#takenOver()
     this.#failures = productive ? Number(dismissal !== undefined) : this.#failures + 1
-    const maybeTakenOver = durable !== undefined && this.#protocol === 4 && cause === undefined
+    const isContested = durable !== undefined && this.#closedSilently(cause ?? dismissal)
     this.#preferNewestProtocol()
     this.#setState('reconnecting')
     this.#startGrace(GRACE_MS)
     handlers.lost?.()
-    if (maybeTakenOver) void durable.isBrokerThere().then((isThere) => (this.#state === 'closed' ? undefined : isThere ? this.#takenOver() : this.#schedule()))
+    if (isContested) void durable.isBrokerThere().then((isThere) => (this.#state === 'closed' ? undefined : isThere ? this.#takenOver() : this.#schedule()))
     else this.#schedule()
+  }
+
+  /**
+   * Whether the broker closed the connection twice in a row with no word. Over 3.1.1, and from Mosquitto 2.0 over MQTT 5
+   * too, that is all one sees of a take-over. The client that was there first sees it twice first, so it gives way.
+   */
+  #closedSilently(word: unknown): boolean {
+    const before = this.#closedSilentlyAt
+    this.#closedSilentlyAt = word === undefined ? performance.now() : -Infinity
+    return this.#closedSilentlyAt - before < CONTEST_MS
   }
 
   #takenOver(): void {
@@ -231,14 +243,4 @@ export class Connection {
     if (state !== 'reconnecting') for (const resolve of this.#attempted.splice(0)) resolve()
     this.#options.onState?.(state, cause)
   }
-}
-
-function connectFailed(cause: unknown): CausewayError {
-  const code = (cause as { code?: unknown } | undefined)?.code
-  if (typeof code === 'number') {
-    const reason = code < 0x80 ? (cause as Error).message : reasonName(code)
-    return new CausewayError('broker-unavailable', `The broker refuses the bridge's connection: ${reason}`, { mqtt: { reasonCode: code, reason }, retryAfter: 5, cause })
-  }
-  const why = typeof code === 'string' ? ` (${code})` : cause instanceof Error ? ` (${cause.message})` : ''
-  return new CausewayError('broker-unavailable', `There is no connection to the broker${why}; nothing was sent`, { retryAfter: 1, cause })
 }

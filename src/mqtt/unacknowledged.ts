@@ -46,7 +46,7 @@ export class Unacknowledged {
       this.#release()
       return false
     }
-    if (known !== undefined) this.#forget(known)
+    if (known !== undefined) this.abandon(known.message)
     if (!dup && this.#mayComeAgain) this.#forgetDone()
     const entry = { message, messageId, isCurrent: true, isDone: false }
     this.#byMessage.set(message, entry)

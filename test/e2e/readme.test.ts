@@ -16,19 +16,22 @@ test('the commands of the README do what it says', async () => {
   const base = await spawnBridge().url
   const here = (command: string) => command.replaceAll('localhost:8080', base)
   expect(commands.length).toBeGreaterThan(7)
-  const [follow, ...others] = commands
+  const isEndless = (command: string) => command.includes('/subscribe?')
+  const [follow, ...sessions] = commands.filter(isEndless)
   const topic = /topic=([^']+)/.exec(follow!)![1]
   const stream = await openStream(`${base}/subscribe?topic=${topic}`)
 
-  for (const command of others) {
+  for (const command of commands.filter((each) => !isEndless(each))) {
     const { stdout } = await run(here(command).replaceAll('curl ', 'curl -sS --fail-with-body --max-time 10 '))
     expect(stdout, command).not.toBe('')
   }
 
   expect((await stream.next()).data).toMatchObject({ topic: 'home/temp', payload: '21.5' })
-  // The first command has no end, so it gets one here.
-  const { stdout } = await run(`${here(follow!).replace('curl ', 'timeout 2 curl -sS ')} || true`)
-  expect(stdout).toMatch(/^retry: \d+\n\nid: /)
+  // These have no end, so they get one here.
+  const begin = async (command: string) => (await run(`${here(command).replace('curl ', 'timeout 2 curl -sS ')} || true`)).stdout
+  expect(await begin(follow!)).toMatch(/^retry: \d+\n\nid: /)
+  expect(sessions.length).toBeGreaterThan(0)
+  for (const session of sessions) expect(await begin(session)).toMatch(/^retry: \d+\n\nevent: session\nid: /)
 })
 
 test('the log of a first start says where to publish, subscribe, look at metrics and docs', async () => {

@@ -1,0 +1,24 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { metric, startBridge } from '../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { acknowledge, count, numbers, openSession, told } from '../support/session.ts'
+
+const HELD_MS = 120_000
+
+test.runIf(hasMosquitto)('a full window keeps its connection for two minutes with a keepalive of five seconds', { timeout: HELD_MS + 60_000 }, async () => {
+  const broker = await startMosquitto()
+  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_KEEPALIVE_S: 5, SESSION_MAX_UNACKED: 10, STREAM_HEARTBEAT_MS: 1000 })
+  const reader = await openSession(bridge, { ack: 'explicit' })
+  await count(bridge, 0, 40)
+  await reader.take(10)
+  // The time itself is what is tested: sixteen times as long as a broker waits for a sign of life.
+  await delay(HELD_MS)
+  expect(reader.events).toHaveLength(11)
+  expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="session"}')).toBe(0)
+  for (let got = 20; got <= 40; got += 10) {
+    await acknowledge(bridge, reader, reader.events.at(-1)!)
+    expect(told(await reader.take(10))).toEqual(numbers(got - 10, got))
+  }
+  expect(reader.events.every(({ event }) => event !== 'gap' && event !== 'status')).toBe(true)
+})

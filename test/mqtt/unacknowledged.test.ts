@@ -1,0 +1,105 @@
+import { beforeEach, describe, expect, test } from 'vitest'
+import type { Message } from '../../src/mqtt/message.ts'
+import { Unacknowledged } from '../../src/mqtt/unacknowledged.ts'
+
+const message = (payload: string): Message => ({ topic: 'a', payload: Buffer.from(payload), qos: 1, retain: false })
+
+let sent: number[]
+let table: Unacknowledged
+
+beforeEach(() => {
+  sent = []
+  table = new Unacknowledged((messageId) => sent.push(messageId))
+})
+
+/** Returns the message, which is to be handed on or not. */
+function receive(messageId: number, payload: string, handedOn: boolean, dup = false): Message {
+  const received = message(payload)
+  expect(table.receive(received, { messageId, dup })).toBe(handedOn)
+  return received
+}
+
+describe('acknowledgements', () => {
+  test('leave in the order in which the messages came, however they are done with', () => {
+    const [a, b, c] = [receive(7, 'a', true), receive(3, 'b', true), receive(5, 'c', true)]
+    table.done(c!)
+    table.done(b!)
+    expect(sent).toEqual([])
+    table.done(a!)
+    expect(sent).toEqual([7, 3, 5])
+    expect(table.size).toBe(0)
+  })
+
+  test('leave once', () => {
+    const a = receive(1, 'a', true)
+    table.done(a)
+    table.done(a)
+    expect(sent).toEqual([1])
+  })
+
+  test('wait for the connection over which the message comes again', () => {
+    const [a, b] = [receive(1, 'a', true), receive(2, 'b', true)]
+    table.connectionLost()
+    table.done(a!)
+    expect(sent).toEqual([])
+    receive(1, 'a', false, true)
+    expect(sent).toEqual([1])
+    receive(2, 'b', false, true)
+    expect(sent).toEqual([1])
+    table.done(b!)
+    expect(sent).toEqual([1, 2])
+  })
+})
+
+describe('a message that comes again', () => {
+  test('is new where its acknowledgement had been written: whether that arrived, nobody knows', () => {
+    table.done(receive(1, 'a', true))
+    table.connectionLost()
+    receive(1, 'a', true, true)
+  })
+
+  test('is new where it is another under the same packet id', () => {
+    const a = receive(1, 'a', true)
+    table.connectionLost()
+    const b = receive(1, 'b', true, true)
+    table.done(a)
+    expect(sent).toEqual([])
+    table.done(b)
+    expect(sent).toEqual([1])
+  })
+
+  test('is new where it was abandoned', () => {
+    const [a, b] = [receive(1, 'a', true), receive(2, 'b', true)]
+    table.abandon(b!)
+    table.done(a!)
+    expect(sent).toEqual([1])
+    table.connectionLost()
+    receive(2, 'b', true, true)
+  })
+
+  test('is new where the session was lost', () => {
+    const a = receive(1, 'a', true)
+    table.connectionLost()
+    table.sessionLost()
+    receive(1, 'a', true)
+    table.done(a)
+    expect(sent).toEqual([])
+  })
+
+  test('on the same connection takes the place of the first, whose acknowledgement nobody waits for', () => {
+    receive(1, 'a', true)
+    const again = receive(1, 'a', true, true)
+    table.done(again)
+    expect(sent).toEqual([1])
+  })
+})
+
+test('what is done and did not come again is forgotten with the first new message', () => {
+  table.done(receive(1, 'a', true))
+  const b = receive(2, 'b', true)
+  table.connectionLost()
+  table.done(b)
+  expect(table.size).toBe(1)
+  receive(9, 'c', true)
+  expect(table.size).toBe(1)
+})
