@@ -46,6 +46,7 @@ function brokerFaults(config: Config, given: ReadonlyMap<string, string>, variab
 const SETTINGS_OF = {
   token: ['authTokensFile'],
   jwt: ['jwtJwksUrl', 'jwtSecret', 'jwtIssuer', 'jwtAudience', 'jwtAlgorithms', 'jwtClaim', 'jwtPublish', 'jwtSubscribe'],
+  broker: ['authBearerUsername', 'authRefusedMs', 'authRefusedMax', 'linkMax', 'linkIdleMs'],
 } as const
 
 function authFaults(config: Config, given: ReadonlyMap<string, string>, variableName: (key: string) => string): string[] {
@@ -54,6 +55,7 @@ function authFaults(config: Config, given: ReadonlyMap<string, string>, variable
     .flatMap(([auth, settings]) => settings.filter((key) => given.has(key)).map((key) => `${given.get(key)}: expected with CAUSEWAY_AUTH=${auth}, got it with ${config.auth}`))
   const needed = config.auth === 'token' ? ['authTokensFile'] : config.auth === 'jwt' ? ['jwtIssuer', 'jwtAudience'] : []
   for (const key of needed.filter((each) => !given.has(each))) faults.push(`CAUSEWAY_AUTH: expected ${variableName(key)} with ${config.auth}, got no such setting`)
+  if (config.auth === 'broker' && config.mqttUrl === 'embedded:') faults.push('CAUSEWAY_AUTH: expected another broker than the embedded one with broker, which lets everyone in, got CAUSEWAY_MQTT_URL=embedded:')
   if (config.auth === 'jwt') faults.push(...jwtFaults(config, given))
   return faults
 }

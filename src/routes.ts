@@ -51,7 +51,7 @@ export async function createServers({ config, logger, metrics, version, authenti
   // What the API is like is no secret; what it carries is.
   await docs(server, { version })
   await server.register(async (app) => {
-    requireIdentity(app, { authenticate })
+    requireIdentity(app, { authenticate, observe: metrics.authenticated })
     await app.register(publishRoutes, {
       publish: access.publish,
       once: createOnce(new MemoryStore({ keysMax: config.idempotencyKeysMax, ttlMs: config.idempotencyTtlS * 1000 }), metrics.idempotencyKey),

@@ -23,6 +23,7 @@ test.each([
   [{ ...SECRET, JWT_ALGORITHMS: 'HS512', JWT_CLAIM: 'acl' }, { jwtAlgorithms: 'HS512', jwtClaim: 'acl' }],
   [{ ...JWT, JWT_SECRET_FILE: '/secret' }, { jwtSecret: 'x'.repeat(32) }],
   [{ ...SECRET, JWT_PUBLISH: 'a/${sub}', JWT_SUBSCRIBE: '${sub}/#' }, { jwtPublish: 'a/${sub}', jwtSubscribe: '${sub}/#' }],
+  [{ AUTH: 'broker', MQTT_URL: 'mqtt://broker', LINK_MAX: '5', LINK_IDLE_MS: '7', AUTH_REFUSED_MS: '8', AUTH_REFUSED_MAX: '9', AUTH_BEARER_USERNAME: 'jwt' }, { linkMax: 5, linkIdleMs: 7, authRefusedMs: 8, authRefusedMax: 9, authBearerUsername: 'jwt' }],
 ])('%j is read', (settings, expected) => {
   expect(load(settings)).toMatchObject(expected)
 })
@@ -40,6 +41,8 @@ test.each<[Record<string, string>, string]>([
   [{ ...KEYS, JWT_JWKS_URL: 'file:///keys' }, 'CAUSEWAY_JWT_JWKS_URL: expected an https:// or http:// URL, got "file:///keys"'],
   [{ ...JWT, JWT_SECRET: 'short' }, 'CAUSEWAY_JWT_SECRET: expected a text of 32 characters at least, got something else, not shown as it may hold a secret'],
   [{ ...KEYS, JWT_CLAIM: 'acl', JWT_PUBLISH: 'a' }, 'CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, got both'],
+  [{ AUTH: 'broker' }, 'CAUSEWAY_AUTH: expected another broker than the embedded one with broker, which lets everyone in, got CAUSEWAY_MQTT_URL=embedded:'],
+  [{ LINK_MAX: '5' }, 'CAUSEWAY_LINK_MAX: expected with CAUSEWAY_AUTH=broker, got it with none'],
 ])('%j is refused', (settings, fault) => {
   expect(faultsOf(settings)).toEqual([fault])
 })

@@ -31,6 +31,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'shared-subscriptions-not-supported': ['The broker does not support shared subscriptions, which $share/workers/jobs asks for'],
   'too-many-retained': ['More than 10000 retained messages match home/#; a narrower filter matches fewer'],
   'quota-exceeded': ['The broker refused the message for home/temp: Quota exceeded', { mqtt: { reasonCode: 0x97, reason: 'Quota exceeded' }, retryAfter: 10 }],
+  'too-many-attempts': ['20 credentials from this address were refused, which is all CAUSEWAY_AUTH_REFUSED_MAX allows', { retryAfter: 10 }],
   'headers-too-large': ['The request headers are larger than 16 KiB'],
   internal: ['This is a fault of Causeway, which its log describes; nothing is known about the outcome'],
   'requests-not-supported': ['The broker speaks MQTT 3.1.1, which has no request and response'],
@@ -40,6 +41,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'broker-unavailable': ['There is no connection to the broker (ECONNREFUSED); nothing was sent', { retryAfter: 1 }],
   'keys-unavailable': ['The keys that tokens are verified with cannot be fetched', { retryAfter: 2 }],
   overloaded: ["1000 messages already wait for the broker's answer; this one was not sent", { outcome: 'not-sent', retryAfter: 1 }],
+  'too-many-callers': ['100 callers have connections of their own, which is all CAUSEWAY_LINK_MAX allows', { retryAfter: 5 }],
   'too-many-overlaps': ['home/+ overlaps with filters on each of 16 connections, which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows', { retryAfter: 5 }],
   'too-many-streams': ['10000 streams are open, which is all CAUSEWAY_STREAM_MAX allows', { retryAfter: 5 }],
   'too-many-sessions': ['1000 sessions are open, which is all CAUSEWAY_SESSION_MAX allows', { retryAfter: 5 }],
@@ -66,7 +68,7 @@ interface ProblemResponse {
 const WWW_AUTHENTICATE = { 'WWW-Authenticate': { type: 'string', description: 'Which credentials are taken (RFC 6750)' } }
 const RETRY_AFTER = { 'Retry-After': { type: 'integer', description: 'Seconds to wait before the next attempt' } }
 /** What every operation may answer with beside its own, but for what Node and Fastify refuse before there is one. */
-const ANY: ProblemCode[] = ['unauthorized', 'internal', 'keys-unavailable', 'shutting-down']
+const ANY: ProblemCode[] = ['unauthorized', 'too-many-attempts', 'internal', 'keys-unavailable', 'too-many-callers', 'shutting-down']
 
 /** The OpenAPI responses of an operation that may answer with these problems. */
 export function problems(...codes: ProblemCode[]): Record<number, object> {
