@@ -53,6 +53,7 @@ function authFaults(config: Config, given: ReadonlyMap<string, string>, variable
   const faults = Object.entries(SETTINGS_OF)
     .filter(([auth]) => auth !== config.auth)
     .flatMap(([auth, settings]) => settings.filter((key) => given.has(key)).map((key) => `${given.get(key)}: expected with CAUSEWAY_AUTH=${auth}, got it with ${config.auth}`))
+  if (config.auth === 'none') faults.push(...['authCookie', 'authQueryToken'].filter((key) => given.has(key)).map((key) => `${given.get(key)}: expected with another CAUSEWAY_AUTH than none, got it with none`))
   const needed = config.auth === 'token' ? ['authTokensFile'] : config.auth === 'jwt' ? ['jwtIssuer', 'jwtAudience'] : []
   for (const key of needed.filter((each) => !given.has(each))) faults.push(`CAUSEWAY_AUTH: expected ${variableName(key)} with ${config.auth}, got no such setting`)
   if (config.auth === 'broker' && config.mqttUrl === 'embedded:') faults.push('CAUSEWAY_AUTH: expected another broker than the embedded one with broker, which lets everyone in, got CAUSEWAY_MQTT_URL=embedded:')

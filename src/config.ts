@@ -80,6 +80,9 @@ export const ConfigSchema = Type.Object(
     authRefusedMax: integer(20, 1, 1_000_000, 'Most refused credentials of one address in that time'),
     linkMax: integer(100, 1, 100_000, 'Most callers with connections to the broker of their own'),
     linkIdleMs: integer(60_000, 0, MAX_TIMER_MS, 'How long a caller’s connections stay behind its last request; at least `CAUSEWAY_STREAM_LINGER_MS`'),
+    authCookie: flag('Offer `POST /cookie`, which keeps credentials in a cookie for `EventSource`'),
+    authQueryToken: flag('Take a token in the URL too, as `access_token`; it ends up in histories and in the logs of proxies'),
+    corsOrigins: text('Origins whose pages may call from a browser, with commas: `https://app.example`', { format: 'origins' }),
     authNonePublic: flag('Serve without authentication off loopback, on purpose'),
     shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
     logLevel: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe log level'),
@@ -131,6 +134,10 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
   'http-url': {
     expected: 'an https:// or http:// URL',
     validate: (value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
+  },
+  origins: {
+    expected: 'origins like https://app.example, with commas',
+    validate: (value) => value.split(',').every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
   },
   algorithms: {
     expected: 'some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas',

@@ -5,6 +5,8 @@ import type { Identity } from './auth/identity.ts'
 import type { Config } from './config.ts'
 import { type AuthenticationOptions, requireIdentity } from './http/authentication.ts'
 import { batchRoutes } from './http/batch.ts'
+import { cookieRoutes } from './http/cookie.ts'
+import { allowOrigins } from './http/cors.ts'
 import { docs } from './http/docs.ts'
 import { healthRoutes } from './http/health.ts'
 import { createOnce } from './http/idempotency.ts'
@@ -42,16 +44,19 @@ export async function createServers({ config, logger, metrics, version, authenti
   const server = createServer(options)
   const admin = config.adminPort === undefined ? server : createServer(options)
   const access = createAccess(linkOf)
+  const origins = new Set(config.corsOrigins?.split(','))
 
   async function operation(app: FastifyInstance): Promise<void> {
     await app.register(healthRoutes, { isReachable, isShuttingDown })
     await app.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
   }
 
+  await allowOrigins(server, origins)
   // What the API is like is no secret; what it carries is.
   await docs(server, { version })
   await server.register(async (app) => {
-    requireIdentity(app, { authenticate, observe: metrics.authenticated })
+    requireIdentity(app, { authenticate, places: { cookie: config.authCookie, query: config.authQueryToken }, origins, observe: metrics.authenticated })
+    if (config.authCookie) await app.register(cookieRoutes)
     await app.register(publishRoutes, {
       publish: access.publish,
       once: createOnce(new MemoryStore({ keysMax: config.idempotencyKeysMax, ttlMs: config.idempotencyTtlS * 1000 }), metrics.idempotencyKey),

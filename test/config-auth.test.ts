@@ -24,6 +24,7 @@ test.each([
   [{ ...JWT, JWT_SECRET_FILE: '/secret' }, { jwtSecret: 'x'.repeat(32) }],
   [{ ...SECRET, JWT_PUBLISH: 'a/${sub}', JWT_SUBSCRIBE: '${sub}/#' }, { jwtPublish: 'a/${sub}', jwtSubscribe: '${sub}/#' }],
   [{ AUTH: 'broker', MQTT_URL: 'mqtt://broker', LINK_MAX: '5', LINK_IDLE_MS: '7', AUTH_REFUSED_MS: '8', AUTH_REFUSED_MAX: '9', AUTH_BEARER_USERNAME: 'jwt' }, { linkMax: 5, linkIdleMs: 7, authRefusedMs: 8, authRefusedMax: 9, authBearerUsername: 'jwt' }],
+  [{ ...KEYS, AUTH_COOKIE: 'true', AUTH_QUERY_TOKEN: 'true', CORS_ORIGINS: 'https://app.example,http://localhost:3000' }, { authCookie: true, authQueryToken: true, corsOrigins: 'https://app.example,http://localhost:3000' }],
 ])('%j is read', (settings, expected) => {
   expect(load(settings)).toMatchObject(expected)
 })
@@ -43,6 +44,9 @@ test.each<[Record<string, string>, string]>([
   [{ ...KEYS, JWT_CLAIM: 'acl', JWT_PUBLISH: 'a' }, 'CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, got both'],
   [{ AUTH: 'broker' }, 'CAUSEWAY_AUTH: expected another broker than the embedded one with broker, which lets everyone in, got CAUSEWAY_MQTT_URL=embedded:'],
   [{ LINK_MAX: '5' }, 'CAUSEWAY_LINK_MAX: expected with CAUSEWAY_AUTH=broker, got it with none'],
+  [{ AUTH_COOKIE: 'true' }, 'CAUSEWAY_AUTH_COOKIE: expected with another CAUSEWAY_AUTH than none, got it with none'],
+  [{ AUTH_QUERY_TOKEN: 'true' }, 'CAUSEWAY_AUTH_QUERY_TOKEN: expected with another CAUSEWAY_AUTH than none, got it with none'],
+  ...['*', 'null', 'app.example', 'https://app.example/', 'https://app.example, https://b.example', 'https://APP.example'].map((origins): [Record<string, string>, string] => [{ CORS_ORIGINS: origins }, `CAUSEWAY_CORS_ORIGINS: expected origins like https://app.example, with commas, got ${JSON.stringify(origins)}`]),
 ])('%j is refused', (settings, fault) => {
   expect(faultsOf(settings)).toEqual([fault])
 })

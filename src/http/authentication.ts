@@ -1,8 +1,12 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Admission } from '../auth/authenticator.ts'
-import { type Credentials, parseAuthorization } from '../auth/credentials.ts'
+import type { Credentials } from '../auth/credentials.ts'
 import type { Identity } from '../auth/identity.ts'
+import { CausewayError } from '../errors.ts'
+import { noCookie } from './cookie.ts'
+import { isForeign, saysOrigin } from './origin.ts'
 import { asProblem } from './problem.ts'
+import { type CredentialPlaces, credentialsOf } from './request-credentials.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -13,16 +17,27 @@ declare module 'fastify' {
 
 export interface AuthenticationOptions {
   authenticate(credentials: Credentials | undefined, address: string): Promise<Admission>
+  places: CredentialPlaces
+  /** Origins whose pages may call. */
+  origins: ReadonlySet<string>
   /** Called with `accepted`, or the code of the problem. */
   observe(result: string): void
 }
 
 /** Makes every route that is registered behind it in this instance need an identity. */
-export function requireIdentity(app: FastifyInstance, { authenticate, observe }: AuthenticationOptions): void {
+export function requireIdentity(app: FastifyInstance, { authenticate, places, origins, observe }: AuthenticationOptions): void {
   app.decorateRequest('identity')
   app.addHook('onRequest', async (request, reply) => {
     try {
-      const { identity, release } = await authenticate(credentialsOf(request), request.ip)
+      if (isForeign(request, origins)) throw new CausewayError('forbidden', `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS names those that may`)
+      const { credentials, from } = credentialsOf(request, places)
+      if (from === 'cookie' && request.method !== 'GET' && !saysOrigin(request)) throw new CausewayError('forbidden', 'A request with a cookie has to say by Origin where it comes from')
+      if (from === 'query') reply.header('cache-control', 'no-store')
+      const { identity, release } = await authenticate(credentials, request.ip).catch((error: unknown) => {
+        // No script can end a cookie that is good for nothing any more.
+        if (from === 'cookie' && asProblem(error).kind.status === 401) reply.header('set-cookie', noCookie(request))
+        throw error
+      })
       observe('accepted')
       request.identity = identity
       if (release === undefined) return
@@ -36,10 +51,6 @@ export function requireIdentity(app: FastifyInstance, { authenticate, observe }:
       throw error
     }
   })
-}
-
-function credentialsOf({ headers }: FastifyRequest): Credentials | undefined {
-  return headers.authorization === undefined ? undefined : parseAuthorization(headers.authorization)
 }
 
 function hasBody({ headers }: FastifyRequest): boolean {
