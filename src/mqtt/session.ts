@@ -11,8 +11,10 @@ export interface SessionEvents {
   /** To be `done` with. */
   message(message: Message): void
   lost(): void
-  /** Behind `lost`. `present` says whether the broker kept the session. */
-  restored(present: boolean): void
+  /** Behind `lost`: the broker did not keep the session. */
+  forgotten(): void
+  /** Behind that: it delivers again. */
+  restored(): void
   /** The broker refuses a filter that it granted before. */
   refused(error: CausewayError): void
   /** Another client has the session; nothing follows. */
@@ -73,8 +75,9 @@ export class Session implements ConnectionHandlers {
    * @throws CausewayError where it refuses one or is away
    */
   async open(): Promise<OpenedSession> {
+    this.#subscribes = true
     try {
-      await this.#connect(true)
+      await this.#connect()
       await this.#granted
     } catch (error) {
       // A session that began with this and holds nothing would be litter.
@@ -122,7 +125,8 @@ export class Session implements ConnectionHandlers {
    */
   async end(): Promise<boolean> {
     const wasOpen = this.#isOpen
-    await this.#connect(false)
+    if (!wasOpen) this.#subscribes = false
+    await this.#connect()
     const existed = wasOpen || this.#present
     await this.close(true)
     return existed
@@ -135,11 +139,17 @@ export class Session implements ConnectionHandlers {
     this.#unavailable = undefined
     this.#present = sessionPresent
     if (!sessionPresent) this.#forgetSession()
-    if (this.#isOpen) events.restored(sessionPresent)
+    const isBack = this.#isOpen
+    if (isBack && !sessionPresent) events.forgotten()
+    // What the broker kept comes behind CONNACK at once.
+    if (isBack && this.#isGranted) events.restored()
+    const isDue = isBack && !this.#isGranted
+    const isCurrent = () => isDue && this.#isOpen && this.#network === network
     this.#granted = this.#subscribe(network)
-    this.#granted.catch((error: CausewayError) => {
-      if (this.#isOpen && this.#network === network && error.kind.code !== 'broker-unavailable') events.refused(error)
-    })
+    this.#granted.then(
+      () => isCurrent() && events.restored(),
+      (error: CausewayError) => isCurrent() && error.kind.code !== 'broker-unavailable' && events.refused(error),
+    )
   }
 
   lost(): void {
@@ -169,9 +179,8 @@ export class Session implements ConnectionHandlers {
     else this.#options.events.message(message)
   }
 
-  async #connect(subscribes: boolean): Promise<void> {
+  async #connect(): Promise<void> {
     await this.#closing
-    this.#subscribes = subscribes
     this.#connection ??= this.#start()
     await this.#connection.attempted()
     if (this.#network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })

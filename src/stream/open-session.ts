@@ -27,7 +27,8 @@ export interface BrokerSession<Message> {
 export interface BrokerSessionEvents<Message> {
   message(message: Message): void
   lost(): void
-  restored(present: boolean): void
+  forgotten(): void
+  restored(): void
   refused(error: Error): void
   takenOver(): void
 }
@@ -99,8 +100,8 @@ export class OpenSession<Message extends { topic: string; payload: Buffer; qos: 
         this.#isAway = true
         this.stream.tell('status', { broker: 'disconnected' })
       },
-      restored: (present) => {
-        if (!present) this.stream.gap('broker-session-lost')
+      forgotten: () => this.stream.gap('broker-session-lost'),
+      restored: () => {
         if (this.#isAway) this.stream.tell('status', { broker: 'connected' })
         this.#isAway = false
       },

@@ -98,7 +98,7 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
   /** Makes the broker forget a session, open here or not. Resolves with whether it had it. */
   forget(id: string): Promise<boolean> {
     return this.#inTurn(id, () => {
-      const nobody = { message: () => {}, lost: () => {}, restored: () => {}, refused: () => {}, takenOver: () => {} }
+      const nobody = { message: () => {}, lost: () => {}, forgotten: () => {}, restored: () => {}, refused: () => {}, takenOver: () => {} }
       return this.#open.get(id)?.forget() ?? this.#options.connect({ id, filters: [], retained: false }, nobody).end()
     })
   }

@@ -112,3 +112,24 @@ test('messages that come right behind CONNACK are not lost', async () => {
   expect(told(await reader.take(3))).toEqual(['!1', '!2', '!3'])
   await expect.poll(() => acknowledged(broker.session())).toEqual([1, 2, 3])
 })
+
+test('a session that the broker forgot is back once its filters are granted again, and the gap lasts until then', async () => {
+  let held: (() => void) | undefined
+  let isNew = false
+  const broker = await startScriptedBroker((packet, peer) => {
+    if (!isNew || !isSession(peer)) return false
+    if (packet.cmd === 'connect') peer.accept(false)
+    else if (packet.cmd === 'subscribe') held = () => peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
+    else return false
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const reader = await openSession(bridge)
+  isNew = true
+  broker.peers.findLast(isSession)!.close()
+  expect((await reader.take(2)).map(({ data }) => data)).toEqual([{ broker: 'disconnected' }, { reason: 'broker-session-lost' }])
+  await expect.poll(() => held).toBeDefined()
+  expect(reader.events).toHaveLength(3)
+  held!()
+  expect((await reader.next()).data).toEqual({ broker: 'connected' })
+})
