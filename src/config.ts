@@ -67,7 +67,7 @@ export const ConfigSchema = Type.Object(
     sessionMax: integer(1000, 1, 1_000_000, 'Most sessions open at once'),
     auth: choice(['none', 'token', 'jwt', 'broker'], 'none', 'Who may call: `none` is everyone who can connect, `token` who has one of the tokens of a file, `jwt` who has a JSON Web Token, `broker` whom the broker lets in'),
     authTokensFile: text('JSON file of tokens: an array of `{name, sha256, publish: [filter], subscribe: [filter]}`; read again on SIGHUP'),
-    jwtJwksUrl: text('Where the keys of the tokens’ issuer are', { format: 'http-url' }),
+    jwtJwksUrl: text('Where the keys of the tokens’ issuer are', { format: 'http-url', secret: true }),
     jwtSecret: secret('Secret the tokens are signed with, where they are not signed with keys', 32),
     jwtIssuer: text('The tokens’ `iss`'),
     jwtAudience: text('What the tokens’ `aud` has to contain'),
@@ -132,8 +132,8 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
     validate: (value) => value === 'embedded:' || networkUrl(value) !== undefined,
   },
   'http-url': {
-    expected: 'an https:// or http:// URL',
-    validate: (value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
+    expected: 'an https:// or http:// URL without credentials',
+    validate: (value) => /^https?:\/\/[^@]*$/.test(value) && URL.canParse(value),
   },
   origins: {
     expected: 'origins like https://app.example, with commas',

@@ -39,7 +39,7 @@ test.each<[Record<string, string>, string]>([
   [{ ...KEYS, JWT_ALGORITHMS: 'RS256,HS256' }, 'CAUSEWAY_JWT_ALGORITHMS: expected algorithms with keys, got HS256'],
   [{ ...SECRET, JWT_ALGORITHMS: 'HS256,ES256' }, 'CAUSEWAY_JWT_ALGORITHMS: expected algorithms with a secret, got ES256'],
   [{ ...KEYS, JWT_ALGORITHMS: 'none' }, 'CAUSEWAY_JWT_ALGORITHMS: expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas, got "none"'],
-  [{ ...KEYS, JWT_JWKS_URL: 'file:///keys' }, 'CAUSEWAY_JWT_JWKS_URL: expected an https:// or http:// URL, got "file:///keys"'],
+  ...['file:///keys', 'https://', 'https://user:hunter2@issuer.example/keys'].map((url): [Record<string, string>, string] => [{ ...KEYS, JWT_JWKS_URL: url }, 'CAUSEWAY_JWT_JWKS_URL: expected an https:// or http:// URL without credentials, got something else, not shown as it may hold a secret']),
   [{ ...JWT, JWT_SECRET: 'short' }, 'CAUSEWAY_JWT_SECRET: expected a text of 32 characters at least, got something else, not shown as it may hold a secret'],
   [{ ...KEYS, JWT_CLAIM: 'acl', JWT_PUBLISH: 'a' }, 'CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, got both'],
   [{ AUTH: 'broker' }, 'CAUSEWAY_AUTH: expected another broker than the embedded one with broker, which lets everyone in, got CAUSEWAY_MQTT_URL=embedded:'],

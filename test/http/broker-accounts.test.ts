@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { type Bridge, metric, type Settings, startBridge } from '../support/bridge.ts'
 import { basic, hasAccounts, startMosquittoWithAccounts } from '../support/accounts.ts'
+import { startMosquitto } from '../support/broker.ts'
 import { get, publish, publishRaw, send } from '../support/http.ts'
 import { openStream } from '../support/stream.ts'
 
@@ -68,6 +69,13 @@ describe.runIf(hasAccounts)('a caller', () => {
     expect((await send(bridge, 'DELETE', `/sessions/${id}`, bob)).status).toBe(404)
   })
 
+  test('of a broker that looks at no password shares nothing with another of the same name', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ AUTH: 'broker', MQTT_URL: broker.url })
+    const order = (password: string) => publishRaw(bridge, 'topic=orders', 'x', { ...basic('ann', password), 'idempotency-key': '"1"' })
+    expect([(await order('one')).status, (await order('two')).headers.get('idempotency-replayed'), (await order('one')).headers.get('idempotency-replayed')]).toEqual([200, null, 'true'])
+  })
+
   test('without credentials, or with half of them, is told which are taken', async () => {
     const { bridge } = await start()
     for (const headers of [{}, basic('', 'x'), basic('ann', ''), basic('', ''), basic('a\0b', 'x')]) {
@@ -115,6 +123,18 @@ describe.runIf(hasAccounts)('a caller', () => {
     expect((await publish(bridge, { topic: 'bob/1', payload: 'still' }, basic('ann', 'another one'))).status).toBe(200)
     expect((await bobStream.next()).data).toMatchObject({ payload: 'still' })
   })
+})
+
+test.runIf(hasAccounts)('a caller whose password changed while the broker was away loses its streams too', async () => {
+  const { broker, bridge } = await start()
+  const stream = await openStream(`${bridge.url}/subscribe?topic=a`, ann)
+  await broker.stop()
+  expect((await stream.next()).data).toEqual({ broker: 'disconnected' })
+  for (const role of ['publish', 'subscribe']) await expect.poll(() => metric(bridge, `causeway_mqtt_connections{role="${role}",state="disconnected"}`)).toBe(1)
+  broker.write({ ...accounts, ann: { password: 'another one' } })
+  await broker.start()
+  expect((await stream.next()).data).toEqual({ credentials: 'revoked' })
+  await stream.ended
 })
 
 describe.runIf(hasAccounts)('readiness', () => {

@@ -1,5 +1,5 @@
 import type { JWTPayload } from 'jose'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { metric, startBridge } from '../support/bridge.ts'
 import { get, publish, publishRaw } from '../support/http.ts'
 import { AUDIENCE, bearer, ISSUER, signed, startIssuer } from '../support/issuer.ts'
@@ -131,8 +131,13 @@ test('a stream ends when its token expires, with an event that says why', async 
 })
 
 test('a token that is good for longer than a timer can wait keeps its stream', async () => {
+  const warnings: Error[] = []
+  const warned = (warning: Error) => void warnings.push(warning)
+  process.on('warning', warned)
+  onTestFinished(() => void process.off('warning', warned))
   const bridge = await startBridge(withSecret)
   const stream = await openStream(`${bridge.url}/subscribe?topic=a`, bearer(await sign({ exp: now() + 60 * 86_400 })))
   await publish(bridge, { topic: 'a', payload: 'x' }, bearer(await sign()))
   expect((await stream.next()).data).toMatchObject({ payload: 'x' })
+  expect(warnings).toEqual([])
 })

@@ -14,7 +14,9 @@ export interface Account {
 }
 
 export interface MosquittoWithAccounts extends Mosquitto {
-  /** These accounts in place of those before; clients whose password is no longer good are cut off. */
+  /** These accounts in place of those before, from its next start on. */
+  write(accounts: Record<string, Account>): void
+  /** The same at once; clients whose password is no longer good are cut off. */
   change(accounts: Record<string, Account>): void
 }
 
@@ -37,6 +39,7 @@ export async function startMosquittoWithAccounts(accounts: Record<string, Accoun
 
   return {
     ...broker,
+    write,
     change(some) {
       write(some)
       broker.reload()
