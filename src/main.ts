@@ -28,10 +28,14 @@ function explain(error: NodeJS.ErrnoException & { port?: number }): string {
   return `cannot start: port ${error.port} ${why}; set ${variable} to another one`
 }
 
+/** How the commands below say who calls. */
+const CREDENTIALS: Record<string, string> = { none: '', token: " -H 'Authorization: Bearer TOKEN'", jwt: " -H 'Authorization: Bearer TOKEN'", broker: ' -u USER:PASSWORD' }
+
 function welcome({ url, adminUrl, embeddedUrl, isReachable }: App): void {
   if (embeddedUrl !== undefined) logger.info(`embedded broker, without persistence or access control: ${embeddedUrl}`)
-  logger.info(`publish:   curl -d 21.5 '${url}/publish?topic=home/temp'`)
-  logger.info(`subscribe: curl -N '${url}/subscribe?topic=home/%23'`)
+  const credentials = CREDENTIALS[config.auth]!
+  logger.info(`publish:   curl${credentials} -d 21.5 '${url}/publish?topic=home/temp'`)
+  logger.info(`subscribe: curl${credentials} -N '${url}/subscribe?topic=home/%23'`)
   logger.info(`metrics:   ${adminUrl}/metrics`)
   logger.info(`docs:      ${url}/docs`)
   if (!isReachable()) logger.warn('started without the broker; publishes and subscriptions get 503 until it is there')

@@ -46,13 +46,13 @@ export function requireIdentity(app: FastifyInstance, { authenticate, places, or
       else reply.raw.once('close', release)
     } catch (error) {
       observe(asProblem(error).kind.code)
-      // Node would read a body to its end, and some have none, to keep the connection of someone it does not know.
-      if (request.raw.httpVersionMajor === 1 && hasBody(request)) reply.header('connection', 'close')
+      // To keep the connection of someone it does not know, Node would read a body to its end, and this one may have none.
+      if (request.raw.httpVersionMajor === 1 && mayBeEndless(request)) reply.header('connection', 'close')
       throw error
     }
   })
 }
 
-function hasBody({ headers }: FastifyRequest): boolean {
-  return headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0'
+function mayBeEndless({ headers, routeOptions }: FastifyRequest): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > routeOptions.bodyLimit!
 }

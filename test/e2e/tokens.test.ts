@@ -48,6 +48,15 @@ test.each([
   expect(bridge.stdout()).toContain(`cannot start: CAUSEWAY_AUTH_TOKENS_FILE ${path}: ${fault}`)
 })
 
+test.each([
+  ['token', () => tokenFile([]).settings, "-H 'Authorization: Bearer TOKEN'"],
+  ['broker', () => ({ AUTH: 'broker', MQTT_URL: 'mqtt://127.0.0.1:1' }), '-u USER:PASSWORD'],
+])('with AUTH=%s the commands of the first log lines say who calls', async (_auth, settings, credentials) => {
+  const bridge = spawnBridge(settings())
+  await bridge.url
+  for (const name of ['publish', 'subscribe']) expect(bridge.stdout()).toMatch(new RegExp(`${name}: +curl ${credentials} `))
+})
+
 test('the command prints a token that its entry in the file lets in', async () => {
   const [token, line] = execFileSync(process.execPath, [TOKEN, 'one'], { encoding: 'utf8' }).trim().split('\n')
   const entry = JSON.parse(line!)

@@ -1,8 +1,11 @@
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { metric, startBridge } from '../support/bridge.ts'
 import { get, publish, send } from '../support/http.ts'
+import { openBatch } from '../support/ndjson.ts'
 import { makeToken, tokenFile } from '../support/token-file.ts'
 
 const document = parse(readFileSync(new URL('../../openapi/openapi.yaml', import.meta.url), 'utf8')) as { paths: Record<string, Record<string, object>> }
@@ -48,9 +51,14 @@ test('a file without tokens lets nobody in', async () => {
 
 test('the body of a stranger is not read to its end', async () => {
   const bridge = await startBridge(tokenFile([]).settings)
-  const { headers } = await send(bridge, 'POST', '/publish/batch', { 'content-type': 'application/x-ndjson' }, '{"topic":"a"}\n')
-  expect(headers.get('connection')).toBe('close')
-  expect((await get(bridge, '/retained?topic=a')).headers.get('connection')).toBe('keep-alive')
+  const { request, send: write } = await openBatch(bridge.url)
+  const answered = once(request, 'response')
+  write('{"topic":"a"}\n')
+  const [{ statusCode, headers }] = (await answered) as [IncomingMessage]
+  expect([statusCode, headers.connection]).toEqual([401, 'close'])
+  await once(request, 'close')
+  const small = await send(bridge, 'POST', '/publish?topic=a', {}, 'x')
+  expect([small.status, small.headers.get('connection')]).toEqual([401, 'keep-alive'])
 })
 
 describe('without credentials', () => {
