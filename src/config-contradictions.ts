@@ -52,7 +52,7 @@ const SETTINGS_OF = {
 function authFaults(config: Config, given: ReadonlyMap<string, string>, variableName: (key: string) => string): string[] {
   const faults = Object.entries(SETTINGS_OF)
     .filter(([auth]) => auth !== config.auth)
-    .flatMap(([auth, settings]) => settings.filter((key) => given.has(key)).map((key) => `${given.get(key)}: expected with CAUSEWAY_AUTH=${auth}, got it with ${config.auth}`))
+    .flatMap(([auth, settings]) => settings.filter((key) => given.has(key)).map((key) => `${given.get(key)}: expected with CAUSEWAY_AUTH=${auth}, got it with ${JSON.stringify(config.auth)}`))
   if (config.auth === 'none') faults.push(...['authCookie', 'authQueryToken'].filter((key) => given.has(key)).map((key) => `${given.get(key)}: expected with another CAUSEWAY_AUTH than none, got it with none`))
   const needed = config.auth === 'token' ? ['authTokensFile'] : config.auth === 'jwt' ? ['jwtIssuer', 'jwtAudience'] : []
   for (const key of needed.filter((each) => !given.has(each))) faults.push(`CAUSEWAY_AUTH: expected ${variableName(key)} with ${config.auth}, got no such setting`)
@@ -67,7 +67,7 @@ function jwtFaults({ jwtAlgorithms = '' }: Config, given: ReadonlyMap<string, st
   if (hasSecret === given.has('jwtJwksUrl')) faults.push(`CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET with jwt, got ${hasSecret ? 'both' : 'none'}`)
   // With both kinds, a token could be signed with a public key as if that were the secret.
   const wrong = jwtAlgorithms.split(',').filter((name) => name !== '' && name.startsWith('HS') !== hasSecret)
-  if (wrong.length > 0) faults.push(`CAUSEWAY_JWT_ALGORITHMS: expected algorithms ${hasSecret ? 'with a secret' : 'with keys'}, got ${wrong.join()}`)
+  if (wrong.length > 0) faults.push(`CAUSEWAY_JWT_ALGORITHMS: expected algorithms ${hasSecret ? 'with a secret' : 'with keys'}, got ${JSON.stringify(wrong.join())}`)
   if (given.has('jwtClaim') && (given.has('jwtPublish') || given.has('jwtSubscribe'))) faults.push('CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, got both')
   return faults
 }
