@@ -25,7 +25,7 @@ interface Entry {
   key: string
   link: Link
   identity: Identity | undefined
-  ready: Promise<Identity>
+  admitted: Promise<Identity> | undefined
   revoked: AbortController
   holders: number
   idle: NodeJS.Timeout | undefined
@@ -63,9 +63,10 @@ export class CallerLinks implements Authenticator {
     const entry = this.#entries.get(key) ?? this.#create(key, login, address)
     entry.holders += 1
     clearTimeout(entry.idle)
+    entry.admitted ??= this.#admit(entry, login, address)
     const release = (): void => this.#release(entry)
     try {
-      return { identity: await entry.ready, release }
+      return { identity: await entry.admitted, release }
     } catch (error) {
       release()
       throw error
@@ -87,8 +88,8 @@ export class CallerLinks implements Authenticator {
     const { refusals, createLink } = this.#options
     refusals.check(key, address)
     if (this.#entries.size - this.#open.length >= OPENING_MAX) throw new CausewayError('too-many-callers', 'Too many callers are being let in at once', { retryAfter: 1 })
-    const entry: Entry = { key, link: createLink(login, { state: (_name, state, cause) => state === 'disconnected' && this.#failed(entry, cause) }), identity: undefined, ready: undefined!, revoked: new AbortController(), holders: 0, idle: undefined, failure: undefined }
-    entry.ready = this.#admit(entry, login, address)
+    const link = createLink(login, { state: (_name, state, cause) => state === 'disconnected' && this.#failed(entry, cause) })
+    const entry: Entry = { key, link, identity: undefined, admitted: undefined, revoked: new AbortController(), holders: 0, idle: undefined, failure: undefined }
     this.#entries.set(key, entry)
     return entry
   }
