@@ -77,7 +77,7 @@ export const ConfigSchema = Type.Object(
     jwtSubscribe: text('The same to subscribe'),
     authBearerUsername: text('User name for the broker that goes with a bearer token as its password, with `broker`', { default: 'bearer' }),
     authRefusedMs: integer(10_000, 1, MAX_TIMER_MS, 'How long credentials that the broker refused are remembered'),
-    authRefusedMax: integer(20, 1, 1_000_000, 'Most refused credentials of one address in that time'),
+    authRefusedMax: integer(20, 1, 1_000_000, 'Most refused credentials of one address, or IPv6 /64, in that time'),
     linkMax: integer(100, 1, 100_000, 'Most callers with connections to the broker of their own'),
     linkIdleMs: integer(60_000, 0, MAX_TIMER_MS, 'How long a caller’s connections stay behind its last request; at least `CAUSEWAY_STREAM_LINGER_MS`'),
     authCookie: flag('Offer `POST /cookie`, which keeps credentials in a cookie for `EventSource`'),

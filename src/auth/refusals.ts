@@ -1,4 +1,5 @@
 import { CausewayError } from '../errors.ts'
+import { networkOf } from './network.ts'
 
 export interface RefusalLimits {
   /** How long refused credentials, and how many an address sent, are remembered. */
@@ -35,7 +36,7 @@ export class Refusals {
     const now = performance.now()
     const refusal = this.#refused.get(key)
     if (refusal !== undefined && refusal.until > now) throw refusal.problem
-    const attempts = this.#attempts.get(address)
+    const attempts = this.#attempts.get(networkOf(address))
     if (attempts === undefined || attempts.until <= now || attempts.count < this.#limits.perAddress) return
     throw new CausewayError('too-many-attempts', `${attempts.count} credentials from this address were refused, which is all CAUSEWAY_AUTH_REFUSED_MAX allows`, { retryAfter: Math.ceil((attempts.until - now) / 1000) })
   }
@@ -43,10 +44,16 @@ export class Refusals {
   remember(key: string, address: string, problem: CausewayError): void {
     const now = performance.now()
     const until = now + this.#limits.windowMs
+    this.#refused.delete(key)
     bounded(this.#refused).set(key, { problem, until })
-    const attempts = this.#attempts.get(address)
+    const network = networkOf(address)
+    const attempts = this.#attempts.get(network)
     if (attempts !== undefined && attempts.until > now) attempts.count += 1
-    else bounded(this.#attempts).set(address, { count: 1, until })
+    else {
+      // Set anew, so that the order is the one in which they expire.
+      this.#attempts.delete(network)
+      bounded(this.#attempts).set(network, { count: 1, until })
+    }
   }
 }
 

@@ -5,8 +5,8 @@ import type { FastifyRequest } from 'fastify'
  * then nobody's own wish: browsers add cookies, remembered passwords and the way to a loopback address by themselves.
  * @param trusted origins that are as good as our own
  */
-export function isForeign({ headers }: FastifyRequest, trusted: ReadonlySet<string>): boolean {
-  const { origin, host, 'sec-fetch-site': site } = headers
+export function isForeign({ headers, host }: FastifyRequest, trusted: ReadonlySet<string>): boolean {
+  const { origin, 'sec-fetch-site': site } = headers
   if (origin === undefined || trusted.has(origin)) return false
   // Proxies change Host; this no page can set and no proxy has a reason to.
   if (site === 'same-origin' || site === 'none') return false
