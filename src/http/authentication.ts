@@ -40,10 +40,11 @@ export function requireIdentity(app: FastifyInstance, { authenticate, places, or
       })
       observe('accepted')
       request.identity = identity
-      if (release === undefined) return
-      // A caller who left while it was let in closes no more.
-      if (reply.raw.closed) release()
-      else reply.raw.once('close', release)
+      if (release !== undefined && !reply.raw.closed) reply.raw.once('close', release)
+      if (!reply.raw.closed) return
+      // Whoever left while it was let in closes no more: what waits for that would wait for ever.
+      release?.()
+      reply.hijack()
     } catch (error) {
       observe(asProblem(error).kind.code)
       // To keep the connection of someone it does not know, Node would read a body to its end, and this one may have none.
