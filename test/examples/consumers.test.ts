@@ -41,6 +41,7 @@ describe.runIf(hasMosquitto).each(CONSUMERS)('the example $name', ({ command, na
     await expect.poll(isConnected).toMatchObject({ unacknowledged: 0 })
     first.kill()
     await first.exited
+    await expect.poll(isConnected).toMatchObject({ connected: false })
     await publish(base, 'two')
     const second = startConsumer(command, name, base)
     await expect.poll(second.lines).toEqual(['orders/1 two'])
