@@ -1,0 +1,12 @@
+/** Answers what `Stage.worker` asks of this process, which ends with the bench. */
+export function answerCalls(handlers: Record<string, (argument: never) => unknown>): void {
+  process.on('disconnect', () => process.exit())
+  process.on('message', ({ id, name, argument }: { id: number; name: string; argument: never }) => {
+    Promise.resolve()
+      .then(() => handlers[name]!(argument))
+      .then(
+        (result) => process.send!({ id, result }),
+        (error: Error) => process.send!({ id, error: error.stack ?? error.message }),
+      )
+  })
+}

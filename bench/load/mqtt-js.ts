@@ -1,0 +1,79 @@
+import { connectAsync, type MqttClient } from 'mqtt'
+import { setTimeout as delay } from 'node:timers/promises'
+import { answerCalls } from '../answer-calls.ts'
+import { markedPayload, now } from './payload.ts'
+
+/** MQTT.js by itself. */
+const dial = async (url: string): Promise<MqttClient> => {
+  const client = await connectAsync(url, { protocolVersion: 5, properties: { receiveMaximum: 65_535 } })
+  ;(client.stream as unknown as { setNoDelay(on: boolean): void }).setNoDelay(true)
+  return client
+}
+
+let received = 0
+let expected = Infinity
+let arrived: () => void
+
+answerCalls({
+  /** QoS 1 on so many connections, as many unacknowledged as the broker allows. */
+  async publish({ url, connections, warmUp, seconds }: { url: string; connections: number; warmUp: number; seconds: number }): Promise<object> {
+    let acknowledged = 0
+    let failed = 0
+    let isOver = false
+    for (let index = 0; index < connections; index += 1) {
+      const client = await dial(url)
+      // The broker's Receive Maximum, which MQTT.js leaves to its user.
+      const { receiveMaximum } = (client as unknown as { serverProperties?: { receiveMaximum?: number } }).serverProperties ?? {}
+      const next = (message: number): void => {
+        if (isOver) return
+        client.publish(`bench/${message % 64}`, markedPayload(message), { qos: 1 }, (error) => {
+          if (error) failed += 1
+          else acknowledged += 1
+          next(message + 1)
+        })
+      }
+      for (let message = 0; message < (receiveMaximum ?? 20); message += 1) next(message)
+    }
+    await delay(warmUp * 1000)
+    const [before, startedAt] = [acknowledged, now()]
+    await delay(seconds * 1000)
+    const rate = (acknowledged - before) / ((now() - startedAt) / 1e6)
+    isOver = true
+    return { rate, failed }
+  },
+  async subscribe({ url, filter }: { url: string; filter: string }): Promise<void> {
+    const client = await dial(url)
+    client.on('message', () => {
+      received += 1
+      if (received === expected) arrived()
+    })
+    await client.subscribeAsync(filter, { qos: 1 })
+  },
+  /** Resolves with the messages a second once so many have come. */
+  async receive({ count }: { count: number }): Promise<number> {
+    received = 0
+    expected = count
+    const all = new Promise<void>((resolve) => {
+      arrived = resolve
+    })
+    while (received === 0) await delay(1)
+    const [before, startedAt] = [received, now()]
+    await all
+    return (count - before) / ((now() - startedAt) / 1e6)
+  },
+  /** Milliseconds from each publish at QoS 1 to its message at another client. */
+  async roundTrips({ url, count, everyMs }: { url: string; count: number; everyMs: number }): Promise<number[]> {
+    const [publisher, subscriber] = [await dial(url), await dial(url)]
+    await subscriber.subscribeAsync('bench/latency', { qos: 1 })
+    const latencies: number[] = []
+    for (let index = 0; index < count; index += 1) {
+      const sentAt = now()
+      const message = new Promise<void>((resolve) => void subscriber.once('message', () => resolve()))
+      publisher.publish('bench/latency', markedPayload(index), { qos: 1 })
+      await message
+      latencies.push((now() - sentAt) / 1000)
+      await delay(everyMs)
+    }
+    return latencies
+  },
+})

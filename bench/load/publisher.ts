@@ -1,0 +1,60 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import { generate } from 'mqtt-packet'
+import { answerCalls } from '../answer-calls.ts'
+import { markedPayload, now } from './payload.ts'
+
+/** Messages written at once in a burst, between two looks at whether the socket takes more. */
+const BURST = 200
+
+let socket: Socket
+/** Bytes that publish a payload to a topic. */
+let packet: (topic: string, payload: string) => Buffer
+let sent = 0
+
+/** Publishes over MQTT at QoS 0, or to nchan over HTTP, to each of the topics in turn. */
+answerCalls({
+  async connectMqtt({ port }: { port: number }): Promise<void> {
+    socket = await dial(port)
+    packet = (topic, payload) => generate({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false })
+    socket.write(generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: `bench-${process.pid}`, keepalive: 0 }))
+    await once(socket, 'data')
+  },
+  async connectNchan({ port }: { port: number }): Promise<void> {
+    socket = await dial(port)
+    socket.resume()
+    packet = (topic, payload) => Buffer.from(`POST /pub/${topic} HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${payload.length}\r\n\r\n${payload}`)
+  },
+  /** So many messages a second; resolves with how many were sent and in what time. */
+  async steadily({ topics, rate, seconds }: { topics: string[]; rate: number; seconds: number }): Promise<{ sent: number; seconds: number }> {
+    const count = Math.max(1, Math.round((rate * seconds) / topics.length)) * topics.length
+    const startedAt = now()
+    sent = 0
+    while (sent < count) {
+      write(topics, Math.min(count, Math.ceil(((now() - startedAt) / 1e6) * rate)))
+      await delay(1)
+    }
+    return { sent, seconds: (now() - startedAt) / 1e6 }
+  },
+  /** So many messages as fast as they are taken. */
+  async burst({ topics, count }: { topics: string[]; count: number }): Promise<void> {
+    sent = 0
+    while (sent < count) {
+      write(topics, Math.min(count, sent + BURST))
+      if (socket.writableNeedDrain) await once(socket, 'drain')
+    }
+  },
+})
+
+async function dial(port: number): Promise<Socket> {
+  const dialled = connect(port, '127.0.0.1')
+  await once(dialled, 'connect')
+  return dialled.setNoDelay(true)
+}
+
+function write(topics: string[], until: number): void {
+  socket.cork()
+  for (; sent < until; sent += 1) socket.write(packet(topics[sent % topics.length]!, markedPayload(Math.floor(sent / topics.length))))
+  socket.uncork()
+}

@@ -1,0 +1,52 @@
+import { spawnSync } from 'node:child_process'
+import { loadavg } from 'node:os'
+import { parseArgs } from 'node:util'
+import { measure } from './measure.ts'
+import { linesOf, type Result, table } from './report.ts'
+import { keep } from './results.ts'
+import { scenarios } from './scenarios.ts'
+
+const USAGE = `npm run bench -- [SCENARIO…] [--quick] [--rounds N] [--node PATH]… [--keep]
+
+SCENARIO     ${scenarios.map(({ name }) => name).join(' ')}
+--quick      everything once and briefly, within two minutes
+--rounds N   rounds of each pair (5)
+--node PATH  the Node that runs the bridge and the baselines; may be repeated
+--keep       write results.json and README.md; what is not quick does so anyway
+`
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    quick: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+    node: { type: 'string', multiple: true, default: [process.execPath] },
+    keep: { type: 'boolean' },
+    help: { type: 'boolean', default: false },
+  },
+})
+const unknown = positionals.filter((name) => !scenarios.some((scenario) => scenario.name === name))
+if (values.help || unknown.length > 0) {
+  process.stdout.write(unknown.length > 0 ? `there is no scenario ${unknown.join(', ')}\n${USAGE}` : USAGE)
+  process.exit(unknown.length > 0 ? 1 : 0)
+}
+
+const chosen = scenarios.filter(({ name, long = false }) => (positionals.length > 0 ? positionals.includes(name) : !long))
+const results: Result[] = []
+for (const scenario of chosen) {
+  for (const node of values.node) {
+    const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout.trim()
+    const rounds = scenario.long || values.quick ? 1 : Number(values.rounds ?? 5)
+    process.stderr.write(`\n${scenario.title} (${version}, load ${loadavg()[0]!.toFixed(1)})\n`)
+    const samples = await measure(scenario, {
+      node,
+      effort: values.quick ? 'quick' : 'full',
+      rounds,
+      onSample: (subject, sample) => process.stderr.write(`  ${subject}: ${Object.entries(sample).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(', ')}\n`),
+    })
+    const result: Result = { scenario: scenario.name, title: scenario.title, node: version, effort: values.quick ? 'quick' : 'full', rounds, at: new Date().toISOString(), lines: linesOf(scenario, samples), samples }
+    results.push(result)
+    if (values.keep ?? !values.quick) keep([result])
+  }
+}
+process.stdout.write(`\n${table(results)}`)

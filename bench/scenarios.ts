@@ -1,0 +1,13 @@
+import type { Scenario } from './scenario.ts'
+import { batch } from './scenarios/batch.ts'
+import { ceilings } from './scenarios/ceilings.ts'
+import { dispatch } from './scenarios/dispatch.ts'
+import { fanOut1000, fanOut10000, fanOut100Filters } from './scenarios/fan-outs.ts'
+import { firehose } from './scenarios/firehose.ts'
+import { idle } from './scenarios/idle.ts'
+import { latency } from './scenarios/latency.ts'
+import { publishes } from './scenarios/publish.ts'
+import { soakScenario } from './scenarios/soak.ts'
+
+/** In the order of the table. */
+export const scenarios: readonly Scenario[] = [fanOut1000, fanOut10000, fanOut100Filters, ...publishes, batch, firehose, latency, idle, dispatch, ceilings, soakScenario]

@@ -1,0 +1,130 @@
+import type { Effort, Sample, Scenario, Subject } from '../scenario.ts'
+import { startBridge } from '../servers/bridge.ts'
+import { startMosquitto } from '../servers/mosquitto.ts'
+import { hasNchan, startNchan } from '../servers/nchan.ts'
+import type { Stage, Worker } from '../stage.ts'
+
+/** Every reader got every message, and no queue was growing. */
+const SUSTAINED_P99_MS = 250
+/** Each step of the climb is so much above the one before. */
+const FACTORS = { check: 4, quick: 1.6, full: 1.25 }
+const STEP_S = { check: 0.2, quick: 1, full: 3 }
+/** A step that fails is tried once more: on a shared machine a single pause is nobody's fault. */
+const TRIES = { check: 1, quick: 1, full: 2 }
+const CHECK_SHRINKS = 200
+
+export interface FanOut {
+  name: string
+  title: string
+  readers: number
+  topics: number
+  /** Events a second at which latency and losses are looked at. */
+  at: number
+  rows: Scenario['rows']
+}
+
+interface Server {
+  publisher: Worker
+  topics: string[]
+  port: number
+  paths: string[]
+}
+
+interface Step {
+  events: number
+  incomplete: number
+  disordered: number
+  p50: number
+  p99: number
+}
+
+export function fanOut({ name, title, readers, topics, at, rows }: FanOut): Scenario {
+  const names = Array.from({ length: topics }, (_, index) => `bench-${index}`)
+
+  /** @param from events a second where its climb begins */
+  function subject(subjectTitle: string, from: number, start: (stage: Stage, topics: string[]) => Promise<Server>, looksAt?: number): Subject {
+    return {
+      title: subjectTitle,
+      async measure(stage, effort) {
+        const count = effort === 'check' ? Math.max(topics / 10, readers / CHECK_SHRINKS) : readers
+        const server = await start(stage, names.slice(0, effort === 'check' ? Math.ceil(topics / 10) : topics))
+        const load = stage.worker('load/readers.ts')
+        await load.call('open', { port: server.port, paths: server.paths, count })
+        const step = (rate: number, seconds = STEP_S[effort]) => measureStep(server, load, count, rate, seconds)
+        const scale = count / readers
+        await step(from * scale)
+        const highest = await climb(step, from * scale, effort)
+        return { highest, ...(looksAt !== undefined && (await look(step, looksAt * scale))) }
+      },
+    }
+  }
+
+  return {
+    name,
+    title,
+    subjects: {
+      causeway: subject('Causeway', 200_000, startCauseway, at),
+      nchan: { ...subject('nchan', 100_000, startBesideNchan), isAvailable: hasNchan },
+      obvious: subject('obvious Node server', 40_000, startObvious),
+    },
+    rows,
+  }
+}
+
+async function startCauseway(stage: Stage, topics: string[]): Promise<Server> {
+  const { port: brokerPort, url } = await startMosquitto(stage)
+  const { port } = await startBridge(stage, { MQTT_URL: url })
+  return { publisher: await mqttPublisher(stage, brokerPort), topics, port, paths: topics.map((topic) => `/subscribe?topic=${topic}`) }
+}
+
+async function startObvious(stage: Stage, topics: string[]): Promise<Server> {
+  const { port: brokerPort, url } = await startMosquitto(stage)
+  const port = await stage.worker('servers/obvious.ts', stage.node).call<number>('listen', { mqttUrl: url })
+  return { publisher: await mqttPublisher(stage, brokerPort), topics, port, paths: topics.map((topic) => `/?topic=${topic}`) }
+}
+
+async function startBesideNchan(stage: Stage, topics: string[]): Promise<Server> {
+  const { port } = await startNchan(stage)
+  const publisher = stage.worker('load/publisher.ts')
+  await publisher.call('connectNchan', { port })
+  return { publisher, topics, port, paths: topics.map((topic) => `/sub/${topic}`) }
+}
+
+export async function mqttPublisher(stage: Stage, port: number): Promise<Worker> {
+  const publisher = stage.worker('load/publisher.ts')
+  await publisher.call('connectMqtt', { port })
+  return publisher
+}
+
+async function measureStep({ publisher, topics }: Server, load: Worker, readers: number, rate: number, seconds: number): Promise<Step & { rate: number; kept: boolean }> {
+  await load.call('mark')
+  const messages = (rate * topics.length) / readers
+  const run = await publisher.call<{ sent: number; seconds: number }>('steadily', { topics, rate: messages, seconds })
+  const each = run.sent / topics.length
+  const step = await load.call<Step>('settle', { each })
+  return { ...step, rate: (each * readers) / run.seconds, kept: run.seconds < seconds * 1.05 + 0.01 }
+}
+
+async function look(step: (rate: number) => Promise<Step>, rate: number): Promise<Sample> {
+  const { incomplete, disordered, p50, p99 } = await step(rate)
+  return { lostAt: incomplete + disordered, p50At: p50, p99At: p99 }
+}
+
+/** The highest events a second that were sustained. */
+async function climb(step: (rate: number) => Promise<Step & { rate: number; kept: boolean }>, from: number, effort: Effort): Promise<number> {
+  const factor = FACTORS[effort]
+  let highest = 0
+  async function holds(rate: number): Promise<boolean> {
+    for (let tries = 0; tries < TRIES[effort]; tries += 1) {
+      const { incomplete, disordered, p99, kept, rate: reached } = await step(rate)
+      if (kept && incomplete === 0 && disordered === 0 && p99 <= SUSTAINED_P99_MS) {
+        highest = Math.max(highest, reached)
+        return true
+      }
+    }
+    return false
+  }
+  if (await holds(from)) for (let rate = from * factor; await holds(rate); rate *= factor);
+  else for (let rate = from / factor; rate > from / 50 && !(await holds(rate)); rate /= factor);
+  return highest
+}

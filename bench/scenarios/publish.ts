@@ -1,0 +1,39 @@
+import type { Sample, Scenario } from '../scenario.ts'
+import { startBridge } from '../servers/bridge.ts'
+import { startMosquitto } from '../servers/mosquitto.ts'
+import type { Stage } from '../stage.ts'
+
+const CONNECTIONS = 64
+const TIMES = { check: { warmUp: 0.1, seconds: 0.2 }, quick: { warmUp: 1, seconds: 2 }, full: { warmUp: 3, seconds: 8 } }
+
+function run(stage: Stage, port: number, qos: number, effort: keyof typeof TIMES): Promise<Sample> {
+  return stage.worker('load/posts.ts').call('run', { port, connections: CONNECTIONS, qos, ...TIMES[effort] })
+}
+
+function publish(qos: 0 | 1 | 2, atLeast: number): Scenario {
+  return {
+    name: `publish-qos-${qos}`,
+    title: `POST /publish, QoS ${qos}, one message a request, ${CONNECTIONS} connections`,
+    subjects: {
+      causeway: {
+        title: 'Causeway',
+        async measure(stage, effort) {
+          const { url } = await startMosquitto(stage)
+          const { port } = await startBridge(stage, { MQTT_URL: url })
+          return run(stage, port, qos, effort)
+        },
+      },
+      bare: {
+        title: 'bare Fastify route',
+        measure: async (stage, effort) => run(stage, await stage.worker('servers/bare-fastify.ts', stage.node).call('listen'), qos, effort),
+      },
+    },
+    rows: [
+      { what: 'rate', unit: 'requests/s', subject: 'causeway', metric: 'rate', beside: { subject: 'bare', metric: 'rate' }, target: { atLeast } },
+      { what: 'p99', unit: 'ms', subject: 'causeway', metric: 'p99', beside: { subject: 'bare', metric: 'p99' }, ...(qos === 1 && { target: { atMost: 2 } }) },
+      { what: 'failed', unit: '', subject: 'causeway', metric: 'failed', target: { atMost: 0 } },
+    ],
+  }
+}
+
+export const publishes = [publish(1, 0.85), publish(0, 0.8), publish(2, 0.6)]

@@ -1,0 +1,81 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Sample, Scenario } from '../scenario.ts'
+import { residentBytes, startBridge } from '../servers/bridge.ts'
+import { startMosquitto } from '../servers/mosquitto.ts'
+import type { Stage } from '../stage.ts'
+import { median } from '../statistics.ts'
+import { mqttPublisher } from './fan-out.ts'
+
+const MINUTES = { check: 0.03, quick: 0.2, full: 30 }
+const SAMPLES = 120
+/** Of the run; 5 of 30 minutes. */
+const WARM = 1 / 6
+const READERS = 200
+const COMING_AND_GOING = 50
+
+const countOpen = async (port: number, name: string): Promise<number> => {
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+  return Number(new RegExp(`^${name}(?:{[^}]*})? (\\d+)`, 'm').exec(text)?.[1] ?? 0)
+}
+
+async function soak(stage: Stage, effort: keyof typeof MINUTES): Promise<Sample> {
+  const seconds = MINUTES[effort] * 60
+  const broker = await startMosquitto(stage)
+  const bridge = await startBridge(stage, { MQTT_URL: broker.url, STREAM_LINGER_MS: 1000 })
+  const { port } = bridge
+  const handles = () => countOpen(port, 'nodejs_active_handles_total')
+  await delay(500)
+  const handlesBefore = await handles()
+
+  const [steady, changing] = [stage.worker('load/readers.ts'), stage.worker('load/readers.ts')]
+  await steady.call('open', { port, paths: ['/subscribe?topic=bench-0'], count: READERS })
+  await steady.call('mark')
+  let isOver = false
+  const samples: number[] = []
+  const watching = (async () => {
+    for (let round = 0; !isOver; round += 1) {
+      // Filters that come and go, with wildcards among them.
+      await changing.call('open', { port, paths: [`/subscribe?topic=bench/${round % 64}`, `/subscribe?topic=bench/%2B/${round}`, '/subscribe?topic=bench/%23'], count: COMING_AND_GOING })
+      samples.push(residentBytes(bridge.pid))
+      await delay((seconds * 1000) / SAMPLES)
+      await changing.call('close', { count: COMING_AND_GOING })
+    }
+  })()
+  const publisher = await mqttPublisher(stage, broker.port)
+  const [events, posts, batch] = await Promise.all([
+    publisher.call<{ sent: number }>('steadily', { topics: ['bench-0'], rate: 100, seconds }),
+    stage.worker('load/posts.ts').call<{ failed: number }>('run', { port, connections: 16, qos: 1, warmUp: 0, seconds, rate: 500 }),
+    stage.worker('load/batch.ts').call<{ failed: number }>('run', { port, warmUp: 0, seconds, rate: 1000 }),
+  ])
+  isOver = true
+  await watching
+  const { incomplete } = await steady.call<{ incomplete: number }>('settle', { each: events.sent })
+  await steady.call('close', { count: READERS })
+  // The channels linger for a second.
+  await delay(3000)
+  const warm = samples.slice(Math.ceil(samples.length * WARM))
+  const third = Math.ceil(warm.length / 3)
+  return {
+    growth: median(warm.slice(-third)) / median(warm.slice(0, third)),
+    resident: median(warm.slice(-third)) / 1_048_576,
+    handles: (await handles()) - handlesBefore,
+    filters: await countOpen(port, 'causeway_subscription_filters'),
+    failed: posts.failed + batch.failed,
+    incomplete,
+  }
+}
+
+export const soakScenario: Scenario = {
+  name: 'soak',
+  title: '30 minutes of posts, a batch, steady readers and readers that come and go',
+  long: true,
+  subjects: { causeway: { title: 'Causeway', measure: soak } },
+  rows: [
+    { what: 'resident memory, last third beside first, after 5 minutes', unit: '×', subject: 'causeway', metric: 'growth', target: { atMost: 1.05 } },
+    { what: 'resident memory at the end', unit: 'MB', subject: 'causeway', metric: 'resident' },
+    { what: 'handles left behind', unit: '', subject: 'causeway', metric: 'handles', target: { atMost: 0 } },
+    { what: 'filters left behind', unit: '', subject: 'causeway', metric: 'filters', target: { atMost: 0 } },
+    { what: 'requests that failed', unit: '', subject: 'causeway', metric: 'failed', target: { atMost: 0 } },
+    { what: 'readers that missed an event', unit: '', subject: 'causeway', metric: 'incomplete', target: { atMost: 0 } },
+  ],
+}

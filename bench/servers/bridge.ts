@@ -1,0 +1,35 @@
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { ROOT, type Stage } from '../stage.ts'
+
+export interface Bridge {
+  port: number
+  pid: number
+}
+
+/** The built bridge, with its own defaults but for what is given. */
+export async function startBridge(stage: Stage, settings: Record<string, string | number>): Promise<Bridge> {
+  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
+  const ours = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
+  // `CAUSEWAY_BENCH_NODE_OPTIONS=--cpu-prof` and the like are for the bridge alone.
+  const options = (process.env['CAUSEWAY_BENCH_NODE_OPTIONS'] ?? '').split(' ').filter((option) => option !== '')
+  const child = spawn(stage.node, [...options, join(ROOT, 'dist/main.js')], { env: Object.fromEntries([...inherited, ...ours]), stdio: ['ignore', 'pipe', 'inherit'] })
+  if (options.length === 0) stage.child(child)
+  else stage.child(child, 'SIGTERM')
+  let stdout = ''
+  const port = await new Promise<number>((resolve, reject) => {
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+      const found = /metrics: +http:\/\/127\.0\.0\.1:(\d+)\/metrics/.exec(stdout)
+      if (found !== null) resolve(Number(found[1]))
+    })
+    child.once('exit', (code) => reject(new Error(`the bridge exited with ${code}:\n${stdout}`)))
+  })
+  return { port, pid: child.pid! }
+}
+
+/** Resident memory of a process, in bytes. */
+export function residentBytes(pid: number): number {
+  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
+}

@@ -1,0 +1,20 @@
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { freePort, type Stage } from '../stage.ts'
+
+const MOSQUITTO = ['mosquitto', '/usr/sbin/mosquitto'].find((path) => spawnSync(path, ['-h']).error === undefined)
+
+export const hasMosquitto = MOSQUITTO !== undefined
+
+/** With its own defaults but for what is given. */
+export async function startMosquitto(stage: Stage, config: string[] = []): Promise<{ port: number; url: string }> {
+  if (MOSQUITTO === undefined) throw new Error('mosquitto is not installed')
+  const port = await freePort()
+  const file = join(stage.directory(), 'mosquitto.conf')
+  // As root Mosquitto changes to a user of its own, who could not read this directory.
+  const user = process.getuid?.() === 0 ? ['user root'] : []
+  writeFileSync(file, `${[`listener ${port} 127.0.0.1`, 'allow_anonymous true', 'log_dest none', ...user, ...config].join('\n')}\n`)
+  await stage.program(MOSQUITTO, ['-c', file], port)
+  return { port, url: `mqtt://127.0.0.1:${port}` }
+}
