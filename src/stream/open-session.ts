@@ -117,6 +117,11 @@ export class OpenSession<Message extends { topic: string; payload: Buffer; qos: 
     return this.#broker.state
   }
 
+  /** A reader has it, or is about to. */
+  get isTaken(): boolean {
+    return this.#joining > 0 || this.stream.hasReader
+  }
+
   /** Whether a reader that got this event last is the one that this is open for. */
   isOf(lastEventId: string): boolean {
     return this.stream.knows(lastEventId) || lastEventId === this.#options.continues

@@ -76,7 +76,8 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
     return this.#inTurn(spec.id, async () => {
       const open = this.#open.get(spec.id)
       const isItsReader = lastEventId !== undefined && open?.isOf(lastEventId) === true
-      if (lastEventId !== undefined && !isItsReader && (open !== undefined || this.#wasEvicted(lastEventId))) return undefined
+      // An event of nobody known may be of another bridge, which this one's reader was at meanwhile.
+      if (lastEventId !== undefined && !isItsReader && (open?.isTaken || this.#wasEvicted(lastEventId))) return undefined
       let session = open
       if (session === undefined || !isItsReader || !isAlike(session.spec, spec)) {
         await session?.end('taken-over')
