@@ -2,17 +2,18 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { pino } from 'pino'
 import { stringify } from 'yaml'
 import { loadConfig } from '../src/config.ts'
+import { ANYONE } from '../src/auth/identity.ts'
 import type { Link } from '../src/link.ts'
 import { createMetrics } from '../src/metrics.ts'
 import { createServers } from '../src/routes.ts'
 
 const FILE = new URL('openapi.yaml', import.meta.url)
 
-/** The OpenAPI document of the default configuration, as YAML. */
+/** The OpenAPI document of a bridge that offers all there is, as YAML. */
 export async function openApiYaml(): Promise<string> {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
-  const config = loadConfig({}, String)
-  const { server } = await createServers({ config, logger: pino({ level: 'silent' }), metrics: createMetrics(version), version, link: {} as Link, isShuttingDown: () => false })
+  const config = loadConfig({ CAUSEWAY_AUTH: 'token', CAUSEWAY_AUTH_TOKENS_FILE: 'tokens.json', CAUSEWAY_AUTH_COOKIE: 'true' }, String)
+  const { server } = await createServers({ config, logger: pino({ level: 'silent' }), metrics: createMetrics(version), version, authenticate: async () => ({ identity: ANYONE }), linkOf: () => ({}) as Link, sessionCount: () => 0, isReachable: () => true, isShuttingDown: () => false })
   await server.ready()
   const document = server.swagger()
   await server.close()

@@ -2,8 +2,13 @@ import { randomBytes } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
+import { createAuthenticator } from './authenticators.ts'
+import { brokerLinks } from './broker-links.ts'
+import { BrokerLog } from './broker-log.ts'
 import type { Config } from './config.ts'
-import { connectionOptions, Link } from './link.ts'
+import { connectionOptions } from './connection-options.ts'
+import { Link } from './link.ts'
+import { sharedLink } from './links.ts'
 import { createMetrics } from './metrics.ts'
 import { startEmbeddedBroker } from './mqtt/embedded-broker.ts'
 import { Presence } from './mqtt/presence.ts'
@@ -16,12 +21,15 @@ export interface App {
   /** The embedded broker's URL, where there is one. */
   embeddedUrl: string | undefined
   isReachable(): boolean
+  /** Reads the files again that may change while it runs. */
+  reload(): void
   /** Unready at once; ends streams, lets publishes in flight finish, disconnects from the broker. */
   close(): Promise<void>
 }
 
 export interface AppOptions {
   config: Config
+  readFile(path: string): string
   logger: Logger
   version: string
 }
@@ -31,32 +39,53 @@ const LEAVE_MS = 2500
 
 /**
  * Builds the bridge and listens. It starts without the broker too, unready until that is there.
- * @throws the listeners' errors, EADDRINUSE among them
+ * @throws the listeners' errors, EADDRINUSE among them, and those of files it cannot use
  */
-export async function startApp({ config, logger, version }: AppOptions): Promise<App> {
+export async function startApp({ config, readFile, logger, version }: AppOptions): Promise<App> {
+  const ofSharedLink = createAuthenticator({ config, readFile, logger })
   const metrics = createMetrics(version)
   const broker = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
   const brokerUrl = broker?.url ?? config.mqttUrl
   const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
-  const link = new Link({ config, brokerUrl, clientId, logger, metrics })
+  const options = { config, brokerUrl, clientId, logger, metrics }
+  const ofCallers = config.auth === 'broker' ? brokerLinks(options) : undefined
+  const links = ofCallers ?? sharedLink(new Link({ ...options, log: new BrokerLog(logger) }))
+  const authenticator = ofCallers ?? ofSharedLink
   const presence = config.statusTopic === undefined
     ? undefined
     : new Presence(config.statusTopic, { ...connectionOptions(config, brokerUrl), clientId: `${clientId}-presence` }, (error) => logger.error(error.message))
+  const sum = (count: (link: Link) => number): number => links.all.reduce((total, link) => total + count(link), 0)
+  const sessionCount = () => sum(({ sessions }) => sessions.count)
   metrics.setGauges({
-    requestsWaiting: () => link.requestsWaiting,
-    publishInFlight: () => link.publishInFlight,
-    subscriptionFilters: () => link.filterCount,
-    sessionsOpen: () => link.sessions.count,
-    sessionUnacknowledged: () => link.sessions.list.reduce((sum, { unacknowledged }) => sum + unacknowledged, 0),
-    connections: () => [...link.connections, ...link.sessions.states.map((state) => ({ role: 'session', state })), ...(presence ? [{ role: 'presence', state: presence.state }] : [])],
+    links: () => links.all.length,
+    requestsWaiting: () => sum((link) => link.requestsWaiting),
+    publishInFlight: () => sum((link) => link.publishInFlight),
+    subscriptionFilters: () => sum((link) => link.filterCount),
+    sessionsOpen: sessionCount,
+    sessionUnacknowledged: () => sum(({ sessions }) => sessions.list.reduce((total, { unacknowledged }) => total + unacknowledged, 0)),
+    connections: () => [
+      ...links.all.flatMap(({ connections, sessions }) => [...connections, ...sessions.states.map((state) => ({ role: 'session', state }))]),
+      ...links.connections,
+      ...(presence ? [{ role: 'presence', state: presence.state }] : []),
+    ],
   })
   let shuttingDown = false
 
-  const { server, admin } = await createServers({ config, logger, metrics, version, link, isShuttingDown: () => shuttingDown })
+  const { server, admin } = await createServers({
+    config,
+    logger,
+    metrics,
+    version,
+    authenticate: (credentials, address) => authenticator.authenticate(credentials, address),
+    linkOf: (identity) => links.of(identity),
+    sessionCount,
+    isReachable: () => links.isReachable,
+    isShuttingDown: () => shuttingDown,
+  })
   // Open streams would otherwise keep the server from closing.
   server.addHook('preClose', async () => {
-    link.hub.close()
-    await link.sessions.close()
+    for (const { hub } of links.all) hub.close()
+    await Promise.all(links.all.map(({ sessions }) => sessions.close()))
   })
 
   async function close(): Promise<void> {
@@ -65,20 +94,20 @@ export async function startApp({ config, logger, version }: AppOptions): Promise
     const timer = setTimeout(() => server.server.closeAllConnections(), Math.max(config.shutdownMs - LEAVE_MS, config.shutdownMs / 2))
     await server.close()
     clearTimeout(timer)
-    await Promise.all([link.close(), presence?.close()])
+    await Promise.all([links.close(), presence?.close()])
     await broker?.close()
     if (admin !== server) await admin.close()
   }
 
   try {
-    await link.attempted()
+    await links.attempted()
     await server.listen({ host: config.httpHost, port: config.httpPort })
     if (admin !== server) await admin.listen({ host: config.httpHost, port: config.adminPort! })
   } catch (error) {
     await close()
     throw error
   }
-  return { url: urlOf(server), adminUrl: urlOf(admin), embeddedUrl: broker?.url, isReachable: () => link.isReachable, close }
+  return { url: urlOf(server), adminUrl: urlOf(admin), embeddedUrl: broker?.url, isReachable: () => links.isReachable, reload: () => ofSharedLink.reload(), close }
 }
 
 function urlOf(server: FastifyInstance): string {

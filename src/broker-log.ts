@@ -2,8 +2,13 @@ import type { BaseLogger } from 'pino'
 import type { CausewayError } from './errors.ts'
 import type { ConnectionState } from './mqtt/connection.ts'
 
+/** Is told of every state of every connection. */
+export interface StateLog {
+  state(name: string, state: ConnectionState, cause?: CausewayError): void
+}
+
 /** One warning when the broker goes and one line when it is back, however many connections notice. */
-export class BrokerLog {
+export class BrokerLog implements StateLog {
   readonly #logger: BaseLogger
   readonly #down = new Set<string>()
 
@@ -20,7 +25,7 @@ export class BrokerLog {
   }
 }
 
-export function watch(name: string, log: BrokerLog, reconnected: () => void): (state: ConnectionState, cause?: CausewayError) => void {
+export function watch(name: string, log: StateLog, reconnected: () => void): (state: ConnectionState, cause?: CausewayError) => void {
   const notice = onReconnect(reconnected)
   return (state, cause) => {
     log.state(name, state, cause)

@@ -1,11 +1,12 @@
 import { Ajv } from 'ajv'
 import Type, { type Static } from 'typebox'
+import { contradictions, networkUrl } from './config-contradictions.ts'
 
 const PREFIX = 'CAUSEWAY_'
 const MAX_TIMER_MS = 2 ** 31 - 1
 
 const text = (description: string, extra: object = {}) => Type.Optional(Type.String({ minLength: 1, description, ...extra }))
-const secret = (description: string) => text(description, { secret: true })
+const secret = (description: string, minLength = 1) => text(description, { secret: true, minLength })
 const file = (description: string) => text(description, { secret: true, fileOnly: true })
 const integer = (fallback: number, minimum: number, maximum: number, description: string) =>
   Type.Integer({ default: fallback, minimum, maximum, description })
@@ -64,7 +65,24 @@ export const ConfigSchema = Type.Object(
     sessionExpiryS: integer(3600, 1, 4_294_967_295, 'Seconds for which the broker keeps a session whose reader is away; 4294967295 for ever'),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages a session’s reader has unacknowledged'),
     sessionMax: integer(1000, 1, 1_000_000, 'Most sessions open at once'),
-    auth: choice(['none'], 'none', 'Who may call: `none` is everyone who can connect'),
+    auth: choice(['none', 'token', 'jwt', 'broker'], 'none', 'Who may call: `none` is everyone who can connect, `token` who has one of the tokens of a file, `jwt` who has a JSON Web Token, `broker` whom the broker lets in'),
+    authTokensFile: text('JSON file of tokens: an array of `{name, sha256, publish: [filter], subscribe: [filter]}`; read again on SIGHUP'),
+    jwtJwksUrl: text('Where the keys of the tokens’ issuer are', { format: 'http-url', secret: true }),
+    jwtSecret: secret('Secret the tokens are signed with, where they are not signed with keys', 32),
+    jwtIssuer: text('The tokens’ `iss`'),
+    jwtAudience: text('What the tokens’ `aud` has to contain'),
+    jwtAlgorithms: text('Signature algorithms that are taken, with commas; `RS256,ES256,EdDSA` with keys and `HS256` with a secret, unless set', { format: 'algorithms' }),
+    jwtClaim: text('Claim with the topic rules: `{publish: [filter], subscribe: [filter]}`', { default: 'mqtt' }),
+    jwtPublish: text('Rules to publish in place of those of the claim, with commas: filters with `${sub}` or another claim in a level'),
+    jwtSubscribe: text('The same to subscribe'),
+    authBearerUsername: text('User name for the broker that goes with a bearer token as its password, with `broker`', { default: 'bearer' }),
+    authRefusedMs: integer(10_000, 1, MAX_TIMER_MS, 'How long credentials that the broker refused are remembered'),
+    authRefusedMax: integer(20, 1, 1_000_000, 'Most refused credentials of one address, or IPv6 /64, in that time'),
+    linkMax: integer(100, 1, 100_000, 'Most callers with connections to the broker of their own'),
+    linkIdleMs: integer(60_000, 0, MAX_TIMER_MS, 'How long a caller’s connections stay behind its last request; at least `CAUSEWAY_STREAM_LINGER_MS`'),
+    authCookie: flag('Offer `POST /cookie`, which keeps credentials in a cookie for `EventSource`'),
+    authQueryToken: flag('Take a token in the URL too, as `access_token`; it ends up in histories and in the logs of proxies'),
+    corsOrigins: text('Origins whose pages may call from a browser, with commas: `https://app.example`', { format: 'origins' }),
     authNonePublic: flag('Serve without authentication off loopback, on purpose'),
     shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
     logLevel: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe log level'),
@@ -97,6 +115,7 @@ interface PropertySchema {
   minimum?: number
   maximum?: number
   format?: string
+  minLength?: number
   secret?: boolean
   fileOnly?: boolean
 }
@@ -112,12 +131,23 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
     expected: 'embedded: or a mqtt://, mqtts://, ws:// or wss:// URL with a host',
     validate: (value) => value === 'embedded:' || networkUrl(value) !== undefined,
   },
+  'http-url': {
+    expected: 'an https:// or http:// URL without credentials',
+    validate: (value) => /^https?:\/\/[^@]*$/.test(value) && URL.canParse(value),
+  },
+  origins: {
+    expected: 'origins like https://app.example, with commas',
+    validate: (value) => value.split(',').every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
+  },
+  algorithms: {
+    expected: 'some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas',
+    validate: (value) => value.split(',').every((name) => /^((RS|PS|ES|HS)(256|384|512)|EdDSA)$/.test(name)),
+  },
   'mqtt-topic': {
     expected: 'a topic without wildcards, control characters or leading $',
     validate: (value) => !/^\$|[+#\p{Cc}\p{Noncharacter_Code_Point}]/u.test(value) && value.isWellFormed() && Buffer.byteLength(value) <= 65_535,
   },
 }
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
 const formats = Object.fromEntries(Object.entries(FORMATS).map(([name, format]) => [name, format.validate]))
 const validate = new Ajv({ allErrors: true, useDefaults: true, strict: false, formats }).compile<Static<typeof ConfigSchema>>(ConfigSchema)
 
@@ -154,7 +184,7 @@ export function loadConfig(env: Record<string, string | undefined>, readFile: (p
     for (const key of wrong) faults.push(describe(key, sources.get(key)!, env))
   }
   const config = values as Static<typeof ConfigSchema>
-  faults.push(...contradictions(config, sources))
+  faults.push(...contradictions(config, sources, variableName))
   if (faults.length > 0) throw new ConfigError(faults)
   return config
 }
@@ -164,33 +194,6 @@ function typed(value: string, type: string | undefined): string | number | boole
   if (type === 'integer' && /^\d{1,15}$/.test(value)) return Number(value)
   if (type === 'boolean' && (value === 'true' || value === 'false')) return value === 'true'
   return value
-}
-
-function contradictions(config: Config, given: ReadonlyMap<string, string>): string[] {
-  const faults: string[] = []
-  if (config.auth === 'none' && !LOOPBACK.test(config.httpHost) && config.authNonePublic !== true) {
-    faults.push(`CAUSEWAY_HTTP_HOST: expected a loopback address while CAUSEWAY_AUTH is none, got ${JSON.stringify(config.httpHost)}; anyone who reaches it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it`)
-  }
-  if (config.adminPort !== undefined && config.adminPort !== 0 && config.adminPort === config.httpPort) {
-    faults.push(`CAUSEWAY_ADMIN_PORT: expected another port than CAUSEWAY_HTTP_PORT, got ${config.adminPort} for both`)
-  }
-  for (const [one, other] of [['mqttCert', 'mqttKey'], ['mqttKey', 'mqttCert']] as const) {
-    if (given.has(one) && !given.has(other)) faults.push(`${variableName(one)}: expected together with ${variableName(other)}, got only one of them`)
-  }
-  const url = networkUrl(config.mqttUrl)
-  for (const [key, inUrl] of [['mqttUsername', url?.username], ['mqttPassword', url?.password]] as const) {
-    if (given.has(key) && inUrl) faults.push(`${given.get(key)}: expected only one of it and a URL that names it too, got both`)
-  }
-  if (given.has('mqttPassword') && !given.has('mqttUsername') && !url?.username) {
-    faults.push(`${given.get('mqttPassword')}: expected CAUSEWAY_MQTT_USERNAME with it, got no user name`)
-  }
-  return faults
-}
-
-function networkUrl(value: string): URL | undefined {
-  if (!/^(mqtts?|wss?):\/\/\S+$/.test(value) || !URL.canParse(value)) return undefined
-  const url = new URL(value)
-  return url.hostname === '' ? undefined : url
 }
 
 function describe(key: string, source: string, env: Record<string, string | undefined>): string {
@@ -204,5 +207,5 @@ function expectation(schema: PropertySchema): string {
   if (schema.type === 'integer') return `an integer from ${schema.minimum} to ${schema.maximum}`
   if (schema.type === 'boolean') return 'true or false'
   if (schema.format !== undefined) return FORMATS[schema.format]!.expected
-  return 'a text of one character at least'
+  return schema.minLength === 1 ? 'a text of one character at least' : `a text of ${schema.minLength} characters at least`
 }

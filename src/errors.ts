@@ -6,7 +6,9 @@ const PROBLEMS = [
   ['invalid-request', 400, 'The request is not valid', false],
   ['topic-invalid', 400, 'The broker does not accept this topic', false],
   ['filter-invalid', 400, 'The broker does not accept this topic filter', false],
+  ['unauthorized', 401, 'Credentials are missing or not valid', false],
   ['not-authorized', 403, 'The broker does not allow this', false],
+  ['forbidden', 403, 'The caller may not do this', false],
   ['not-found', 404, 'There is nothing at this address', false],
   ['session-not-open', 404, 'The session is not open here', true],
   ['no-responder', 404, 'Nobody subscribes to the topic', true],
@@ -29,13 +31,16 @@ const PROBLEMS = [
   ['shared-subscriptions-not-supported', 422, 'The broker does not support shared subscriptions', false],
   ['too-many-retained', 422, 'Too many retained messages match', false],
   ['quota-exceeded', 429, 'The broker says a quota is exceeded', true],
+  ['too-many-attempts', 429, 'Too many credentials were refused', true],
   ['headers-too-large', 431, 'The request headers are too large', false],
   ['internal', 500, 'Causeway failed', true],
   ['requests-not-supported', 501, 'Request and response need MQTT 5', false],
   ['broker-refused', 502, 'The broker refused this', false],
   ['publish-interrupted', 502, 'The broker connection was lost over this message', true],
   ['broker-unavailable', 503, 'The broker cannot be reached', true],
+  ['keys-unavailable', 503, 'The keys that tokens are verified with cannot be fetched', true],
   ['overloaded', 503, 'Too many messages wait for the broker', true],
+  ['too-many-callers', 503, 'Too many callers have connections of their own', true],
   ['too-many-overlaps', 503, 'Too many filters overlap', true],
   ['too-many-streams', 503, 'Too many streams are open', true],
   ['too-many-sessions', 503, 'Too many sessions are open', true],
@@ -72,6 +77,8 @@ export interface ProblemDetails {
   faults?: Fault[]
   /** Seconds. */
   retryAfter?: number
+  /** The `WWW-Authenticate` field: which credentials might help. */
+  challenge?: string
   cause?: unknown
 }
 

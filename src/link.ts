@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
-import { BrokerLog, onReconnect, watch } from './broker-log.ts'
+import { onReconnect, type StateLog, watch } from './broker-log.ts'
 import type { Config } from './config.ts'
+import { connectionOptions } from './connection-options.ts'
+import { Lazy } from './lazy.ts'
 import type { Metrics } from './metrics.ts'
 import type { ConnectionOptions, ConnectionState } from './mqtt/connection.ts'
 import type { PublishResult } from './mqtt/in-flight.ts'
@@ -23,7 +25,10 @@ export interface LinkOptions {
   brokerUrl: string
   /** Prefix of the client ids; no other client of the broker may use it. */
   clientId: string
+  /** A caller's own, in place of the bridge's. Such a link connects no more than it needs. */
+  login?: { username: string; password: string }
   logger: BaseLogger
+  log: StateLog
   metrics: Metrics
 }
 
@@ -32,21 +37,20 @@ type Role = 'publish' | 'subscribe' | 'retained' | 'request' | 'session'
 /** One identity's connections to the broker, and the streams that live on them. */
 export class Link {
   readonly #publisher: Publisher
-  readonly #subscriber: Subscriber<Channel>
-  readonly #retained: Retained
-  readonly #requester: Requester
+  readonly #subscriber: Lazy<Subscriber<Channel>>
+  readonly #retained: Lazy<Retained>
+  readonly #requester: Lazy<Requester>
   readonly hub: Hub<Message>
   readonly sessions: Sessions<Message>
 
-  constructor({ config, brokerUrl, clientId, logger, metrics }: LinkOptions) {
-    const reachable = new BrokerLog(logger)
+  constructor({ config, brokerUrl, clientId, login, logger, log: states, metrics }: LinkOptions) {
     const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => ({
-      ...connectionOptions(config, brokerUrl),
+      ...connectionOptions(config, brokerUrl, login),
       clientId: `${clientId}-${name}`,
-      onState: watch(name, reachable, () => metrics.reconnected(role)),
+      onState: watch(name, states, () => metrics.reconnected(role)),
     })
     this.#publisher = new Publisher({
-      connections: config.publishConnections,
+      connections: login === undefined ? config.publishConnections : 1,
       maxInFlight: config.publishMaxInFlight,
       maxInFlightBytes: config.publishMaxInFlightBytes,
       timeoutMs: config.publishTimeoutMs,
@@ -56,7 +60,7 @@ export class Link {
         if (outcome === 'rejected' && error !== undefined) metrics.rejected(error.kind.code)
       },
     })
-    this.#subscriber = new Subscriber<Channel>({
+    this.#subscriber = new Lazy(() => new Subscriber<Channel>({
       connection: (index) => connection('subscribe', `subscribe-${index}`),
       connectionsMax: config.subscribeConnectionsMax,
       timeoutMs: config.publishTimeoutMs,
@@ -72,23 +76,27 @@ export class Link {
           this.hub.refuse(error.message, channels)
         },
       },
-    })
-    this.#retained = new Retained({
+    }))
+    this.#retained = new Lazy(() => new Retained({
       connection: connection('retained', 'retained'),
       timeoutMs: config.publishTimeoutMs,
       limits: { messages: config.retainedMax, bytes: config.retainedMaxBytes },
-    })
-    this.#requester = new Requester({
+    }))
+    this.#requester = new Lazy(() => new Requester({
       connection: connection('request', 'request'),
       replyTopic: `${config.replyTopic}/${randomBytes(12).toString('hex')}`,
       requestsMax: config.requestsMax,
       timeoutMs: config.publishTimeoutMs,
       publish: (message) => this.publish(message),
       observe: metrics.replied,
-    })
+    }))
+    if (login === undefined) for (const part of [this.#subscriber, this.#retained, this.#requester]) part.get()
     const log = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
     this.hub = new Hub<Message>({
-      source: this.#subscriber,
+      source: {
+        add: (channel, filters, qos) => this.#subscriber.get().add(channel, filters, qos),
+        remove: (channel, filters) => this.#subscriber.get().remove(channel, filters),
+      },
       epoch: randomBytes(6).toString('hex'),
       limits: log,
       lingerMs: config.streamLingerMs,
@@ -105,8 +113,8 @@ export class Link {
       stallMs: config.streamStallMs,
       counters: metrics.streams,
       connect: ({ id, filters, retained }, events) => new Session({
-        connection: { ...connectionOptions(config, brokerUrl), keepSession: true, clientId: sessionClientId(id), onState: onReconnect(() => metrics.reconnected('session')) },
-        durable: { expiryS: config.sessionExpiryS, receiveMaximum: config.sessionMaxUnacked, isBrokerThere: () => this.#subscriber.answers() },
+        connection: { ...connectionOptions(config, brokerUrl, login), keepSession: true, clientId: sessionClientId(id), onState: onReconnect(() => metrics.reconnected('session')) },
+        durable: { expiryS: config.sessionExpiryS, receiveMaximum: config.sessionMaxUnacked, isBrokerThere: () => this.#subscriber.get().answers() },
         filters,
         retained,
         timeoutMs: config.publishTimeoutMs,
@@ -131,10 +139,14 @@ export class Link {
   get connections(): { role: Role; state: ConnectionState }[] {
     return [
       ...this.#publisher.states.map((state) => ({ role: 'publish' as const, state })),
-      ...this.#subscriber.states.map((state) => ({ role: 'subscribe' as const, state })),
-      { role: 'retained', state: this.#retained.state },
-      { role: 'request', state: this.#requester.state },
+      ...(this.#subscriber.made?.states ?? []).map((state) => ({ role: 'subscribe' as const, state })),
+      ...this.#retained.list.map(({ state }) => ({ role: 'retained' as const, state })),
+      ...this.#requester.list.map(({ state }) => ({ role: 'request' as const, state })),
     ]
+  }
+
+  get #parts(): (Publisher | Subscriber<Channel> | Retained | Requester)[] {
+    return [this.#publisher, ...this.#subscriber.list, ...this.#retained.list, ...this.#requester.list]
   }
 
   get publishInFlight(): number {
@@ -142,7 +154,7 @@ export class Link {
   }
 
   get filterCount(): number {
-    return this.#subscriber.filterCount
+    return this.#subscriber.made?.filterCount ?? 0
   }
 
   publish(message: Message): Promise<PublishResult> {
@@ -156,16 +168,16 @@ export class Link {
 
   /** Publishes a message and resolves with the reply to it. */
   request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> {
-    return this.#requester.request(message, timeoutMs, signal)
+    return this.#requester.get().request(message, timeoutMs, signal)
   }
 
   get requestsWaiting(): number {
-    return this.#requester.waiting
+    return this.#requester.made?.waiting ?? 0
   }
 
   /** The retained messages that match any of the filters now. */
   readRetained(filters: readonly string[]): Promise<Message[]> {
-    return this.#retained.read(filters)
+    return this.#retained.get().read(filters)
   }
 
   /**
@@ -173,9 +185,9 @@ export class Link {
    * it waits for that and leaves out what the lease has seen.
    */
   async retainedFor(filters: readonly string[], lease: Lease<Message>): Promise<Message[]> {
-    const retained = await this.#retained.read(filters)
+    const retained = await this.#retained.get().read(filters)
     if (retained.length === 0) return retained
-    await this.#subscriber.settled()
+    await this.#subscriber.get().settled()
     const seen = new Map<string, Buffer[]>()
     for (const { topic, payload } of lease.seen) {
       const payloads = seen.get(topic)
@@ -187,40 +199,13 @@ export class Link {
 
   /** Resolves once every connection is made, or has failed to be for the first time. */
   async attempted(): Promise<void> {
-    await Promise.all([this.#publisher.attempted(), this.#subscriber.attempted(), this.#retained.attempted(), this.#requester.attempted()])
+    await Promise.all(this.#parts.map((part) => part.attempted()))
   }
 
   /** Ends the streams and disconnects. Let publishes in flight finish first: they stay unanswered until their timeout. */
   async close(): Promise<void> {
     this.hub.close()
     await this.sessions.close()
-    await Promise.all([this.#publisher.close(), this.#subscriber.close(), this.#retained.close(), this.#requester.close()])
+    await Promise.all(this.#parts.map((part) => part.close()))
   }
-}
-
-/** The part of a connection's options that the configuration decides. */
-export function connectionOptions(config: Config, brokerUrl: string): Pick<ConnectionOptions, 'endpoint' | 'protocol' | 'keepSession'> {
-  return {
-    // Aedes 1.2 loses messages of the sessions it keeps, or ends the connection over them, where filters come and go
-    // during traffic; and within one process no link breaks.
-    keepSession: config.mqttUrl !== 'embedded:',
-    protocol: config.mqttProtocol as ConnectionOptions['protocol'],
-    endpoint: {
-      ...withoutCredentials(config, brokerUrl),
-      ca: config.mqttCa,
-      cert: config.mqttCert,
-      key: config.mqttKey,
-      keepaliveS: config.mqttKeepaliveS,
-    },
-  }
-}
-
-/** MQTT.js splits user and password at the last colon, be it part of the password. */
-function withoutCredentials({ mqttUsername, mqttPassword }: Config, brokerUrl: string): { url: string; username: string | undefined; password: string | undefined } {
-  const url = new URL(brokerUrl)
-  const username = mqttUsername ?? (decodeURIComponent(url.username) || undefined)
-  const password = mqttPassword ?? (decodeURIComponent(url.password) || undefined)
-  url.username = ''
-  url.password = ''
-  return { url: url.href, username, password }
 }

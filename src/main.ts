@@ -6,9 +6,11 @@ import { onSignals } from './shutdown.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
+const readFile = (path: string) => readFileSync(path, 'utf8')
+
 function readConfig(): Config {
   try {
-    return loadConfig(process.env, (path) => readFileSync(path, 'utf8'))
+    return loadConfig(process.env, readFile)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     process.stderr.write(`${error.message}\n`)
@@ -26,17 +28,21 @@ function explain(error: NodeJS.ErrnoException & { port?: number }): string {
   return `cannot start: port ${error.port} ${why}; set ${variable} to another one`
 }
 
+/** How the commands below say who calls. */
+const CREDENTIALS: Record<string, string> = { none: '', token: " -H 'Authorization: Bearer TOKEN'", jwt: " -H 'Authorization: Bearer TOKEN'", broker: ' -u USER:PASSWORD' }
+
 function welcome({ url, adminUrl, embeddedUrl, isReachable }: App): void {
   if (embeddedUrl !== undefined) logger.info(`embedded broker, without persistence or access control: ${embeddedUrl}`)
-  logger.info(`publish:   curl -d 21.5 '${url}/publish?topic=home/temp'`)
-  logger.info(`subscribe: curl -N '${url}/subscribe?topic=home/%23'`)
+  const credentials = CREDENTIALS[config.auth]!
+  logger.info(`publish:   curl${credentials} -d 21.5 '${url}/publish?topic=home/temp'`)
+  logger.info(`subscribe: curl${credentials} -N '${url}/subscribe?topic=home/%23'`)
   logger.info(`metrics:   ${adminUrl}/metrics`)
   logger.info(`docs:      ${url}/docs`)
   if (!isReachable()) logger.warn('started without the broker; publishes and subscriptions get 503 until it is there')
 }
 
 try {
-  const starting = startApp({ config, logger, version })
+  const starting = startApp({ config, readFile, logger, version })
   // Before it has started, too: as process 1 of a container it would not hear them otherwise.
   onSignals(process, ['SIGTERM', 'SIGINT'], {
     close: async () => (await starting).close(),
@@ -44,6 +50,7 @@ try {
     logger,
     exit: (code) => process.exit(code),
   })
+  process.on('SIGHUP', async () => (await starting).reload())
   welcome(await starting)
 } catch (error) {
   logger.fatal(explain(error as Error))

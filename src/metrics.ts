@@ -5,6 +5,7 @@ const HTTP_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 /** What only others know and is asked for on scrape. */
 export interface Gauges {
+  links: () => number
   publishInFlight: () => number
   requestsWaiting: () => number
   subscriptionFilters: () => number
@@ -82,6 +83,8 @@ export function createMetrics(version: string) {
   new Gauge({ name: 'causeway_sessions_open', help: 'Durable sessions open here', registers, collect() { this.set(gauges?.sessionsOpen() ?? 0) } })
   new Gauge({ name: 'causeway_session_unacknowledged', help: 'Messages that readers of sessions may have and have not acknowledged', registers, collect() { this.set(gauges?.sessionUnacknowledged() ?? 0) } })
   const redeliveries = tally('causeway_session_redeliveries_total', 'Messages the broker sent to a session again')
+  const authentications = tally('causeway_authentications_total', 'Requests that needed an identity, by what became of them', 'result')
+  new Gauge({ name: 'causeway_links', help: 'Sets of connections to the broker: one, or one for each caller with CAUSEWAY_AUTH=broker', registers, collect() { this.set(gauges?.links() ?? 0) } })
   const reconnects = tally('causeway_mqtt_reconnects_total', 'Connections to the broker made again', 'role')
   new Gauge({
     name: 'causeway_mqtt_connections',
@@ -128,6 +131,9 @@ export function createMetrics(version: string) {
     },
     redelivered() {
       redeliveries.add({})
+    },
+    authenticated(result: string) {
+      authentications.add({ result })
     },
     reconnected(role: string) {
       reconnects.add({ role })

@@ -1,7 +1,12 @@
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
+import { createAccess } from './access.ts'
+import type { Identity } from './auth/identity.ts'
 import type { Config } from './config.ts'
+import { type AuthenticationOptions, requireIdentity } from './http/authentication.ts'
 import { batchRoutes } from './http/batch.ts'
+import { cookieRoutes } from './http/cookie.ts'
+import { allowOrigins } from './http/cors.ts'
 import { docs } from './http/docs.ts'
 import { healthRoutes } from './http/health.ts'
 import { createOnce } from './http/idempotency.ts'
@@ -23,45 +28,62 @@ export interface RoutesOptions {
   logger: Logger
   metrics: Metrics
   version: string
-  /** Not touched before the first request. */
-  link: Link
+  authenticate: AuthenticationOptions['authenticate']
+  /** Not asked before the first request. */
+  linkOf: (identity: Identity) => Link
+  /** Of all links. */
+  sessionCount(): number
+  isReachable(): boolean
   isShuttingDown(): boolean
 }
 
 /** The whole HTTP surface, not listening. Without an admin port both servers are the same one. */
-export async function createServers({ config, logger, metrics, version, link, isShuttingDown }: RoutesOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
+export async function createServers({ config, logger, metrics, version, authenticate, linkOf, sessionCount, isReachable, isShuttingDown }: RoutesOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   const validation = createValidation({ levelsMax: config.topicLevelsMax, allowDollar: config.allowDollarTopics })
   const options = { logger, bodyLimitBytes: config.bodyLimitBytes, validation, isShuttingDown, onAnswered: metrics.answered }
   const server = createServer(options)
   const admin = config.adminPort === undefined ? server : createServer(options)
+  const access = createAccess(linkOf)
+  const origins = new Set(config.corsOrigins?.split(','))
 
+  async function operation(app: FastifyInstance): Promise<void> {
+    await app.register(healthRoutes, { isReachable, isShuttingDown })
+    await app.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
+  }
+
+  await allowOrigins(server, origins)
+  // What the API is like is no secret; what it carries is.
   await docs(server, { version })
-  await server.register(publishRoutes, {
-    publish: (message) => link.publish(message),
-    once: createOnce(new MemoryStore({ keysMax: config.idempotencyKeysMax, ttlMs: config.idempotencyTtlS * 1000 }), metrics.idempotencyKey),
+  await server.register(async (app) => {
+    requireIdentity(app, { authenticate, places: { cookie: config.authCookie, query: config.authQueryToken }, origins, observe: metrics.authenticated })
+    if (config.authCookie) await app.register(cookieRoutes)
+    await app.register(publishRoutes, {
+      publish: access.publish,
+      once: createOnce(new MemoryStore({ keysMax: config.idempotencyKeysMax, ttlMs: config.idempotencyTtlS * 1000 }), metrics.idempotencyKey),
+    })
+    await app.register(batchRoutes, {
+      publish: access.publishWhenRoom,
+      check: validation.checker(MessageSchema),
+      batchMax: config.batchMax,
+      lineMax: config.bodyLimitBytes,
+    })
+    await app.register(requestRoutes, { request: access.request })
+    await app.register(subscribeRoutes, {
+      sessions: { open: access.openSession, has: (identity, id) => linkOf(identity).sessions.has(id), count: sessionCount, max: config.sessionMax },
+      open: access.open,
+      retainedFor: access.retainedFor,
+      streamMax: config.streamMax,
+      filtersMax: config.streamFiltersMax,
+      onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
+    })
+    await app.register(retainedRoutes, { read: access.readRetained, publish: access.publish })
+    await app.register(sessionRoutes, {
+      list: (identity) => linkOf(identity).sessions.list,
+      acknowledge: (identity, id, eventId) => linkOf(identity).sessions.acknowledge(id, eventId),
+      forget: (identity, id) => linkOf(identity).sessions.forget(id),
+    })
+    if (admin === server) await operation(app)
   })
-  await server.register(batchRoutes, {
-    publish: (message) => link.publishWhenRoom(message),
-    check: validation.checker(MessageSchema),
-    batchMax: config.batchMax,
-    lineMax: config.bodyLimitBytes,
-  })
-  await server.register(requestRoutes, { request: (message, timeoutMs, signal) => link.request(message, timeoutMs, signal) })
-  await server.register(subscribeRoutes, {
-    sessions: { open: (spec, lastEventId) => link.sessions.open(spec, lastEventId), has: (id) => link.sessions.has(id), count: () => link.sessions.count, max: config.sessionMax },
-    open: (spec) => link.hub.open(spec),
-    retainedFor: (filters, lease) => link.retainedFor(filters, lease),
-    streamMax: config.streamMax,
-    filtersMax: config.streamFiltersMax,
-    onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
-  })
-  await server.register(retainedRoutes, { read: (filters) => link.readRetained(filters), publish: (message) => link.publish(message) })
-  await server.register(sessionRoutes, {
-    list: () => link.sessions.list,
-    acknowledge: (id, eventId) => link.sessions.acknowledge(id, eventId),
-    forget: (id) => link.sessions.forget(id),
-  })
-  await admin.register(healthRoutes, { isReachable: () => link.isReachable, isShuttingDown })
-  await admin.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
+  if (admin !== server) await operation(admin)
   return { server, admin }
 }

@@ -54,7 +54,7 @@ test('every fault is reported at once, with what was expected and what was got',
     'CAUSEWAY_STATUS_TOPIC: expected a topic without wildcards, control characters or leading $, got "a/#"',
     'CAUSEWAY_HTTP_PORT: expected an integer from 0 to 65535, got "70000"',
     'CAUSEWAY_STREAM_MAX: expected an integer from 1 to 1000000, got "many"',
-    'CAUSEWAY_AUTH: expected none, got "magic"',
+    'CAUSEWAY_AUTH: expected one of none, token, jwt, broker, got "magic"',
     'CAUSEWAY_LOG_LEVEL: expected one of fatal, error, warn, info, debug, trace, silent, got "loud"',
   ])
 })

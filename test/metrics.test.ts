@@ -42,9 +42,9 @@ test('counts add up, and only what the broker has or QoS 0 sent adds bytes', asy
 test('gauges are asked on scrape, and forget what is gone', async () => {
   const metrics = createMetrics('1')
   let connections = [{ role: 'publish', state: 'connected' }, { role: 'publish', state: 'connected' }]
-  metrics.setGauges({ publishInFlight: () => 7, requestsWaiting: () => 0, subscriptionFilters: () => 3, sessionsOpen: () => 2, sessionUnacknowledged: () => 5, connections: () => connections } as Parameters<Metrics['setGauges']>[0])
+  metrics.setGauges({ links: () => 4, publishInFlight: () => 7, requestsWaiting: () => 0, subscriptionFilters: () => 3, sessionsOpen: () => 2, sessionUnacknowledged: () => 5, connections: () => connections } as Parameters<Metrics['setGauges']>[0])
   const first = samplesOf(await metrics.text.metrics())
-  expect([first.get('causeway_publish_in_flight'), first.get('causeway_subscription_filters'), first.get('causeway_mqtt_connections{role="publish",state="connected"}'), first.get('causeway_sessions_open'), first.get('causeway_session_unacknowledged')]).toEqual([7, 3, 2, 2, 5])
+  expect([first.get('causeway_publish_in_flight'), first.get('causeway_subscription_filters'), first.get('causeway_mqtt_connections{role="publish",state="connected"}'), first.get('causeway_sessions_open'), first.get('causeway_session_unacknowledged'), first.get('causeway_links')]).toEqual([7, 3, 2, 2, 5, 4])
   connections = [{ role: 'publish', state: 'disconnected' }]
   const second = samplesOf(await metrics.openMetrics.metrics())
   expect([...second].filter(([series]) => series.startsWith('causeway_mqtt_connections'))).toEqual([['causeway_mqtt_connections{role="publish",state="disconnected"}', 1]])

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
+import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { PublishResult } from '../mqtt/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../mqtt/message.ts'
@@ -12,7 +13,7 @@ import { MessageSchema } from './schemas.ts'
 
 export interface BatchRoutes {
   /** Publishes, or waits until there is room to. */
-  publish(message: Message): Promise<PublishResult>
+  publish(identity: Identity, message: Message): Promise<PublishResult>
   /** Throws every fault of what should be a message. */
   check(value: unknown): void
   /** Most messages of an array. */
@@ -44,12 +45,12 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
   })
   app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], (_request, payload, done) => done(null, payload))
 
-  async function publishOne(index: number, parse: () => unknown): Promise<Result> {
+  async function publishOne(identity: Identity, index: number, parse: () => unknown): Promise<Result> {
     try {
       const value = parse()
       check(value)
       const message = fromJson(value as JsonMessage)
-      return { index, status: message.qos === 0 ? 202 : 200, ...(await publish(message)) }
+      return { index, status: message.qos === 0 ? 202 : 200, ...(await publish(identity, message)) }
     } catch (error) {
       const problem = asProblem(error)
       if (problem.kind.code === 'internal') app.log.error({ err: error }, 'a message of a batch failed in a way that is not foreseen')
@@ -105,11 +106,11 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     // Each message is validated on its own, so that one that is bad fails alone.
     validatorCompiler: () => () => true,
     handler: async (request, reply) => {
-      const { body } = request
+      const { body, identity } = request
       if (body instanceof Readable) {
         const budget = new ByteBudget(BYTES_MAX)
         const results = Readable.from(numbered(body, budget)).map(async ({ index, line, bytes, parse }) => {
-          const { index: _same, ...result } = await publishOne(index, parse)
+          const { index: _same, ...result } = await publishOne(identity, index, parse)
           budget.give(bytes)
           return `${JSON.stringify({ index, line, ...result })}\n`
         }, { concurrency: CONCURRENCY })
@@ -117,9 +118,9 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
       }
       if (!Array.isArray(body)) throw new CausewayError('invalid-request', 'The body must be an array of messages, or NDJSON')
       if (body.length > batchMax) throw new CausewayError('payload-too-large', `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no limit`)
-      const results = await Promise.all(body.map((value, index) => publishOne(index, () => value)))
+      const results = await Promise.all(body.map((value, index) => publishOne(identity, index, () => value)))
       const failed = results.some((result) => 'problem' in result)
-      return reply.code(failed ? 207 : 200).serializer(JSON.stringify).send(results)
+      return reply.code(failed ? 207 : 200).type('application/json; charset=utf-8').serializer(JSON.stringify).send(results)
     },
   })
 }

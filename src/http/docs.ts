@@ -3,6 +3,14 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import { problemExamples } from './problem-responses.ts'
 
+/** Which of them are taken, and whether any is needed, is a matter of configuration. */
+const SECURITY_SCHEMES = {
+  bearer: { type: 'http', scheme: 'bearer', description: 'A token of the bridge’s, a JSON Web Token or the broker’s password' },
+  basic: { type: 'http', scheme: 'basic', description: 'User name and password of the broker' },
+  cookie: { type: 'apiKey', in: 'cookie', name: '__Host-causeway', description: 'Set by `POST /cookie`' },
+  query: { type: 'apiKey', in: 'query', name: 'access_token', description: 'Only where it is switched on' },
+} as const
+
 /** The OpenAPI document, made of the same schemas that validate. To be registered before the routes it describes. */
 export async function docs(app: FastifyInstance, { version }: { version: string }): Promise<void> {
   await app.register(swagger, {
@@ -16,7 +24,8 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
       },
       // Wherever the document came from: another origin than its own is out of reach for the page below.
       servers: [{ url: '/' }],
-      components: { examples: problemExamples() },
+      components: { examples: problemExamples(), securitySchemes: SECURITY_SCHEMES },
+      security: [{}, ...Object.keys(SECURITY_SCHEMES).map((scheme) => ({ [scheme]: [] }))],
       tags: [{ name: 'publish' }, { name: 'subscribe' }, { name: 'retained' }, { name: 'operation' }],
     },
     transformObject: (document) => {

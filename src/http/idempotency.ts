@@ -23,19 +23,25 @@ export interface IdempotencyStore<Answer> {
 
 export type IdempotencyResult = 'new' | 'replayed' | 'running' | 'mismatch'
 
+/** The Idempotency-Key field of a request, and the name of the caller it is a key of. */
+export interface Key {
+  header: string | string[] | undefined
+  scope: string
+}
+
 /**
  * Runs a request once for each key, and without a key always.
  * @param onReplay called before what follows is the first answer again, be it an error
  * @throws CausewayError `idempotency-running` or `idempotency-mismatch`, or what the request threw the first time
  */
-export type Once = <Answer>(header: string | string[] | undefined, fingerprint: () => string, run: () => Promise<Answer>, onReplay: () => void) => Promise<Answer>
+export type Once = <Answer>(key: Key, fingerprint: () => string, run: () => Promise<Answer>, onReplay: () => void) => Promise<Answer>
 
 const MAX_KEY_LENGTH = 255
 
 export function createOnce(store: IdempotencyStore<unknown>, observe: (result: IdempotencyResult) => void): Once {
-  return async <Answer>(header: string | string[] | undefined, fingerprintOf: () => string, run: () => Promise<Answer>, onReplay: () => void) => {
+  return async <Answer>({ header, scope }: Key, fingerprintOf: () => string, run: () => Promise<Answer>, onReplay: () => void) => {
     if (header === undefined) return run()
-    const key = parseKey(header)
+    const key = JSON.stringify([scope, parseKey(header)])
     const claim = (await store.claim(key, fingerprintOf())) as Claim<Answer>
     observe(claim.state === 'done' ? 'replayed' : claim.state)
     if (claim.state === 'running') throw new CausewayError('idempotency-running', 'The first request with this Idempotency-Key is not answered yet', { retryAfter: 1 })

@@ -1,5 +1,6 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
+import type { Identity } from '../auth/identity.ts'
 import type { PublishResult } from '../mqtt/in-flight.ts'
 import type { Message } from '../mqtt/message.ts'
 import { fingerprint, type Once } from './idempotency.ts'
@@ -8,7 +9,7 @@ import { problems } from './problem-responses.ts'
 import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResultSchema } from './schemas.ts'
 
 export interface PublishRoutes {
-  publish(message: Message): Promise<PublishResult>
+  publish(identity: Identity, message: Message): Promise<PublishResult>
   once: Once
 }
 
@@ -29,7 +30,7 @@ const schema = {
     200: { description: 'The broker has it', ...PublishResultSchema, examples: [{ topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true }] },
     202: { description: 'QoS 0: written to a live connection, nothing promised', ...PublishResultSchema, examples: [{ topic: 'home/temp', qos: 0, reasonCode: null, reason: null, matchedSubscribers: null }] },
     ...problems(
-      'invalid-request', 'topic-invalid', 'not-authorized', 'idempotency-running', 'payload-too-large', 'unsupported-media-type', 'idempotency-mismatch', 'payload-format-invalid', 'retain-not-supported',
+      'invalid-request', 'topic-invalid', 'not-authorized', 'forbidden', 'idempotency-running', 'payload-too-large', 'unsupported-media-type', 'idempotency-mismatch', 'payload-format-invalid', 'retain-not-supported',
       'qos-not-supported', 'properties-not-supported', 'quota-exceeded', 'broker-refused', 'publish-interrupted', 'broker-unavailable', 'overloaded', 'acknowledgement-timeout',
     ),
   },
@@ -41,8 +42,10 @@ export async function publishRoutes(instance: FastifyInstance, { publish, once }
   app.post('/publish', {
     schema,
     handler: async (request, reply) => {
+      const { identity } = request
       const message = messageOf(request)
-      const answer = await once(request.headers['idempotency-key'], () => fingerprint('publish', message), () => publish(message), () => reply.header('idempotency-replayed', 'true'))
+      const key = { header: request.headers['idempotency-key'], scope: identity.name }
+      const answer = await once(key, () => fingerprint('publish', message), () => publish(identity, message), () => reply.header('idempotency-replayed', 'true'))
       return reply.code(message.qos === 0 ? 202 : 200).send(answer)
     },
   })

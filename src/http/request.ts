@@ -1,5 +1,6 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
+import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { Message } from '../mqtt/message.ts'
 import { messageOf, takeMessages } from './message-input.ts'
@@ -8,7 +9,7 @@ import { problems } from './problem-responses.ts'
 import { MessageSchema, RequestQuerySchema } from './schemas.ts'
 
 export interface RequestRoutes {
-  request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message>
+  request(identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message>
 }
 
 const schema = {
@@ -25,7 +26,7 @@ const schema = {
   response: {
     200: { description: 'The reply', content: { '*/*': { schema: { description: 'Its payload', examples: ['done'] } } } },
     ...problems(
-      'invalid-request', 'topic-invalid', 'not-authorized', 'no-responder', 'payload-too-large', 'unsupported-media-type', 'payload-format-invalid', 'retain-not-supported', 'qos-not-supported',
+      'invalid-request', 'topic-invalid', 'not-authorized', 'forbidden', 'no-responder', 'payload-too-large', 'unsupported-media-type', 'payload-format-invalid', 'retain-not-supported', 'qos-not-supported',
       'quota-exceeded', 'requests-not-supported', 'broker-refused', 'publish-interrupted', 'broker-unavailable', 'overloaded', 'acknowledgement-timeout', 'no-reply',
     ),
   },
@@ -41,7 +42,7 @@ export async function requestRoutes(instance: FastifyInstance, { request: send }
       refuseReserved(message)
       const left = new AbortController()
       reply.raw.once('close', () => left.abort())
-      return sendPayload(await send(message, request.query.timeout, left.signal), reply)
+      return sendPayload(await send(request.identity, message, request.query.timeout, left.signal), reply)
     },
   })
 }

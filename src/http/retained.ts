@@ -1,5 +1,6 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
+import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { PublishResult } from '../mqtt/in-flight.ts'
 import { type Message, toJsonText } from '../mqtt/message.ts'
@@ -11,12 +12,12 @@ import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from './sc
 
 export interface RetainedRoutes {
   /** The retained messages that match any of the filters. */
-  read(filters: readonly string[]): Promise<Message[]>
-  publish(message: Message): Promise<PublishResult>
+  read(identity: Identity, filters: readonly string[]): Promise<Message[]>
+  publish(identity: Identity, message: Message): Promise<PublishResult>
 }
 
-const READ_PROBLEMS = ['invalid-request', 'not-authorized', 'not-found', 'wildcards-not-supported', 'too-many-retained', 'broker-refused', 'broker-unavailable', 'acknowledgement-timeout'] as const
-const CLEAR_PROBLEMS = ['invalid-request', 'not-authorized', 'retain-not-supported', 'broker-refused', 'publish-interrupted', 'broker-unavailable', 'overloaded', 'acknowledgement-timeout'] as const
+const READ_PROBLEMS = ['invalid-request', 'not-authorized', 'forbidden', 'not-found', 'wildcards-not-supported', 'too-many-retained', 'broker-refused', 'broker-unavailable', 'acknowledgement-timeout'] as const
+const CLEAR_PROBLEMS = ['invalid-request', 'not-authorized', 'forbidden', 'retain-not-supported', 'broker-refused', 'publish-interrupted', 'broker-unavailable', 'overloaded', 'acknowledgement-timeout'] as const
 
 export async function retainedRoutes(instance: FastifyInstance, { read, publish }: RetainedRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
@@ -40,7 +41,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
     },
     handler: async (request, reply) => {
       const { topic, encoding } = request.query
-      const messages = await read([topic])
+      const messages = await read(request.identity, [topic])
       if (hasWildcard(topic) || (parseAccept(request.headers.accept).get('application/json') ?? 0) > 0) {
         const array = `[${messages.map((message) => toJsonText(message, encoding === 'json')).join()}]`
         return reply.type('application/json; charset=utf-8').serializer(String).send(array)
@@ -62,6 +63,6 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
       },
     },
     // An empty retained message is how MQTT clears one [MQTT-3.3.1-6].
-    handler: async (request) => publish({ topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),
+    handler: async (request) => publish(request.identity, { topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),
   })
 }

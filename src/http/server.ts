@@ -27,6 +27,14 @@ const BODY_TIMEOUT_MS = 60_000
 const HEADERS_TIMEOUT_MS = 15_000
 /** What answers during shutdown too. */
 const TO_THE_LAST = new Set(['/livez', '/readyz', '/metrics'])
+/** Answers are data for those who asked, never a page or part of one. What is a page says so itself. */
+const SECURITY_HEADERS = {
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'cross-origin-resource-policy': 'same-origin',
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+}
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
@@ -58,7 +66,8 @@ export function createServer({ logger, bodyLimitBytes, validation, isShuttingDow
     reply.header('allow', allowed.join(', '))
     return sendProblem(new CausewayError('method-not-allowed', `${url} takes ${allowed.join(' and ')}`), reply)
   })
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers(SECURITY_HEADERS)
     // Connections that are open bring further requests.
     if (isShuttingDown() && !TO_THE_LAST.has(request.routeOptions.url ?? '')) {
       throw new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 })

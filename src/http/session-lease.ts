@@ -1,3 +1,4 @@
+import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { Message } from '../mqtt/message.ts'
 import { sessionId } from '../mqtt/session-id.ts'
@@ -8,8 +9,8 @@ import type { SessionLease } from '../stream/sessions.ts'
 
 export interface SessionOpeners {
   /** Undefined where another reader has it. */
-  open(spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionLease | undefined>
-  has(id: string): boolean
+  open(identity: Identity, spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionLease | undefined>
+  has(identity: Identity, id: string): boolean
   /** How many are open. */
   count(): number
   max: number
@@ -26,23 +27,20 @@ export interface SessionRequest {
   lastEventId: string | undefined
 }
 
-/** Whose sessions are. */
-export const NOBODY = ''
-
 const RETRY_AFTER_S = 5
 
 /**
  * Opens a durable session for one reader.
  * @throws CausewayError where it is no session that a broker could keep, or there are too many
  */
-export async function leaseSession({ open, has, count, max }: SessionOpeners, { name, filters, qos, slow, retained, ack, encoding, lastEventId }: SessionRequest): Promise<SessionLease | undefined> {
+export async function leaseSession({ open, has, count, max }: SessionOpeners, identity: Identity, { name, filters, qos, slow, retained, ack, encoding, lastEventId }: SessionRequest): Promise<SessionLease | undefined> {
   if (qos !== 1) throw new CausewayError('session-qos', 'QoS 2 adds nothing to a session over HTTP, and QoS 0 makes none; leave qos out')
   if (slow !== 'gap') {
     const detail = 'is for streams without a session, whose slow readers the log overtakes'
     throw new CausewayError('invalid-request', `query #/slow ${detail}`, { faults: [{ in: 'query', pointer: '#/slow', detail }] })
   }
   const unique = [...new Set(filters)].sort()
-  const id = sessionId({ owner: NOBODY, name, filters: unique })
-  if (count() >= max && !has(id)) throw new CausewayError('too-many-sessions', `${max} sessions are open, which is all CAUSEWAY_SESSION_MAX allows`, { retryAfter: RETRY_AFTER_S })
-  return open({ id, name, filters: unique, retained, ack, encoding }, lastEventId)
+  const id = sessionId({ owner: identity.name, name, filters: unique })
+  if (count() >= max && !has(identity, id)) throw new CausewayError('too-many-sessions', `${max} sessions are open, which is all CAUSEWAY_SESSION_MAX allows`, { retryAfter: RETRY_AFTER_S })
+  return open(identity, { id, name, filters: unique, retained, ack, encoding }, lastEventId)
 }

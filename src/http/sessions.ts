@@ -1,25 +1,25 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
+import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import { isSessionOf } from '../mqtt/session-id.ts'
 import type { Acknowledged, SessionInfo } from '../stream/sessions.ts'
 import { problems } from './problem-responses.ts'
 import { AckBodySchema, AckResultSchema, SessionInfoSchema, SessionParamsSchema } from './schemas.ts'
-import { NOBODY } from './session-lease.ts'
 
 export interface SessionRoutes {
-  list(): SessionInfo[]
+  list(identity: Identity): SessionInfo[]
   /** Undefined where the event is none of the session's. */
-  acknowledge(id: string, eventId: string): Acknowledged | undefined
+  acknowledge(identity: Identity, id: string, eventId: string): Acknowledged | undefined
   /** Resolves with whether the broker had it. */
-  forget(id: string): Promise<boolean>
+  forget(identity: Identity, id: string): Promise<boolean>
 }
 
 const EXAMPLE = { id: '5feceb66ffc8-6b86b273ff34fce19d6b', name: 'billing', filters: ['orders/#'], ack: 'explicit', connected: true, unacknowledged: 3 }
 
 export async function sessionRoutes(instance: FastifyInstance, { list, acknowledge, forget }: SessionRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const own = (id: string) => isSessionOf(NOBODY, id)
+  const listOf = (identity: Identity) => list(identity).filter(({ id }) => isSessionOf(identity.name, id))
 
   app.get('/sessions', {
     schema: {
@@ -28,7 +28,7 @@ export async function sessionRoutes(instance: FastifyInstance, { list, acknowled
       tags: ['sessions'],
       response: { 200: { description: 'The sessions', type: 'array', items: SessionInfoSchema, examples: [[EXAMPLE]] }, ...problems() },
     },
-    handler: async () => list().filter(({ id }) => own(id)),
+    handler: async ({ identity }) => listOf(identity),
   })
 
   app.post('/sessions/:id/ack', {
@@ -40,11 +40,11 @@ export async function sessionRoutes(instance: FastifyInstance, { list, acknowled
       body: AckBodySchema,
       response: { 200: { description: 'Done', ...AckResultSchema, examples: [{ acknowledged: 2, unacknowledged: 1 }] }, ...problems('invalid-request', 'session-not-open', 'event-unknown', 'acknowledges-itself', 'unsupported-media-type') },
     },
-    handler: async ({ params: { id }, body }) => {
-      const session = own(id) ? list().find((each) => each.id === id) : undefined
+    handler: async ({ identity, params: { id }, body }) => {
+      const session = listOf(identity).find((each) => each.id === id)
       if (session === undefined) throw new CausewayError('session-not-open', `Session ${id} is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID`)
       if (session.ack !== 'explicit') throw new CausewayError('acknowledges-itself', 'The stream of this session was opened with ack=auto')
-      const acknowledged = acknowledge(id, body.id)
+      const acknowledged = acknowledge(identity, id, body.id)
       if (acknowledged === undefined) throw new CausewayError('event-unknown', `${body.id} is no event of the stream that this session has now`)
       return acknowledged
     },
@@ -58,8 +58,8 @@ export async function sessionRoutes(instance: FastifyInstance, { list, acknowled
       params: SessionParamsSchema,
       response: { 204: { description: 'The broker has forgotten it', type: 'null' }, ...problems('not-found', 'broker-unavailable') },
     },
-    handler: async ({ params: { id } }, reply) => {
-      if (!own(id) || !(await forget(id))) throw new CausewayError('not-found', `The broker has no session ${id}`)
+    handler: async ({ identity, params: { id } }, reply) => {
+      if (!isSessionOf(identity.name, id) || !(await forget(identity, id))) throw new CausewayError('not-found', `The broker has no session ${id}`)
       return reply.code(204).send(null)
     },
   })

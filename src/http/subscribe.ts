@@ -1,6 +1,8 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
+import { ended } from '../auth/challenge.ts'
+import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { Message, QoS } from '../mqtt/message.ts'
 import { filtersOverlap, isShared, plainFilter } from '../mqtt/topic.ts'
@@ -10,15 +12,16 @@ import type { Lease } from '../stream/lease.ts'
 import type { SlowPolicy } from '../stream/reader.ts'
 import { negotiate, STREAM_TYPES } from './stream-encodings.ts'
 import { problems } from './problem-responses.ts'
+import { endOfIdentity } from './stream-end.ts'
 import { SubscribeQuerySchema } from './schemas.ts'
 import { leaseSession, type SessionOpeners } from './session-lease.ts'
 
 export interface SubscribeRoutes {
   sessions: SessionOpeners
   /** Resolves once the broker has granted every filter. */
-  open(spec: StreamSpec<Message>): Promise<Lease<Message>>
+  open(identity: Identity, spec: StreamSpec<Message>): Promise<Lease<Message>>
   /** What a stream with these filters begins with. */
-  retainedFor(filters: readonly string[], lease: Lease<Message>): Promise<Message[]>
+  retainedFor(identity: Identity, filters: readonly string[], lease: Lease<Message>): Promise<Message[]>
   streamMax: number
   filtersMax: number
   /** Called with the seconds from the request to the stream's headers. */
@@ -30,7 +33,7 @@ const RETRY_AFTER_S = 5
 
 /** What a stream is, once its headers are written. */
 interface Place {
-  join(response: ServerResponse): void
+  join(response: ServerResponse, until: AbortSignal): void
   release(): void
 }
 
@@ -39,11 +42,11 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
   const querystring = SubscribeQuerySchema(filtersMax)
   let streams = 0
 
-  async function place(spec: StreamSpec<Message>, retained: boolean, slow: SlowPolicy, lastEventId: string | undefined): Promise<Place> {
-    const lease = await open(spec)
+  async function place(identity: Identity, spec: StreamSpec<Message>, retained: boolean, slow: SlowPolicy, lastEventId: string | undefined): Promise<Place> {
+    const lease = await open(identity, spec)
     try {
-      const first = retained && !spec.shared && lastEventId === undefined ? await retainedFor(spec.filters, lease) : []
-      return { join: (response) => lease.join(response, { slow, lastEventId, first }), release: () => lease.release() }
+      const first = retained && !spec.shared && lastEventId === undefined ? await retainedFor(identity, spec.filters, lease) : []
+      return { join: (response, until) => lease.join(response, { slow, lastEventId, first, until }), release: () => lease.release() }
     } catch (error) {
       lease.release()
       throw error
@@ -57,7 +60,7 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
     schema: {
       summary: 'Follow topics live',
       description:
-        'A stream of events that begins once the broker has granted every filter, with the retained messages that match. Events: `message` (default), `gap` where messages may be missing, `status` when the broker goes or comes. With `$share/GROUP/FILTER` each message goes to one reader of the group. With `session` the broker keeps what the reader has not had, and the first event is `session`.',
+        'A stream of events that begins once the broker has granted every filter, with the retained messages that match. Events: `message` (default), `gap` where messages may be missing, `status` when the broker goes or comes, or when the caller’s credentials end and the stream with them. With `$share/GROUP/FILTER` each message goes to one reader of the group. With `session` the broker keeps what the reader has not had, and the first event is `session`.',
       tags: ['subscribe'],
       querystring,
       headers: { type: 'object', properties: { 'last-event-id': { type: 'string', description: 'Continue behind this event' } } },
@@ -75,7 +78,7 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
           },
         },
         204: { description: 'Another reader has the session that the last event is of; do not come back', type: 'null' },
-        ...problems('invalid-request', 'session-qos', 'too-many-sessions', 'qos-not-supported', 'filter-invalid', 'not-authorized', 'not-acceptable', 'wildcards-not-supported', 'shared-subscriptions-not-supported', 'too-many-retained', 'quota-exceeded', 'broker-refused', 'broker-unavailable', 'too-many-overlaps', 'too-many-streams', 'acknowledgement-timeout'),
+        ...problems('invalid-request', 'session-qos', 'too-many-sessions', 'qos-not-supported', 'filter-invalid', 'not-authorized', 'forbidden', 'not-acceptable', 'wildcards-not-supported', 'shared-subscriptions-not-supported', 'too-many-retained', 'quota-exceeded', 'broker-refused', 'broker-unavailable', 'too-many-overlaps', 'too-many-streams', 'acknowledgement-timeout'),
       },
     },
     handler: async (request, reply) => {
@@ -90,18 +93,24 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
       reply.raw.once('close', () => {
         streams -= 1
       })
+      const { identity } = request
+      const until = endOfIdentity(identity, encoding.format, reply.raw)
       const opened = name === undefined
-        ? await place({ filters, shared, qos: qos as QoS, encoding }, retained, slow as SlowPolicy, lastEventId)
-        : await leaseSession(sessions, { name, filters, qos, slow, retained, ack, encoding, lastEventId })
+        ? await place(identity, { filters, shared, qos: qos as QoS, encoding }, retained, slow as SlowPolicy, lastEventId)
+        : await leaseSession(sessions, identity, { name, filters, qos, slow, retained, ack, encoding, lastEventId })
       // A native EventSource does not come back after this.
       if (opened === undefined) return reply.code(204).send(null)
       if (reply.raw.destroyed) {
         opened.release()
         return reply.hijack()
       }
+      if (until.aborted) {
+        opened.release()
+        throw ended()
+      }
       startStream(reply, encoding.format)
       onOpened(reply.elapsedTime / 1000)
-      opened.join(reply.raw)
+      opened.join(reply.raw, until)
       return reply
     },
   })

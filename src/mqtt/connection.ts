@@ -227,7 +227,8 @@ export class Connection {
 
   #unreachable(error: CausewayError): void {
     clearTimeout(this.#graceTimer)
-    if (this.#state !== 'disconnected') this.#setState('disconnected', error)
+    // What the broker says is news, whatever kept it from speaking before.
+    if (this.#state !== 'disconnected' || error.details.mqtt !== undefined) this.#setState('disconnected', error)
     // Again with each attempt: a later one may have failed over something else.
     this.#options.handlers.unreachable?.(error)
   }

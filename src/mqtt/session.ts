@@ -5,6 +5,7 @@ import { Connection, type ConnectionHandlers, type ConnectionOptions } from './c
 import { CopyFilter } from './copy-filter.ts'
 import type { Message } from './message.ts'
 import type { NetworkConnection } from './network-connection.ts'
+import { isShared } from './topic.ts'
 import { type Receipt, Unacknowledged } from './unacknowledged.ts'
 
 export interface SessionEvents {
@@ -192,8 +193,10 @@ export class Session implements ConnectionHandlers {
   }
 
   async #subscribe(network: NetworkConnection): Promise<void> {
-    if (this.#isGranted || !this.#subscribes) return
-    const { filters, timeoutMs, retained } = this.#options
+    if (!this.#subscribes) return
+    const { timeoutMs, retained } = this.#options
+    // Mosquitto 2.0 keeps the session over a restart, and not its shared subscriptions.
+    const filters = this.#isGranted ? this.#options.filters.filter(isShared) : this.#options.filters
     const { subscriptionIdentifiers } = this.#capabilities!
     for (const filter of filters) checkSubscribe(filter, this.#capabilities!)
     const grants = await Promise.all(

@@ -172,7 +172,7 @@ export class Hub<Message extends Deliverable> {
     return entry
   }
 
-  #join(entry: Entry<Message>, lease: Lease<Message>, response: Writable, { slow, lastEventId, first }: JoinOptions<Message>): void {
+  #join(entry: Entry<Message>, lease: Lease<Message>, response: Writable, { slow, lastEventId, first, until }: JoinOptions<Message>): void {
     const { counters } = this.#options
     const { channel, encoding } = entry
     entry.joining.delete(lease)
@@ -180,6 +180,7 @@ export class Hub<Message extends Deliverable> {
     const reader = new Reader(response, {
       slow,
       position,
+      until,
       onDrain: () => this.#advance(channel, reader),
       onClose: (reason) => {
         channel.readers.delete(reader)

@@ -7,6 +7,8 @@ export interface JoinOptions<Message> {
   lastEventId: string | undefined
   /** Messages for this reader alone, before all others. */
   first: readonly Message[]
+  /** As that of a `Reader`. */
+  until?: AbortSignal | undefined
 }
 
 interface LeaseHooks<Message> {

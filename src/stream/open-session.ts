@@ -117,6 +117,11 @@ export class OpenSession<Message extends { topic: string; payload: Buffer; qos: 
     return this.#broker.state
   }
 
+  /** A reader has it, or is about to. */
+  get isTaken(): boolean {
+    return this.#joining > 0 || this.stream.hasReader
+  }
+
   /** Whether a reader that got this event last is the one that this is open for. */
   isOf(lastEventId: string): boolean {
     return this.stream.knows(lastEventId) || lastEventId === this.#options.continues
@@ -139,7 +144,7 @@ export class OpenSession<Message extends { topic: string; payload: Buffer; qos: 
   }
 
   /** Streams to a response whose headers are written, until either side ends it. */
-  attach(response: Writable, lastEventId: string | undefined): void {
+  attach(response: Writable, lastEventId: string | undefined, until?: AbortSignal): void {
     const { id, name, ack } = this.spec
     const { counters, window } = this.#options
     const { present, expiryS } = this.#state!
@@ -151,7 +156,7 @@ export class OpenSession<Message extends { topic: string; payload: Buffer; qos: 
     this.#joining -= 1
     this.#hadReader = true
     this.#state = { present: true, expiryS }
-    this.stream.attach(response, { about, lastEventId: isKnown ? lastEventId : undefined, missing })
+    this.stream.attach(response, { about, lastEventId: isKnown ? lastEventId : undefined, missing, until })
   }
 
   /** Nobody joins after all. */

@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream'
 export type SlowPolicy = 'gap' | 'latest' | 'close'
 
 /** Why a stream ended. */
-export type CloseReason = 'client' | 'deleted' | 'refused' | 'replaced' | 'shutdown' | 'slow' | 'stalled' | 'taken-over'
+export type CloseReason = 'client' | 'deleted' | 'expired' | 'refused' | 'replaced' | 'revoked' | 'shutdown' | 'slow' | 'stalled' | 'taken-over'
 
 /** Why streams end that their source or the bridge ends. */
 export interface Farewell {
@@ -20,6 +20,8 @@ export interface ReaderOptions {
   slow: SlowPolicy
   /** Where it begins in its channel's log. */
   position: number
+  /** Ends the stream; its reason is a `Farewell`. Not aborted yet. */
+  until?: AbortSignal | undefined
   /** The socket takes more. */
   onDrain(reader: Reader): void
   onClose(reason: CloseReason): void
@@ -60,6 +62,10 @@ export class Reader {
     // `close` comes whatever ended the response; waiting for `drain` alone would miss a client that leaves while full.
     response.once('close', () => this.#end('client'))
     response.on('error', () => {})
+    options.until?.addEventListener('abort', ({ target }) => {
+      const { reason, text } = (target as AbortSignal).reason as Farewell
+      this.close(reason, text())
+    })
   }
 
   /** Whether a write would leave at once. */

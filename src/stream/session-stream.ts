@@ -31,6 +31,8 @@ export interface AttachOptions {
   lastEventId: string | undefined
   /** Why messages may be missing before all that follows. */
   missing: GapReason | undefined
+  /** As that of a `Reader`. */
+  until: AbortSignal | undefined
 }
 
 /** A durable session as one reader sees it, over all of that reader's connections: a channel of its own. */
@@ -92,7 +94,7 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
   }
 
   /** Streams to a response whose headers are written, in place of the reader's connection before, until either side ends it. */
-  attach(response: Writable, { about, lastEventId, missing }: AttachOptions): void {
+  attach(response: Writable, { about, lastEventId, missing, until }: AttachOptions): void {
     const { counters, encoding, ack, left, epoch } = this.#options
     const channel = this.#channel
     this.end('replaced')
@@ -100,6 +102,7 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
     const reader = new Reader(response, {
       slow: 'gap',
       position: from.position,
+      until,
       onDrain: () => channel.advance(reader),
       onClose: (reason) => {
         channel.readers.delete(reader)

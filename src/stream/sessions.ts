@@ -21,8 +21,11 @@ export interface SessionInfo {
 
 /** A place on a stream, to be joined or released. */
 export interface SessionLease {
-  /** Streams to a response whose headers are written, until either side ends it. */
-  join(response: Writable): void
+  /**
+   * Streams to a response whose headers are written, until either side ends it.
+   * @param until as that of a `Reader`
+   */
+  join(response: Writable, until?: AbortSignal): void
   release(): void
 }
 
@@ -73,7 +76,8 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
     return this.#inTurn(spec.id, async () => {
       const open = this.#open.get(spec.id)
       const isItsReader = lastEventId !== undefined && open?.isOf(lastEventId) === true
-      if (lastEventId !== undefined && !isItsReader && (open !== undefined || this.#wasEvicted(lastEventId))) return undefined
+      // An event of nobody known may be of another bridge, which this one's reader was at meanwhile.
+      if (lastEventId !== undefined && !isItsReader && (open?.isTaken || this.#wasEvicted(lastEventId))) return undefined
       let session = open
       if (session === undefined || !isItsReader || !isAlike(session.spec, spec)) {
         await session?.end('taken-over')
@@ -81,7 +85,7 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
       }
       await session.open()
       const opened = session
-      return { join: (response) => opened.attach(response, lastEventId), release: () => opened.release() }
+      return { join: (response, until) => opened.attach(response, lastEventId, until), release: () => opened.release() }
     })
   }
 

@@ -19,6 +19,7 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     const bridge = await startBridge(await start())
     const answer = await batch(bridge.url, 'json', [{ topic: 'b/1' }, { topic: 'b/#', qos: 3 }, null, { topic: 'b/4' }])
     expect(answer.status).toBe(207)
+    expect(answer.headers.get('content-type')).toContain('application/json')
     expect(answer.body).toMatchObject([
       { index: 0, status: 200 },
       { index: 1, problem: { status: 400, code: 'invalid-request', errors: [{ pointer: '#/topic' }, { pointer: '#/qos' }] } },

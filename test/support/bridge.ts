@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { pino } from 'pino'
 import { onTestFinished, vi } from 'vitest'
 import { type App, startApp } from '../../src/app.ts'
@@ -17,11 +18,10 @@ export async function startBridge(settings: Settings = {}): Promise<Bridge> {
   const logs: Record<string, unknown>[] = []
   const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0, STREAM_LINGER_MS: 0, PUBLISH_TIMEOUT_MS: 5000 }
   const env = Object.entries({ ...defaults, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)] as const)
-  const config = loadConfig(Object.fromEntries(env), () => {
-    throw new Error('no files in tests')
-  })
+  const readFile = (path: string) => readFileSync(path, 'utf8')
+  const config = loadConfig(Object.fromEntries(env), readFile)
   const logger = pino({ level: 'debug' }, { write: (line: string) => void logs.push(JSON.parse(line)) })
-  const app = await startApp({ config, logger, version: '0.0.0-test' })
+  const app = await startApp({ config, readFile, logger, version: '0.0.0-test' })
   onTestFinished(() => app.close())
   // On a busy machine the first connection may take longer than a start waits for it.
   if (app.embeddedUrl !== undefined) await vi.waitUntil(app.isReachable, { timeout: 10_000 })

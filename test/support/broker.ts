@@ -22,6 +22,8 @@ export interface Mosquitto {
   stop(): Promise<void>
   /** On the same port, with the same state where it has persistence. */
   start(): Promise<void>
+  /** SIGHUP: it reads its files again. */
+  reload(): void
   /** SIGSTOP: the sockets stay open and nothing answers. */
   freeze(): void
   thaw(): void
@@ -85,6 +87,7 @@ export async function startMosquitto({ config = [], wholeConfig, acl, persistenc
     start,
     kill: () => end('SIGKILL'),
     stop: () => end('SIGTERM'),
+    reload: () => void child?.kill('SIGHUP'),
     freeze: () => void child?.kill('SIGSTOP'),
     thaw: () => void child?.kill('SIGCONT'),
   }

@@ -1,3 +1,4 @@
+import { pbkdf2Sync, randomBytes } from 'node:crypto'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -36,4 +37,24 @@ export async function startRefusingMosquitto(filters: string[]): Promise<Refusin
   refuse(filters)
   const broker = await startMosquitto({ config: [`plugin ${PLUGIN}`, `plugin_opt_config_file ${file}`] })
   return { ...broker, refuse }
+}
+
+/** A Mosquitto that lets in these accounts alone and refuses each one's subscriptions to its filters. */
+export async function startMosquittoWithRoles(accounts: Record<string, { password: string; refused: string[] }>): Promise<Mosquitto> {
+  const directory = mkdtempSync(join(tmpdir(), 'causeway-security-'))
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
+  const file = join(directory, 'dynamic-security.json')
+  const allowed = [{ acltype: 'subscribePattern', topic: '#', priority: 1, allow: true }]
+  writeFileSync(file, JSON.stringify({
+    defaultACLAccess: { publishClientSend: true, publishClientReceive: true, subscribe: false, unsubscribe: true },
+    clients: Object.entries(accounts).map(([username, { password }]) => {
+      const salt = randomBytes(12)
+      return { username, roles: [{ rolename: username }], password: pbkdf2Sync(password, salt, 101, 64, 'sha512').toString('base64'), salt: salt.toString('base64'), iterations: 101 }
+    }),
+    roles: Object.entries(accounts).map(([rolename, { refused }]) => ({
+      rolename,
+      acls: [...refused.map((topic) => ({ acltype: 'subscribeLiteral', topic, priority: 10, allow: false })), ...allowed],
+    })),
+  }))
+  return startMosquitto({ wholeConfig: (port) => `listener ${port} 127.0.0.1\nallow_anonymous false\nplugin ${PLUGIN}\nplugin_opt_config_file ${file}` })
 }

@@ -9,8 +9,13 @@ export interface Answer {
 
 async function answerOf(response: Response): Promise<Answer> {
   const text = await response.text()
-  const isJson = /json/.test(response.headers.get('content-type') ?? '')
+  const isJson = /[/+]json/.test(response.headers.get('content-type') ?? '')
   return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
+}
+
+/** Any request. */
+export async function send(bridge: Pick<Bridge, 'url'>, method: string, path: string, headers: Record<string, string> = {}, body?: string): Promise<Answer> {
+  return answerOf(await fetch(bridge.url + path, { method, headers, ...(body !== undefined && { body }) }))
 }
 
 export async function get(bridge: Bridge, path: string, headers: Record<string, string> = {}): Promise<Answer> {
@@ -18,8 +23,8 @@ export async function get(bridge: Bridge, path: string, headers: Record<string, 
 }
 
 /** Publishes a message as JSON. */
-export async function publish(bridge: Bridge, message: unknown): Promise<Answer> {
-  return answerOf(await fetch(`${bridge.url}/publish`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(message) }))
+export async function publish(bridge: Bridge, message: unknown, headers: Record<string, string> = {}): Promise<Answer> {
+  return answerOf(await fetch(`${bridge.url}/publish`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(message) }))
 }
 
 /** Publishes a payload as it is; the topic and the rest are in the query. */

@@ -17,8 +17,8 @@ export interface Conversation {
 }
 
 /** A batch that is sent and answered at the same time, over a socket of its own; it closes with the test. */
-export function openBatch(url: string): Conversation {
-  const request = open(`${url}/publish/batch`, { method: 'POST', headers: { 'content-type': 'application/x-ndjson' }, agent: false })
+export function openBatch(url: string, headers: Record<string, string> = {}): Conversation {
+  const request = open(`${url}/publish/batch`, { method: 'POST', headers: { 'content-type': 'application/x-ndjson', ...headers }, agent: false })
   request.flushHeaders()
   request.on('error', () => {})
   onTestFinished(() => void request.destroy())

@@ -34,8 +34,8 @@ export interface StreamReader {
 export async function openStream(url: string, headers: Record<string, string> = {}): Promise<StreamReader> {
   const request = get(url, { headers, agent: false })
   onTestFinished(() => void request.destroy())
-  const [response] = (await once(request, 'response')) as [IncomingMessage]
   request.on('error', () => {})
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
   const events: StreamEvent[] = []
   const waiting: (() => void)[] = []
   const wake = () => waiting.splice(0).forEach((resolve) => resolve())

@@ -1,0 +1,63 @@
+"""Processes the messages of a durable session, each at least once. Python 3.9 or later, standard library only.
+
+    python3 consumer.py http://localhost:8080 billing 'orders/#'
+"""
+import json
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+base, name, topic_filter = sys.argv[1:4]
+url = f"{base}/subscribe?" + urllib.parse.urlencode({"session": name, "topic": topic_filter, "ack": "explicit"})
+
+
+def process(message):
+    """Yours. What it raises keeps the message unacknowledged, and it comes again."""
+    print(message["topic"], message["payload"], "(again)" if message.get("redelivered") else "", flush=True)
+
+
+def acknowledge(session, event_id):
+    body = json.dumps({"id": event_id}).encode()
+    request = urllib.request.Request(f"{base}/sessions/{session}/ack", body, {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+last_event_id = None
+wait = 0.5
+while True:
+    headers = {"Accept": "application/x-ndjson"}
+    if last_event_id:
+        headers["Last-Event-ID"] = last_event_id
+    try:
+        # Heartbeats come every 15 seconds: a stream that is silent for longer is dead.
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as stream:
+            if stream.status == 204:  # Another reader has the session.
+                sys.exit(0)
+            wait = 0.5
+            session = None
+            for line in stream:
+                if not line.strip():  # A heartbeat.
+                    continue
+                event = json.loads(line)
+                data = event["data"]
+                if event["event"] == "session":
+                    session = data["id"]
+                elif event["event"] == "gap":
+                    print("messages may be missing:", data["reason"], file=sys.stderr)
+                elif event["event"] == "status" and "session" in data:  # Taken over, or deleted.
+                    sys.exit(0)
+                elif event["event"] == "message":
+                    process(data)
+                    last_event_id = event["id"]
+                    acknowledge(session, last_event_id)
+    except urllib.error.HTTPError as error:
+        problem = json.loads(error.read())
+        print(problem["detail"], file=sys.stderr)
+        if not problem["retryable"]:
+            sys.exit(1)
+    except (OSError, ValueError) as error:
+        print(f"{error}; trying again", file=sys.stderr)
+    time.sleep(wait)
+    wait = min(wait * 2, 10)

@@ -1,0 +1,33 @@
+import { type Identity, requirePublish, requireSubscribe } from './auth/identity.ts'
+import type { Link } from './link.ts'
+import type { PublishResult } from './mqtt/in-flight.ts'
+import type { Message } from './mqtt/message.ts'
+import type { StreamSpec } from './stream/hub.ts'
+import type { Lease } from './stream/lease.ts'
+import type { SessionSpec } from './stream/open-session.ts'
+import type { SessionLease } from './stream/sessions.ts'
+
+export type Access = ReturnType<typeof createAccess>
+
+/** What routes do to the broker for a caller: on the caller's link, and only where its rules allow it. */
+export function createAccess(linkOf: (identity: Identity) => Link) {
+  function mayPublish(identity: Identity, { topic }: Message): Link {
+    requirePublish(identity, topic)
+    return linkOf(identity)
+  }
+
+  function maySubscribe(identity: Identity, filters: readonly string[]): Link {
+    requireSubscribe(identity, filters)
+    return linkOf(identity)
+  }
+
+  return {
+    publish: async (identity: Identity, message: Message): Promise<PublishResult> => mayPublish(identity, message).publish(message),
+    publishWhenRoom: async (identity: Identity, message: Message): Promise<PublishResult> => mayPublish(identity, message).publishWhenRoom(message),
+    request: async (identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> => mayPublish(identity, message).request(message, timeoutMs, signal),
+    open: async (identity: Identity, spec: StreamSpec<Message>): Promise<Lease<Message>> => maySubscribe(identity, spec.filters).hub.open(spec),
+    retainedFor: async (identity: Identity, filters: readonly string[], lease: Lease<Message>): Promise<Message[]> => maySubscribe(identity, filters).retainedFor(filters, lease),
+    readRetained: async (identity: Identity, filters: readonly string[]): Promise<Message[]> => maySubscribe(identity, filters).readRetained(filters),
+    openSession: async (identity: Identity, spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionLease | undefined> => maySubscribe(identity, spec.filters).sessions.open(spec, lastEventId),
+  }
+}

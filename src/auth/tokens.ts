@@ -1,0 +1,64 @@
+import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
+import type { Admission, Authenticator } from './authenticator.ts'
+import { missing, refused } from './challenge.ts'
+import type { Credentials } from './credentials.ts'
+import type { Identity } from './identity.ts'
+import { allowsPublish, allowsSubscribe } from './rules.ts'
+import type { TokenEntry } from './token-file.ts'
+
+interface Known {
+  hash: Buffer
+  /** The whole entry, to tell whether it has changed. */
+  text: string
+  identity: Identity
+  revoked: AbortController
+}
+
+/** Named tokens of which only the hashes are known. */
+export class Tokens implements Authenticator {
+  readonly #secret = randomBytes(32)
+  /** By a digest nobody outside can foresee: how long a look-up takes says nothing about the tokens there are. */
+  #byDigest = new Map<string, Known>()
+
+  constructor(entries: readonly TokenEntry[]) {
+    this.replace(entries)
+  }
+
+  /** Takes these tokens in place of those before; what has gone or changed is revoked, the rest goes on. */
+  replace(entries: readonly TokenEntry[]): void {
+    const before = this.#byDigest
+    this.#byDigest = new Map()
+    for (const entry of entries) {
+      const hash = Buffer.from(entry.sha256, 'hex')
+      const digest = this.#digestOf(hash)
+      const text = JSON.stringify(entry)
+      const known = before.get(digest)
+      this.#byDigest.set(digest, known?.text === text ? known : knownOf(entry, hash, text))
+    }
+    for (const [digest, known] of before) if (this.#byDigest.get(digest) !== known) known.revoked.abort()
+  }
+
+  async authenticate(credentials: Credentials | undefined): Promise<Admission> {
+    if (credentials === undefined) throw missing()
+    if (credentials.scheme !== 'bearer') throw refused('Only bearer tokens are taken here')
+    const hash = createHash('sha256').update(credentials.token).digest()
+    const known = this.#byDigest.get(this.#digestOf(hash))
+    if (known === undefined || !timingSafeEqual(known.hash, hash)) throw refused('The token is not known')
+    return { identity: known.identity }
+  }
+
+  #digestOf(hash: Buffer): string {
+    return createHmac('sha256', this.#secret).update(hash).digest('base64')
+  }
+}
+
+function knownOf(entry: TokenEntry, hash: Buffer, text: string): Known {
+  const revoked = new AbortController()
+  const identity: Identity = {
+    name: `token:${entry.name}`,
+    mayPublish: (topic) => allowsPublish(entry, topic),
+    maySubscribe: (filter) => allowsSubscribe(entry, filter),
+    revoked: revoked.signal,
+  }
+  return { hash, text, identity, revoked }
+}

@@ -1,0 +1,59 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Admission } from '../auth/authenticator.ts'
+import type { Credentials } from '../auth/credentials.ts'
+import type { Identity } from '../auth/identity.ts'
+import { CausewayError } from '../errors.ts'
+import { noCookie } from './cookie.ts'
+import { isForeign, saysOrigin } from './origin.ts'
+import { asProblem } from './problem.ts'
+import { type CredentialPlaces, credentialsOf } from './request-credentials.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who calls. Set before anything else happens to a request of these routes. */
+    identity: Identity
+  }
+}
+
+export interface AuthenticationOptions {
+  authenticate(credentials: Credentials | undefined, address: string): Promise<Admission>
+  places: CredentialPlaces
+  /** Origins whose pages may call. */
+  origins: ReadonlySet<string>
+  /** Called with `accepted`, or the code of the problem. */
+  observe(result: string): void
+}
+
+/** Makes every route that is registered behind it in this instance need an identity. */
+export function requireIdentity(app: FastifyInstance, { authenticate, places, origins, observe }: AuthenticationOptions): void {
+  app.decorateRequest('identity')
+  app.addHook('onRequest', async (request, reply) => {
+    try {
+      if (isForeign(request, origins)) throw new CausewayError('forbidden', `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS names those that may`)
+      const { credentials, from } = credentialsOf(request, places)
+      if (from === 'cookie' && request.method !== 'GET' && !saysOrigin(request)) throw new CausewayError('forbidden', 'A request with a cookie has to say by Origin where it comes from')
+      if (from === 'query') reply.header('cache-control', 'no-store')
+      const { identity, release } = await authenticate(credentials, request.ip).catch((error: unknown) => {
+        // No script can end a cookie that is good for nothing any more.
+        if (from === 'cookie' && asProblem(error).kind.status === 401) reply.header('set-cookie', noCookie(request))
+        throw error
+      })
+      observe('accepted')
+      request.identity = identity
+      if (release !== undefined && !reply.raw.closed) reply.raw.once('close', release)
+      if (!reply.raw.closed) return
+      // Whoever left while it was let in closes no more: what waits for that would wait for ever.
+      release?.()
+      reply.hijack()
+    } catch (error) {
+      observe(asProblem(error).kind.code)
+      // To keep the connection of someone it does not know, Node would read a body to its end, and this one may have none.
+      if (request.raw.httpVersionMajor === 1 && mayBeEndless(request)) reply.header('connection', 'close')
+      throw error
+    }
+  })
+}
+
+function mayBeEndless({ headers, routeOptions }: FastifyRequest): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > routeOptions.bodyLimit!
+}

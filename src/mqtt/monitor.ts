@@ -1,0 +1,48 @@
+import type { CausewayError } from '../errors.ts'
+import { Connection, type ConnectionOptions, type ConnectionState } from './connection.ts'
+
+/** What CONNACK says of a client that may not connect, in MQTT 3.1.1 and 5. */
+const NOT_WELCOME = [0x04, 0x05, 0x86, 0x87]
+
+/** A connection that does nothing but show whether the broker is there. One that refuses it is. */
+export class Monitor {
+  readonly #connection: Connection
+  #isRefused = false
+
+  constructor({ onState = () => {}, ...connection }: Omit<ConnectionOptions, 'handlers' | 'keepSession'>) {
+    this.#connection = new Connection({
+      ...connection,
+      keepSession: false,
+      handlers: {
+        connected: () => {
+          this.#isRefused = false
+          onState('connected')
+        },
+        unreachable: (error) => {
+          this.#isRefused = NOT_WELCOME.includes(reasonOf(error))
+          onState(this.#isRefused ? 'connected' : 'disconnected', error)
+        },
+      },
+    })
+  }
+
+  get state(): ConnectionState {
+    return this.#connection.state
+  }
+
+  get isReachable(): boolean {
+    return this.#isRefused || this.state === 'connected' || this.state === 'reconnecting'
+  }
+
+  attempted(): Promise<void> {
+    return this.#connection.attempted()
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close()
+  }
+}
+
+function reasonOf({ details }: CausewayError): number {
+  return details.mqtt?.reasonCode ?? 0
+}

@@ -1,0 +1,10 @@
+import { newToken } from './auth/new-token.ts'
+
+/** Prints a new token, which is told only here, and its entry for `CAUSEWAY_AUTH_TOKENS_FILE`. */
+const [name, ...more] = process.argv.slice(2)
+if (!name || more.length > 0) {
+  process.stderr.write('usage: npm run --silent token -- NAME\n')
+  process.exit(1)
+}
+const { token, entry } = newToken(name)
+process.stdout.write(`${token}\n${JSON.stringify(entry)}\n`)

@@ -1,0 +1,38 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { onTestFinished } from 'vitest'
+import { newToken } from '../../src/auth/new-token.ts'
+import type { Settings } from './bridge.ts'
+
+export interface TestToken {
+  token: string
+  /** The Authorization header. */
+  headers: { authorization: string }
+  entry: { name: string; sha256: string; publish: string[]; subscribe: string[] }
+}
+
+/** A token with these rules; unless told otherwise the same ones for both. */
+export function makeToken(name: string, publish: string[], subscribe: string[] = publish): TestToken {
+  const { token, entry } = newToken(name)
+  return { token, headers: { authorization: `Bearer ${token}` }, entry: { ...entry, publish, subscribe } }
+}
+
+export interface TokenFile {
+  path: string
+  settings: Settings
+  write(tokens: readonly TestToken[]): void
+  /** Whatever a hand that slipped may leave there. */
+  writeText(text: string): void
+}
+
+/** A file of these tokens, gone after the test. */
+export function tokenFile(tokens: readonly TestToken[]): TokenFile {
+  const directory = mkdtempSync(join(tmpdir(), 'causeway-tokens-'))
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
+  const path = join(directory, 'tokens.json')
+  const writeText = (text: string) => writeFileSync(path, text)
+  const write = (some: readonly TestToken[]) => writeText(JSON.stringify(some.map(({ entry }) => entry)))
+  write(tokens)
+  return { path, settings: { AUTH: 'token', AUTH_TOKENS_FILE: path }, write, writeText }
+}
