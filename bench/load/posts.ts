@@ -24,6 +24,7 @@ answerCalls({
     const until = countFrom + seconds * 1e6
     const latencies: number[] = []
     let failed = 0
+    let answered = 0
 
     async function post(index: number): Promise<void> {
       const socket = connect(port, '127.0.0.1').setNoDelay(true)
@@ -47,6 +48,7 @@ answerCalls({
         const length = lengthOf(answer)
         if (length === undefined || answer.length < length) return
         const at = now()
+        answered += 1
         // 200 or 202.
         if (answer[9] !== 0x32) failed += 1
         else if (at >= countFrom && at < until) latencies.push(at - sentAt)
@@ -59,7 +61,7 @@ answerCalls({
     }
 
     await Promise.all(Array.from({ length: connections }, (_, index) => post(index)))
-    return { rate: latencies.length / seconds, failed, p50: percentile(latencies, 0.5) / 1000, p99: percentile(latencies, 0.99) / 1000 }
+    return { rate: latencies.length / seconds, answered, failed, p50: percentile(latencies, 0.5) / 1000, p99: percentile(latencies, 0.99) / 1000 }
   },
 })
 

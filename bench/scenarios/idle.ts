@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { residentBytes } from '../process-costs.ts'
 import type { Scenario } from '../scenario.ts'
-import { residentBytes, startBridge } from '../servers/bridge.ts'
+import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
 
 const STREAMS = { check: 20, quick: 10_000, full: 10_000 }

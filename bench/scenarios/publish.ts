@@ -1,3 +1,4 @@
+import { cpuSeconds } from '../process-costs.ts'
 import type { Sample, Scenario } from '../scenario.ts'
 import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
@@ -6,8 +7,10 @@ import type { Stage } from '../stage.ts'
 const CONNECTIONS = 64
 const TIMES = { check: { warmUp: 0.1, seconds: 0.2 }, quick: { warmUp: 1, seconds: 2 }, full: { warmUp: 3, seconds: 8 } }
 
-function run(stage: Stage, port: number, qos: number, effort: keyof typeof TIMES): Promise<Sample> {
-  return stage.worker('load/posts.ts').call('run', { port, connections: CONNECTIONS, qos, ...TIMES[effort] })
+async function run(stage: Stage, { port, pid }: { port: number; pid: number }, qos: number, effort: keyof typeof TIMES): Promise<Sample> {
+  const before = cpuSeconds(pid)
+  const { answered, ...sample } = await stage.worker('load/posts.ts').call<Sample & { answered: number }>('run', { port, connections: CONNECTIONS, qos, ...TIMES[effort] })
+  return { ...sample, cpu: ((cpuSeconds(pid) - before) * 1e6) / answered }
 }
 
 function publish(qos: 0 | 1 | 2, atLeast: number): Scenario {
@@ -19,18 +22,21 @@ function publish(qos: 0 | 1 | 2, atLeast: number): Scenario {
         title: 'Causeway',
         async measure(stage, effort) {
           const { url } = await startMosquitto(stage)
-          const { port } = await startBridge(stage, { MQTT_URL: url })
-          return run(stage, port, qos, effort)
+          return run(stage, await startBridge(stage, { MQTT_URL: url }), qos, effort)
         },
       },
       bare: {
         title: 'bare Fastify route',
-        measure: async (stage, effort) => run(stage, await stage.worker('servers/bare-fastify.ts', stage.node).call('listen'), qos, effort),
+        async measure(stage, effort) {
+          const server = stage.worker('servers/bare-fastify.ts', stage.node)
+          return run(stage, { port: await server.call('listen'), pid: server.pid }, qos, effort)
+        },
       },
     },
     rows: [
       { what: 'rate', unit: 'requests/s', subject: 'causeway', metric: 'rate', beside: { subject: 'bare', metric: 'rate' }, target: { atLeast } },
       { what: 'p99', unit: 'ms', subject: 'causeway', metric: 'p99', beside: { subject: 'bare', metric: 'p99' }, ...(qos === 1 && { target: { atMost: 2 } }) },
+      { what: 'processor time', unit: 'µs/request', subject: 'causeway', metric: 'cpu', beside: { subject: 'bare', metric: 'cpu' } },
       { what: 'failed', unit: '', subject: 'causeway', metric: 'failed', target: { atMost: 0 } },
     ],
   }

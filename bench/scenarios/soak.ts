@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { residentBytes } from '../process-costs.ts'
 import type { Sample, Scenario } from '../scenario.ts'
-import { residentBytes, startBridge } from '../servers/bridge.ts'
+import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
 import type { Stage } from '../stage.ts'
 import { median } from '../statistics.ts'

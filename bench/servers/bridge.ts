@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Stage } from '../stage.ts'
 
@@ -27,9 +26,4 @@ export async function startBridge(stage: Stage, settings: Record<string, string 
     child.once('exit', (code) => reject(new Error(`the bridge exited with ${code}:\n${stdout}`)))
   })
   return { port, pid: child.pid! }
-}
-
-/** Resident memory of a process, in bytes. */
-export function residentBytes(pid: number): number {
-  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
 }
