@@ -52,7 +52,7 @@ export function fanOut({ name, title, readers, topics, at, p99Max, rows }: FanOu
         await load.call('open', { port: server.port, paths: server.paths, count })
         const step = (rate: number, seconds = STEP_S[effort]) => measureStep(server, load, count, rate, seconds)
         const scale = count / readers
-        await step(from * scale)
+        if (effort !== 'check') await step(from * scale)
         const highest = await climb(step, from * scale, p99Max, effort)
         return { highest, ...(looksAt !== undefined && (await look(step, looksAt * scale))) }
       },
@@ -124,7 +124,8 @@ async function climb(step: (rate: number) => Promise<Step & { rate: number; kept
     }
     return false
   }
-  if (await holds(from)) for (let rate = from * factor; await holds(rate); rate *= factor);
+  if (effort === 'check') await holds(from)
+  else if (await holds(from)) for (let rate = from * factor; await holds(rate); rate *= factor);
   else for (let rate = from / factor; rate > from / 50 && !(await holds(rate)); rate /= factor);
   return highest
 }

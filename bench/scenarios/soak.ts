@@ -7,12 +7,12 @@ import type { Stage } from '../stage.ts'
 import { median } from '../statistics.ts'
 import { mqttPublisher } from './fan-out.ts'
 
-const MINUTES = { check: 0.03, quick: 0.2, full: 30 }
-const SAMPLES = 120
+const MINUTES = { check: 0.02, quick: 0.2, full: 30 }
+const SAMPLES = { check: 5, quick: 120, full: 120 }
 /** Of the run; 5 of 30 minutes. */
 const WARM = 1 / 6
-const READERS = 200
-const COMING_AND_GOING = 50
+const READERS = { check: 5, quick: 200, full: 200 }
+const COMING_AND_GOING = { check: 3, quick: 50, full: 50 }
 
 const countOpen = async (port: number, name: string): Promise<number> => {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
@@ -29,17 +29,17 @@ async function soak(stage: Stage, effort: keyof typeof MINUTES): Promise<Sample>
   const handlesBefore = await handles()
 
   const [steady, changing] = [stage.worker('load/readers.ts'), stage.worker('load/readers.ts')]
-  await steady.call('open', { port, paths: ['/subscribe?topic=bench-0'], count: READERS })
+  await steady.call('open', { port, paths: ['/subscribe?topic=bench-0'], count: READERS[effort] })
   await steady.call('mark')
   let isOver = false
   const samples: number[] = []
   const watching = (async () => {
     for (let round = 0; !isOver; round += 1) {
       // Filters that come and go, with wildcards among them.
-      await changing.call('open', { port, paths: [`/subscribe?topic=bench/${round % 64}`, `/subscribe?topic=bench/%2B/${round}`, '/subscribe?topic=bench/%23'], count: COMING_AND_GOING })
+      await changing.call('open', { port, paths: [`/subscribe?topic=bench/${round % 64}`, `/subscribe?topic=bench/%2B/${round}`, '/subscribe?topic=bench/%23'], count: COMING_AND_GOING[effort] })
       samples.push(residentBytes(bridge.pid))
-      await delay((seconds * 1000) / SAMPLES)
-      await changing.call('close', { count: COMING_AND_GOING })
+      await delay((seconds * 1000) / SAMPLES[effort])
+      await changing.call('close', { count: COMING_AND_GOING[effort] })
     }
   })()
   const publisher = await mqttPublisher(stage, broker.port)
@@ -51,7 +51,7 @@ async function soak(stage: Stage, effort: keyof typeof MINUTES): Promise<Sample>
   isOver = true
   await watching
   const { incomplete } = await steady.call<{ incomplete: number }>('settle', { each: events.sent })
-  await steady.call('close', { count: READERS })
+  await steady.call('close', { count: READERS[effort] })
   // The channels linger for a second.
   await delay(3000)
   const warm = samples.slice(Math.ceil(samples.length * WARM))
