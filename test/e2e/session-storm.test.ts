@@ -70,7 +70,7 @@ test.runIf(hasMosquitto).each(STORMS)('in a storm of crashes, kills and restarts
   let isOver = false
   const consumers = specs.map((spec) => new Consumer({ spec, random: random.fork(), url: bridges.url, crashes: () => crashes }))
   // A session owes nothing from before it began.
-  const isOpen = async (name: string) => (await Promise.all([0, 1, 2, 3].map(async () => (await (await fetch(`${bridges.url()}/sessions`)).json()) as { name: string }[]))).flat().some((session) => session.name === name)
+  const isOpen = async (name: string) => (await Promise.all([0, 1, 2, 3].map(async () => (await (await fetch(`${bridges.url()}/sessions`)).json()) as { name: string; connected: boolean }[]))).flat().some((session) => session.name === name && session.connected)
   for (const { spec } of consumers) await expect.poll(() => isOpen(spec.name), { timeout: 10_000 }).toBe(true)
 
   const publishing = TOPICS.map((topic) => publishNumbers({ ...topic, random: random.fork(), url: bridges.url, brokerUrl: broker.url, isOver: () => isOver }))
