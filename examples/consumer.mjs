@@ -10,6 +10,13 @@ async function handle({ topic, payload, redelivered }) {
   console.log(`${topic} ${payload}${redelivered ? ' (again)' : ''}`)
 }
 
+/** Where it fails, the next connection says so with its Last-Event-ID. */
+async function acknowledge(session, id) {
+  const response = await fetch(`${base}/sessions/${session}/ack`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ id }) })
+  const answer = await response.text()
+  if (!response.ok) throw new Error(`not acknowledged: ${answer}`)
+}
+
 async function* lines(body) {
   const decoder = new TextDecoder()
   let rest = ''
@@ -39,11 +46,10 @@ for (let wait = 500; ; wait = Math.min(wait * 2, 10_000)) {
       if (event === 'session') session = data.id
       else if (event === 'gap') console.error(`messages may be missing: ${data.reason}`)
       else if (event === 'status' && data.session) process.exit(0) // Taken over, or deleted.
-      else if (event === 'message') {
-        await handle(data)
-        lastEventId = id
-        await fetch(`${base}/sessions/${session}/ack`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ id }) })
-      }
+      else if (event === 'message') await handle(data)
+      // Of the session's first event too: who comes back with nothing is not told that it was lost.
+      lastEventId = id ?? lastEventId
+      if (event === 'message') await acknowledge(session, id)
     }
   } catch (error) {
     console.error(`${error.message}; trying again`)

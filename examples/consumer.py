@@ -2,6 +2,7 @@
 
     python3 consumer.py http://localhost:8080 billing 'orders/#'
 """
+import http.client
 import json
 import sys
 import time
@@ -19,9 +20,13 @@ def process(message):
 
 
 def acknowledge(session, event_id):
+    """Where it fails, the next connection says so with its Last-Event-ID."""
     body = json.dumps({"id": event_id}).encode()
     request = urllib.request.Request(f"{base}/sessions/{session}/ack", body, {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=30).close()
+    try:
+        urllib.request.urlopen(request, timeout=30).close()
+    except urllib.error.HTTPError as error:
+        raise ConnectionError(f"not acknowledged: {error.read().decode()}") from error
 
 
 last_event_id = None
@@ -50,14 +55,17 @@ while True:
                     sys.exit(0)
                 elif event["event"] == "message":
                     process(data)
-                    last_event_id = event["id"]
+                # Of the session's first event too: who comes back with nothing is not told that it was lost.
+                last_event_id = event.get("id", last_event_id)
+                if event["event"] == "message":
                     acknowledge(session, last_event_id)
     except urllib.error.HTTPError as error:
-        problem = json.loads(error.read())
+        is_problem = error.headers.get_content_type() == "application/problem+json"  # Proxies answer otherwise.
+        problem = json.load(error) if is_problem else {"detail": str(error), "retryable": True}
         print(problem["detail"], file=sys.stderr)
         if not problem["retryable"]:
             sys.exit(1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"{error}; trying again", file=sys.stderr)
     time.sleep(wait)
     wait = min(wait * 2, 10)

@@ -8,7 +8,8 @@ base=$1 name=$2 filter=$3 last_event_id='' session=''
 # Yours. Where it fails, the message stays unacknowledged and comes again.
 process() { jq -r '"\(.topic) \(.payload)\(if .redelivered then " (again)" else "" end)"' <<<"$1"; }
 
-acknowledge() { curl -sS -o /dev/null -H 'content-type: application/json' -d "{\"id\":\"$1\"}" "$base/sessions/$session/ack"; }
+# Where it fails, the next connection says so with its Last-Event-ID.
+acknowledge() { curl -sSf -o /dev/null -H 'content-type: application/json' -d "{\"id\":\"$1\"}" "$base/sessions/$session/ack"; }
 
 while :; do
   while IFS= read -r line; do
@@ -18,17 +19,17 @@ while :; do
       session) session=$(jq -r .id <<<"$data") ;;
       gap) echo "messages may be missing: $(jq -r .reason <<<"$data")" >&2 ;;
       status) [ "$(jq 'has("session")' <<<"$data")" = false ] || exit 0 ;; # Taken over, or deleted.
-      message)
-        process "$data" || break
-        last_event_id=$(jq -r .id <<<"$line")
-        acknowledge "$last_event_id"
-        ;;
+      message) process "$data" || break ;;
       end) [ "$data" != 204 ] || exit 0 ;; # Another reader has the session.
       problem)
         jq -r .detail <<<"$line" >&2
         [ "$(jq .retryable <<<"$line")" = true ] || exit 1
         ;;
     esac
+    # Of the session's first event too: who comes back with nothing is not told that it was lost.
+    id=$(jq -r '.id // empty' <<<"$line")
+    last_event_id=${id:-$last_event_id}
+    [ "$event" != message ] || acknowledge "$id" || break
   done < <(curl -sSN -G "$base/subscribe" --data-urlencode "topic=$filter" --data-urlencode "session=$name" -d ack=explicit \
     -H 'accept: application/x-ndjson' ${last_event_id:+-H "last-event-id: $last_event_id"} -w '\n{"event":"end","data":%{http_code}}\n')
   sleep 0.5

@@ -40,7 +40,8 @@ function overHttp({ topic, url }: PublisherOptions): (sequence: number) => Promi
 
 function overMqtt({ topic, brokerUrl }: PublisherOptions): (sequence: number) => Promise<boolean> {
   return async (sequence) => {
-    const client = await connectAsync(brokerUrl, { reconnectPeriod: 0, connectTimeout: 2000 })
+    // Without its `false` a connection that closes before CONNACK is waited for for ever.
+    const client = await connectAsync(brokerUrl, { reconnectPeriod: 0, connectTimeout: 2000 }, false)
     client.on('error', () => {})
     const closed = new Promise<boolean>((resolve) => client.once('close', () => resolve(false)))
     const isDone = await Promise.race([closed, client.publishAsync(topic, String(sequence), { qos: 1 }).then(() => true)])

@@ -1,0 +1,32 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { onTestFinished } from 'vitest'
+
+export interface Example {
+  name: string
+  command: string
+}
+
+/** The examples that can run here. */
+export const CONSUMERS: Example[] = [
+  { name: 'consumer.mjs', command: process.execPath, needs: [] },
+  { name: 'consumer.py', command: 'python3', needs: ['python3'] },
+  { name: 'consumer.sh', command: 'bash', needs: ['curl', 'jq'] },
+].filter(({ needs }) => needs.every((tool) => spawnSync(tool, ['--version']).error === undefined))
+
+const example = (name: string) => fileURLToPath(new URL(`../../examples/${name}`, import.meta.url))
+
+/** An example in a process of its own; it ends with the test. */
+export function startConsumer({ command, name }: Example, base: string) {
+  const child = spawn(command, [example(name), base, 'billing', 'orders/#'], { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (chunk: string) => (output += chunk))
+  const exited = once(child, 'exit').then(([code]) => code as number | null)
+  // The shell has children of its own.
+  const kill = () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid!, 'SIGKILL')
+  }
+  onTestFinished(kill)
+  return { exited, kill, output: () => output, lines: () => output.split('\n').map((line) => line.trim()).filter((line) => line.startsWith('orders/1')) }
+}
