@@ -79,6 +79,7 @@ export async function createServers({ config, logger, metrics, version, authenti
     await app.register(retainedRoutes, { read: access.readRetained, publish: access.publish })
     await app.register(sessionRoutes, {
       list: (identity) => linkOf(identity).sessions.list,
+      find: (identity, id) => linkOf(identity).sessions.find(id),
       acknowledge: (identity, id, eventId) => linkOf(identity).sessions.acknowledge(id, eventId),
       forget: (identity, id) => linkOf(identity).sessions.forget(id),
     })

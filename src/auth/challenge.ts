@@ -1,4 +1,5 @@
 import { CausewayError } from '../errors.ts'
+import type { Credentials } from './credentials.ts'
 
 const BEARER = 'Bearer realm="causeway"'
 
@@ -16,6 +17,16 @@ export function missing(challenge = BEARER): CausewayError {
 /** @param why goes into a header: printable ASCII without quotes */
 export function refused(why: string, cause?: unknown): CausewayError {
   return new CausewayError('unauthorized', why, { challenge: `${BEARER}, error="invalid_token", error_description="${why}"`, cause })
+}
+
+/**
+ * The token of credentials where nothing else is taken.
+ * @throws CausewayError where they are others, or none
+ */
+export function tokenOf(credentials: Credentials | undefined): string {
+  if (credentials === undefined) throw missing()
+  if (credentials.scheme !== 'bearer') throw refused('Only bearer tokens are taken here')
+  return credentials.token
 }
 
 export function ended(): CausewayError {

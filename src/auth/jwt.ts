@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto'
 import { errors, type JWTPayload, jwtVerify, type JWTVerifyGetKey } from 'jose'
 import { CausewayError } from '../errors.ts'
 import type { Admission, Authenticator } from './authenticator.ts'
-import { ended, missing, refused } from './challenge.ts'
+import { ended, refused, tokenOf } from './challenge.ts'
 import type { Credentials } from './credentials.ts'
 import type { Identity } from './identity.ts'
 import { ClaimError, type RulesOf } from './jwt-rules.ts'
-import { allowsPublish, allowsSubscribe } from './rules.ts'
+import { ruledBy } from './rules.ts'
 
 export interface JwtOptions {
   key: JWTVerifyGetKey
@@ -30,10 +30,9 @@ export class Jwt implements Authenticator {
   }
 
   async authenticate(credentials: Credentials | undefined): Promise<Admission> {
-    if (credentials === undefined) throw missing()
-    if (credentials.scheme !== 'bearer') throw refused('Only bearer tokens are taken here')
-    const key = createHash('sha256').update(credentials.token).digest('base64')
-    const verifying = this.#remembered.get(key) ?? this.#verify(credentials.token, key)
+    const token = tokenOf(credentials)
+    const key = createHash('sha256').update(token).digest('base64')
+    const verifying = this.#remembered.get(key) ?? this.#verify(token, key)
     this.#remembered.delete(key)
     this.#remembered.set(key, verifying)
     if (this.#remembered.size > REMEMBERED_MAX) this.#remembered.delete(this.#remembered.keys().next().value!)
@@ -51,13 +50,7 @@ export class Jwt implements Authenticator {
     const { key, issuer, audience, algorithms, rulesOf } = this.#options
     try {
       const { payload } = await jwtVerify(token, key, { issuer, audience, algorithms, requiredClaims: ['exp'] })
-      const rules = rulesOf(payload)
-      return {
-        name: nameOf(payload, hash),
-        mayPublish: (topic) => allowsPublish(rules, topic),
-        maySubscribe: (filter) => allowsSubscribe(rules, filter),
-        expiresAt: payload.exp! * 1000,
-      }
+      return { name: nameOf(payload, hash), ...ruledBy(rulesOf(payload)), expiresAt: payload.exp! * 1000 }
     } catch (error) {
       throw explained(error)
     }

@@ -1,4 +1,5 @@
 import { plainFilter } from '../mqtt/topic.ts'
+import type { Identity } from './identity.ts'
 
 /** What a caller may do, as filters of the topics it may do it to. */
 export interface Rules {
@@ -15,6 +16,11 @@ export function allowsPublish({ publish }: Rules, topic: string): boolean {
 export function allowsSubscribe({ subscribe }: Rules, filter: string): boolean {
   const plain = plainFilter(filter)
   return subscribe.some((rule) => filterContains(rule, plain))
+}
+
+/** The part of an identity that rules decide. */
+export function ruledBy(rules: Rules): Pick<Identity, 'mayPublish' | 'maySubscribe'> {
+  return { mayPublish: (topic) => allowsPublish(rules, topic), maySubscribe: (filter) => allowsSubscribe(rules, filter) }
 }
 
 /** Whether every topic that matches the filter matches the rule too. A topic is a filter that only it matches. */

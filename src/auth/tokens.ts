@@ -1,9 +1,9 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Admission, Authenticator } from './authenticator.ts'
-import { missing, refused } from './challenge.ts'
+import { refused, tokenOf } from './challenge.ts'
 import type { Credentials } from './credentials.ts'
 import type { Identity } from './identity.ts'
-import { allowsPublish, allowsSubscribe } from './rules.ts'
+import { ruledBy } from './rules.ts'
 import type { TokenEntry } from './token-file.ts'
 
 interface Known {
@@ -39,9 +39,7 @@ export class Tokens implements Authenticator {
   }
 
   async authenticate(credentials: Credentials | undefined): Promise<Admission> {
-    if (credentials === undefined) throw missing()
-    if (credentials.scheme !== 'bearer') throw refused('Only bearer tokens are taken here')
-    const hash = createHash('sha256').update(credentials.token).digest()
+    const hash = createHash('sha256').update(tokenOf(credentials)).digest()
     const known = this.#byDigest.get(this.#digestOf(hash))
     if (known === undefined || !timingSafeEqual(known.hash, hash)) throw refused('The token is not known')
     return { identity: known.identity }
@@ -54,11 +52,6 @@ export class Tokens implements Authenticator {
 
 function knownOf(entry: TokenEntry, hash: Buffer, text: string): Known {
   const revoked = new AbortController()
-  const identity: Identity = {
-    name: `token:${entry.name}`,
-    mayPublish: (topic) => allowsPublish(entry, topic),
-    maySubscribe: (filter) => allowsSubscribe(entry, filter),
-    revoked: revoked.signal,
-  }
+  const identity: Identity = { name: `token:${entry.name}`, ...ruledBy(entry), revoked: revoked.signal }
   return { hash, text, identity, revoked }
 }

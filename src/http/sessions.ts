@@ -9,6 +9,7 @@ import { AckBodySchema, AckResultSchema, SessionInfoSchema, SessionParamsSchema 
 
 export interface SessionRoutes {
   list(identity: Identity): SessionInfo[]
+  find(identity: Identity, id: string): SessionInfo | undefined
   /** Undefined where the event is none of the session's. */
   acknowledge(identity: Identity, id: string, eventId: string): Acknowledged | undefined
   /** Resolves with whether the broker had it. */
@@ -17,9 +18,8 @@ export interface SessionRoutes {
 
 const EXAMPLE = { id: '5feceb66ffc8-6b86b273ff34fce19d6b', name: 'billing', filters: ['orders/#'], ack: 'explicit', connected: true, unacknowledged: 3 }
 
-export async function sessionRoutes(instance: FastifyInstance, { list, acknowledge, forget }: SessionRoutes): Promise<void> {
+export async function sessionRoutes(instance: FastifyInstance, { list, find, acknowledge, forget }: SessionRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const listOf = (identity: Identity) => list(identity).filter(({ id }) => isSessionOf(identity.name, id))
 
   app.get('/sessions', {
     schema: {
@@ -28,7 +28,7 @@ export async function sessionRoutes(instance: FastifyInstance, { list, acknowled
       tags: ['sessions'],
       response: { 200: { description: 'The sessions', type: 'array', items: SessionInfoSchema, examples: [[EXAMPLE]] }, ...problems() },
     },
-    handler: async ({ identity }) => listOf(identity),
+    handler: async ({ identity }) => list(identity).filter(({ id }) => isSessionOf(identity.name, id)),
   })
 
   app.post('/sessions/:id/ack', {
@@ -41,7 +41,7 @@ export async function sessionRoutes(instance: FastifyInstance, { list, acknowled
       response: { 200: { description: 'Done', ...AckResultSchema, examples: [{ acknowledged: 2, unacknowledged: 1 }] }, ...problems('invalid-request', 'session-not-open', 'event-unknown', 'acknowledges-itself', 'unsupported-media-type') },
     },
     handler: async ({ identity, params: { id }, body }) => {
-      const session = listOf(identity).find((each) => each.id === id)
+      const session = isSessionOf(identity.name, id) ? find(identity, id) : undefined
       if (session === undefined) throw new CausewayError('session-not-open', `Session ${id} is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID`)
       if (session.ack !== 'explicit') throw new CausewayError('acknowledges-itself', 'The stream of this session was opened with ack=auto')
       const acknowledged = acknowledge(identity, id, body.id)

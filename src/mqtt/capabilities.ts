@@ -19,6 +19,11 @@ export interface Capabilities {
   sessionExpiryS: number | undefined
 }
 
+/** With what is known of shared subscriptions from elsewhere: over MQTT 3.1.1 no broker says whether it has them. */
+export function withSharedOver311(capabilities: Capabilities, sharedOver311: boolean): Capabilities {
+  return capabilities.protocol === 5 ? capabilities : { ...capabilities, sharedSubscriptions: sharedOver311 }
+}
+
 /**
  * Refuses what CONNACK ruled out. A broker answers such a packet by closing the connection,
  * and with it every other caller's publishes, so it is never sent.

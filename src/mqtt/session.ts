@@ -1,6 +1,6 @@
 import { CausewayError } from '../errors.ts'
 import { answered } from './answered.ts'
-import { type Capabilities, checkSubscribe } from './capabilities.ts'
+import { type Capabilities, checkSubscribe, withSharedOver311 } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions } from './connection.ts'
 import { CopyFilter } from './copy-filter.ts'
 import type { Message } from './message.ts'
@@ -136,7 +136,7 @@ export class Session implements ConnectionHandlers {
   connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
     const { sharedOver311, events } = this.#options
     this.#network = network
-    this.#capabilities = { ...capabilities, sharedSubscriptions: capabilities.protocol === 5 ? capabilities.sharedSubscriptions : sharedOver311 }
+    this.#capabilities = withSharedOver311(capabilities, sharedOver311)
     this.#unavailable = undefined
     this.#present = sessionPresent
     if (!sessionPresent) this.#forgetSession()

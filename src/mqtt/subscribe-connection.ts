@@ -1,6 +1,6 @@
 import { CausewayError } from '../errors.ts'
 import { answered } from './answered.ts'
-import { type Capabilities, checkSubscribe } from './capabilities.ts'
+import { type Capabilities, checkSubscribe, withSharedOver311 } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message } from './message.ts'
 import type { NetworkConnection } from './network-connection.ts'
@@ -140,7 +140,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const wasConnected = this.#capabilities !== undefined
     const { sharedOver311, events } = this.#options
     this.#network = network
-    this.#capabilities = { ...capabilities, sharedSubscriptions: capabilities.protocol === 5 ? capabilities.sharedSubscriptions : sharedOver311 }
+    this.#capabilities = withSharedOver311(capabilities, sharedOver311)
     this.#unavailable = undefined
     if (wasConnected) events.restored(sessionPresent)
     const synced = [...this.subscriptions].map((subscription) => {

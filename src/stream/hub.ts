@@ -1,11 +1,13 @@
 import type { Writable } from 'node:stream'
 import { Channel, type GapReason, type StreamCounters } from './channel.ts'
+import { eventId } from './event-id.ts'
 import type { EventName, Format } from './format.ts'
 import { type JoinOptions, Lease } from './lease.ts'
 import type { LogLimits } from './log.ts'
 import { opening } from './opening.ts'
 import { type CloseReason, type Farewell, Reader } from './reader.ts'
 import { locate } from './resume.ts'
+import { returnDelayMs } from './return-delay.ts'
 import { WorkQueues } from './work-queues.ts'
 
 /** All that is to be known of a message here. */
@@ -68,10 +70,6 @@ interface Entry<Message extends Deliverable> {
   /** Why it ended, for those who join too late. */
   farewell: Farewell | undefined
 }
-
-/** Clients come back spread over this time after a shutdown. */
-const RETURN_MIN_MS = 500
-const RETURN_SPREAD_MS = 4500
 
 /** The channels there are, and the one sequence of their events. */
 export class Hub<Message extends Deliverable> {
@@ -155,7 +153,7 @@ export class Hub<Message extends Deliverable> {
     clearInterval(this.#heartbeat)
     for (const entry of this.#entries.values()) {
       const { format } = entry.channel
-      this.#end(entry, { reason: 'shutdown', text: () => format.retry(RETURN_MIN_MS + Math.floor(Math.random() * RETURN_SPREAD_MS)) })
+      this.#end(entry, { reason: 'shutdown', text: () => format.retry(returnDelayMs()) })
     }
   }
 
@@ -164,7 +162,7 @@ export class Hub<Message extends Deliverable> {
     const unique = [...new Set(filters)]
     // A number of its own: an id from before the channel began must not pass for one of its time.
     const floor = (this.#sequence += 1)
-    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, counters, floor, id: (sequence) => `${epoch}-${sequence}` })
+    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, counters, floor, id: (sequence) => eventId(epoch, sequence) })
     const entry: Entry<Message> = { key, channel, encoding, ready: source.add(channel, unique, qos), leases: new Set(), joining: new Set(), linger: undefined, farewell: undefined }
     this.#entries.set(key, entry)
     this.#byChannel.set(channel, entry)

@@ -185,10 +185,11 @@ export class OpenSession<Message extends { topic: string; payload: Buffer; qos: 
   }
 
   #message(message: Message): void {
-    if (!this.#spills) this.stream.deliver(message)
-    if (!this.#spills && !this.stream.isOverfull) return
-    this.#leaveToBroker(this.#spills ? [message] : this.stream.dropWaiting())
+    if (this.#spills) return this.#leaveToBroker([message])
+    this.stream.deliver(message)
+    if (!this.stream.isOverfull) return
     this.#spills = true
+    this.#leaveToBroker(this.stream.dropWaiting())
   }
 
   #done(message: Message): void {

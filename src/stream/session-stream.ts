@@ -1,5 +1,6 @@
 import type { Writable } from 'node:stream'
 import { Channel, type GapReason } from './channel.ts'
+import { eventId, parseEventId } from './event-id.ts'
 import type { EventName } from './format.ts'
 import type { Encoding, HubCounters } from './hub.ts'
 import type { LogLimits } from './log.ts'
@@ -47,7 +48,7 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
   constructor(options: SessionStreamOptions<Message>) {
     this.#options = options
     const { filters, encoding, log, counters, epoch, window } = options
-    this.#channel = new Channel({ filters, shared: false, format: encoding.format, limits: log, counters, floor: this.#sequence, id: (sequence) => `${epoch}-${sequence}` })
+    this.#channel = new Channel({ filters, shared: false, format: encoding.format, limits: log, counters, floor: this.#sequence, id: (sequence) => eventId(epoch, sequence) })
     this.#window = new Window<Message>(window, (message) => this.#append('message', encoding.data(message), message.topic))
   }
 
@@ -83,13 +84,13 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
   }
 
   /** Whether an event is one of this stream's. */
-  knows(eventId: string): boolean {
-    return this.#sequenceOf(eventId) !== undefined
+  knows(id: string): boolean {
+    return this.#sequenceOf(id) !== undefined
   }
 
   /** The reader is done with all up to this event. Returns how many messages that made, undefined for an unknown event. */
-  acknowledge(eventId: string): number | undefined {
-    const upTo = this.#sequenceOf(eventId)
+  acknowledge(id: string): number | undefined {
+    const upTo = this.#sequenceOf(id)
     return upTo === undefined ? undefined : this.#done(({ sequence }) => sequence <= upTo)
   }
 
@@ -166,9 +167,9 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
     return messages.length
   }
 
-  #sequenceOf(eventId: string): number | undefined {
-    const [, epoch, digits] = /^([^-]*)-(\d{1,15})$/.exec(eventId) ?? []
-    return epoch === this.#options.epoch && Number(digits) <= this.#sequence ? Number(digits) : undefined
+  #sequenceOf(id: string): number | undefined {
+    const event = parseEventId(id)
+    return event?.epoch === this.#options.epoch && event.sequence <= this.#sequence ? event.sequence : undefined
   }
 }
 

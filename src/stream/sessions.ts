@@ -1,6 +1,7 @@
 import type { Writable } from 'node:stream'
-import type { AckMode } from './session-stream.ts'
 import { OpenSession, type OpenSessionOptions, type SessionSpec } from './open-session.ts'
+import { returnDelayMs } from './return-delay.ts'
+import type { AckMode } from './session-stream.ts'
 
 export interface SessionsOptions<Message> extends Omit<OpenSessionOptions<Message>, 'spec' | 'continues' | 'onOver'> {
   heartbeatMs: number
@@ -33,8 +34,6 @@ export type Acknowledged = { acknowledged: number; unacknowledged: number }
 
 /** Readers whose session another one took, remembered so that they do not take it back. */
 const EVICTED_MAX = 10_000
-const RETURN_MIN_MS = 500
-const RETURN_SPREAD_MS = 4500
 
 /** The durable sessions open here, one reader each. */
 export class Sessions<Message extends { topic: string; payload: Buffer; qos: number }> {
@@ -56,7 +55,7 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
   }
 
   get list(): SessionInfo[] {
-    return [...this.#open.values()].map(({ spec: { id, name, filters, ack }, stream }) => ({ id, name, filters: [...filters], ack, connected: stream.hasReader, unacknowledged: stream.unacknowledged }))
+    return [...this.#open.values()].map(infoOf)
   }
 
   /** States of the sessions' connections to the broker. */
@@ -66,6 +65,11 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
 
   has(id: string): boolean {
     return this.#open.has(id)
+  }
+
+  find(id: string): SessionInfo | undefined {
+    const session = this.#open.get(id)
+    return session && infoOf(session)
   }
 
   /**
@@ -107,7 +111,7 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
   /** Ends every stream; the broker keeps the sessions. */
   async close(): Promise<void> {
     clearInterval(this.#heartbeat)
-    await Promise.all([...this.#open.values()].map((session) => session.shutDown(RETURN_MIN_MS + Math.floor(Math.random() * RETURN_SPREAD_MS))))
+    await Promise.all([...this.#open.values()].map((session) => session.shutDown(returnDelayMs())))
   }
 
   #begin(spec: SessionSpec<Message>, continues: string | undefined): OpenSession<Message> {
@@ -147,6 +151,10 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
     turn.then(over, over)
     return turn
   }
+}
+
+function infoOf<Message extends { topic: string; payload: Buffer; qos: number }>({ spec: { id, name, filters, ack }, stream }: OpenSession<Message>): SessionInfo {
+  return { id, name, filters: [...filters], ack, connected: stream.hasReader, unacknowledged: stream.unacknowledged }
 }
 
 /** Whether a reader can go on where it was. */
