@@ -1,17 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { ConfigError, loadConfig } from '../src/config.ts'
+import { loadConfig } from '../src/config.ts'
+import { faultsIn } from './support/config-faults.ts'
 
 const load = (settings: Record<string, string>) => loadConfig(Object.fromEntries(Object.entries(settings).map(([name, value]) => [`CAUSEWAY_${name}`, value])), () => 'x'.repeat(32))
 
-function faultsOf(settings: Record<string, string>): readonly string[] {
-  try {
-    load(settings)
-  } catch (error) {
-    if (error instanceof ConfigError) return error.faults
-    throw error
-  }
-  return []
-}
+const faultsOf = (settings: Record<string, string>) => faultsIn(() => load(settings))
 
 const JWT = { AUTH: 'jwt', JWT_ISSUER: 'https://issuer.example', JWT_AUDIENCE: 'causeway' }
 const KEYS = { ...JWT, JWT_JWKS_URL: 'https://issuer.example/keys' }

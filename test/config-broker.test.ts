@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { ConfigError, ConfigSchema, loadConfig, variableName } from '../src/config.ts'
+import { ConfigSchema, loadConfig, variableName } from '../src/config.ts'
+import { faultsIn } from './support/config-faults.ts'
 
 const SECRET = 'hunter2'
 
@@ -9,15 +10,7 @@ function readFile(path: string): string {
   return path === '/run/empty' ? '\n' : `${SECRET} \r\n`
 }
 
-function faultsOf(env: Record<string, string>): readonly string[] {
-  try {
-    loadConfig(env, readFile)
-  } catch (error) {
-    if (error instanceof ConfigError) return error.faults
-    throw error
-  }
-  return []
-}
+const faultsOf = (env: Record<string, string>) => faultsIn(() => loadConfig(env, readFile))
 
 describe('the broker’s URL', () => {
   test.each(['embedded:', 'mqtt://localhost', 'mqtts://broker.example:8883', 'ws://10.0.0.1:9001/mqtt', 'wss://u:p@broker.example/mqtt?x=1', 'mqtt://[::1]:1883'])('may be %s', (url) => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { ConfigError, loadConfig } from '../src/config.ts'
+import { loadConfig } from '../src/config.ts'
+import { faultsIn } from './support/config-faults.ts'
 
 const files: Record<string, string> = { '/run/password': 'from a file\n', '/run/ca.pem': 'PEM\n' }
 
@@ -11,15 +12,7 @@ function readFile(path: string): string {
 
 const load = (env: Record<string, string>) => loadConfig(env, readFile)
 
-function faultsOf(env: Record<string, string>): readonly string[] {
-  try {
-    load(env)
-  } catch (error) {
-    if (error instanceof ConfigError) return error.faults
-    throw error
-  }
-  return []
-}
+const faultsOf = (env: Record<string, string>) => faultsIn(() => load(env))
 
 test.each([
   ['CAUSEWAY_MQTT_URL', 'mqtts://broker.example:8883', 'mqttUrl', 'mqtts://broker.example:8883'],

@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { freePort, type Stage } from '../stage.ts'
+import { freePort } from '../../test/support/free-port.ts'
+import type { Stage } from '../stage.ts'
 
 const MOSQUITTO = ['mosquitto', '/usr/sbin/mosquitto'].find((path) => spawnSync(path, ['-h']).error === undefined)
 

@@ -1,6 +1,7 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { freePort, type Stage } from '../stage.ts'
+import { freePort } from '../../test/support/free-port.ts'
+import type { Stage } from '../stage.ts'
 
 const NGINX = '/usr/sbin/nginx'
 const MODULE = '/usr/lib/nginx/modules/ngx_nchan_module.so'

@@ -1,19 +1,16 @@
-import { readFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
 import { createParser } from 'eventsource-parser'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { metric, type Settings } from '../support/bridge.ts'
+import { metric } from '../support/bridge.ts'
 import { spawnBridge } from '../support/bridge-process.ts'
-import { freePort, hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { flow, PROCESS_BROKERS } from '../support/flow.ts'
 import { mqttClient } from '../support/mqtt-client.ts'
 import { openStream } from '../support/stream.ts'
 
-const MESSAGE_BYTES = 50_000
 /** 50 MB while everyone reads, until the garbage collector has found its level; then 100 MB. */
 const WARM_UP = 1000
 const MESSAGES = 2000
-const TOGETHER = 20
 const MAX_GROWTH_BYTES = 60_000_000
 
 /** A reader that keeps the numbers in the payloads alone. */
@@ -39,51 +36,17 @@ async function openCounter(url: string): Promise<{ numbers: number[]; others: st
   }
 }
 
-function residentBytes(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
-}
-
-const brokers: { name: string; start: () => Promise<{ settings: Settings; url: string }> }[] = [
-  {
-    name: 'embedded broker',
-    start: async () => {
-      const port = await freePort()
-      return { settings: { EMBEDDED_PORT: port }, url: `mqtt://127.0.0.1:${port}` }
-    },
-  },
-  ...(hasMosquitto
-    ? [
-        {
-          name: 'Mosquitto',
-          start: async () => {
-            const { url } = await startMosquitto()
-            return { settings: { MQTT_URL: url }, url }
-          },
-        },
-      ]
-    : []),
-]
-
-describe.each(brokers)('on $name', ({ start }) => {
+describe.each(PROCESS_BROKERS)('on $name', ({ start }) => {
   test('a reader that stalls while 100 MB flow costs bounded memory, delays nobody, and is told what it missed', async () => {
     const { settings, url } = await start()
     const bridge = spawnBridge(settings)
     const adminUrl = await bridge.url
     const readers = await Promise.all(['topic=a', 'topic=a', 'topic=a&topic=b/%23', 'topic=a&encoding=json'].map((query) => openCounter(`${adminUrl}/subscribe?${query}`)))
     const client = await mqttClient(url)
-    async function flow(from: number, to: number): Promise<number> {
-      let most = 0
-      for (let sent = from; sent < to; sent += TOGETHER) {
-        await Promise.all(Array.from({ length: TOGETHER }, (_, index) => client.publishAsync('a', `${sent + index} `.padEnd(MESSAGE_BYTES, 'x'), { qos: 1 })))
-        await Promise.all(readers.map((reader) => reader.until(sent + TOGETHER)))
-        most = Math.max(most, residentBytes(bridge.pid))
-      }
-      return most
-    }
-    const before = await flow(0, WARM_UP)
+    const before = await flow(client, bridge.pid, readers, 0, WARM_UP)
     const stalled = await openStream(`${adminUrl}/subscribe?topic=a`)
     stalled.pause()
-    const most = await flow(WARM_UP, WARM_UP + MESSAGES)
+    const most = await flow(client, bridge.pid, readers, WARM_UP, WARM_UP + MESSAGES)
     const all = Array.from({ length: WARM_UP + MESSAGES }, (_, index) => index)
     for (const { numbers, others } of readers) expect([numbers, others]).toEqual([all, []])
     expect(most - before).toBeLessThan(MAX_GROWTH_BYTES)

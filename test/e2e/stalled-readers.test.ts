@@ -1,17 +1,14 @@
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { metric, type Settings } from '../support/bridge.ts'
+import { metric } from '../support/bridge.ts'
 import { spawnBridge } from '../support/bridge-process.ts'
-import { freePort, hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { flow, PROCESS_BROKERS } from '../support/flow.ts'
 import { mqttClient } from '../support/mqtt-client.ts'
 
-const MESSAGE_BYTES = 50_000
 /** 50 MB while everyone reads, until the garbage collector has found its level; then 200 MB. */
 const WARM_UP = 1000
 const MESSAGES = 4000
-const TOGETHER = 20
 const STALLED = 100
 const MAX_GROWTH_BYTES = 100_000_000
 const POLICIES = ['gap', 'latest', 'close']
@@ -47,30 +44,7 @@ async function openCounter(url: URL): Promise<{ until(count: number): Promise<vo
   }
 }
 
-const residentBytes = (pid: number): number => Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
-
-const brokers: { name: string; start: () => Promise<{ settings: Settings; url: string }> }[] = [
-  {
-    name: 'embedded broker',
-    async start() {
-      const port = await freePort()
-      return { settings: { EMBEDDED_PORT: port }, url: `mqtt://127.0.0.1:${port}` }
-    },
-  },
-  ...(hasMosquitto
-    ? [
-        {
-          name: 'Mosquitto',
-          async start() {
-            const { url } = await startMosquitto()
-            return { settings: { MQTT_URL: url }, url }
-          },
-        },
-      ]
-    : []),
-]
-
-describe.each(brokers)('on $name', ({ start }) => {
+describe.each(PROCESS_BROKERS)('on $name', ({ start }) => {
   test('100 stalled readers and 200 MB through their channel cost bounded memory, and readers that keep up nothing', async () => {
     const { settings, url: brokerUrl } = await start()
     const bridge = spawnBridge(settings)
@@ -79,20 +53,11 @@ describe.each(brokers)('on $name', ({ start }) => {
     const readers = await Promise.all([openCounter(url), openCounter(url), openCounter(url)])
     await expect.poll(open).toBe(readers.length)
     const client = await mqttClient(brokerUrl)
-    async function flow(from: number, to: number): Promise<number> {
-      let most = 0
-      for (let sent = from; sent < to; sent += TOGETHER) {
-        await Promise.all(Array.from({ length: TOGETHER }, (_, index) => client.publishAsync('a', `${sent + index} `.padEnd(MESSAGE_BYTES, 'x'), { qos: 1 })))
-        await Promise.all(readers.map((reader) => reader.until(sent + TOGETHER)))
-        most = Math.max(most, residentBytes(bridge.pid))
-      }
-      return most
-    }
-    const before = await flow(0, WARM_UP)
+    const before = await flow(client, bridge.pid, readers, 0, WARM_UP)
     const stalled = await Promise.all(Array.from({ length: STALLED }, (_, index) => openSocket(url, `slow=${POLICIES[index % POLICIES.length]}`)))
     for (const socket of stalled) socket.pause()
     await expect.poll(open).toBe(readers.length + STALLED)
-    const most = await flow(WARM_UP, WARM_UP + MESSAGES)
+    const most = await flow(client, bridge.pid, readers, WARM_UP, WARM_UP + MESSAGES)
     expect(most - before).toBeLessThan(MAX_GROWTH_BYTES)
     for (const reader of readers) expect(reader.text()).toBe('')
     expect(await open()).toBe(readers.length + STALLED)

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { spawnBridge } from '../support/bridge-process.ts'
-import { freePort } from '../support/broker.ts'
+import { freePort } from '../support/free-port.ts'
 
 async function takenPort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')

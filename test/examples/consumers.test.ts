@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { spawnBridge } from '../support/bridge-process.ts'
-import { freePort, hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { freePort } from '../support/free-port.ts'
 import { CONSUMERS, startConsumer } from '../support/example.ts'
 
 const publish = (base: string, body: string) => fetch(`${base}/publish?topic=orders/1`, { method: 'POST', body })

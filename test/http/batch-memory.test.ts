@@ -1,15 +1,11 @@
-import { readFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { request as open } from 'node:http'
 import { describe, expect, test } from 'vitest'
+import { residentBytes } from '../../bench/process-costs.ts'
 import { spawnBridge } from '../support/bridge-process.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 
 const MIB = 2 ** 20
-
-function residentBytes(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
-}
 
 /** Sends a batch as fast as it is taken, and reads its results. */
 async function sendBatch(url: string, line: string, count: number, onSent: (sent: number) => void): Promise<number> {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { freePort, hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { freePort } from '../support/free-port.ts'
 import { get } from '../support/http.ts'
 import { openStream } from '../support/stream.ts'
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { metric, startBridge } from '../support/bridge.ts'
-import { freePort, hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { freePort } from '../support/free-port.ts'
 import { get } from '../support/http.ts'
 import { hasSubscribers, mqttClient } from '../support/mqtt-client.ts'
 import { expectNothingLeft } from '../support/nothing-left.ts'

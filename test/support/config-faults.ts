@@ -1,0 +1,12 @@
+import { ConfigError } from '../../src/config.ts'
+
+/** The faults that loading a configuration names; none where it loads. */
+export function faultsIn(load: () => unknown): readonly string[] {
+  try {
+    load()
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults
+    throw error
+  }
+  return []
+}
