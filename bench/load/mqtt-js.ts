@@ -12,6 +12,8 @@ const dial = async (url: string): Promise<MqttClient> => {
 
 let received = 0
 let expected = Infinity
+let firstAt = 0
+let all: Promise<void>
 let arrived: () => void
 
 answerCalls({
@@ -45,21 +47,23 @@ answerCalls({
     const client = await dial(url)
     client.on('message', () => {
       received += 1
+      if (received === 1) firstAt = now()
       if (received === expected) arrived()
     })
     await client.subscribeAsync(filter, { qos: 1 })
   },
-  /** Resolves with the messages a second once so many have come. */
-  async receive({ count }: { count: number }): Promise<number> {
+  /** Counts from here on: to be answered before the first message is sent. */
+  expect({ count }: { count: number }): void {
     received = 0
     expected = count
-    const all = new Promise<void>((resolve) => {
+    all = new Promise<void>((resolve) => {
       arrived = resolve
     })
-    while (received === 0) await delay(1)
-    const [before, startedAt] = [received, now()]
+  },
+  /** Resolves with the messages a second once all that are expected have come. */
+  async rate(): Promise<number> {
     await all
-    return (count - before) / ((now() - startedAt) / 1e6)
+    return (expected - 1) / ((now() - firstAt) / 1e6)
   },
   /** Milliseconds from each publish at QoS 1 to its message at another client. */
   async roundTrips({ url, count, everyMs }: { url: string; count: number; everyMs: number }): Promise<number[]> {

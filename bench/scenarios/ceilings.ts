@@ -1,6 +1,6 @@
 import type { Scenario } from '../scenario.ts'
 
-const TIMES = { check: { warmUp: 0.1, seconds: 0.2 }, quick: { warmUp: 0.5, seconds: 1 }, full: { warmUp: 2, seconds: 5 } }
+const TIMES = { check: { warmUp: 0.1, seconds: 1 }, quick: { warmUp: 0.5, seconds: 1 }, full: { warmUp: 2, seconds: 5 } }
 const READERS = { check: 10, quick: 1000, full: 1000 }
 
 /** What the load generators reach on servers that do nothing: figures near these would be theirs, not the bridge's. */

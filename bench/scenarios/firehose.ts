@@ -51,9 +51,9 @@ export const firehose: Scenario = {
         await subscriber.call('subscribe', { url, filter: 'bench-0' })
         let rate = 0
         for (const count of [MESSAGES[effort] / 4, MESSAGES[effort]]) {
-          const receiving = subscriber.call<number>('receive', { count })
+          await subscriber.call('expect', { count })
           await publisher.call('burst', { topics: ['bench-0'], count })
-          rate = await receiving
+          rate = await subscriber.call<number>('rate')
         }
         return { rate }
       },

@@ -5,7 +5,7 @@ import { startMosquitto } from '../servers/mosquitto.ts'
 import type { Stage } from '../stage.ts'
 
 const CONNECTIONS = 64
-const TIMES = { check: { warmUp: 0.1, seconds: 0.2 }, quick: { warmUp: 1, seconds: 2 }, full: { warmUp: 3, seconds: 8 } }
+const TIMES = { check: { warmUp: 0.1, seconds: 1 }, quick: { warmUp: 1, seconds: 2 }, full: { warmUp: 3, seconds: 8 } }
 
 async function run(stage: Stage, { port, pid }: { port: number; pid: number }, qos: number, effort: keyof typeof TIMES): Promise<Sample> {
   const before = cpuSeconds(pid)
