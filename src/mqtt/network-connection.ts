@@ -1,9 +1,9 @@
 import { connect, type IClientOptions, type MqttClient, type Packet, Store, UniqueMessageIdProvider } from 'mqtt'
-import { writeToStream } from 'mqtt-packet'
 import { CausewayError } from '../errors.ts'
 import type { Capabilities } from './capabilities.ts'
 import type { Endpoint, Will } from './endpoint.ts'
 import type { Message, QoS } from './message.ts'
+import { PacketBuffer } from './packet-buffer.ts'
 import { type Acknowledgement, capabilitiesOf, messageOf, publishPacket, subscriptionIdentifiersOf } from './packets.ts'
 import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
 import type { Receipt } from './unacknowledged.ts'
@@ -72,6 +72,7 @@ export class NetworkConnection {
   readonly #pings: { resolve: () => void; reject: (error: CausewayError) => void }[] = []
   /** Messages that MQTT.js will hand on again. */
   readonly #handedOn = new WeakSet<Packet>()
+  readonly #packets: PacketBuffer
   #corked = false
   #opened = false
   /** Whether the broker sent anything behind CONNACK but DISCONNECT. */
@@ -81,6 +82,7 @@ export class NetworkConnection {
 
   constructor(options: NetworkConnectionOptions, handlers: NetworkConnectionHandlers) {
     this.#protocol = options.protocol
+    this.#packets = new PacketBuffer(options.protocol)
     const client = (this.#client = connect(options.endpoint.url, clientOptions(options)))
     let cause: Error | undefined
     client.on('packetreceive', (packet) => {
@@ -199,7 +201,7 @@ export class NetworkConnection {
 
   #write(packet: Packet): void {
     this.#cork()
-    writeToStream(packet, this.#client.stream, { protocolVersion: this.#protocol })
+    this.#packets.add(packet)
   }
 
   /** All packets of one turn of the loop leave in one write: `writev` is a third of the busy time without. */
@@ -210,6 +212,7 @@ export class NetworkConnection {
     stream.cork()
     setImmediate(() => {
       this.#corked = false
+      if (!this.#packets.isEmpty) stream.write(this.#packets.take())
       stream.uncork()
     })
   }
