@@ -5,8 +5,8 @@ import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { PublishResult } from '../mqtt/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../mqtt/message.ts'
-import { ByteBudget } from './byte-budget.ts'
-import { lines } from './lines.ts'
+import { inOrder } from './in-order.ts'
+import { type Line, lines } from './lines.ts'
 import { asProblem, problemDocument } from './problem.ts'
 import { problems } from './problem-responses.ts'
 import { MessageSchema } from './schemas.ts'
@@ -22,13 +22,21 @@ export interface BatchRoutes {
   lineMax: number
 }
 
-/** Messages of one batch on their way at once: enough to fill the connections, few enough to leave room for others. */
-const CONCURRENCY = 256
-/** Bytes of NDJSON lines under way at once; long lines would otherwise fill the memory before they are 256. */
-const BYTES_MAX = 1_048_576
+/**
+ * Messages of one NDJSON batch on their way at once: enough to fill the connections, few enough to leave room for
+ * others; and bytes of their lines, which would otherwise fill the memory before they are as many.
+ */
+const UNDER_WAY = { items: 256, bytes: 1_048_576 }
 const NDJSON_TYPE = 'application/x-ndjson'
 
-type Result = { index: number; line?: number } & ({ status: number } | { problem: object })
+interface NumberedLine {
+  index: number
+  line: number
+  bytes: number
+  content: Line
+}
+
+type Result = { status: number } | { problem: object }
 
 const resultExamples = [
   { index: 0, status: 200, topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true },
@@ -45,16 +53,16 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
   })
   app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], (_request, payload, done) => done(null, payload))
 
-  async function publishOne(identity: Identity, index: number, parse: () => unknown): Promise<Result> {
+  async function publishOne(identity: Identity, parse: () => unknown): Promise<Result> {
     try {
       const value = parse()
       check(value)
       const message = fromJson(value as JsonMessage)
-      return { index, status: message.qos === 0 ? 202 : 200, ...(await publish(identity, message)) }
+      return { status: message.qos === 0 ? 202 : 200, ...(await publish(identity, message)) }
     } catch (error) {
       const problem = asProblem(error)
       if (problem.kind.code === 'internal') app.log.error({ err: error }, 'a message of a batch failed in a way that is not foreseen')
-      return { index, problem: problemDocument(problem) }
+      return { problem: problemDocument(problem) }
     }
   }
 
@@ -69,20 +77,21 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     return result
   }
 
-  async function* numbered(body: Readable, budget: ByteBudget): AsyncGenerator<{ index: number; line: number; bytes: number; parse: () => unknown }> {
+  async function* numbered(body: Readable): AsyncGenerator<NumberedLine[]> {
     let line = 0
     let index = 0
     for await (const read of lines(body, lineMax)) {
-      line += 1
-      if ('tooLong' in read) {
-        const tooLong = new CausewayError('payload-too-large', `The line is longer than CAUSEWAY_BODY_LIMIT_BYTES (${lineMax})`)
-        yield { index: index++, line, bytes: 0, parse: () => { throw tooLong } }
-      } else if (read.text.length > 0) {
-        const bytes = read.text.length
-        await budget.take(bytes)
-        yield { index: index++, line, bytes, parse: () => parseLine(read.text) }
-      }
+      yield read.flatMap((content) => {
+        line += 1
+        const bytes = 'text' in content ? content.text.length : 0
+        return 'text' in content && bytes === 0 ? [] : [{ index: index++, line, bytes, content }]
+      })
     }
+  }
+
+  function parseNumbered({ content }: NumberedLine): unknown {
+    if ('text' in content) return parseLine(content.text)
+    throw new CausewayError('payload-too-large', `The line is longer than CAUSEWAY_BODY_LIMIT_BYTES (${lineMax})`)
   }
 
   app.post('/publish/batch', {
@@ -108,17 +117,13 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     handler: async (request, reply) => {
       const { body, identity } = request
       if (body instanceof Readable) {
-        const budget = new ByteBudget(BYTES_MAX)
-        const results = Readable.from(numbered(body, budget)).map(async ({ index, line, bytes, parse }) => {
-          const { index: _same, ...result } = await publishOne(identity, index, parse)
-          budget.give(bytes)
-          return `${JSON.stringify({ index, line, ...result })}\n`
-        }, { concurrency: CONCURRENCY })
+        const work = async (item: NumberedLine) => `${JSON.stringify({ index: item.index, line: item.line, ...(await publishOne(identity, () => parseNumbered(item))) })}\n`
+        const results = Readable.from(inOrder(numbered(body), work, UNDER_WAY), { highWaterMark: 1 })
         return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(results)
       }
       if (!Array.isArray(body)) throw new CausewayError('invalid-request', 'The body must be an array of messages, or NDJSON')
       if (body.length > batchMax) throw new CausewayError('payload-too-large', `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no limit`)
-      const results = await Promise.all(body.map((value, index) => publishOne(identity, index, () => value)))
+      const results = await Promise.all(body.map(async (value, index) => ({ index, ...(await publishOne(identity, () => value)) })))
       const failed = results.some((result) => 'problem' in result)
       return reply.code(failed ? 207 : 200).type('application/json; charset=utf-8').serializer(JSON.stringify).send(results)
     },

@@ -5,10 +5,11 @@ const LF = 0x0a
 const CR = 0x0d
 
 /**
- * Splits chunks into lines at LF or CRLF, wherever the chunks end. A line over the limit comes as `tooLong` and is
- * not kept; the last line needs no end. Reads no further than its lines are taken.
+ * Splits chunks into lines at LF or CRLF, wherever the chunks end, and yields those that end in one chunk together. A
+ * line over the limit comes as `tooLong` and is not kept; the last line needs no end. Reads no further than its lines
+ * are taken.
  */
-export async function* lines(chunks: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Line> {
+export async function* lines(chunks: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Line[]> {
   let parts: Buffer[] = []
   let length = 0
   const add = (part: Buffer) => {
@@ -18,7 +19,7 @@ export async function* lines(chunks: AsyncIterable<Buffer>, maxBytes: number): A
     else parts = []
   }
   const take = (): Line => {
-    const text = Buffer.concat(parts)
+    const text = parts.length === 1 ? parts[0]! : Buffer.concat(parts)
     const line = text.at(-1) === CR ? text.subarray(0, -1) : text
     const tooLong = length > maxBytes + 1 || line.length > maxBytes
     parts = []
@@ -26,13 +27,15 @@ export async function* lines(chunks: AsyncIterable<Buffer>, maxBytes: number): A
     return tooLong ? { tooLong } : { text: line }
   }
   for await (const chunk of chunks) {
+    const ended: Line[] = []
     let start = 0
     for (let end = chunk.indexOf(LF); end !== -1; end = chunk.indexOf(LF, start)) {
       add(chunk.subarray(start, end))
       start = end + 1
-      yield take()
+      ended.push(take())
     }
     if (start < chunk.length) add(chunk.subarray(start))
+    if (ended.length > 0) yield ended
   }
-  if (length > 0) yield take()
+  if (length > 0) yield [take()]
 }

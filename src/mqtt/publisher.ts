@@ -18,8 +18,8 @@ export interface PublisherOptions extends LaneLimits {
 export class Publisher {
   readonly #lanes: Lane[] = []
   readonly #connections: Connection[] = []
-  /** By lane, the end of the line of those that wait for room. */
-  readonly #admissions: Promise<void>[] = []
+  /** By lane, the last of those that wait for room. */
+  readonly #admissions: (Promise<void> | undefined)[] = []
   readonly #observe: PublisherOptions['observe']
 
   constructor({ connections, connection, observe, ...limits }: PublisherOptions) {
@@ -27,7 +27,6 @@ export class Publisher {
     for (let index = 0; index < connections; index += 1) {
       const lane = new Lane(limits)
       this.#lanes.push(lane)
-      this.#admissions.push(Promise.resolve())
       this.#connections.push(new Connection({ ...connection(index), handlers: lane }))
     }
   }
@@ -65,8 +64,10 @@ export class Publisher {
   async publishWhenRoom(message: Message): Promise<PublishResult> {
     const index = laneOf(message.topic, this.#lanes.length)
     const lane = this.#lanes[index]!
+    const before = this.#admissions[index]
+    if (before === undefined && lane.hasRoom(message)) return this.publish(message)
     let result!: Promise<PublishResult>
-    const admitted = this.#admissions[index]!.then(async () => {
+    const admitted = Promise.resolve(before).then(async () => {
       while (!lane.hasRoom(message)) await lane.freed()
       result = this.publish(message)
       // Whoever waits for it takes the error; until then it is nobody's.
@@ -74,6 +75,7 @@ export class Publisher {
     })
     this.#admissions[index] = admitted
     await admitted
+    if (this.#admissions[index] === admitted) this.#admissions[index] = undefined
     return result
   }
 
