@@ -14,11 +14,23 @@ export interface Gauges {
   connections: () => { role: string; state: string }[]
 }
 
+/** What is counted of one set of label values. */
+class Count {
+  readonly labels: Readonly<Record<string, string>>
+  value = 0
+
+  constructor(labels: Record<string, string>) {
+    this.labels = labels
+  }
+}
+
 /** A counter kept as plain numbers and handed over on scrape: a labelled `inc` costs twenty times as much. */
 class Tally {
-  readonly #counts = new Map<string, { labels: Record<string, string>; count: number }>()
+  readonly #labelNames: string[]
+  readonly #counts = new Map<string, Count>()
 
   constructor(registers: Registry[], name: string, help: string, labelNames: string[]) {
+    this.#labelNames = labelNames
     const counts = this.#counts
     // One counter for each registry: to write OpenMetrics, prom-client cuts `_total` off the counter's own name for good.
     for (const register of registers) {
@@ -29,17 +41,18 @@ class Tally {
         registers: [register],
         collect() {
           this.reset()
-          for (const { labels, count } of counts.values()) this.inc(labels, count)
+          for (const { labels, value } of counts.values()) this.inc(labels, value)
         },
       })
     }
   }
 
-  add(labels: Record<string, string>, count = 1): void {
-    const key = Object.values(labels).join()
-    const entry = this.#counts.get(key)
-    if (entry === undefined) this.#counts.set(key, { labels, count })
-    else entry.count += count
+  /** The count of these label values, which are few: whoever counts each message keeps it. */
+  of(...values: string[]): Count {
+    const key = values.join()
+    let count = this.#counts.get(key)
+    if (count === undefined) this.#counts.set(key, (count = new Count(Object.fromEntries(this.#labelNames.map((name, index) => [name, values[index]!])))))
+    return count
   }
 }
 
@@ -58,7 +71,8 @@ export function createMetrics(version: string) {
   new Gauge({ name: 'causeway_build_info', help: 'Always 1; the version is in the label', labelNames: ['version', 'node'], registers }).set({ version, node: process.version }, 1)
 
   const publishMessages = tally('causeway_publish_messages_total', 'Messages to publish, by how they ended', 'qos', 'outcome')
-  const publishBytes = tally('causeway_publish_bytes_total', 'Payload bytes the broker acknowledged, or QoS 0 sent')
+  const published = [new Map<string, Count>(), new Map<string, Count>(), new Map<string, Count>()] as const
+  const publishedBytes = tally('causeway_publish_bytes_total', 'Payload bytes the broker acknowledged, or QoS 0 sent').of()
   const publishRejections = tally('causeway_publish_rejections_total', 'Messages refused by the broker, or because it would', 'reason')
   const publishAck = new Histogram({ name: 'causeway_publish_ack_seconds', help: 'From accepting a message to its acknowledgement', labelNames: ['qos'], buckets: ACK_BUCKETS_S, registers })
   const ackOfQos = [undefined, publishAck.labels({ qos: '1' }), publishAck.labels({ qos: '2' })]
@@ -69,11 +83,12 @@ export function createMetrics(version: string) {
   new Gauge({ name: 'causeway_requests_waiting', help: 'Requests waiting for their reply', registers, collect() { this.set(gauges?.requestsWaiting() ?? 0) } })
 
   const receivedMessages = tally('causeway_received_messages_total', 'Messages from the broker', 'qos')
-  const receivedBytes = tally('causeway_received_bytes_total', 'Payload bytes from the broker')
+  const received = [receivedMessages.of('0'), receivedMessages.of('1'), receivedMessages.of('2')] as const
+  const bytesReceived = tally('causeway_received_bytes_total', 'Payload bytes from the broker').of()
 
   const streamsOpen = new Gauge({ name: 'causeway_streams_open', help: 'Streams open now', labelNames: ['format'], registers })
-  const streamEvents = tally('causeway_stream_events_total', 'Events written to streams')
-  const streamBytes = tally('causeway_stream_bytes_total', 'Bytes written to streams')
+  const eventsWritten = tally('causeway_stream_events_total', 'Events written to streams').of()
+  const bytesWritten = tally('causeway_stream_bytes_total', 'Bytes written to streams').of()
   const streamGaps = tally('causeway_stream_gaps_total', 'Gap events, by reason', 'reason')
   const streamDropped = tally('causeway_stream_dropped_events_total', 'Events readers did not get, where their number is known', 'reason')
   const streamClosed = tally('causeway_stream_closed_total', 'Streams that ended, by reason', 'reason')
@@ -111,54 +126,57 @@ export function createMetrics(version: string) {
       gauges = source
     },
     published(qos: 0 | 1 | 2, outcome: string, bytes: number, seconds: number) {
-      publishMessages.add({ qos: String(qos), outcome })
+      const counts = published[qos]
+      const count = counts.get(outcome) ?? publishMessages.of(String(qos), outcome)
+      counts.set(outcome, count)
+      count.value += 1
       if (outcome === 'acknowledged' || outcome === 'no_subscribers') ackOfQos[qos]?.observe(seconds)
       else if (outcome !== 'sent') return
-      publishBytes.add({}, bytes)
+      publishedBytes.value += bytes
     },
     rejected(reason: string) {
-      publishRejections.add({ reason })
+      publishRejections.of(reason).value += 1
     },
     idempotencyKey(result: string) {
-      idempotency.add({ result })
+      idempotency.of(result).value += 1
     },
     replied(result: string) {
-      replies.add({ result })
+      replies.of(result).value += 1
     },
     received(qos: 0 | 1 | 2, bytes: number) {
-      receivedMessages.add({ qos: String(qos) })
-      receivedBytes.add({}, bytes)
+      received[qos].value += 1
+      bytesReceived.value += bytes
     },
     redelivered() {
-      redeliveries.add({})
+      redeliveries.of().value += 1
     },
     authenticated(result: string) {
-      authentications.add({ result })
+      authentications.of(result).value += 1
     },
     reconnected(role: string) {
-      reconnects.add({ role })
+      reconnects.of(role).value += 1
     },
     answered(method: string, route: string, status: number, seconds: number) {
       httpDuration.observe({ method, route, status_code: status }, seconds)
     },
     streams: {
       wrote(events: number, bytes: number) {
-        if (events > 0) streamEvents.add({}, events)
-        streamBytes.add({}, bytes)
+        eventsWritten.value += events
+        bytesWritten.value += bytes
       },
       gap(reason: string, dropped: number) {
-        streamGaps.add({ reason })
-        if (dropped > 0) streamDropped.add({ reason }, dropped)
+        streamGaps.of(reason).value += 1
+        if (dropped > 0) streamDropped.of(reason).value += dropped
       },
       opened(format: string) {
         streamsOpen.inc({ format })
       },
       closed(format: string, reason: string) {
         streamsOpen.dec({ format })
-        streamClosed.add({ reason })
+        streamClosed.of(reason).value += 1
       },
       resumed(result: string) {
-        streamResumes.add({ result })
+        streamResumes.of(result).value += 1
       },
     },
   }

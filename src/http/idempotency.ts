@@ -39,8 +39,7 @@ export type Once = <Answer>(key: Key, fingerprint: () => string, run: () => Prom
 const MAX_KEY_LENGTH = 255
 
 export function createOnce(store: IdempotencyStore<unknown>, observe: (result: IdempotencyResult) => void): Once {
-  return async <Answer>({ header, scope }: Key, fingerprintOf: () => string, run: () => Promise<Answer>, onReplay: () => void) => {
-    if (header === undefined) return run()
+  async function runOnce<Answer>(header: string | string[], scope: string, fingerprintOf: () => string, run: () => Promise<Answer>, onReplay: () => void): Promise<Answer> {
     const key = JSON.stringify([scope, parseKey(header)])
     const claim = (await store.claim(key, fingerprintOf())) as Claim<Answer>
     observe(claim.state === 'done' ? 'replayed' : claim.state)
@@ -61,6 +60,7 @@ export function createOnce(store: IdempotencyStore<unknown>, observe: (result: I
       throw error
     }
   }
+  return ({ header, scope }, fingerprintOf, run, onReplay) => (header === undefined ? run() : runOnce(header, scope, fingerprintOf, run, onReplay))
 }
 
 /** Whether the broker got the message, or may have, or has refused it for good: where it says "later", the same key has to work then. */

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyBodyParser, FastifyInstance, FastifyRequest } from 'fastify'
 import { CausewayError } from '../errors.ts'
 import { fromJson, type JsonMessage, type Message, type QoS } from '../mqtt/message.ts'
 import { stringFault } from '../mqtt/topic.ts'
@@ -22,20 +22,24 @@ const TRACE_HEADERS = ['traceparent', 'tracestate']
 export function takeMessages(app: FastifyInstance): void {
   const parseJson = app.getDefaultJsonParser('error', 'error')
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
+  const parse: FastifyBodyParser<Buffer> = (request, body, done) => {
     if (isRaw(request.query)) return done(null, body)
     if (!JSON_TYPE.test(request.headers['content-type'] ?? '')) {
       return done(new CausewayError('unsupported-media-type', 'Send the message as application/json, or name the topic in the query to send the payload as it is'))
     }
     if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
     return parseJson(request, body.toString(), done)
-  })
-  app.addHook('onRequest', async (request) => {
+  }
+  // `*` takes what has no type as well, but Fastify remembers the parser of a type only where a pattern found it.
+  for (const type of [/^./, '*']) app.addContentTypeParser(type, { parseAs: 'buffer' }, parse)
+  app.addHook('onRequest', (request, _reply, done) => {
     // Fastify refuses a type it cannot parse; as that of a payload any text will do.
     if (isRaw(request.query)) delete request.raw.headers['content-type']
+    done()
   })
-  app.addHook('preValidation', async (request) => {
+  app.addHook('preValidation', (request, _reply, done) => {
     if (isRaw(request.query) && request.body == null) request.body = Buffer.alloc(0)
+    done()
   })
 }
 
