@@ -5,6 +5,7 @@ import type { Logger } from 'pino'
 import { createAuthenticator } from './authenticators.ts'
 import { brokerLinks } from './broker-links.ts'
 import { BrokerLog } from './broker-log.ts'
+import { checkBrokerCertificates, createHttps } from './certificates.ts'
 import type { Config } from './config.ts'
 import { connectionOptions } from './connection-options.ts'
 import { Link } from './link.ts'
@@ -43,6 +44,8 @@ const LEAVE_MS = 2500
  */
 export async function startApp({ config, readFile, logger, version }: AppOptions): Promise<App> {
   const ofSharedLink = createAuthenticator({ config, readFile, logger })
+  const https = createHttps({ config, readFile, logger })
+  checkBrokerCertificates(config)
   const metrics = createMetrics(version)
   const broker = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
   const brokerUrl = broker?.url ?? config.mqttUrl
@@ -73,6 +76,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
 
   const { server, admin } = await createServers({
     config,
+    secure: https?.servers,
     logger,
     metrics,
     version,
@@ -91,7 +95,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   async function close(): Promise<void> {
     shuttingDown = true
     // A request that never ends must not keep the bridge from taking leave of the broker.
-    const timer = setTimeout(() => server.server.closeAllConnections(), Math.max(config.shutdownMs - LEAVE_MS, config.shutdownMs / 2))
+    const timer = setTimeout(() => (https?.servers ?? server.server).closeAllConnections(), Math.max(config.shutdownMs - LEAVE_MS, config.shutdownMs / 2))
     await server.close()
     clearTimeout(timer)
     await Promise.all([links.close(), presence?.close()])
@@ -107,10 +111,20 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     await close()
     throw error
   }
-  return { url: urlOf(server), adminUrl: urlOf(admin), embeddedUrl: broker?.url, isReachable: () => links.isReachable, reload: () => ofSharedLink.reload(), close }
+  return {
+    url: urlOf(server, https !== undefined),
+    adminUrl: urlOf(admin, https !== undefined && admin === server),
+    embeddedUrl: broker?.url,
+    isReachable: () => links.isReachable,
+    reload() {
+      ofSharedLink.reload()
+      https?.reload()
+    },
+    close,
+  }
 }
 
-function urlOf(server: FastifyInstance): string {
+function urlOf(server: FastifyInstance, isSecure: boolean): string {
   const { address, port, family } = server.server.address() as AddressInfo
-  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`
+  return `${isSecure ? 'https' : 'http'}://${family === 'IPv6' ? `[${address}]` : address}:${port}`
 }

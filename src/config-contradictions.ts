@@ -29,10 +29,13 @@ function addressFaults({ auth, authNonePublic, httpHost, httpPort, adminPort }: 
 
 function brokerFaults(config: Config, given: ReadonlyMap<string, string>, variableName: (key: string) => string): string[] {
   const faults: string[] = []
-  for (const [one, other] of [['mqttCert', 'mqttKey'], ['mqttKey', 'mqttCert']] as const) {
+  for (const [one, other] of [['mqttCert', 'mqttKey'], ['mqttKey', 'mqttCert'], ['httpCertFile', 'httpKeyFile'], ['httpKeyFile', 'httpCertFile']] as const) {
     if (given.has(one) && !given.has(other)) faults.push(`${variableName(one)}: expected together with ${variableName(other)}, got only one of them`)
   }
   const url = networkUrl(config.mqttUrl)
+  if (!/^(mqtts|wss):/.test(config.mqttUrl)) {
+    for (const key of ['mqttCa', 'mqttCert', 'mqttKey', 'mqttServerName'].filter((each) => given.has(each))) faults.push(`${variableName(key)}: expected with an mqtts: or wss: URL, got it with a connection that is not encrypted`)
+  }
   for (const [key, inUrl] of [['mqttUsername', url?.username], ['mqttPassword', url?.password]] as const) {
     if (given.has(key) && inUrl) faults.push(`${given.get(key)}: expected only one of it and a URL that names it too, got both`)
   }

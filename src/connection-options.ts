@@ -12,6 +12,7 @@ export function connectionOptions(config: Config, brokerUrl: string, login?: { u
       ...withoutCredentials(config, brokerUrl),
       ...login,
       ca: config.mqttCa,
+      serverName: config.mqttServerName,
       // A broker may take whoever has the bridge's certificate for the bridge, whatever the password.
       ...(login === undefined && { cert: config.mqttCert, key: config.mqttKey }),
       keepaliveS: config.mqttKeepaliveS,

@@ -16,6 +16,7 @@ import { publishRoutes } from './http/publish.ts'
 import { requestRoutes } from './http/request.ts'
 import { retainedRoutes } from './http/retained.ts'
 import { MessageSchema } from './http/schemas.ts'
+import type { SecureServers } from './http/secure-servers.ts'
 import { createServer } from './http/server.ts'
 import { sessionRoutes } from './http/sessions.ts'
 import { subscribeRoutes } from './http/subscribe.ts'
@@ -28,6 +29,8 @@ export interface RoutesOptions {
   logger: Logger
   metrics: Metrics
   version: string
+  /** What the public listener speaks TLS with. */
+  secure?: SecureServers | undefined
   authenticate: AuthenticationOptions['authenticate']
   /** Not asked before the first request. */
   linkOf: (identity: Identity) => Link
@@ -38,10 +41,10 @@ export interface RoutesOptions {
 }
 
 /** The whole HTTP surface, not listening. Without an admin port both servers are the same one. */
-export async function createServers({ config, logger, metrics, version, authenticate, linkOf, sessionCount, isReachable, isShuttingDown }: RoutesOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
+export async function createServers({ config, logger, metrics, version, secure, authenticate, linkOf, sessionCount, isReachable, isShuttingDown }: RoutesOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   const validation = createValidation({ levelsMax: config.topicLevelsMax, allowDollar: config.allowDollarTopics })
   const options = { logger, bodyLimitBytes: config.bodyLimitBytes, validation, isShuttingDown, onAnswered: metrics.answered }
-  const server = createServer(options)
+  const server = createServer({ ...options, secure })
   const admin = config.adminPort === undefined ? server : createServer(options)
   const access = createAccess(linkOf)
   const origins = new Set(config.corsOrigins?.split(','))

@@ -4,6 +4,7 @@ import type { Credentials } from '../auth/credentials.ts'
 import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import { noCookie } from './cookie.ts'
+import { hasLeft } from './has-left.ts'
 import { isForeign, saysOrigin } from './origin.ts'
 import { asProblem } from './problem.ts'
 import { type CredentialPlaces, credentialsOf } from './request-credentials.ts'
@@ -40,8 +41,9 @@ export function requireIdentity(app: FastifyInstance, { authenticate, places, or
       })
       observe('accepted')
       request.identity = identity
-      if (release !== undefined && !reply.raw.closed) reply.raw.once('close', release)
-      if (!reply.raw.closed) return
+      const isGone = hasLeft(reply)
+      if (release !== undefined && !isGone) reply.raw.once('close', release)
+      if (!isGone) return
       // Whoever left while it was let in closes no more: what waits for that would wait for ever.
       release?.()
       reply.hijack()

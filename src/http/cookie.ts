@@ -13,7 +13,7 @@ function nameFor({ hostname }: FastifyRequest): string {
 
 function cookie(request: FastifyRequest, value: string, maxAgeS: number | undefined): string {
   const name = nameFor(request)
-  const secure = name.startsWith('__Host-') ? '; Secure' : ''
+  const secure = name.startsWith('__Host-') || request.protocol === 'https' ? '; Secure' : ''
   return `${name}=${value}; Path=/; HttpOnly; SameSite=Strict${secure}${maxAgeS === undefined ? '' : `; Max-Age=${maxAgeS}`}`
 }
 

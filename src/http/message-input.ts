@@ -47,7 +47,7 @@ export function takeMessages(app: FastifyInstance): void {
 export function messageOf({ query, body, headers, raw }: FastifyRequest): Message {
   const isBytes = Buffer.isBuffer(body)
   const message = isBytes ? rawMessage(body, query as RawQuery) : fromJson(body as JsonMessage)
-  const contentType = isBytes ? contentTypeOf(raw.headersDistinct['content-type']?.[0]) : undefined
+  const contentType = isBytes ? contentTypeOf(sentType(raw)) : undefined
   const userProperties = traceOf(headers)
   if (contentType === undefined && userProperties === undefined) return message
   return { ...message, ambient: { ...(contentType !== undefined && { contentType }), ...(userProperties && { userProperties }) } }
@@ -65,6 +65,12 @@ function rawMessage(payload: Buffer, { topic, qos, retain, expiry }: RawQuery): 
     retain: retain ?? false,
     ...(expiry !== undefined && { properties: { messageExpiryInterval: expiry } }),
   }
+}
+
+/** Content-Type as it came; HTTP/2 knows no `headersDistinct`. */
+function sentType({ rawHeaders }: FastifyRequest['raw']): string | undefined {
+  for (let index = 0; index < rawHeaders.length; index += 2) if (rawHeaders[index]!.toLowerCase() === 'content-type') return rawHeaders[index + 1]
+  return undefined
 }
 
 function contentTypeOf(header: string | undefined): string | undefined {

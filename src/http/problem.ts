@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { CausewayError, type ProblemCode } from '../errors.ts'
+import { hasLeft } from './has-left.ts'
 
 export const PROBLEM_TYPE = 'application/problem+json'
 
@@ -49,8 +50,8 @@ export function asProblem(error: unknown): CausewayError {
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = asProblem(error)
   // What was to be streamed to a caller who left before its first byte ends so. It is no news.
-  const hasLeft = reply.raw.destroyed && (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
-  if (problem.kind.code === 'internal' && !hasLeft) request.log.error({ err: error }, 'a request failed in a way that is not foreseen')
+  const isNoNews = hasLeft(reply) && (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
+  if (problem.kind.code === 'internal' && !isNoNews) request.log.error({ err: error }, 'a request failed in a way that is not foreseen')
   return sendProblem(problem, reply)
 }
 

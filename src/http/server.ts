@@ -1,10 +1,13 @@
-import type { IncomingMessage } from 'node:http'
-import fastify, { type FastifyBaseLogger, LogController, type FastifyInstance, type HTTPMethods } from 'fastify'
+import type { IncomingMessage, Server } from 'node:http'
+import fastify, { type FastifyBaseLogger, type FastifyHttpOptions, type FastifyInstance, type HTTPMethods, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../errors.ts'
+import { wasCutOff } from './has-left.ts'
 import { asProblem, handleError, rawProblem, sendProblem } from './problem.ts'
 import { ProblemSchema } from './schemas.ts'
+import type { SecureServers } from './secure-servers.ts'
 import type { Validation } from './validation.ts'
+import { requireWholeBodies } from './whole-body.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -19,13 +22,15 @@ export interface ServerOptions {
   logger: Logger
   bodyLimitBytes: number
   validation: Validation
+  /** Plain HTTP/1.1 without. */
+  secure?: SecureServers | undefined
   isShuttingDown(): boolean
   onAnswered(method: string, route: string, status: number, seconds: number): void
 }
 
 /** Time for a body to arrive, and for the headers. */
 const BODY_TIMEOUT_MS = 60_000
-const HEADERS_TIMEOUT_MS = 15_000
+export const HEADERS_TIMEOUT_MS = 15_000
 /** What answers during shutdown too. */
 const TO_THE_LAST = new Set(['/livez', '/readyz', '/metrics'])
 /** Answers are data for those who asked, never a page or part of one. What is a page says so itself. */
@@ -39,7 +44,7 @@ const SECURITY_HEADERS = {
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
-export function createServer({ logger, bodyLimitBytes, validation, isShuttingDown, onAnswered }: ServerOptions): FastifyInstance {
+export function createServer({ logger, bodyLimitBytes, validation, secure, isShuttingDown, onAnswered }: ServerOptions): FastifyInstance {
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -48,7 +53,7 @@ export function createServer({ logger, bodyLimitBytes, validation, isShuttingDow
     requestTimeout: 0,
     // Its own answer is no problem document.
     return503OnClosing: false,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    ...(secure === undefined ? { http: { headersTimeout: HEADERS_TIMEOUT_MS } } : overTls(secure)),
     routerOptions: { querystringParser: parseQuery },
     frameworkErrors: (error, _request, reply) => void sendProblem(asProblem(error), reply),
     clientErrorHandler(error, socket) {
@@ -74,15 +79,21 @@ export function createServer({ logger, bodyLimitBytes, validation, isShuttingDow
     if (isShuttingDown() && !TO_THE_LAST.has(request.routeOptions.url ?? '')) {
       return done(new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 }))
     }
-    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody) limitBodyTime(request.raw)
+    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) limitBodyTime(request.raw)
     done()
   })
+  if (secure !== undefined) requireWholeBodies(app, ({ routeOptions }) => (routeOptions.config.streamsBody ? undefined : BODY_TIMEOUT_MS))
   app.addHook('onResponse', (request, reply, done) => {
     const { url, config } = request.routeOptions
-    if (!config.stream || reply.statusCode !== 200) onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
+    if (!wasCutOff(reply) && (!config.stream || reply.statusCode !== 200)) onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
     done()
   })
   return app
+}
+
+/** The types of Fastify know HTTP/2 as something else altogether, but requests and replies are the same to all that is here. */
+function overTls(secure: SecureServers): Pick<FastifyHttpOptions<Server>, 'http'> {
+  return { http2: true, https: { allowHTTP1: true }, serverFactory: (handler: never) => secure.create(handler) } as object
 }
 
 function limitBodyTime(raw: IncomingMessage): void {

@@ -10,6 +10,7 @@ import type { Format } from '../stream/format.ts'
 import type { StreamSpec } from '../stream/hub.ts'
 import type { Lease } from '../stream/lease.ts'
 import type { SlowPolicy } from '../stream/reader.ts'
+import { hasLeft } from './has-left.ts'
 import { negotiate, STREAM_TYPES } from './stream-encodings.ts'
 import { problems } from './problem-responses.ts'
 import { endOfIdentity } from './stream-end.ts'
@@ -100,7 +101,7 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
         : await leaseSession(sessions, identity, { name, filters, qos, slow, retained, ack, encoding, lastEventId })
       // A native EventSource does not come back after this.
       if (opened === undefined) return reply.code(204).send(null)
-      if (reply.raw.destroyed) {
+      if (hasLeft(reply)) {
         opened.release()
         return reply.hijack()
       }

@@ -6,6 +6,8 @@ export interface Endpoint {
   username?: string | undefined
   password?: string | undefined
   ca?: string | undefined
+  /** What is to be in the broker's certificate in place of the URL's host. */
+  serverName?: string | undefined
   cert?: string | undefined
   key?: string | undefined
   keepaliveS: number

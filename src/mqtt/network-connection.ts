@@ -219,7 +219,7 @@ export class NetworkConnection {
 }
 
 function clientOptions({ endpoint, protocol, clientId, clean, will, session, durable }: NetworkConnectionOptions): IClientOptions {
-  const { username, password, ca, cert, key, keepaliveS } = endpoint
+  const { username, password, ca, cert, key, serverName, keepaliveS } = endpoint
   return {
     clientId,
     clean,
@@ -231,6 +231,7 @@ function clientOptions({ endpoint, protocol, clientId, clean, will, session, dur
     ...(ca !== undefined && { ca }),
     ...(cert !== undefined && { cert }),
     ...(key !== undefined && { key }),
+    ...(serverName !== undefined && { servername: serverName, wsOptions: { servername: serverName } as object }),
     keepalive: keepaliveS,
     connectTimeout: CONNECT_TIMEOUT_MS,
     reconnectPeriod: 0,

@@ -1,0 +1,20 @@
+import { readFileSync } from 'node:fs'
+import { onTestFinished } from 'vitest'
+import { type Bridge, type Settings, startBridge } from './bridge.ts'
+import { type Authority, createAuthority } from './certificates.ts'
+
+export interface SecureBridge extends Bridge {
+  authority: Authority
+  /** What to trust. */
+  ca: string
+  files: { cert: string; key: string }
+}
+
+/** A bridge that speaks HTTPS, with metrics and health on a plain port of their own; both it and its authority go with the test. */
+export async function startSecureBridge(settings: Settings = {}): Promise<SecureBridge> {
+  const authority = createAuthority()
+  onTestFinished(() => authority.remove())
+  const files = authority.issue('bridge')
+  const bridge = await startBridge({ HTTP_CERT_FILE: files.cert, HTTP_KEY_FILE: files.key, ADMIN_PORT: 0, ...settings })
+  return Object.assign(bridge, { authority, ca: readFileSync(authority.caFile, 'utf8'), files })
+}
