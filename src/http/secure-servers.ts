@@ -25,9 +25,10 @@ export class SecureServers {
   #certificate: Certificate
   readonly #headersTimeoutMs: number
   readonly #servers: Http2SecureServer[] = []
-  readonly #sockets = new Set<Socket>()
-  /** By the other end's address, those whose handshake is not done. */
-  readonly #greeting = new Map<string, Socket>()
+  /** By their other end; Node hands out no socket of an HTTP/2 connection. */
+  readonly #sockets = new Map<string, Socket>()
+  /** Those whose handshake is not done. */
+  readonly #greeting = new Set<Socket>()
   /** With the number of their open streams. */
   readonly #sessions = new Map<ServerHttp2Session, number>()
   #leaving = false
@@ -48,15 +49,15 @@ export class SecureServers {
     // Of its HTTP/1.1 connections; Node takes them all, but types them for servers that speak nothing else.
     Object.assign(server, { headersTimeout: this.#headersTimeoutMs, requestTimeout: 0, keepAliveTimeout: IDLE_MS })
     server.on('connection', (socket: Socket) => {
-      this.#sockets.add(socket)
       const end = otherEnd(socket)
-      this.#greeting.set(end, socket)
+      this.#sockets.set(end, socket)
+      this.#greeting.add(socket)
       socket.once('close', () => {
-        this.#sockets.delete(socket)
-        if (this.#greeting.get(end) === socket) this.#greeting.delete(end)
+        this.#greeting.delete(socket)
+        if (this.#sockets.get(end) === socket) this.#sockets.delete(end)
       })
     })
-    server.on('secureConnection', (socket) => this.#greeting.delete(otherEnd(socket)))
+    server.on('secureConnection', (secured) => this.#greeting.delete(this.#sockets.get(otherEnd(secured))!))
     server.on('session', (session) => this.#watch(session))
     const close = server.close.bind(server)
     server.close = (done) => {
@@ -74,13 +75,13 @@ export class SecureServers {
   }
 
   closeAllConnections(): void {
-    for (const socket of this.#sockets) socket.destroy()
+    for (const socket of this.#sockets.values()) socket.destroy()
   }
 
   /** Lets what runs on HTTP/2 connections come to its end, and takes no more. */
   #leave(): void {
     this.#leaving = true
-    for (const socket of this.#greeting.values()) socket.destroy()
+    for (const socket of this.#greeting) socket.destroy()
     for (const [session, open] of this.#sessions) this.#dismiss(session, open)
   }
 
@@ -92,7 +93,7 @@ export class SecureServers {
       stream.once('close', () => this.#count(session, -1))
     })
     session.setTimeout(IDLE_MS, () => {
-      if (this.#sessions.get(session) === 0) abandon(session)
+      if (this.#sessions.get(session) === 0) this.#dismiss(session, 0)
     })
     if (this.#leaving) this.#dismiss(session, 0)
   }
@@ -105,21 +106,15 @@ export class SecureServers {
   }
 
   #dismiss(session: ServerHttp2Session, open: number): void {
+    const socket = session.destroyed ? undefined : this.#sockets.get(otherEnd(session.socket))
     session.close()
+    if (open > 0 || socket === undefined) return
     // A client that reads nothing would keep the connection from closing.
-    if (open === 0) {
-      const timer = setTimeout(() => abandon(session), FAREWELL_MS)
-      session.once('close', () => clearTimeout(timer))
-    }
+    const timer = setTimeout(() => socket.destroy(), FAREWELL_MS)
+    socket.once('close', () => clearTimeout(timer))
   }
 }
 
-function abandon(session: ServerHttp2Session): void {
-  if (session.destroyed) return
-  session.goaway()
-  session.destroy()
-}
-
-function otherEnd({ remoteAddress, remotePort }: Socket): string {
+function otherEnd({ remoteAddress, remotePort }: Pick<Socket, 'remoteAddress' | 'remotePort'>): string {
   return `${remoteAddress} ${remotePort}`
 }

@@ -115,7 +115,6 @@ describe.skipIf(!hasOpenssl)('with a certificate', () => {
     const stream = await follow(busy, 'topic=a')
     await post(bridge, '/publish?topic=a')
     await handshake(bridge, { ALPNProtocols: ['h2'] })
-    await handshake(bridge)
     const silent = connectTcp(Number(new URL(bridge.url).port), '127.0.0.1').on('error', () => {})
     await once(silent, 'connect')
     const gone = once(idle, 'close')
