@@ -21,7 +21,7 @@ function addressFaults({ auth, authNonePublic, httpHost, httpPort, adminPort }: 
   if (auth === 'none' && !LOOPBACK.test(httpHost) && authNonePublic !== true) {
     faults.push(`CAUSEWAY_HTTP_HOST: expected a loopback address while CAUSEWAY_AUTH is none, got ${JSON.stringify(httpHost)}; anyone who reaches it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it`)
   }
-  if (adminPort !== undefined && adminPort !== 0 && adminPort === httpPort) {
+  if (adminPort !== undefined && adminPort !== 0 && adminPort === httpPort && Number.isInteger(httpPort)) {
     faults.push(`CAUSEWAY_ADMIN_PORT: expected another port than CAUSEWAY_HTTP_PORT, got ${adminPort} for both`)
   }
   return faults
@@ -33,7 +33,7 @@ function brokerFaults(config: Config, given: ReadonlyMap<string, string>, variab
     if (given.has(one) && !given.has(other)) faults.push(`${variableName(one)}: expected together with ${variableName(other)}, got only one of them`)
   }
   const url = networkUrl(config.mqttUrl)
-  if (!/^(mqtts|wss):/.test(config.mqttUrl)) {
+  if (/^(mqtt|ws|embedded):/.test(config.mqttUrl)) {
     for (const key of ['mqttCa', 'mqttCert', 'mqttKey', 'mqttServerName'].filter((each) => given.has(each))) faults.push(`${variableName(key)}: expected with an mqtts: or wss: URL, got it with a connection that is not encrypted`)
   }
   for (const [key, inUrl] of [['mqttUsername', url?.username], ['mqttPassword', url?.password]] as const) {

@@ -35,7 +35,7 @@ describe('a file with a secret', () => {
   })
 
   test('that cannot be read is the one fault reported of it', () => {
-    expect(faultsOf({ CAUSEWAY_MQTT_CERT_FILE: '/run/cert', CAUSEWAY_MQTT_KEY_FILE: '/none' })).toEqual(['CAUSEWAY_MQTT_KEY_FILE: expected a readable file, got "/none" (ENOENT)'])
+    expect(faultsOf({ CAUSEWAY_MQTT_URL: 'mqtts://broker', CAUSEWAY_MQTT_CERT_FILE: '/run/cert', CAUSEWAY_MQTT_KEY_FILE: '/none' })).toEqual(['CAUSEWAY_MQTT_KEY_FILE: expected a readable file, got "/none" (ENOENT)'])
   })
 
   test('that is empty or wrong is named by its own variable', () => {
@@ -56,13 +56,24 @@ describe('a file with a secret', () => {
 })
 
 test('a certificate and its key need each other', () => {
-  expect(faultsOf({ CAUSEWAY_MQTT_KEY_FILE: '/run/key' })).toEqual(['CAUSEWAY_MQTT_KEY_FILE: expected together with CAUSEWAY_MQTT_CERT_FILE, got only one of them'])
-  expect(faultsOf({ CAUSEWAY_MQTT_KEY_FILE: '/run/key', CAUSEWAY_MQTT_CERT_FILE: '/run/cert' })).toEqual([])
+  const env = { CAUSEWAY_MQTT_URL: 'mqtts://broker' }
+  expect(faultsOf({ ...env, CAUSEWAY_MQTT_KEY_FILE: '/run/key' })).toEqual(['CAUSEWAY_MQTT_KEY_FILE: expected together with CAUSEWAY_MQTT_CERT_FILE, got only one of them'])
+  expect(faultsOf({ ...env, CAUSEWAY_MQTT_KEY_FILE: '/run/key', CAUSEWAY_MQTT_CERT_FILE: '/run/cert' })).toEqual([])
+  expect(faultsOf({ CAUSEWAY_HTTP_CERT_FILE: '/run/cert' })).toEqual(['CAUSEWAY_HTTP_CERT_FILE: expected together with CAUSEWAY_HTTP_KEY_FILE, got only one of them'])
+  expect(faultsOf({ CAUSEWAY_HTTP_CERT_FILE: '/run/cert', CAUSEWAY_HTTP_KEY_FILE: '/run/key' })).toEqual([])
+})
+
+test('what TLS needs means nothing without', () => {
+  const plain = 'expected with an mqtts: or wss: URL, got it with a connection that is not encrypted'
+  const env = { CAUSEWAY_MQTT_CA_FILE: '/run/ca', CAUSEWAY_MQTT_SERVER_NAME: 'broker' }
+  for (const url of ['mqtt://broker', 'ws://broker', 'embedded:']) expect(faultsOf({ ...env, CAUSEWAY_MQTT_URL: url })).toEqual([`CAUSEWAY_MQTT_CA_FILE: ${plain}`, `CAUSEWAY_MQTT_SERVER_NAME: ${plain}`])
+  for (const url of ['mqtts://broker', 'wss://broker']) expect(faultsOf({ ...env, CAUSEWAY_MQTT_URL: url })).toEqual([])
 })
 
 test('two listeners need two ports, unless any port will do', () => {
   expect(faultsOf({ CAUSEWAY_HTTP_PORT: '9000', CAUSEWAY_ADMIN_PORT: '9000' })).toEqual(['CAUSEWAY_ADMIN_PORT: expected another port than CAUSEWAY_HTTP_PORT, got 9000 for both'])
   expect(faultsOf({ CAUSEWAY_HTTP_PORT: '0', CAUSEWAY_ADMIN_PORT: '0' })).toEqual([])
+  expect(faultsOf({ CAUSEWAY_HTTP_PORT: 'a\nb', CAUSEWAY_ADMIN_PORT: 'a\nb' }).join(' ')).not.toContain('another port')
 })
 
 const names = Object.keys(ConfigSchema.properties).map(variableName)

@@ -32,9 +32,9 @@ test.each([
   ['CAUSEWAY_STREAM_LOG_BYTES', '2048', 'streamLogBytes', 2048],
   ['CAUSEWAY_STREAM_LINGER_MS', '0', 'streamLingerMs', 0],
   ['CAUSEWAY_LOG_LEVEL', 'debug', 'logLevel', 'debug'],
-  ['CAUSEWAY_MQTT_CA_FILE', '/run/ca.pem', 'mqttCa', 'PEM'],
-])('%s=%s is read', (name, value, key, expected) => {
-  expect(load({ [name]: value })).toMatchObject({ [key]: expected })
+  ['CAUSEWAY_MQTT_CA_FILE', '/run/ca.pem', 'mqttCa', 'PEM', { CAUSEWAY_MQTT_URL: 'mqtts://broker' }],
+])('%s=%s is read', (name, value, key, expected, others: object = {}) => {
+  expect(load({ [name]: value, ...others })).toMatchObject({ [key]: expected })
 })
 
 test('an empty value is none, and other names are nobody’s business', () => {
@@ -91,5 +91,5 @@ describe('off loopback without authentication', () => {
 })
 
 test('a client certificate needs its key', () => {
-  expect(faultsOf({ CAUSEWAY_MQTT_CERT_FILE: '/run/ca.pem' })).toEqual(['CAUSEWAY_MQTT_CERT_FILE: expected together with CAUSEWAY_MQTT_KEY_FILE, got only one of them'])
+  expect(faultsOf({ CAUSEWAY_MQTT_URL: 'mqtts://broker', CAUSEWAY_MQTT_CERT_FILE: '/run/ca.pem' })).toEqual(['CAUSEWAY_MQTT_CERT_FILE: expected together with CAUSEWAY_MQTT_KEY_FILE, got only one of them'])
 })
