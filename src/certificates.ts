@@ -3,7 +3,6 @@ import { createSecureContext } from 'node:tls'
 import type { BaseLogger } from 'pino'
 import type { Config } from './config.ts'
 import { type Certificate, SecureServers } from './http/secure-servers.ts'
-import { HEADERS_TIMEOUT_MS } from './http/server.ts'
 
 export interface CertificatesOptions {
   config: Config
@@ -22,7 +21,7 @@ export interface Https {
  * Undefined without a certificate in the configuration.
  * @throws Error that names the variable of the file that cannot be used
  */
-export function createHttps({ config: { httpCertFile, httpKeyFile }, readFile, logger }: CertificatesOptions): Https | undefined {
+export function createHttps({ config: { httpCertFile, httpKeyFile, headersTimeoutMs, headersLimitBytes }, readFile, logger }: CertificatesOptions): Https | undefined {
   if (httpCertFile === undefined || httpKeyFile === undefined) return undefined
 
   function read(): Certificate {
@@ -42,7 +41,7 @@ export function createHttps({ config: { httpCertFile, httpKeyFile }, readFile, l
     }
   }
 
-  const servers = new SecureServers(read(), HEADERS_TIMEOUT_MS)
+  const servers = new SecureServers(read(), { headersMs: headersTimeoutMs, headersBytes: headersLimitBytes })
   return {
     servers,
     reload() {

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { Ajv } from 'ajv'
 import Type, { type Static } from 'typebox'
 import { contradictions, networkUrl } from './config-contradictions.ts'
@@ -42,6 +43,13 @@ export const ConfigSchema = Type.Object(
     httpHost: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
     httpPort: integer(8080, 0, 65_535, 'Port to listen on; 0 for any free one'),
     adminPort: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, description: 'Moves `/livez`, `/readyz` and `/metrics` to a listener of their own' })),
+    httpConnectionsMax: integer(20_000, 1, 1_000_000, 'Most connections to each listener; further ones are closed'),
+    headersLimitBytes: integer(16_384, 1024, 1_048_576, 'Largest head of a request'),
+    headersTimeoutMs: integer(15_000, 1, MAX_TIMER_MS, 'Longest time for the head of a request to arrive, looked at every few seconds'),
+    bodyTimeoutMs: integer(60_000, 1, MAX_TIMER_MS, 'Longest time for its body to arrive; an NDJSON batch may take for ever'),
+    trustProxy: text('Proxies whose `X-Forwarded-For` says who calls, with commas: addresses, or networks like `10.0.0.0/8`', { format: 'networks' }),
+    rateIdentity: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Most requests a second of one caller, 0 for no limit; unset, 1000 with authentication and no limit without' })),
+    rateAddress: integer(0, 0, 1_000_000, 'The same of one address, or IPv6 /64, before anyone is authenticated; 0 for no limit'),
     httpCertFile: text('PEM file of the certificate to serve HTTPS with, those that lead to its CA behind it; read again on SIGHUP'),
     httpKeyFile: text('PEM file of the key of that certificate, without a passphrase'),
     publishConnections: integer(2, 1, 64, 'MQTT connections that publish; a topic always takes the same one'),
@@ -54,6 +62,7 @@ export const ConfigSchema = Type.Object(
     bodyLimitBytes: integer(1_048_576, 1, 268_435_455, 'Largest request body'),
     batchMax: integer(1000, 1, 1_000_000, 'Most messages in a JSON array; NDJSON has no end'),
     idempotencyKeysMax: integer(10_000, 1, 2 ** 24, 'Most Idempotency-Keys remembered'),
+    idempotencyKeysMaxIdentity: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 24, description: 'Most of one caller; unset, 1000 with authentication and no limit of its own without' })),
     idempotencyTtlS: integer(86_400, 1, 2 ** 31, 'Seconds for which the answer to an Idempotency-Key is kept'),
     requestsMax: integer(1000, 1, 1_000_000, 'Most requests waiting for a reply'),
     replyTopic: text('Replies go to a topic of this bridge below this one', { default: 'causeway/reply', format: 'mqtt-topic' }),
@@ -62,14 +71,16 @@ export const ConfigSchema = Type.Object(
     streamLogMessages: integer(4096, 1, 2 ** 24, 'Number of events kept per channel'),
     streamLingerMs: integer(60_000, 0, MAX_TIMER_MS, 'How long a channel lives on after its last reader'),
     streamHeartbeatMs: integer(15_000, 10, MAX_TIMER_MS, 'Between two comments on a stream'),
-    streamStallMs: integer(300_000, 10, MAX_TIMER_MS, 'A stream whose client has read nothing for so long is ended'),
+    streamStallMs: integer(300_000, 10, MAX_TIMER_MS, 'A stream whose client has read nothing for so long is ended, and an NDJSON batch that has brought nothing'),
     streamMax: integer(10_000, 1, 1_000_000, 'Most streams open at once'),
+    streamMaxIdentity: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Most streams of one caller, 0 for no limit; unset, 1000 with authentication and no limit without' })),
+    streamMaxAddress: integer(0, 0, 1_000_000, 'Most streams of one address, or IPv6 /64; 0 for no limit'),
     streamFiltersMax: integer(100, 1, 10_000, 'Most filters of one stream'),
     sessionExpiryS: integer(3600, 1, 4_294_967_295, 'Seconds for which the broker keeps a session whose reader is away; 4294967295 for ever'),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages a session’s reader has unacknowledged'),
     sessionMax: integer(1000, 1, 1_000_000, 'Most sessions open at once'),
     auth: choice(['none', 'token', 'jwt', 'broker'], 'none', 'Who may call: `none` is everyone who can connect, `token` who has one of the tokens of a file, `jwt` who has a JSON Web Token, `broker` whom the broker lets in'),
-    authTokensFile: text('JSON file of tokens: an array of `{name, sha256, publish: [filter], subscribe: [filter]}`; read again on SIGHUP'),
+    authTokensFile: text('JSON file of tokens: an array of `{name, sha256, publish: [filter], subscribe: [filter], rate, streams}`; read again on SIGHUP'),
     jwtJwksUrl: text('Where the keys of the tokens’ issuer are', { format: 'http-url', secret: true }),
     jwtSecret: secret('Secret the tokens are signed with, where they are not signed with keys', 32),
     jwtIssuer: text('The tokens’ `iss`'),
@@ -146,6 +157,10 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
     expected: 'some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas',
     validate: (value) => value.split(',').every((name) => /^((RS|PS|ES|HS)(256|384|512)|EdDSA)$/.test(name)),
   },
+  networks: {
+    expected: 'IP addresses or networks like 10.0.0.0/8, with commas',
+    validate: (value) => value.split(',').every((network) => isNetwork(network)),
+  },
   'mqtt-topic': {
     expected: 'a topic without wildcards, control characters or leading $',
     validate: (value) => !/^\$|[+#\p{Cc}\p{Noncharacter_Code_Point}]/u.test(value) && value.isWellFormed() && Buffer.byteLength(value) <= 65_535,
@@ -190,6 +205,12 @@ export function loadConfig(env: Record<string, string | undefined>, readFile: (p
   faults.push(...contradictions(config, sources, variableName))
   if (faults.length > 0) throw new ConfigError(faults)
   return config
+}
+
+function isNetwork(text: string): boolean {
+  const [address = '', prefix, ...rest] = text.split('/')
+  const bits = { 0: -1, 4: 32, 6: 128 }[isIP(address)]!
+  return bits > 0 && rest.length === 0 && (prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= bits))
 }
 
 /** The value of an integer or boolean setting; what is none stays text, and so fails validation. Stricter than coercion: no `1e3`, no ` 80`. */

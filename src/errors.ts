@@ -31,6 +31,8 @@ const PROBLEMS = [
   ['shared-subscriptions-not-supported', 422, 'The broker does not support shared subscriptions', false],
   ['too-many-retained', 422, 'Too many retained messages match', false],
   ['quota-exceeded', 429, 'The broker says a quota is exceeded', true],
+  ['rate-limited', 429, 'Too many requests', true],
+  ['too-many-own-streams', 429, 'The caller has too many streams open', true],
   ['too-many-attempts', 429, 'Too many credentials were refused', true],
   ['headers-too-large', 431, 'The request headers are too large', false],
   ['internal', 500, 'Causeway failed', true],

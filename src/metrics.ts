@@ -98,6 +98,7 @@ export function createMetrics(version: string) {
   new Gauge({ name: 'causeway_sessions_open', help: 'Durable sessions open here', registers, collect() { this.set(gauges?.sessionsOpen() ?? 0) } })
   new Gauge({ name: 'causeway_session_unacknowledged', help: 'Messages that readers of sessions may have and have not acknowledged', registers, collect() { this.set(gauges?.sessionUnacknowledged() ?? 0) } })
   const redeliveries = tally('causeway_session_redeliveries_total', 'Messages the broker sent to a session again')
+  const refusals = tally('causeway_limited_total', 'Requests, streams and connections refused over a limit on callers', 'limit')
   const authentications = tally('causeway_authentications_total', 'Requests that needed an identity, by what became of them', 'result')
   new Gauge({ name: 'causeway_links', help: 'Sets of connections to the broker: one, or one for each caller with CAUSEWAY_AUTH=broker', registers, collect() { this.set(gauges?.links() ?? 0) } })
   const reconnects = tally('causeway_mqtt_reconnects_total', 'Connections to the broker made again', 'role')
@@ -149,6 +150,9 @@ export function createMetrics(version: string) {
     },
     redelivered() {
       redeliveries.of().value += 1
+    },
+    refused(limit: string) {
+      refusals.of(limit).value += 1
     },
     authenticated(result: string) {
       authentications.of(result).value += 1

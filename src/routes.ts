@@ -14,11 +14,13 @@ import { MemoryStore } from './http/idempotency-memory.ts'
 import { metricsRoutes } from './http/metrics.ts'
 import { publishRoutes } from './http/publish.ts'
 import { requestRoutes } from './http/request.ts'
+import { RequestLimits } from './http/request-limits.ts'
 import { retainedRoutes } from './http/retained.ts'
 import { MessageSchema } from './http/schemas.ts'
 import type { SecureServers } from './http/secure-servers.ts'
 import { createServer } from './http/server.ts'
 import { sessionRoutes } from './http/sessions.ts'
+import { StreamSeats } from './http/stream-seats.ts'
 import { subscribeRoutes } from './http/subscribe.ts'
 import { createValidation } from './http/validation.ts'
 import type { Link } from './link.ts'
@@ -40,14 +42,33 @@ export interface RoutesOptions {
   isShuttingDown(): boolean
 }
 
+/** What one caller may have of requests a second, streams and Idempotency-Keys where nothing else is set. */
+const PER_IDENTITY = 1000
+
 /** The whole HTTP surface, not listening. Without an admin port both servers are the same one. */
 export async function createServers({ config, logger, metrics, version, secure, authenticate, linkOf, sessionCount, isReachable, isShuttingDown }: RoutesOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   const validation = createValidation({ levelsMax: config.topicLevelsMax, allowDollar: config.allowDollarTopics })
-  const options = { logger, bodyLimitBytes: config.bodyLimitBytes, validation, isShuttingDown, onAnswered: metrics.answered }
+  const options = {
+    logger,
+    limits: {
+      connections: config.httpConnectionsMax,
+      headersBytes: config.headersLimitBytes,
+      headersMs: config.headersTimeoutMs,
+      bodyBytes: config.bodyLimitBytes,
+      bodyMs: config.bodyTimeoutMs,
+    },
+    trustProxy: config.trustProxy,
+    validation,
+    isShuttingDown,
+    onAnswered: metrics.answered,
+    onDropped: () => metrics.refused('connections'),
+  }
   const server = createServer({ ...options, secure })
   const admin = config.adminPort === undefined ? server : createServer(options)
   const access = createAccess(linkOf)
   const origins = new Set(config.corsOrigins?.split(','))
+  // Where nobody has to say who they are, all are one caller.
+  const perIdentity = config.auth === 'none' ? 0 : PER_IDENTITY
 
   async function operation(app: FastifyInstance): Promise<void> {
     await app.register(healthRoutes, { isReachable, isShuttingDown })
@@ -58,24 +79,31 @@ export async function createServers({ config, logger, metrics, version, secure, 
   // What the API is like is no secret; what it carries is.
   await docs(server, { version })
   await server.register(async (app) => {
-    requireIdentity(app, { authenticate, places: { cookie: config.authCookie, query: config.authQueryToken }, origins, observe: metrics.authenticated })
+    requireIdentity(app, {
+      authenticate,
+      places: { cookie: config.authCookie, query: config.authQueryToken },
+      origins,
+      limits: new RequestLimits({ perIdentity: config.rateIdentity ?? perIdentity, perAddress: config.rateAddress, onRefused: metrics.refused }),
+      observe: metrics.authenticated,
+    })
     if (config.authCookie) await app.register(cookieRoutes)
     await app.register(publishRoutes, {
       publish: access.publish,
-      once: createOnce(new MemoryStore({ keysMax: config.idempotencyKeysMax, ttlMs: config.idempotencyTtlS * 1000 }), metrics.idempotencyKey),
+      once: createOnce(new MemoryStore({ keysMax: config.idempotencyKeysMax, keysMaxOfOne: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax), ttlMs: config.idempotencyTtlS * 1000 }), metrics.idempotencyKey),
     })
     await app.register(batchRoutes, {
       publish: access.publishWhenRoom,
       check: validation.checker(MessageSchema),
       batchMax: config.batchMax,
       lineMax: config.bodyLimitBytes,
+      idleMs: config.streamStallMs,
     })
     await app.register(requestRoutes, { request: access.request })
     await app.register(subscribeRoutes, {
       sessions: { open: access.openSession, has: (identity, id) => linkOf(identity).sessions.has(id), count: sessionCount, max: config.sessionMax },
       open: access.open,
       retainedFor: access.retainedFor,
-      streamMax: config.streamMax,
+      seats: new StreamSeats({ max: config.streamMax, perIdentity: config.streamMaxIdentity ?? perIdentity, perAddress: config.streamMaxAddress, onRefused: metrics.refused }),
       filtersMax: config.streamFiltersMax,
       onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
     })

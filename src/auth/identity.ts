@@ -10,6 +10,8 @@ export interface Identity {
   maySubscribe(filter: string): boolean
   /** When it ends, in milliseconds of `Date.now()`. */
   readonly expiresAt?: number | undefined
+  /** Of its own, in place of those for all: requests a second, and streams open at once. */
+  readonly limits?: { readonly rate?: number | undefined; readonly streams?: number | undefined } | undefined
   /** Aborted if it ends before. */
   readonly revoked?: AbortSignal | undefined
 }

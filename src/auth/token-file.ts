@@ -6,6 +6,9 @@ export interface TokenEntry extends Rules {
   name: string
   /** Of the token's UTF-8, in hex. */
   sha256: string
+  /** Requests a second, and streams open at once, in place of the limits for all; 0 for none. */
+  rate?: number | undefined
+  streams?: number | undefined
 }
 
 /** Why a file of tokens cannot be used; no fault names a hash. */
@@ -13,7 +16,8 @@ export class TokenFileError extends Error {
   override readonly name = 'TokenFileError'
 }
 
-const MEMBERS = ['name', 'sha256', 'publish', 'subscribe']
+const LIMITS = ['rate', 'streams'] as const
+const MEMBERS = ['name', 'sha256', 'publish', 'subscribe', ...LIMITS]
 /** A rule may hold any topic there is: what is published and subscribed to has limits of its own. */
 const ANY_TOPIC = { levelsMax: Infinity, allowDollar: true }
 
@@ -33,7 +37,7 @@ export function parseTokenFile(text: string): TokenEntry[] {
     }
   }
   if (faults.length > 0) throw new TokenFileError(faults.join('; '))
-  return (entries as TokenEntry[]).map(({ name, sha256, publish = [], subscribe = [] }) => ({ name, sha256: sha256.toLowerCase(), publish, subscribe }))
+  return (entries as TokenEntry[]).map(({ sha256, publish = [], subscribe = [], ...others }) => ({ ...others, sha256: sha256.toLowerCase(), publish, subscribe }))
 }
 
 function parseJson(text: string): unknown {
@@ -51,6 +55,7 @@ function entryFaults(entry: unknown): string[] {
   const faults = Object.keys(rules).filter((key) => !MEMBERS.includes(key)).map((key) => `expected only ${MEMBERS.join(', ')}, got ${JSON.stringify(key)}`)
   if (typeof name !== 'string' || name === '') faults.push('expected a name')
   if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/i.test(sha256)) faults.push('expected the sha256 of the token, in hex')
+  for (const limit of LIMITS) if (rules[limit] !== undefined && !(Number.isSafeInteger(rules[limit]) && (rules[limit] as number) >= 0)) faults.push(`expected ${limit} to be an integer of 0 or more`)
   for (const member of ['publish', 'subscribe'] as const) faults.push(...rulesFaults(rules[member] ?? []).map((fault) => `${member} ${fault}`))
   return faults
 }

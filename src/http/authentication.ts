@@ -7,6 +7,7 @@ import { noCookie } from './cookie.ts'
 import { hasLeft } from './has-left.ts'
 import { isForeign, saysOrigin } from './origin.ts'
 import { asProblem } from './problem.ts'
+import type { RequestLimits } from './request-limits.ts'
 import { type CredentialPlaces, credentialsOf } from './request-credentials.ts'
 
 declare module 'fastify' {
@@ -21,15 +22,17 @@ export interface AuthenticationOptions {
   places: CredentialPlaces
   /** Origins whose pages may call. */
   origins: ReadonlySet<string>
+  limits: RequestLimits
   /** Called with `accepted`, or the code of the problem. */
   observe(result: string): void
 }
 
 /** Makes every route that is registered behind it in this instance need an identity. */
-export function requireIdentity(app: FastifyInstance, { authenticate, places, origins, observe }: AuthenticationOptions): void {
+export function requireIdentity(app: FastifyInstance, { authenticate, places, origins, limits, observe }: AuthenticationOptions): void {
   app.decorateRequest('identity')
   app.addHook('onRequest', async (request, reply) => {
     try {
+      limits.takeFromAddress(request.ip, reply)
       if (isForeign(request, origins)) throw new CausewayError('forbidden', `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS names those that may`)
       const { credentials, from } = credentialsOf(request, places)
       if (from === 'cookie' && request.method !== 'GET' && !saysOrigin(request)) throw new CausewayError('forbidden', 'A request with a cookie has to say by Origin where it comes from')
@@ -39,10 +42,11 @@ export function requireIdentity(app: FastifyInstance, { authenticate, places, or
         if (from === 'cookie' && asProblem(error).kind.status === 401) reply.header('set-cookie', noCookie(request))
         throw error
       })
-      observe('accepted')
       request.identity = identity
       const isGone = hasLeft(reply)
       if (release !== undefined && !isGone) reply.raw.once('close', release)
+      limits.takeFromIdentity(identity, reply)
+      observe('accepted')
       if (!isGone) return
       // Whoever left while it was let in closes no more: what waits for that would wait for ever.
       release?.()

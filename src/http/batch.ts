@@ -10,6 +10,7 @@ import { type Line, lines } from './lines.ts'
 import { asProblem, problemDocument } from './problem.ts'
 import { problems } from './problem-responses.ts'
 import { MessageSchema } from './schemas.ts'
+import { UnendingBody } from './unending-body.ts'
 
 export interface BatchRoutes {
   /** Publishes, or waits until there is room to. */
@@ -20,6 +21,8 @@ export interface BatchRoutes {
   batchMax: number
   /** Most bytes of an NDJSON line. */
   lineMax: number
+  /** How long an NDJSON body may bring nothing. */
+  idleMs: number
 }
 
 /**
@@ -27,6 +30,8 @@ export interface BatchRoutes {
  * others; and bytes of their lines, which would otherwise fill the memory before they are as many.
  */
 const UNDER_WAY = { items: 256, bytes: 1_048_576 }
+/** For the end of an answer to be read before its connection goes. */
+const FAREWELL_MS = 1000
 const NDJSON_TYPE = 'application/x-ndjson'
 
 interface NumberedLine {
@@ -44,7 +49,7 @@ const resultExamples = [
 ]
 const arrayOf = (description: string, examples: object[]) => ({ description, type: 'array', items: { type: 'object', additionalProperties: true }, examples: [examples] })
 
-export async function batchRoutes(app: FastifyInstance, { publish, check, batchMax, lineMax }: BatchRoutes): Promise<void> {
+export async function batchRoutes(app: FastifyInstance, { publish, check, batchMax, lineMax, idleMs }: BatchRoutes): Promise<void> {
   const parseJson = app.getDefaultJsonParser('error', 'error')
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
@@ -77,15 +82,34 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     return result
   }
 
-  async function* numbered(body: Readable): AsyncGenerator<NumberedLine[]> {
+  const open = new Set<UnendingBody>()
+  app.addHook('preClose', async () => {
+    for (const body of open) body.stop(new CausewayError('shutting-down', 'This instance is shutting down; send the rest to another one', { outcome: 'not-sent' }))
+  })
+
+  async function* numbered(body: UnendingBody): AsyncGenerator<NumberedLine[]> {
     let line = 0
     let index = 0
     for await (const read of lines(body, lineMax)) {
+      // The line it ended within is not all there.
+      if (body.reason !== undefined) return
       yield read.flatMap((content) => {
         line += 1
         const bytes = 'text' in content ? content.text.length : 0
         return 'text' in content && bytes === 0 ? [] : [{ index: index++, line, bytes, content }]
       })
+    }
+  }
+
+  /** A line for each message and, where the body was not read to its end, a last one that says why. */
+  async function* answers(identity: Identity, body: UnendingBody): AsyncGenerator<string> {
+    open.add(body)
+    try {
+      const work = async (item: NumberedLine) => `${JSON.stringify({ index: item.index, line: item.line, ...(await publishOne(identity, () => parseNumbered(item))) })}\n`
+      yield* inOrder(numbered(body), work, UNDER_WAY)
+      if (body.reason !== undefined) yield `${JSON.stringify({ problem: problemDocument(body.reason) })}\n`
+    } finally {
+      open.delete(body)
     }
   }
 
@@ -98,7 +122,7 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     config: { streamsBody: true },
     schema: {
       summary: 'Publish many messages',
-      description: 'An array of messages gets an array of results, in order. NDJSON of any length, read no faster than the broker takes it, gets a line for each message as soon as it and those before it have one; read the answer while you send. A message that fails does so alone.',
+      description: 'An array of messages gets an array of results, in order. NDJSON of any length, read no faster than the broker takes it, gets a line for each message as soon as it and those before it have one; read the answer while you send. A message that fails does so alone. Where the body is not read to its end, because nothing comes any more or the bridge shuts down, the last line has a `problem` and no `index`.',
       tags: ['publish'],
       body: {
         content: {
@@ -117,9 +141,12 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     handler: async (request, reply) => {
       const { body, identity } = request
       if (body instanceof Readable) {
-        const work = async (item: NumberedLine) => `${JSON.stringify({ index: item.index, line: item.line, ...(await publishOne(identity, () => parseNumbered(item))) })}\n`
-        const results = Readable.from(inOrder(numbered(body), work, UNDER_WAY), { highWaterMark: 1 })
-        return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(results)
+        const unending = new UnendingBody(body, idleMs)
+        reply.raw.once('finish', () => {
+          // Node would read what is left of the body to its end, and it may have none.
+          if (unending.reason !== undefined && request.raw.httpVersionMajor === 1) setTimeout(() => request.raw.destroy(), FAREWELL_MS)
+        })
+        return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(Readable.from(answers(identity, unending), { highWaterMark: 1 }))
       }
       if (!Array.isArray(body)) throw new CausewayError('invalid-request', 'The body must be an array of messages, or NDJSON')
       if (body.length > batchMax) throw new CausewayError('payload-too-large', `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no limit`)

@@ -12,13 +12,19 @@ export type Claim<Answer> =
   | { state: 'mismatch' }
   | { state: 'done'; outcome: Outcome<Answer> }
 
+/** A key, and the name of the caller it is a key of. */
+export interface StoredKey {
+  scope: string
+  key: string
+}
+
 /** Keys of requests and their first answers. Bounded in number and time by whoever implements it. */
 export interface IdempotencyStore<Answer> {
-  /** Takes the key for a request with this fingerprint where it is free, else says what stands in the way. */
-  claim(key: string, fingerprint: string): Promise<Claim<Answer>>
-  keep(key: string, outcome: Outcome<Answer>): Promise<void>
+  /** Takes the caller's key for a request with this fingerprint where it is free, else says what stands in the way. */
+  claim(key: StoredKey, fingerprint: string): Promise<Claim<Answer>>
+  keep(key: StoredKey, outcome: Outcome<Answer>): Promise<void>
   /** Frees the key: the request has had no effect. */
-  free(key: string): Promise<void>
+  free(key: StoredKey): Promise<void>
 }
 
 export type IdempotencyResult = 'new' | 'replayed' | 'running' | 'mismatch'
@@ -40,7 +46,7 @@ const MAX_KEY_LENGTH = 255
 
 export function createOnce(store: IdempotencyStore<unknown>, observe: (result: IdempotencyResult) => void): Once {
   async function runOnce<Answer>(header: string | string[], scope: string, fingerprintOf: () => string, run: () => Promise<Answer>, onReplay: () => void): Promise<Answer> {
-    const key = JSON.stringify([scope, parseKey(header)])
+    const key = { scope, key: parseKey(header) }
     const claim = (await store.claim(key, fingerprintOf())) as Claim<Answer>
     observe(claim.state === 'done' ? 'replayed' : claim.state)
     if (claim.state === 'running') throw new CausewayError('idempotency-running', 'The first request with this Idempotency-Key is not answered yet', { retryAfter: 1 })

@@ -13,7 +13,7 @@ const FOREIGN: Record<string, [ProblemCode, string]> = {
   FST_ERR_CTP_INVALID_JSON_BODY: ['invalid-request', 'The body is not valid JSON'],
   FST_ERR_BAD_URL: ['invalid-request', 'The path is not a valid URL'],
   FST_ERR_MAX_PARAM_LENGTH: ['uri-too-long', 'The path is too long'],
-  HPE_HEADER_OVERFLOW: ['headers-too-large', 'The request headers are larger than 16 KiB'],
+  HPE_HEADER_OVERFLOW: ['headers-too-large', 'The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES'],
   ERR_HTTP_REQUEST_TIMEOUT: ['request-timeout', 'The request did not arrive in time'],
 }
 

@@ -7,10 +7,14 @@ export interface Certificate {
   key: string
 }
 
+/** Of one request: the time for its head to arrive, where it comes over HTTP/1.1, and the bytes of it. */
+export interface SecureLimits {
+  headersMs: number
+  headersBytes: number
+}
+
 /** Streams of one HTTP/2 connection; whoever wants more has to open another. */
 const STREAMS_MAX = 256
-/** As of HTTP/1.1, in bytes. */
-const HEADERS_MAX = 16_384
 const HANDSHAKE_TIMEOUT_MS = 15_000
 /** A connection without a request for so long is closed. */
 const IDLE_MS = 72_000
@@ -23,7 +27,7 @@ const FAREWELL_MS = 1000
  */
 export class SecureServers {
   #certificate: Certificate
-  readonly #headersTimeoutMs: number
+  readonly #limits: SecureLimits
   readonly #servers: Http2SecureServer[] = []
   /** By their other end; Node hands out no socket of an HTTP/2 connection. */
   readonly #sockets = new Map<string, Socket>()
@@ -33,9 +37,9 @@ export class SecureServers {
   readonly #sessions = new Map<ServerHttp2Session, number>()
   #leaving = false
 
-  constructor(certificate: Certificate, headersTimeoutMs: number) {
+  constructor(certificate: Certificate, limits: SecureLimits) {
     this.#certificate = certificate
-    this.#headersTimeoutMs = headersTimeoutMs
+    this.#limits = limits
   }
 
   create(handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void): Http2SecureServer {
@@ -44,10 +48,10 @@ export class SecureServers {
       allowHTTP1: true,
       minVersion: 'TLSv1.2',
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: HEADERS_MAX },
+      settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: this.#limits.headersBytes },
     }, handler)
     // Of its HTTP/1.1 connections; Node takes them all, but types them for servers that speak nothing else.
-    Object.assign(server, { headersTimeout: this.#headersTimeoutMs, requestTimeout: 0, keepAliveTimeout: IDLE_MS })
+    Object.assign(server, { headersTimeout: this.#limits.headersMs, requestTimeout: 0, keepAliveTimeout: IDLE_MS })
     server.on('connection', (socket: Socket) => {
       const end = otherEnd(socket)
       this.#sockets.set(end, socket)

@@ -20,17 +20,30 @@ declare module 'fastify' {
 
 export interface ServerOptions {
   logger: Logger
-  bodyLimitBytes: number
+  limits: ServerLimits
+  /** Addresses of the proxies that are believed about who calls. */
+  trustProxy?: string | undefined
   validation: Validation
   /** Plain HTTP/1.1 without. */
   secure?: SecureServers | undefined
   isShuttingDown(): boolean
   onAnswered(method: string, route: string, status: number, seconds: number): void
+  /** Called for each connection that was one too many. */
+  onDropped(): void
 }
 
-/** Time for a body to arrive, and for the headers. */
-const BODY_TIMEOUT_MS = 60_000
-export const HEADERS_TIMEOUT_MS = 15_000
+export interface ServerLimits {
+  /** Open at once. */
+  connections: number
+  headersBytes: number
+  /** Time for the head of a request to arrive, and for its body. */
+  headersMs: number
+  bodyMs: number
+  bodyBytes: number
+}
+
+/** How often Node looks for heads that are late. */
+const LATE_CHECK_MS = 5000
 /** What answers during shutdown too. */
 const TO_THE_LAST = new Set(['/livez', '/readyz', '/metrics'])
 /** Answers are data for those who asked, never a page or part of one. What is a page says so itself. */
@@ -44,16 +57,17 @@ const SECURITY_HEADERS = {
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
-export function createServer({ logger, bodyLimitBytes, validation, secure, isShuttingDown, onAnswered }: ServerOptions): FastifyInstance {
+export function createServer({ logger, limits, trustProxy, validation, secure, isShuttingDown, onAnswered, onDropped }: ServerOptions): FastifyInstance {
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
-    bodyLimit: bodyLimitBytes,
+    bodyLimit: limits.bodyBytes,
+    trustProxy: trustProxy ?? false,
     // Node knows only one for all routes, but some bodies have no end.
     requestTimeout: 0,
     // Its own answer is no problem document.
     return503OnClosing: false,
-    ...(secure === undefined ? { http: { headersTimeout: HEADERS_TIMEOUT_MS } } : overTls(secure)),
+    ...(secure === undefined ? { http: { headersTimeout: limits.headersMs, maxHeaderSize: limits.headersBytes, connectionsCheckingInterval: Math.min(LATE_CHECK_MS, limits.headersMs) } } : overTls(secure)),
     routerOptions: { querystringParser: parseQuery },
     frameworkErrors: (error, _request, reply) => void sendProblem(asProblem(error), reply),
     clientErrorHandler(error, socket) {
@@ -61,6 +75,8 @@ export function createServer({ logger, bodyLimitBytes, validation, secure, isShu
       else socket.destroy()
     },
   })
+  app.server.maxConnections = limits.connections
+  app.server.on('drop', onDropped)
   app.addSchema(ProblemSchema)
   app.setValidatorCompiler(validation.validatorCompiler)
   app.setSchemaErrorFormatter(validation.schemaErrorFormatter)
@@ -79,10 +95,10 @@ export function createServer({ logger, bodyLimitBytes, validation, secure, isShu
     if (isShuttingDown() && !TO_THE_LAST.has(request.routeOptions.url ?? '')) {
       return done(new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 }))
     }
-    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) limitBodyTime(request.raw)
+    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) limitBodyTime(request.raw, limits.bodyMs)
     done()
   })
-  if (secure !== undefined) requireWholeBodies(app, ({ routeOptions }) => (routeOptions.config.streamsBody ? undefined : BODY_TIMEOUT_MS))
+  if (secure !== undefined) requireWholeBodies(app, ({ routeOptions }) => (routeOptions.config.streamsBody ? undefined : limits.bodyMs))
   app.addHook('onResponse', (request, reply, done) => {
     const { url, config } = request.routeOptions
     if (!wasCutOff(reply) && (!config.stream || reply.statusCode !== 200)) onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
@@ -96,8 +112,8 @@ function overTls(secure: SecureServers): Pick<FastifyHttpOptions<Server>, 'http'
   return { http2: true, https: { allowHTTP1: true }, serverFactory: (handler: never) => secure.create(handler) } as object
 }
 
-function limitBodyTime(raw: IncomingMessage): void {
-  const timer = setTimeout(() => raw.socket.end(rawProblem('ERR_HTTP_REQUEST_TIMEOUT')), BODY_TIMEOUT_MS)
+function limitBodyTime(raw: IncomingMessage, timeoutMs: number): void {
+  const timer = setTimeout(() => raw.socket.end(rawProblem('ERR_HTTP_REQUEST_TIMEOUT')), timeoutMs)
   const clear = () => clearTimeout(timer)
   raw.once('end', clear).once('close', clear)
 }

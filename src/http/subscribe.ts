@@ -15,6 +15,7 @@ import { negotiate, STREAM_TYPES } from './stream-encodings.ts'
 import { problems } from './problem-responses.ts'
 import { endOfIdentity } from './stream-end.ts'
 import { SubscribeQuerySchema } from './schemas.ts'
+import type { StreamSeats } from './stream-seats.ts'
 import { leaseSession, type SessionOpeners } from './session-lease.ts'
 
 export interface SubscribeRoutes {
@@ -23,14 +24,13 @@ export interface SubscribeRoutes {
   open(identity: Identity, spec: StreamSpec<Message>): Promise<Lease<Message>>
   /** What a stream with these filters begins with. */
   retainedFor(identity: Identity, filters: readonly string[], lease: Lease<Message>): Promise<Message[]>
-  streamMax: number
+  seats: StreamSeats
   filtersMax: number
   /** Called with the seconds from the request to the stream's headers. */
   onOpened(seconds: number): void
 }
 
 const RETRY_MS = 2000
-const RETRY_AFTER_S = 5
 
 /** What a stream is, once its headers are written. */
 interface Place {
@@ -38,10 +38,9 @@ interface Place {
   release(): void
 }
 
-export async function subscribeRoutes(instance: FastifyInstance, { sessions, open, retainedFor, streamMax, filtersMax, onOpened }: SubscribeRoutes): Promise<void> {
+export async function subscribeRoutes(instance: FastifyInstance, { sessions, open, retainedFor, seats, filtersMax, onOpened }: SubscribeRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
   const querystring = SubscribeQuerySchema(filtersMax)
-  let streams = 0
 
   async function place(identity: Identity, spec: StreamSpec<Message>, retained: boolean, slow: SlowPolicy, lastEventId: string | undefined): Promise<Place> {
     const lease = await open(identity, spec)
@@ -79,7 +78,7 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
           },
         },
         204: { description: 'Another reader has the session that the last event is of; do not come back', type: 'null' },
-        ...problems('invalid-request', 'session-qos', 'too-many-sessions', 'qos-not-supported', 'filter-invalid', 'not-authorized', 'forbidden', 'not-acceptable', 'wildcards-not-supported', 'shared-subscriptions-not-supported', 'too-many-retained', 'quota-exceeded', 'broker-refused', 'broker-unavailable', 'too-many-overlaps', 'too-many-streams', 'acknowledgement-timeout'),
+        ...problems('invalid-request', 'session-qos', 'too-many-sessions', 'qos-not-supported', 'filter-invalid', 'not-authorized', 'forbidden', 'not-acceptable', 'wildcards-not-supported', 'shared-subscriptions-not-supported', 'too-many-retained', 'quota-exceeded', 'broker-refused', 'broker-unavailable', 'too-many-overlaps', 'too-many-own-streams', 'too-many-streams', 'acknowledgement-timeout'),
       },
     },
     handler: async (request, reply) => {
@@ -87,14 +86,8 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
       const lastEventId = request.headers['last-event-id']?.toString() ?? request.query.lastEventId
       const encoding = negotiate(request.headers.accept, embed === 'json')
       const shared = checkShared(filters)
-      if (streams >= streamMax) {
-        throw new CausewayError('too-many-streams', `${streams} streams are open, which is all CAUSEWAY_STREAM_MAX allows`, { retryAfter: RETRY_AFTER_S })
-      }
-      streams += 1
-      reply.raw.once('close', () => {
-        streams -= 1
-      })
       const { identity } = request
+      reply.raw.once('close', seats.take(identity, request.ip))
       const until = endOfIdentity(identity, encoding.format, reply.raw)
       const opened = name === undefined
         ? await place(identity, { filters, shared, qos: qos as QoS, encoding }, retained, slow as SlowPolicy, lastEventId)

@@ -4,6 +4,7 @@ import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { type Answer, publishRaw } from '../support/http.ts'
 import { collect, mqttClient } from '../support/mqtt-client.ts'
 import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { makeToken, type TestToken, tokenFile } from '../support/token-file.ts'
 
 function send(bridge: Bridge, key: string, query = 'topic=i'): Promise<Answer> {
   return publishRaw(bridge, query, 'x', { 'idempotency-key': key })
@@ -96,4 +97,13 @@ describe.runIf(hasMosquitto)('a key whose request', () => {
     refusing = false
     expect((await send(bridge, 'k')).status).toBe(200)
   })
+})
+
+test('one caller’s keys make room for each other, and leave those of others alone', async () => {
+  const [many, few] = [makeToken('many', ['#']), makeToken('few', ['#'])]
+  const bridge = await startBridge({ ...tokenFile([many, few]).settings, IDEMPOTENCY_KEYS_MAX_IDENTITY: 2 })
+  const isReplayed = async ({ headers }: TestToken, key: string) => (await publishRaw(bridge, 'topic=i', 'x', { ...headers, 'idempotency-key': key })).headers.has('idempotency-replayed')
+  expect(await isReplayed(few, 'k')).toBe(false)
+  for (const key of ['k1', 'k2', 'k3']) expect(await isReplayed(many, key)).toBe(false)
+  expect([await isReplayed(few, 'k'), await isReplayed(many, 'k3'), await isReplayed(many, 'k2'), await isReplayed(many, 'k1')]).toEqual([true, true, true, false])
 })

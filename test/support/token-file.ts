@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
+import type { TokenEntry } from '../../src/auth/token-file.ts'
 import { newToken } from '../../src/auth/new-token.ts'
 import type { Settings } from './bridge.ts'
 
@@ -9,13 +10,13 @@ export interface TestToken {
   token: string
   /** The Authorization header. */
   headers: { authorization: string }
-  entry: { name: string; sha256: string; publish: string[]; subscribe: string[] }
+  entry: TokenEntry
 }
 
 /** A token with these rules; unless told otherwise the same ones for both. */
-export function makeToken(name: string, publish: string[], subscribe: string[] = publish): TestToken {
+export function makeToken(name: string, publish: string[], subscribe: string[] = publish, limits: { rate?: number; streams?: number } = {}): TestToken {
   const { token, entry } = newToken(name)
-  return { token, headers: { authorization: `Bearer ${token}` }, entry: { ...entry, publish, subscribe } }
+  return { token, headers: { authorization: `Bearer ${token}` }, entry: { ...entry, publish, subscribe, ...limits } }
 }
 
 export interface TokenFile {
