@@ -11,6 +11,10 @@ test('a token has a name, a hash, and rules that may be left out', () => {
   expect(parseTokenFile('[]')).toEqual([])
 })
 
+test('a token may have limits of its own', () => {
+  expect(parseTokenFile(entry({ rate: 5, streams: 0 }))).toMatchObject([{ rate: 5, streams: 0 }])
+})
+
 test('a hash may be in capitals', () => {
   expect(parseTokenFile(entry({ sha256: 'AB'.repeat(32) }))).toMatchObject([{ sha256: 'ab'.repeat(32) }])
 })
@@ -25,7 +29,9 @@ test.each([
   [entry({ publish: [1] }), 'token 0: publish must be an array of filters'],
   [entry({ subscribe: ['a', 'a#'] }), 'token 0: subscribe "a#" must have # only as its last level (in a URL, # has to be sent as %23)'],
   [entry({ subscribe: ['$share/g/a'] }), 'token 0: subscribe "$share/g/a" must be the filter behind $share/GROUP/'],
-  [entry({ pubilsh: ['a'] }), 'token 0: expected only name, sha256, publish, subscribe, got "pubilsh"'],
+  [entry({ rate: '5' }), 'token 0: expected rate to be an integer of 0 or more'],
+  [entry({ streams: -1 }), 'token 0: expected streams to be an integer of 0 or more'],
+  [entry({ pubilsh: ['a'] }), 'token 0: expected only name, sha256, publish, subscribe, rate, streams, got "pubilsh"'],
   [JSON.stringify([{ name: 'one', sha256: HASH }, { name: 'one', sha256: 'b'.repeat(64) }]), 'token 1: expected a name of its own, got that of an earlier one'],
   [JSON.stringify([{ name: 'one', sha256: HASH }, { name: 'two', sha256: HASH.toUpperCase() }]), 'token 1: expected a sha256 of its own, got that of an earlier one'],
 ])('%s is refused', (text, fault) => {
