@@ -9,8 +9,6 @@ export interface Certificate {
 
 /** Streams of one HTTP/2 connection; whoever wants more has to open another. */
 const STREAMS_MAX = 256
-/** As of HTTP/1.1, in bytes. */
-const HEADERS_MAX = 16_384
 const HANDSHAKE_TIMEOUT_MS = 15_000
 /** A connection without a request for so long is closed. */
 const IDLE_MS = 72_000
@@ -44,7 +42,7 @@ export class SecureServers {
       allowHTTP1: true,
       minVersion: 'TLSv1.2',
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: HEADERS_MAX },
+      settings: { maxConcurrentStreams: STREAMS_MAX },
     }, handler)
     // Of its HTTP/1.1 connections; Node takes them all, but types them for servers that speak nothing else.
     Object.assign(server, { headersTimeout: this.#headersTimeoutMs, requestTimeout: 0, keepAliveTimeout: IDLE_MS })

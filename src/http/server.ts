@@ -3,6 +3,7 @@ import fastify, { type FastifyBaseLogger, type FastifyHttpOptions, type FastifyI
 import type { Logger } from 'pino'
 import { CausewayError } from '../errors.ts'
 import { wasCutOff } from './has-left.ts'
+import { limitHeaders } from './header-limit.ts'
 import { asProblem, handleError, rawProblem, sendProblem } from './problem.ts'
 import { ProblemSchema } from './schemas.ts'
 import type { SecureServers } from './secure-servers.ts'
@@ -30,6 +31,8 @@ export interface ServerOptions {
 
 /** Time for a body to arrive, and for the headers. */
 const BODY_TIMEOUT_MS = 60_000
+/** Node's own over HTTP/1.1. */
+const HEADERS_MAX = 16_384
 export const HEADERS_TIMEOUT_MS = 15_000
 /** What answers during shutdown too. */
 const TO_THE_LAST = new Set(['/livez', '/readyz', '/metrics'])
@@ -72,6 +75,10 @@ export function createServer({ logger, bodyLimitBytes, validation, secure, isShu
     reply.header('allow', allowed.join(', '))
     return sendProblem(new CausewayError('method-not-allowed', `${url} takes ${allowed.join(' and ')}`), reply)
   })
+  if (secure !== undefined) {
+    limitHeaders(app, HEADERS_MAX)
+    requireWholeBodies(app, ({ routeOptions }) => (routeOptions.config.streamsBody ? undefined : BODY_TIMEOUT_MS))
+  }
   // Hooks that wait for nothing take `done`: a promise for each of them, for each request, is what they would cost.
   app.addHook('onRequest', (request, reply, done) => {
     reply.headers(SECURITY_HEADERS)
@@ -82,7 +89,6 @@ export function createServer({ logger, bodyLimitBytes, validation, secure, isShu
     if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) limitBodyTime(request.raw)
     done()
   })
-  if (secure !== undefined) requireWholeBodies(app, ({ routeOptions }) => (routeOptions.config.streamsBody ? undefined : BODY_TIMEOUT_MS))
   app.addHook('onResponse', (request, reply, done) => {
     const { url, config } = request.routeOptions
     if (!wasCutOff(reply) && (!config.stream || reply.statusCode !== 200)) onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
