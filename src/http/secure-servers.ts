@@ -7,6 +7,9 @@ export interface Certificate {
   key: string
 }
 
+/** What Node takes over HTTP/2 before it resets the stream. */
+const NODE_HEADERS_MAX = 65_535
+
 /** Of one request: the time for its head to arrive, where it comes over HTTP/1.1, and the bytes of it. */
 export interface SecureLimits {
   headersMs: number
@@ -48,7 +51,9 @@ export class SecureServers {
       allowHTTP1: true,
       minVersion: 'TLSv1.2',
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: this.#limits.headersBytes },
+      settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: Math.max(NODE_HEADERS_MAX, this.#limits.headersBytes) },
+      // Of HTTP/1.1, as below.
+      ...{ maxHeaderSize: this.#limits.headersBytes },
     }, handler)
     // Of its HTTP/1.1 connections; Node takes them all, but types them for servers that speak nothing else.
     Object.assign(server, { headersTimeout: this.#limits.headersMs, requestTimeout: 0, keepAliveTimeout: IDLE_MS })

@@ -3,6 +3,7 @@ import fastify, { type FastifyBaseLogger, type FastifyHttpOptions, type FastifyI
 import type { Logger } from 'pino'
 import { CausewayError } from '../errors.ts'
 import { wasCutOff } from './has-left.ts'
+import { limitHeaders } from './header-limit.ts'
 import { asProblem, handleError, rawProblem, sendProblem } from './problem.ts'
 import { ProblemSchema } from './schemas.ts'
 import type { SecureServers } from './secure-servers.ts'
@@ -88,6 +89,10 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     reply.header('allow', allowed.join(', '))
     return sendProblem(new CausewayError('method-not-allowed', `${url} takes ${allowed.join(' and ')}`), reply)
   })
+  if (secure !== undefined) {
+    limitHeaders(app, limits.headersBytes)
+    requireWholeBodies(app, ({ routeOptions }) => (routeOptions.config.streamsBody ? undefined : limits.bodyMs))
+  }
   // Hooks that wait for nothing take `done`: a promise for each of them, for each request, is what they would cost.
   app.addHook('onRequest', (request, reply, done) => {
     reply.headers(SECURITY_HEADERS)
@@ -98,7 +103,6 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) limitBodyTime(request.raw, limits.bodyMs)
     done()
   })
-  if (secure !== undefined) requireWholeBodies(app, ({ routeOptions }) => (routeOptions.config.streamsBody ? undefined : limits.bodyMs))
   app.addHook('onResponse', (request, reply, done) => {
     const { url, config } = request.routeOptions
     if (!wasCutOff(reply) && (!config.stream || reply.statusCode !== 200)) onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)

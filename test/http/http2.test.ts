@@ -81,6 +81,7 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
     const session = await openSession(bridge.url, bridge.ca)
     const problem = (code: string, status: number) => ({ status, headers: { 'content-type': expect.stringMatching('^application/problem\\+json') }, body: { code, status } })
     expect(await ask(session, 'GET', '/none')).toMatchObject(problem('not-found', 404))
+    expect(await ask(session, 'GET', '/livez', { 'x-long': 'x'.repeat(16_384) })).toMatchObject(problem('headers-too-large', 431))
     expect(await ask(session, 'POST', '/publish', JSON_BODY, '{')).toMatchObject(problem('invalid-request', 400))
     expect(await ask(session, 'POST', '/publish', JSON_BODY, '')).toMatchObject(problem('invalid-request', 400))
     expect(await ask(session, 'POST', '/publish?topic=a', {}, 'x'.repeat(1001))).toMatchObject(problem('payload-too-large', 413))
