@@ -72,7 +72,9 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     routerOptions: { querystringParser: parseQuery },
     frameworkErrors: (error, _request, reply) => void sendProblem(asProblem(error), reply),
     clientErrorHandler(error, socket) {
-      if (socket.writable) socket.end(rawProblem(error.code))
+      // Without TLS there is nothing to answer over; the answer would wait for the handshake, and the socket with it.
+      const isHandshake = /^ERR_(TLS|SSL|OSSL)_/.test(error.code ?? '')
+      if (socket.writable && !isHandshake) socket.end(rawProblem(error.code))
       else socket.destroy()
     },
   })
