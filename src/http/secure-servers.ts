@@ -46,16 +46,17 @@ export class SecureServers {
   }
 
   create(handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void): Http2SecureServer {
+    // Node takes it, but types it for servers that speak nothing else.
+    const ofHttp1 = { maxHeaderSize: this.#limits.headersBytes }
     const server = createSecureServer({
       ...this.#certificate,
       allowHTTP1: true,
       minVersion: 'TLSv1.2',
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
       settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: Math.max(NODE_HEADERS_MAX, this.#limits.headersBytes) },
-      // Of HTTP/1.1, as below.
-      ...{ maxHeaderSize: this.#limits.headersBytes },
+      ...ofHttp1,
     }, handler)
-    // Of its HTTP/1.1 connections; Node takes them all, but types them for servers that speak nothing else.
+    // These too.
     Object.assign(server, { headersTimeout: this.#limits.headersMs, requestTimeout: 0, keepAliveTimeout: IDLE_MS })
     server.on('connection', (socket: Socket) => {
       const end = otherEnd(socket)
