@@ -86,7 +86,8 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
   app.setErrorHandler(handleError)
   app.setNotFoundHandler((request, reply) => {
     const url = request.url.split('?', 1)[0]!
-    const allowed = METHODS.filter((method) => app.hasRoute({ method, url }))
+    // What reads as a malformed route pattern would make the router throw.
+    const allowed = /^\/[\w./-]*$/.test(url) ? METHODS.filter((method) => app.hasRoute({ method, url })) : []
     if (allowed.length === 0) return sendProblem(new CausewayError('not-found', `There is nothing at ${url}`), reply)
     reply.header('allow', allowed.join(', '))
     return sendProblem(new CausewayError('method-not-allowed', `${url} takes ${allowed.join(' and ')}`), reply)

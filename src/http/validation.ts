@@ -37,15 +37,19 @@ export function createValidation(rules: TopicRules): Validation {
 
   function toError(errors: ErrorObject[], where: Fault['in']): CausewayError {
     const faults = new Map<string, Fault>()
+    let seen = 0
     for (const error of errors) {
+      // To describe each of 100,000 faults would hold up everybody for as long as that takes.
+      if (faults.size === MAX_FAULTS) break
+      seen += 1
       if (error.keyword === 'if' || error.propertyName !== undefined) continue
       const fault = toFault(error, where, describe)
       // Where a type and the values of it are wrong together, the values say more.
       if (!faults.has(fault.pointer) || error.keyword === 'enum') faults.set(fault.pointer, fault)
     }
-    const listed = [...faults.values()].slice(0, MAX_FAULTS)
+    const listed = [...faults.values()]
     const detail = listed.slice(0, 3).map((fault) => `${where} ${fault.pointer} ${fault.detail}`).join('; ')
-    const more = faults.size > 3 ? `; and ${faults.size - 3} more` : ''
+    const more = faults.size > 3 ? `; and ${seen < errors.length ? 'at least ' : ''}${faults.size - 3} more` : ''
     return new CausewayError('invalid-request', detail + more, { faults: listed })
   }
 

@@ -149,3 +149,14 @@ test.each([
   const answer = await exchange(await startBridge(), request)
   expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} [^]*Content-Type: application/problem\\+json[^]*"status":${status}`, 'i'))
 })
+
+test('a message of many faults is not described to its end', async () => {
+  const bridge = await startBridge()
+  const { body } = await publish(bridge, { topic: 'a', ...Object.fromEntries(Array.from({ length: 1000 }, (_, index) => [`x${index}`, 1])) })
+  expect(body.detail).toMatch(/; and at least 47 more$/)
+})
+
+test('an address that would be a malformed route pattern is 404', async () => {
+  const bridge = await startBridge()
+  for (const path of ['/a*b', '/publish*x', '/(', '/:a(']) expect((await send(bridge, 'PUT', path)).status, path).toBe(404)
+})
