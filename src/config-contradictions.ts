@@ -1,9 +1,6 @@
 import type { Config } from './config.ts'
 
-/** Whether a listener at this address is for this machine alone. */
-export function isLoopback(host: string): boolean {
-  return /^(localhost|127(\.\d{1,3}){3}|::1)$/.test(host)
-}
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
 
 /**
  * What is wrong with settings that are each valid, one line a fault.
@@ -21,7 +18,7 @@ export function networkUrl(value: string): URL | undefined {
 
 function addressFaults({ auth, authNonePublic, httpHost, httpPort, adminPort }: Config): string[] {
   const faults: string[] = []
-  if (auth === 'none' && !isLoopback(httpHost) && authNonePublic !== true) {
+  if (auth === 'none' && !LOOPBACK.test(httpHost) && authNonePublic !== true) {
     faults.push(`CAUSEWAY_HTTP_HOST: expected a loopback address while CAUSEWAY_AUTH is none, got ${JSON.stringify(httpHost)}; anyone who reaches it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it`)
   }
   if (adminPort !== undefined && adminPort !== 0 && adminPort === httpPort && Number.isInteger(httpPort)) {

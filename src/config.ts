@@ -42,7 +42,6 @@ export const ConfigSchema = Type.Object(
     allowDollarTopics: flag('Allow publishing and subscribing to topics that begin with `$`, `$SYS` included'),
     httpHost: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
     httpPort: integer(8080, 0, 65_535, 'Port to listen on; 0 for any free one'),
-    httpNames: text('Names it is called by beside `localhost` and addresses, with commas; on loopback without authentication others are refused, as a web page may point one there', { format: 'names' }),
     adminPort: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, description: 'Moves `/livez`, `/readyz` and `/metrics` to a listener of their own' })),
     httpConnectionsMax: integer(20_000, 1, 1_000_000, 'Most connections to each listener; further ones are closed'),
     headersLimitBytes: integer(16_384, 1024, 1_048_576, 'Largest head of a request'),
@@ -157,10 +156,6 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
   algorithms: {
     expected: 'some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas',
     validate: (value) => value.split(',').every((name) => /^((RS|PS|ES|HS)(256|384|512)|EdDSA)$/.test(name)),
-  },
-  names: {
-    expected: 'host names without a port, with commas',
-    validate: (value) => value.split(',').every((name) => /^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/i.test(name)),
   },
   networks: {
     expected: 'IP addresses or networks like 10.0.0.0/8, with commas',

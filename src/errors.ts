@@ -21,7 +21,6 @@ const PROBLEMS = [
   ['payload-too-large', 413, 'The message or body is too large', false],
   ['uri-too-long', 414, 'The request target is too long', false],
   ['unsupported-media-type', 415, 'The body is of a type this address does not take', false],
-  ['misdirected', 421, 'The request is for another host', false],
   ['idempotency-mismatch', 422, 'The key belongs to another request', false],
   ['payload-format-invalid', 422, 'The payload is not what its format indicator says', false],
   ['retain-not-supported', 422, 'The broker does not retain messages', false],

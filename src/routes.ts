@@ -3,13 +3,11 @@ import type { Logger } from 'pino'
 import { createAccess } from './access.ts'
 import type { Identity } from './auth/identity.ts'
 import type { Config } from './config.ts'
-import { isLoopback } from './config-contradictions.ts'
 import { type AuthenticationOptions, requireIdentity } from './http/authentication.ts'
 import { batchRoutes } from './http/batch.ts'
 import { cookieRoutes } from './http/cookie.ts'
 import { allowOrigins } from './http/cors.ts'
 import { docs } from './http/docs.ts'
-import { requireOwnName } from './http/host-names.ts'
 import { healthRoutes } from './http/health.ts'
 import { createOnce } from './http/idempotency.ts'
 import { MemoryStore } from './http/idempotency-memory.ts'
@@ -77,8 +75,6 @@ export async function createServers({ config, logger, metrics, version, secure, 
     await app.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
   }
 
-  // With authentication a page gains nothing by it, and off loopback names are for whoever put it there to know.
-  if (config.auth === 'none' && isLoopback(config.httpHost)) requireOwnName(server, new Set(config.httpNames?.toLowerCase().split(',')))
   await allowOrigins(server, origins)
   // What the API is like is no secret; what it carries is.
   await docs(server, { version })

@@ -8,7 +8,7 @@ const ROOT = resolve(import.meta.dirname, '../src')
 const ALLOWED: Record<string, string[]> = {
   'main.ts': ['app.ts', 'config.ts', 'shutdown.ts'],
   'app.ts': ['authenticators.ts', 'broker-links.ts', 'broker-log.ts', 'certificates.ts', 'config.ts', 'connection-options.ts', 'link.ts', 'links.ts', 'metrics.ts', 'routes.ts', 'mqtt'],
-  'routes.ts': ['config.ts', 'config-contradictions.ts', 'metrics.ts', 'link.ts', 'access.ts', 'auth', 'http'],
+  'routes.ts': ['config.ts', 'metrics.ts', 'link.ts', 'access.ts', 'auth', 'http'],
   'access.ts': ['link.ts', 'auth', 'mqtt', 'stream'],
   'authenticators.ts': ['config.ts', 'auth'],
   'links.ts': ['link.ts', 'auth', 'mqtt'],

@@ -31,7 +31,6 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'shared-subscriptions-not-supported': ['The broker does not support shared subscriptions, which $share/workers/jobs asks for'],
   'too-many-retained': ['More than 10000 retained messages match home/#; a narrower filter matches fewer'],
   'quota-exceeded': ['The broker refused the message for home/temp: Quota exceeded', { mqtt: { reasonCode: 0x97, reason: 'Quota exceeded' }, retryAfter: 10 }],
-  misdirected: ['This bridge is not known as bridge.example; CAUSEWAY_HTTP_NAMES names what it is known as', {}],
   'rate-limited': ['More than 1000 requests a second of this caller, which is all that CAUSEWAY_RATE_IDENTITY allows; this one had no effect', { outcome: 'not-sent', retryAfter: 1 }],
   'too-many-own-streams': ['1000 streams of this caller are open, which is all CAUSEWAY_STREAM_MAX_IDENTITY allows; close one first', { retryAfter: 5 }],
   'too-many-attempts': ['20 credentials from this address were refused, which is all CAUSEWAY_AUTH_REFUSED_MAX allows', { retryAfter: 10 }],
@@ -71,7 +70,7 @@ interface ProblemResponse {
 const WWW_AUTHENTICATE = { 'WWW-Authenticate': { type: 'string', description: 'Which credentials are taken (RFC 6750)' } }
 const RETRY_AFTER = { 'Retry-After': { type: 'integer', description: 'Seconds to wait before the next attempt' } }
 /** What every operation may answer with beside its own, but for what Node and Fastify refuse before there is one. */
-const ANY: ProblemCode[] = ['unauthorized', 'misdirected', 'rate-limited', 'too-many-attempts', 'internal', 'keys-unavailable', 'too-many-callers', 'shutting-down']
+const ANY: ProblemCode[] = ['unauthorized', 'rate-limited', 'too-many-attempts', 'internal', 'keys-unavailable', 'too-many-callers', 'shutting-down']
 
 /** The OpenAPI responses of an operation that may answer with these problems. */
 export function problems(...codes: ProblemCode[]): Record<number, object> {
