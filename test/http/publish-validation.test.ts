@@ -70,6 +70,7 @@ test.each<[string, unknown, [string, string | RegExp][]]>([
   ['an unknown encoding', { topic: 'a', encoding: 'hex' }, [['#/encoding', 'must be one of "utf8", "base64", "json"']]],
   ['a lone surrogate as payload', { topic: 'a', payload: '\udfff' }, [['#/payload', 'must not contain lone surrogates']]],
   ['names that need escaping', { topic: 'a', 'a/b~#%ü': 1 }, [['#/a~1b~0%23%25%C3%BC', 'is not known here']]],
+  ['user properties named like line ends that are none', { topic: 'a', properties: { userProperties: { '\u2028': null, '\u2029': [null] } } }, [['#/properties/userProperties/%E2%80%A8', 'must be string or array'], ['#/properties/userProperties/%E2%80%A9/0', 'must be string']]],
   ['a name with a lone surrogate', { topic: 'a', '\ud800': 1 }, [['#/%EF%BF%BD', 'is not known here']]],
 ])('%s is told where and why', async (_name, message, faults) => {
   expect(await problemOf(message)).toEqual({ status: 400, faults })
@@ -91,8 +92,8 @@ test.each([
   ['nothing', ''],
   ['bytes that are not UTF-8', Buffer.from([0x7b, 0xff, 0x7d])],
   ['__proto__ in the message', '{"topic":"a","__proto__":{"retain":true}}'],
-  ['__proto__ deeper', '{"topic":"a","properties":{"userProperties":{"__proto__":"x"}}}'],
-  ['a constructor’s prototype', '{"topic":"a","payload":{"constructor":{"prototype":{}}}}'],
+  ['__proto__ among the properties', '{"topic":"a","properties":{"__proto__":{"contentType":"x"}}}'],
+  ['__proto__ with a value that is none', '{"topic":"a","properties":{"userProperties":{"__proto__":{"x":"y"}}}}'],
 ])('a body of %s is 400', async (_name, body) => {
   expect(await postBody(body)).toMatchObject({ status: 400, type: 'application/problem+json', body: { code: 'invalid-request', retryable: false } })
 })
