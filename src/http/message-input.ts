@@ -39,7 +39,9 @@ export function takeMessages(app: FastifyInstance): void {
     done()
   })
   app.addHook('preValidation', (request, _reply, done) => {
-    if (isRaw(request.query) && request.body == null) request.body = Buffer.alloc(0)
+    if (isRaw(request.query)) request.body ??= Buffer.alloc(0)
+    // Fastify validates no body that is not there.
+    else if (request.body === undefined) return done(new CausewayError('invalid-request', 'The body is empty where JSON is expected'))
     done()
   })
 }

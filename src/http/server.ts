@@ -1,9 +1,12 @@
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import fastify, { type FastifyBaseLogger, LogController, type FastifyInstance, type HTTPMethods } from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../errors.ts'
-import { asProblem, handleError, rawProblem, sendProblem } from './problem.ts'
+import { hostFault } from './host.ts'
+import { asProblem, handleError, sendProblem } from './problem.ts'
 import { ProblemSchema } from './schemas.ts'
+import { Turns } from './turns.ts'
 import type { Validation } from './validation.ts'
 
 declare module 'fastify' {
@@ -40,6 +43,7 @@ const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
 export function createServer({ logger, bodyLimitBytes, validation, isShuttingDown, onAnswered }: ServerOptions): FastifyInstance {
+  const turns = new Turns()
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -48,14 +52,14 @@ export function createServer({ logger, bodyLimitBytes, validation, isShuttingDow
     requestTimeout: 0,
     // Its own answer is no problem document.
     return503OnClosing: false,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    // Node would answer one without Host itself, and begin what is behind it all the same.
+    http: { headersTimeout: HEADERS_TIMEOUT_MS, requireHostHeader: false },
     routerOptions: { querystringParser: parseQuery },
-    frameworkErrors: (error, _request, reply) => void sendProblem(asProblem(error), reply),
-    clientErrorHandler(error, socket) {
-      if (socket.writable) socket.end(rawProblem(error.code))
-      else socket.destroy()
-    },
+    frameworkErrors: (error, request, reply) => turns.begin(request.raw, reply.raw, () => void sendProblem(asProblem(error), reply)),
+    clientErrorHandler: (error, socket) => turns.refuse(socket as Socket, error.code),
   })
+  // Node would answer with a 417 of its own; a server may ignore what it does not know (RFC 9110 section 10.1.1).
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
   app.addSchema(ProblemSchema)
   app.setValidatorCompiler(validation.validatorCompiler)
   app.setSchemaErrorFormatter(validation.schemaErrorFormatter)
@@ -68,13 +72,18 @@ export function createServer({ logger, bodyLimitBytes, validation, isShuttingDow
     return sendProblem(new CausewayError('method-not-allowed', `${url} takes ${allowed.join(' and ')}`), reply)
   })
   // Hooks that wait for nothing take `done`: a promise for each of them, for each request, is what they would cost.
+  app.addHook('onRequest', (request, reply, done) => turns.begin(request.raw, reply.raw, done))
   app.addHook('onRequest', (request, reply, done) => {
+    const fault = hostFault(request.raw)
+    // The connection of one that asks for an upgrade is good for nothing else.
+    if (fault !== undefined || request.headers.upgrade !== undefined) reply.header('connection', 'close')
     reply.headers(SECURITY_HEADERS)
+    if (fault !== undefined) return done(new CausewayError('invalid-request', fault))
     // Connections that are open bring further requests.
     if (isShuttingDown() && !TO_THE_LAST.has(request.routeOptions.url ?? '')) {
       return done(new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 }))
     }
-    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody) limitBodyTime(request.raw)
+    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody) limitBodyTime(request.raw, () => turns.refuse(request.raw.socket, 'ERR_HTTP_REQUEST_TIMEOUT'))
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {
@@ -85,8 +94,8 @@ export function createServer({ logger, bodyLimitBytes, validation, isShuttingDow
   return app
 }
 
-function limitBodyTime(raw: IncomingMessage): void {
-  const timer = setTimeout(() => raw.socket.end(rawProblem('ERR_HTTP_REQUEST_TIMEOUT')), BODY_TIMEOUT_MS)
+function limitBodyTime(raw: IncomingMessage, giveUp: () => void): void {
+  const timer = setTimeout(giveUp, BODY_TIMEOUT_MS)
   const clear = () => clearTimeout(timer)
   raw.once('end', clear).once('close', clear)
 }
