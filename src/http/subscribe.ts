@@ -90,6 +90,8 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
         throw new CausewayError('too-many-streams', `${streams} streams are open, which is all CAUSEWAY_STREAM_MAX allows`, { retryAfter: RETRY_AFTER_S })
       }
       streams += 1
+      // Behind a body that nobody reads the client's leaving would not be seen.
+      request.raw.resume()
       reply.raw.once('close', () => {
         streams -= 1
       })

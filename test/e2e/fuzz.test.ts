@@ -20,12 +20,7 @@ const GAUGES = [
   'causeway_streams_open{format="sse"}', 'causeway_streams_open{format="ndjson"}', 'causeway_publish_in_flight', 'causeway_requests_waiting', 'causeway_subscription_filters', 'causeway_sessions_open', 'causeway_session_unacknowledged',
 ]
 
-interface State {
-  bridge: BridgeProcess
-  url: string
-}
-
-async function fuzz({ bridge, url }: State, credentials: readonly string[]): Promise<void> {
+async function fuzz(url: string, credentials: readonly string[]): Promise<void> {
   const random = new Random(SEED)
   const found: string[] = []
   const statuses = new Map<number, number>()
@@ -52,14 +47,11 @@ async function fuzz({ bridge, url }: State, credentials: readonly string[]): Pro
   const run = `CAUSEWAY_TEST_SEED=${SEED} CAUSEWAY_TEST_OPERATIONS=${OPERATIONS}`
   console.log(`fuzz: ${run}: ${JSON.stringify(Object.fromEntries([...statuses].toSorted(([a], [b]) => a - b)))}`)
   expect(found, run).toEqual([])
-  expect(complaints(bridge.stdout()), run).toEqual([])
 }
 
-async function start(settings: Settings): Promise<State> {
+async function start(settings: Settings): Promise<BridgeProcess> {
   const broker = await startMosquitto({ config: ['max_queued_messages 0'] })
-  const bridge = spawnBridge({ MQTT_URL: broker.url, STREAM_LINGER_MS: 100, SESSION_EXPIRY_S: 5, ...settings })
-  return { bridge, url: await bridge.url }
-}
+  return spawnBridge({ MQTT_URL: broker.url, STREAM_LINGER_MS: 100, SESSION_EXPIRY_S: 5, ...settings })}
 
 async function gauges(url: string, headers: Record<string, string>): Promise<Record<string, number>> {
   const text = await (await fetch(`${url}/metrics`, { headers })).text()
@@ -74,22 +66,24 @@ const CASES: [name: string, settings: () => Settings, headers: Record<string, st
 
 describe.runIf(hasMosquitto)('a bridge that gets any requests there are', () => {
   test.each(CASES)('%s, answers each as it should, keeps nothing and serves others meanwhile', { timeout: LIMIT_MS }, async (_name, settings, headers, credentials) => {
-    const state = await start(settings())
-    const { bridge, url } = state
+    const bridge = await start(settings())
+    const url = await bridge.url
     // Whatever it opens once and for all is open now.
     await (await goodNeighbours(url, headers)).done()
     await fetch(`${url}/retained?topic=good/%23`, { headers })
     await expect.poll(() => gauges(url, headers)).toEqual(Object.fromEntries(GAUGES.map((name) => [name, 0])))
     const files = openFiles(bridge.pid)
+    // On a busy machine it may have been there before the broker answered, and have said so.
+    const quiet = bridge.stdout().length
 
     const neighbours = await goodNeighbours(url, headers)
-    await fuzz(state, credentials)
+    await fuzz(url, credentials)
     expect(await neighbours.done()).toBeGreaterThan(0)
     await expect.poll(() => gauges(url, headers), { timeout: 20_000 }).toEqual(Object.fromEntries(GAUGES.map((name) => [name, 0])))
-    await expect.poll(() => openFiles(bridge.pid), { timeout: 20_000 }).toBeLessThanOrEqual((files ?? 0) + 2)
+    if (files !== undefined) await expect.poll(() => openFiles(bridge.pid), { timeout: 20_000 }).toBeLessThanOrEqual(files!)
     const reconnects = (await (await fetch(`${url}/metrics`, { headers })).text()).split('\n').filter((line) => line.startsWith('causeway_mqtt_reconnects_total{') && !line.endsWith(' 0'))
     expect(reconnects).toEqual([])
-    expect(complaints(bridge.stdout())).toEqual([])
+    expect(complaints(bridge.stdout().slice(quiet))).toEqual([])
     bridge.kill('SIGTERM')
     expect(await bridge.exited).toEqual({ code: 0, signal: null })
     expect(bridge.stderr()).toBe('')

@@ -146,6 +146,13 @@ test('a body that breaks off behind its answer gets no second one', async () => 
   }
 })
 
+test('a stream ends with its client, whatever body came with the request', async () => {
+  const bridge = await startBridge()
+  const body = 'x'.repeat(500_000)
+  await exchange(bridge.url, Buffer.from(`GET /subscribe?topic=a HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n${body}`), ['GET', 'GET'], { ending: 'end' })
+  await expectNothingLeft(bridge)
+})
+
 test('an expectation that nobody knows is none', async () => {
   const bridge = await startBridge()
   const { answers } = await exchange(bridge.url, Buffer.from(post('Expect: the unexpected', 'Content-Length: 0')), ['POST'])
