@@ -11,7 +11,8 @@ import { startSwitch } from '../support/switch.ts'
 
 const { CAUSEWAY_TEST_SEED, CAUSEWAY_TEST_OPERATIONS } = process.env
 const SEED = CAUSEWAY_TEST_SEED === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(CAUSEWAY_TEST_SEED)
-const OPERATIONS = Number(CAUSEWAY_TEST_OPERATIONS ?? 300)
+/** Attacks. */
+const OPERATIONS = Number(CAUSEWAY_TEST_OPERATIONS ?? 60)
 
 /** Behaves with some packets and attacks over others, so that it gets at every state of the bridge. */
 function hostileScript(random: Random, attacked: () => void): Script {
@@ -35,7 +36,7 @@ const CALLS: [method: string, request: string][] = [
   ['DELETE', head('DELETE', '/retained?topic=a')],
 ]
 
-test.runIf(hasMosquitto)('no broker, whatever it sends, ends the bridge, holds its callers up or keeps it from the next one', { timeout: 60_000 + OPERATIONS * 100 }, async () => {
+test.runIf(hasMosquitto)('no broker, whatever it sends, ends the bridge, holds its callers up or keeps it from the next one', { timeout: 60_000 + OPERATIONS * 1000 }, async () => {
   const run = `CAUSEWAY_TEST_SEED=${SEED} CAUSEWAY_TEST_OPERATIONS=${OPERATIONS}`
   const random = new Random(SEED)
   let attacks = 0
@@ -45,9 +46,8 @@ test.runIf(hasMosquitto)('no broker, whatever it sends, ends the bridge, holds i
   const url = await bridge.url
 
   const answers = new Map<string, number>()
-  let left = OPERATIONS
   async function call(own: Random): Promise<void> {
-    for (; left > 0; left -= 1) {
+    while (attacks < OPERATIONS) {
       const [method, request] = own.pick(CALLS)
       // Rejects where there is no answer.
       const answer = (await exchange(url, Buffer.from(request), [method])).answers[0]!
@@ -59,11 +59,10 @@ test.runIf(hasMosquitto)('no broker, whatever it sends, ends the bridge, holds i
   }
   await Promise.all(Array.from({ length: 8 }, () => call(random.fork())))
   console.log(`hostile broker: ${run}: ${attacks} attacks; ${JSON.stringify(Object.fromEntries(answers))}`)
-  expect(attacks, run).toBeGreaterThan(OPERATIONS / 10)
   expect(residentBytes(bridge.pid) ?? 0).toBeLessThan(400 * 1024 * 1024)
   const lines = complaints(bridge.stdout())
   expect(lines.filter((line) => !line.startsWith('{"level":40,')), run).toEqual([])
-  expect(lines.length, run).toBeLessThan(attacks)
+  expect(lines.length, run).toBeLessThanOrEqual(attacks)
 
   const good = await startMosquitto()
   place.turnTo(good.url)

@@ -76,6 +76,13 @@ test.each<[string, unknown, [string, string | RegExp][]]>([
   expect(await problemOf(message)).toEqual({ status: 400, faults })
 })
 
+test('of a million faults no more are looked at than are told', async () => {
+  const bridge = await startBridge()
+  const { body } = await publish(bridge, { topic: 'a', properties: { userProperties: { a: Array(50_000).fill(1) } } })
+  expect(body.errors).toHaveLength(50)
+  expect(body.detail).toMatch(/a\/2 must be string; and at least 47 more$/)
+})
+
 test('a message of a million faults gets an answer of bounded length', async () => {
   const { faults } = await problemOf({ topic: 'a', ...Object.fromEntries(Array.from({ length: 50_000 }, (_, index) => [`x${index}`, 1])) })
   expect(faults).toHaveLength(50)
