@@ -55,7 +55,7 @@ export async function createServers({ config, logger, metrics, version, authenti
   // What the API is like is no secret; what it carries is.
   await docs(server, { version })
   await server.register(async (app) => {
-    requireIdentity(app, { authenticate, places: { cookie: config.authCookie, query: config.authQueryToken }, origins, observe: metrics.authenticated })
+    requireIdentity(app, { authenticate, places: { cookie: config.authCookie, query: config.authQueryToken }, origins, ownNamesOnly: config.auth === 'none' && config.authNonePublic !== true, observe: metrics.authenticated })
     if (config.authCookie) await app.register(cookieRoutes)
     await app.register(publishRoutes, {
       publish: access.publish,

@@ -25,7 +25,7 @@ function hostileScript(random: Random, attacked: () => void): Script {
   }
 }
 
-const head = (method: string, path: string, ...headers: string[]) => [`${method} ${path} HTTP/1.1`, 'Host: a', ...headers, '', ''].join('\r\n')
+const head = (method: string, path: string, ...headers: string[]) => [`${method} ${path} HTTP/1.1`, 'Host: localhost', ...headers, '', ''].join('\r\n')
 const CALLS: [method: string, request: string][] = [
   ...[0, 1, 2].map((qos): [string, string] => ['POST', head('POST', `/publish?topic=a&qos=${qos}`, 'Content-Length: 0')]),
   ['POST', head('POST', '/request?topic=a&timeout=50', 'Content-Length: 0')],

@@ -3,8 +3,8 @@ import { type Bridge, metric, startBridge } from '../support/bridge.ts'
 import { expectNothingLeft } from '../support/nothing-left.ts'
 import { exchange } from '../support/raw-http.ts'
 
-const INNER = 'POST /publish?topic=smuggled HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n'
-const post = (...headers: string[]) => ['POST /publish?topic=outer HTTP/1.1', 'Host: a', ...headers, '', ''].join('\r\n')
+const INNER = 'POST /publish?topic=smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n'
+const post = (...headers: string[]) => ['POST /publish?topic=outer HTTP/1.1', 'Host: localhost', ...headers, '', ''].join('\r\n')
 
 /*
  * A proxy in front and the bridge have to agree where a request ends. Where a request can be read in two ways, one of
@@ -69,7 +69,7 @@ describe('a request that can be read in two ways', () => {
 
   test('asks for a tunnel: the connection is closed without a word', async () => {
     const bridge = await startBridge()
-    expect(await exchange(bridge.url, Buffer.from(`CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n${INNER}`), ['CONNECT'])).toMatchObject({ answers: [], closed: true })
+    expect(await exchange(bridge.url, Buffer.from(`CONNECT a:80 HTTP/1.1\r\nHost: localhost\r\n\r\n${INNER}`), ['CONNECT'])).toMatchObject({ answers: [], closed: true })
     expect(await published(bridge)).toBe(0)
   })
 })
@@ -93,7 +93,7 @@ test('a body that looks like a request is a body', async () => {
   const bridge = await startBridge()
   for (const framed of [`Content-Length: ${INNER.length}\r\n\r\n${INNER}`, `Transfer-Encoding: chunked\r\n\r\n${INNER.length.toString(16)}\r\n${INNER}\r\n0\r\n\r\n`]) {
     for (const method of ['POST /publish?topic=a', 'GET /livez', 'DELETE /retained?topic=a', 'PUT /nothing']) {
-      const { answers } = await exchange(bridge.url, Buffer.from(`${method} HTTP/1.1\r\nHost: a\r\n${framed}GET /livez HTTP/1.1\r\nHost: a\r\n\r\n`), [method, 'GET'])
+      const { answers } = await exchange(bridge.url, Buffer.from(`${method} HTTP/1.1\r\nHost: localhost\r\n${framed}GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n`), [method, 'GET'])
       expect(answers).toHaveLength(2)
       expect(answers[1]).toMatchObject({ status: 200 })
     }
@@ -104,7 +104,7 @@ test('a body that looks like a request is a body', async () => {
 describe('requests that do not wait for the answer before', () => {
   test('are answered in order', async () => {
     const bridge = await startBridge()
-    const requests = Array.from({ length: 50 }, (_, index) => (index % 3 === 0 ? 'GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n' : INNER))
+    const requests = Array.from({ length: 50 }, (_, index) => (index % 3 === 0 ? 'GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n' : INNER))
     const { answers } = await exchange(bridge.url, Buffer.from(requests.join('')), requests.map(() => 'POST'))
     expect(answers.map(({ status }) => status)).toEqual(requests.map((_, index) => (index % 3 === 0 ? 404 : 200)))
   })
@@ -119,7 +119,7 @@ describe('requests that do not wait for the answer before', () => {
 
   test('behind a stream leave nothing open when the connection ends', async () => {
     const bridge = await startBridge({ STREAM_MAX: 3 })
-    const stream = 'GET /subscribe?topic=a HTTP/1.1\r\nHost: a\r\n\r\n'
+    const stream = 'GET /subscribe?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n'
     for (let times = 0; times < 5; times += 1) {
       const { answers } = await exchange(bridge.url, Buffer.from(stream.repeat(3)), ['GET', 'GET', 'GET'])
       expect(answers).toMatchObject([{ status: 200, isOpen: true }])
@@ -130,7 +130,7 @@ describe('requests that do not wait for the answer before', () => {
   test('and are none never put an answer into that of an earlier one', async () => {
     const bridge = await startBridge()
     for (const path of ['/subscribe?topic=a', '/metrics', '/retained?topic=a/%23']) {
-      const { text } = await exchange(bridge.url, Buffer.from(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\nno HTTP\r\n\r\n`), ['GET', 'GET'])
+      const { text } = await exchange(bridge.url, Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\nno HTTP\r\n\r\n`), ['GET', 'GET'])
       expect(text).not.toContain('400 Bad Request')
     }
     await expectNothingLeft(bridge)
@@ -139,7 +139,7 @@ describe('requests that do not wait for the answer before', () => {
 
 test('a body that breaks off behind its answer gets no second one', async () => {
   const bridge = await startBridge()
-  for (const request of ['GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n', 'POST /publish/batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{"topic":"a"}\n      \r\n']) {
+  for (const request of ['GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n', 'POST /publish/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{"topic":"a"}\n      \r\n']) {
     const { answers, closed } = await exchange(bridge.url, Buffer.from(request), ['GET', 'GET'], { ending: 'end' })
     expect(answers.length).toBeLessThan(2)
     expect(closed).toBe(true)
@@ -149,7 +149,7 @@ test('a body that breaks off behind its answer gets no second one', async () => 
 test('a stream ends with its client, whatever body came with the request', async () => {
   const bridge = await startBridge()
   const body = 'x'.repeat(500_000)
-  await exchange(bridge.url, Buffer.from(`GET /subscribe?topic=a HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n${body}`), ['GET', 'GET'], { ending: 'end' })
+  await exchange(bridge.url, Buffer.from(`GET /subscribe?topic=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`), ['GET', 'GET'], { ending: 'end' })
   await expectNothingLeft(bridge)
 })
 
@@ -161,7 +161,7 @@ test('an expectation that nobody knows is none', async () => {
 
 test.each(['/publish', '/request', '/publish/batch', '/sessions/x/ack'])('POST %s without a body is a request that is not valid', async (path) => {
   const bridge = await startBridge()
-  const { answers } = await exchange(bridge.url, Buffer.from(`POST ${path} HTTP/1.1\r\nHost: a\r\n\r\n`), ['POST'])
+  const { answers } = await exchange(bridge.url, Buffer.from(`POST ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`), ['POST'])
   expect(answers[0]!.headers.get('content-type')).toBe('application/problem+json')
   expect(answers[0]!.status).toBeLessThan(500)
 })
