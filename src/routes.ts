@@ -83,6 +83,7 @@ export async function createServers({ config, logger, metrics, version, secure, 
       authenticate,
       places: { cookie: config.authCookie, query: config.authQueryToken },
       origins,
+      ownNamesOnly: config.auth === 'none' && config.authNonePublic !== true,
       limits: new RequestLimits({ perIdentity: config.rateIdentity ?? perIdentity, perAddress: config.rateAddress, onRefused: metrics.refused }),
       observe: metrics.authenticated,
     })

@@ -5,7 +5,7 @@ import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import { noCookie } from './cookie.ts'
 import { hasLeft } from './has-left.ts'
-import { isForeign, saysOrigin } from './origin.ts'
+import { isForeign, isOwnName, saysOrigin } from './origin.ts'
 import { asProblem } from './problem.ts'
 import type { RequestLimits } from './request-limits.ts'
 import { type CredentialPlaces, credentialsOf } from './request-credentials.ts'
@@ -22,18 +22,21 @@ export interface AuthenticationOptions {
   places: CredentialPlaces
   /** Origins whose pages may call. */
   origins: ReadonlySet<string>
+  /** Whether to serve under names of those origins alone, beside addresses and localhost. */
+  ownNamesOnly: boolean
   limits: RequestLimits
   /** Called with `accepted`, or the code of the problem. */
   observe(result: string): void
 }
 
 /** Makes every route that is registered behind it in this instance need an identity. */
-export function requireIdentity(app: FastifyInstance, { authenticate, places, origins, limits, observe }: AuthenticationOptions): void {
+export function requireIdentity(app: FastifyInstance, { authenticate, places, origins, ownNamesOnly, limits, observe }: AuthenticationOptions): void {
   app.decorateRequest('identity')
   app.addHook('onRequest', async (request, reply) => {
     try {
       limits.takeFromAddress(request.ip, reply)
       if (isForeign(request, origins)) throw new CausewayError('forbidden', `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS names those that may`)
+      if (ownNamesOnly && !isOwnName(request, origins)) throw new CausewayError('forbidden', `Without authentication nothing is served under the name ${request.headers.host}, which any page could have pointed here; CAUSEWAY_CORS_ORIGINS names origins that may call`)
       const { credentials, from } = credentialsOf(request, places)
       if (from === 'cookie' && request.method !== 'GET' && !saysOrigin(request)) throw new CausewayError('forbidden', 'A request with a cookie has to say by Origin where it comes from')
       if (from === 'query') reply.header('cache-control', 'no-store')

@@ -50,7 +50,8 @@ const resultExamples = [
 const arrayOf = (description: string, examples: object[]) => ({ description, type: 'array', items: { type: 'object', additionalProperties: true }, examples: [examples] })
 
 export async function batchRoutes(app: FastifyInstance, { publish, check, batchMax, lineMax, idleMs }: BatchRoutes): Promise<void> {
-  const parseJson = app.getDefaultJsonParser('error', 'error')
+  // As for single messages.
+  const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
     if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
@@ -71,7 +72,7 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     }
   }
 
-  /** As Fastify parses bodies: prototypes cannot be set. */
+  /** As Fastify parses bodies. */
   function parseLine(text: Buffer): unknown {
     if (!isUtf8(text)) throw new CausewayError('invalid-request', 'The line is not valid UTF-8')
     let result: unknown

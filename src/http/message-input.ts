@@ -20,7 +20,8 @@ const TRACE_HEADERS = ['traceparent', 'tracestate']
 
 /** Makes a plugin's routes take a message in both forms: as JSON or, with `topic` in the query, as raw bytes. */
 export function takeMessages(app: FastifyInstance): void {
-  const parseJson = app.getDefaultJsonParser('error', 'error')
+  // `__proto__` is a name like any other to a bridge: validation knows where names may be any, and nothing here merges objects by assignment.
+  const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
   const parse: FastifyBodyParser<Buffer> = (request, body, done) => {
     if (isRaw(request.query)) return done(null, body)
@@ -38,7 +39,9 @@ export function takeMessages(app: FastifyInstance): void {
     done()
   })
   app.addHook('preValidation', (request, _reply, done) => {
-    if (isRaw(request.query) && request.body == null) request.body = Buffer.alloc(0)
+    if (isRaw(request.query)) request.body ??= Buffer.alloc(0)
+    // Fastify validates no body that is not there.
+    else if (request.body === undefined) return done(new CausewayError('invalid-request', 'The body is empty where JSON is expected'))
     done()
   })
 }

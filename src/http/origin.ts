@@ -17,3 +17,15 @@ export function isForeign({ headers, host }: FastifyRequest, trusted: ReadonlySe
 export function saysOrigin({ headers }: FastifyRequest): boolean {
   return headers.origin !== undefined || headers['sec-fetch-site'] !== undefined
 }
+
+const ADDRESS_OR_LOCALHOST = /^(|localhost|.+\.localhost|\d{1,3}(\.\d{1,3}){3}|\[[\da-f:.]+\])$/
+
+/**
+ * Whether the request came under a name that nobody else can give this machine. A page can have the name of its own
+ * site point here once it runs, and is then of the same origin to its browser (DNS rebinding): only `Host` tells.
+ * @param trusted origins whose names are as good
+ */
+export function isOwnName({ headers: { host = '' } }: FastifyRequest, trusted: ReadonlySet<string>): boolean {
+  const name = host.replace(/:\d*$/, '').toLowerCase()
+  return ADDRESS_OR_LOCALHOST.test(name) || [...trusted].some((origin) => new URL(origin).hostname === name)
+}

@@ -10,12 +10,13 @@ const Properties = Type.Object(
     messageExpiryInterval: Type.Optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295, description: 'Seconds' })),
     payloadFormatIndicator: Type.Optional(Type.Boolean({ description: 'Whether the payload is UTF-8 text' })),
     userProperties: Type.Optional(
-      Type.Record(
-        Type.String(),
+      // No record of TypeBox's: its pattern of any name is one that names with a line separator do not match.
+      Type.Unsafe<Record<string, string | string[]>>({
+        type: 'object',
         // Two types in one schema and not a union of two: a fault is reported where it is, once.
-        Type.Unsafe<string | string[]>({ type: ['string', 'array'], format: 'mqtt-string', items: { type: 'string', format: 'mqtt-string' } }),
-        { propertyNames: { format: 'mqtt-string' } },
-      ),
+        additionalProperties: { type: ['string', 'array'], format: 'mqtt-string', items: { type: 'string', format: 'mqtt-string' } },
+        propertyNames: { format: 'mqtt-string' },
+      }),
     ),
   },
   { additionalProperties: false, description: 'MQTT 5 only' },

@@ -47,7 +47,7 @@ export class SecureServers {
 
   create(handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void): Http2SecureServer {
     // Node takes it, but types it for servers that speak nothing else.
-    const ofHttp1 = { maxHeaderSize: this.#limits.headersBytes }
+    const ofHttp1 = { maxHeaderSize: this.#limits.headersBytes, requireHostHeader: false }
     const server = createSecureServer({
       ...this.#certificate,
       allowHTTP1: true,

@@ -1,12 +1,16 @@
 import type { IncomingMessage, Server } from 'node:http'
+import type { Socket } from 'node:net'
 import fastify, { type FastifyBaseLogger, type FastifyHttpOptions, type FastifyInstance, type HTTPMethods, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../errors.ts'
 import { wasCutOff } from './has-left.ts'
 import { limitHeaders } from './header-limit.ts'
-import { asProblem, handleError, rawProblem, sendProblem } from './problem.ts'
+import { hostFault } from './host.ts'
+import { asProblem, handleError, sendProblem } from './problem.ts'
+import { parseQuery } from './query.ts'
 import { ProblemSchema } from './schemas.ts'
 import type { SecureServers } from './secure-servers.ts'
+import { Turns } from './turns.ts'
 import type { Validation } from './validation.ts'
 import { requireWholeBodies } from './whole-body.ts'
 
@@ -59,6 +63,7 @@ const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
 export function createServer({ logger, limits, trustProxy, validation, secure, isShuttingDown, onAnswered, onDropped }: ServerOptions): FastifyInstance {
+  const turns = new Turns()
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -68,18 +73,19 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     requestTimeout: 0,
     // Its own answer is no problem document.
     return503OnClosing: false,
-    ...(secure === undefined ? { http: { headersTimeout: limits.headersMs, maxHeaderSize: limits.headersBytes, connectionsCheckingInterval: Math.min(LATE_CHECK_MS, limits.headersMs) } } : overTls(secure)),
+    ...(secure === undefined ? { http: overTcp(limits) } : overTls(secure)),
     routerOptions: { querystringParser: parseQuery },
-    frameworkErrors: (error, _request, reply) => void sendProblem(asProblem(error), reply),
+    frameworkErrors: (error, request, reply) => turns.begin(request.raw, reply.raw, () => void sendProblem(asProblem(error), reply)),
     clientErrorHandler(error, socket) {
       // Without TLS there is nothing to answer over; the answer would wait for the handshake, and the socket with it.
-      const isHandshake = /^ERR_(TLS|SSL|OSSL)_/.test(error.code ?? '')
-      if (socket.writable && !isHandshake) socket.end(rawProblem(error.code))
-      else socket.destroy()
+      if (/^ERR_(TLS|SSL|OSSL)_/.test(error.code ?? '')) socket.destroy()
+      else turns.refuse(socket as Socket, error.code)
     },
   })
   app.server.maxConnections = limits.connections
   app.server.on('drop', onDropped)
+  // Node would answer with a 417 of its own; a server may ignore what it does not know (RFC 9110 section 10.1.1).
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
   app.addSchema(ProblemSchema)
   app.setValidatorCompiler(validation.validatorCompiler)
   app.setSchemaErrorFormatter(validation.schemaErrorFormatter)
@@ -97,13 +103,18 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     requireWholeBodies(app, ({ routeOptions }) => (routeOptions.config.streamsBody ? undefined : limits.bodyMs))
   }
   // Hooks that wait for nothing take `done`: a promise for each of them, for each request, is what they would cost.
+  app.addHook('onRequest', (request, reply, done) => turns.begin(request.raw, reply.raw, done))
   app.addHook('onRequest', (request, reply, done) => {
+    const fault = hostFault(request.raw)
+    // The connection of one that asks for an upgrade is good for nothing else.
+    if (fault !== undefined || request.headers.upgrade !== undefined) reply.header('connection', 'close')
     reply.headers(SECURITY_HEADERS)
+    if (fault !== undefined) return done(new CausewayError('invalid-request', fault))
     // Connections that are open bring further requests.
     if (isShuttingDown() && !TO_THE_LAST.has(request.routeOptions.url ?? '')) {
       return done(new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 }))
     }
-    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) limitBodyTime(request.raw, limits.bodyMs)
+    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) limitBodyTime(request.raw, limits.bodyMs, () => turns.refuse(request.raw.socket, 'ERR_HTTP_REQUEST_TIMEOUT'))
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {
@@ -114,39 +125,18 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
   return app
 }
 
+function overTcp({ headersMs, headersBytes }: ServerLimits): FastifyHttpOptions<Server>['http'] & object {
+  // Node would answer a request without Host itself, and begin what is behind it all the same.
+  return { headersTimeout: headersMs, maxHeaderSize: headersBytes, connectionsCheckingInterval: Math.min(LATE_CHECK_MS, headersMs), requireHostHeader: false }
+}
+
 /** The types of Fastify know HTTP/2 as something else altogether, but requests and replies are the same to all that is here. */
 function overTls(secure: SecureServers): Pick<FastifyHttpOptions<Server>, 'http'> {
   return { http2: true, https: { allowHTTP1: true }, serverFactory: (handler: never) => secure.create(handler) } as object
 }
 
-function limitBodyTime(raw: IncomingMessage, timeoutMs: number): void {
-  const timer = setTimeout(() => raw.socket.end(rawProblem('ERR_HTTP_REQUEST_TIMEOUT')), timeoutMs)
+function limitBodyTime(raw: IncomingMessage, timeoutMs: number, giveUp: () => void): void {
+  const timer = setTimeout(giveUp, timeoutMs)
   const clear = () => clearTimeout(timer)
   raw.once('end', clear).once('close', clear)
-}
-
-/**
- * In a query `+` means `+` (RFC 3986), not a space as in HTML forms: it is a wildcard here.
- * What is not percent-encoded UTF-8 becomes a lone surrogate, which no parameter may hold: replaced by U+FFFD, as
- * `URLSearchParams` does, it would name another topic than the caller's.
- */
-function parseQuery(query: string): Record<string, string | string[]> {
-  const result: Record<string, string | string[]> = Object.create(null)
-  for (const pair of query.split('&')) {
-    if (pair === '') continue
-    const equals = pair.indexOf('=')
-    const name = decode(equals < 0 ? pair : pair.slice(0, equals))
-    const value = decode(equals < 0 ? '' : pair.slice(equals + 1))
-    const earlier = result[name]
-    result[name] = earlier === undefined ? value : [earlier, value].flat()
-  }
-  return result
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text)
-  } catch {
-    return `${text}\ud800`
-  }
 }

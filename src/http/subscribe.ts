@@ -86,6 +86,8 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
       const lastEventId = request.headers['last-event-id']?.toString() ?? request.query.lastEventId
       const encoding = negotiate(request.headers.accept, embed === 'json')
       const shared = checkShared(filters)
+      // Behind a body that nobody reads the client's leaving would not be seen.
+      request.raw.resume()
       const { identity } = request
       reply.raw.once('close', seats.take(identity, request.ip))
       const until = endOfIdentity(identity, encoding.format, reply.raw)

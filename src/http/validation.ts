@@ -37,11 +37,11 @@ export function createValidation(rules: TopicRules): Validation {
 
   function toError(errors: ErrorObject[], where: Fault['in']): CausewayError {
     const faults = new Map<string, Fault>()
-    let seen = 0
+    let isCut = false
     for (const error of errors) {
-      // To describe each of 100,000 faults would hold up everybody for as long as that takes.
-      if (faults.size === MAX_FAULTS) break
-      seen += 1
+      // Each pointer costs more than its fault did, and all of them would hold up everybody else.
+      isCut = faults.size === MAX_FAULTS
+      if (isCut) break
       if (error.keyword === 'if' || error.propertyName !== undefined) continue
       const fault = toFault(error, where, describe)
       // Where a type and the values of it are wrong together, the values say more.
@@ -49,7 +49,7 @@ export function createValidation(rules: TopicRules): Validation {
     }
     const listed = [...faults.values()]
     const detail = listed.slice(0, 3).map((fault) => `${where} ${fault.pointer} ${fault.detail}`).join('; ')
-    const more = faults.size > 3 ? `; and ${seen < errors.length ? 'at least ' : ''}${faults.size - 3} more` : ''
+    const more = faults.size > 3 ? `; and ${isCut ? 'at least ' : ''}${faults.size - 3} more` : ''
     return new CausewayError('invalid-request', detail + more, { faults: listed })
   }
 

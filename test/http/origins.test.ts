@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
+import { type Bridge, startBridge } from '../support/bridge.ts'
 import { get, publish, publishRaw, send } from '../support/http.ts'
+import { exchange } from '../support/raw-http.ts'
 import { openStream } from '../support/stream.ts'
 import { makeToken, tokenFile } from '../support/token-file.ts'
 
@@ -21,6 +22,37 @@ describe('a page of an origin nobody named', () => {
     expect([status, body.code]).toEqual([403, 'forbidden'])
     expect((await publishRaw(bridge, 'topic=a', 'x', { origin: bridge.url, 'content-type': 'text/plain' })).status).toBe(200)
     expect((await publishRaw(bridge, 'topic=a', 'x')).status).toBe(200)
+  })
+})
+
+/*
+ * DNS rebinding: the page of http://evil.example has its name answered with 127.0.0.1 once it runs. To the browser the
+ * bridge is then of the page's own origin, and everything it reads and publishes without authentication is the page's.
+ */
+describe('without authentication, a name that a page may have pointed here', () => {
+  async function statusFor(bridge: Bridge, host: string, path = '/publish?topic=a', headers = ''): Promise<number> {
+    const { answers } = await exchange(bridge.url, Buffer.from(`POST ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 0\r\n${headers}\r\n`), ['POST'])
+    return answers[0]!.status
+  }
+
+  test('is served nothing', async () => {
+    const bridge = await startBridge()
+    for (const host of ['evil.example', 'evil.example:8080', 'localhost.evil.example', '127.0.0.1.evil.example', 'evil-localhost', '1.2.3.4.5', 'a']) {
+      expect(await statusFor(bridge, host, '/publish?topic=a', `Origin: http://${host}\r\n`), host).toBe(403)
+    }
+    for (const host of ['localhost', 'LOCALHOST:8080', 'bridge.localhost', '127.0.0.1', '127.0.0.1:1', '[::1]', '[::1]:8080', '192.168.1.2:80']) expect(await statusFor(bridge, host), host).toBe(200)
+  })
+
+  test('is served where it is named, or where everyone is served on purpose', async () => {
+    const named = await startBridge({ CORS_ORIGINS: 'https://bridge.example:8443' })
+    expect([await statusFor(named, 'bridge.example'), await statusFor(named, 'evil.example')]).toEqual([200, 403])
+    expect(await statusFor(await startBridge({ AUTH_NONE_PUBLIC: true }), 'bridge.example')).toBe(200)
+  })
+
+  test('is no matter where there are credentials, which no browser sends along', async () => {
+    const one = makeToken('one', ['#'])
+    const bridge = await startBridge(tokenFile([one]).settings)
+    expect(await statusFor(bridge, 'bridge.example', '/publish?topic=a', `Authorization: ${one.headers.authorization}\r\n`)).toBe(200)
   })
 })
 

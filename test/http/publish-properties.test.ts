@@ -3,6 +3,7 @@ import { metric, startBridge } from '../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { publish, publishRaw } from '../support/http.ts'
 import { collect, mqttClient } from '../support/mqtt-client.ts'
+import { openStream } from '../support/stream.ts'
 
 describe.runIf(hasMosquitto)('message properties over MQTT 5', () => {
   async function following() {
@@ -38,6 +39,19 @@ describe.runIf(hasMosquitto)('message properties over MQTT 5', () => {
     expect(await publish(bridge, { topic: 'a', properties })).toMatchObject({ status: 200 })
     await messages.next()
     expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}')).toBe(0)
+  })
+
+  test('names that are special in JavaScript are names like any other', async () => {
+    const { bridge, messages } = await following()
+    const stream = await openStream(`${bridge.url}/subscribe?topic=a&encoding=json`)
+    const text = '{"topic":"a","payload":{"__proto__":{"x":1},"constructor":{"prototype":{"x":1}}},"encoding":"json","qos":1,"retain":false,"properties":{"userProperties":{"__proto__":"p","constructor":["prototype","x"]}}}'
+    const post = (path: string, body: string) => fetch(bridge.url + path, { method: 'POST', body, headers: { 'content-type': 'application/json' } })
+    expect(await Promise.all([post('/publish', text), post('/publish/batch', `[${text}]`)].map(async (answer) => (await answer).status))).toEqual([200, 200])
+    for (const event of await stream.take(2)) expect(JSON.stringify(event.data)).toBe(text)
+    const { payload, properties } = await messages.next()
+    expect(payload.toString()).toBe('{"__proto__":{"x":1},"constructor":{"prototype":{"x":1}}}')
+    expect(JSON.stringify(properties?.userProperties)).toBe('{"__proto__":"p","constructor":["prototype","x"]}')
+    expect(({} as { x?: unknown }).x).toBeUndefined()
   })
 
   test('a payload that is not the UTF-8 it is said to be is refused before it is sent', async () => {

@@ -1,0 +1,91 @@
+import { describe, expect, test } from 'vitest'
+import type { Settings } from '../support/bridge.ts'
+import { type BridgeProcess, spawnBridge } from '../support/bridge-process.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { faultsOf, someManners } from '../support/fuzz/answers.ts'
+import { goodNeighbours } from '../support/fuzz/neighbours.ts'
+import { someRequest } from '../support/fuzz/requests.ts'
+import { complaints, openFiles } from '../support/process-state.ts'
+import { exchange } from '../support/raw-http.ts'
+import { Random } from '../support/storm/random.ts'
+import { makeToken, tokenFile } from '../support/token-file.ts'
+
+/** CAUSEWAY_TEST_SEED makes a run again, as far as timing lets it; CAUSEWAY_TEST_OPERATIONS says how many requests. */
+const { CAUSEWAY_TEST_SEED, CAUSEWAY_TEST_OPERATIONS } = process.env
+const SEED = CAUSEWAY_TEST_SEED === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(CAUSEWAY_TEST_SEED)
+const OPERATIONS = Number(CAUSEWAY_TEST_OPERATIONS ?? 800)
+const CLIENTS = 16
+const LIMIT_MS = 60_000 + OPERATIONS * 20
+const GAUGES = [
+  'causeway_streams_open{format="sse"}', 'causeway_streams_open{format="ndjson"}', 'causeway_publish_in_flight', 'causeway_requests_waiting', 'causeway_subscription_filters', 'causeway_sessions_open', 'causeway_session_unacknowledged',
+]
+
+async function fuzz(url: string, credentials: readonly string[]): Promise<void> {
+  const random = new Random(SEED)
+  const found: string[] = []
+  const statuses = new Map<number, number>()
+  let left = OPERATIONS
+  async function client(own: Random): Promise<void> {
+    while (left > 0 && found.length < 5) {
+      left -= 1
+      const requests = Array.from({ length: own.chance(0.1) ? own.integer(2, 4) : 1 }, () => someRequest(own, credentials))
+      const bytes = Buffer.concat(requests.map((request) => request.bytes))
+      const manners = someManners(own, bytes.length)
+      const sent = manners.ending === 'wait' ? bytes : bytes.subarray(0, own.integer(0, bytes.length))
+      const methods = requests.map(({ method }) => method)
+      const faults = await exchange(url, sent, methods, manners).then(
+        ({ answers }) => {
+          for (const { status } of answers) statuses.set(status, (statuses.get(status) ?? 0) + 1)
+          return faultsOf(requests, answers, manners)
+        },
+        (error: Error) => [error.message],
+      )
+      if (faults.length > 0) found.push(`${faults.join('; ')}\n  ${JSON.stringify(manners)} ${JSON.stringify(sent.toString('latin1').slice(0, 2000))}`)
+    }
+  }
+  await Promise.all(Array.from({ length: CLIENTS }, () => client(random.fork())))
+  const run = `CAUSEWAY_TEST_SEED=${SEED} CAUSEWAY_TEST_OPERATIONS=${OPERATIONS}`
+  console.log(`fuzz: ${run}: ${JSON.stringify(Object.fromEntries([...statuses].toSorted(([a], [b]) => a - b)))}`)
+  expect(found, run).toEqual([])
+}
+
+async function start(settings: Settings): Promise<BridgeProcess> {
+  const broker = await startMosquitto({ config: ['max_queued_messages 0'] })
+  return spawnBridge({ MQTT_URL: broker.url, STREAM_LINGER_MS: 100, SESSION_EXPIRY_S: 5, ...settings })}
+
+async function gauges(url: string, headers: Record<string, string>): Promise<Record<string, number>> {
+  const text = await (await fetch(`${url}/metrics`, { headers })).text()
+  return Object.fromEntries(GAUGES.map((name) => [name, Number(text.split('\n').find((line) => line.startsWith(`${name} `))?.slice(name.length + 1) ?? 0)]))
+}
+
+const token = makeToken('fuzz', ['#', '$SYS/#'])
+const CASES: [name: string, settings: () => Settings, headers: Record<string, string>, credentials: string[]][] = [
+  ['without authentication', () => ({}), {}, []],
+  ['with tokens, cookies and CORS', () => ({ ...tokenFile([token]).settings, AUTH_COOKIE: true, AUTH_QUERY_TOKEN: true, CORS_ORIGINS: 'https://app.example' }), token.headers, [`Authorization: ${token.headers.authorization}`]],
+]
+
+describe.runIf(hasMosquitto)('a bridge that gets any requests there are', () => {
+  test.each(CASES)('%s, answers each as it should, keeps nothing and serves others meanwhile', { timeout: LIMIT_MS }, async (_name, settings, headers, credentials) => {
+    const bridge = await start(settings())
+    const url = await bridge.url
+    // Whatever it opens once and for all is open now.
+    await (await goodNeighbours(url, headers)).done()
+    await fetch(`${url}/retained?topic=good/%23`, { headers })
+    await expect.poll(() => gauges(url, headers)).toEqual(Object.fromEntries(GAUGES.map((name) => [name, 0])))
+    const files = openFiles(bridge.pid)
+    // On a busy machine it may have been there before the broker answered, and have said so.
+    const quiet = bridge.stdout().length
+
+    const neighbours = await goodNeighbours(url, headers)
+    await fuzz(url, credentials)
+    expect(await neighbours.done()).toBeGreaterThan(0)
+    await expect.poll(() => gauges(url, headers), { timeout: 20_000 }).toEqual(Object.fromEntries(GAUGES.map((name) => [name, 0])))
+    if (files !== undefined) await expect.poll(() => openFiles(bridge.pid), { timeout: 20_000 }).toBeLessThanOrEqual(files!)
+    const reconnects = (await (await fetch(`${url}/metrics`, { headers })).text()).split('\n').filter((line) => line.startsWith('causeway_mqtt_reconnects_total{') && !line.endsWith(' 0'))
+    expect(reconnects).toEqual([])
+    expect(complaints(bridge.stdout().slice(quiet))).toEqual([])
+    bridge.kill('SIGTERM')
+    expect(await bridge.exited).toEqual({ code: 0, signal: null })
+    expect(bridge.stderr()).toBe('')
+  })
+})
