@@ -82,12 +82,17 @@ test.each([
   [413, 'payload-too-large', [{ topic: 'a' }, { topic: 'a' }, { topic: 'a' }]],
   [400, 'invalid-request', { topic: 'a' }],
   [400, 'invalid-request', '[{"topic":"a"}'],
-  [400, 'invalid-request', '[{"topic":"a","__proto__":{}}]'],
   [400, 'invalid-request', Buffer.from('[{"topic":"a","payload":"\xff"}]', 'latin1')],
 ])('%i %s as a whole, with nothing published', async (status, code, body) => {
   const bridge = await startBridge({ BATCH_MAX: 2 })
   expect(await batch(bridge.url, 'json', body)).toMatchObject({ status, body: { code } })
   expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="acknowledged"}')).toBe(0)
+})
+
+test('a member named __proto__ is one that is not known, and its message fails alone', async () => {
+  const bridge = await startBridge()
+  const { status, body } = await batch(bridge.url, 'json', '[{"topic":"a","__proto__":{"qos":0}},{"topic":"a"}]')
+  expect([status, body[0].problem.code, body[1].status]).toEqual([207, 'invalid-request', 200])
 })
 
 test('a line that is not UTF-8 fails alone; nothing is published in its place', async () => {
