@@ -71,7 +71,7 @@ export const ConfigSchema = Type.Object(
     streamLogMessages: integer(4096, 1, 2 ** 24, 'Number of events kept per channel'),
     streamLingerMs: integer(60_000, 0, MAX_TIMER_MS, 'How long a channel lives on after its last reader'),
     streamHeartbeatMs: integer(15_000, 10, MAX_TIMER_MS, 'Between two comments on a stream'),
-    streamStallMs: integer(300_000, 10, MAX_TIMER_MS, 'A stream whose client has read nothing for so long is ended, and an NDJSON batch that has brought nothing'),
+    streamStallMs: integer(300_000, 10, MAX_TIMER_MS, 'A client that has read nothing of its stream or answer for so long is cut off, and an NDJSON batch ended that has brought nothing'),
     streamMax: integer(10_000, 1, 1_000_000, 'Most streams open at once'),
     streamMaxIdentity: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Most streams of one caller, 0 for no limit; unset, 1000 with authentication and no limit without' })),
     streamMaxAddress: integer(0, 0, 1_000_000, 'Most streams of one address, or IPv6 /64; 0 for no limit'),

@@ -21,7 +21,7 @@ export interface BatchRoutes {
   batchMax: number
   /** Most bytes of an NDJSON line. */
   lineMax: number
-  /** How long an NDJSON body may bring nothing. */
+  /** How long an NDJSON body may bring nothing, and its sender read nothing of the answer. */
   idleMs: number
 }
 
@@ -103,13 +103,20 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
   }
 
   /** A line for each message and, where the body was not read to its end, a last one that says why. */
-  async function* answers(identity: Identity, body: UnendingBody): AsyncGenerator<string> {
+  async function* answers(identity: Identity, body: UnendingBody, cutOff: () => void): AsyncGenerator<string> {
+    let unread: NodeJS.Timeout | undefined
     open.add(body)
     try {
       const work = async (item: NumberedLine) => `${JSON.stringify({ index: item.index, line: item.line, ...(await publishOne(identity, () => parseNumbered(item))) })}\n`
-      yield* inOrder(numbered(body), work, UNDER_WAY)
+      for await (const results of inOrder(numbered(body), work, UNDER_WAY)) {
+        // It goes on once these are taken.
+        unread = setTimeout(cutOff, idleMs)
+        yield results
+        clearTimeout(unread)
+      }
       if (body.reason !== undefined) yield `${JSON.stringify({ problem: problemDocument(body.reason) })}\n`
     } finally {
+      clearTimeout(unread)
       open.delete(body)
     }
   }
@@ -147,7 +154,7 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
           // Node would read what is left of the body to its end, and it may have none.
           if (unending.reason !== undefined && request.raw.httpVersionMajor === 1) setTimeout(() => request.raw.destroy(), FAREWELL_MS)
         })
-        return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(Readable.from(answers(identity, unending), { highWaterMark: 1 }))
+        return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(Readable.from(answers(identity, unending, () => reply.raw.destroy()), { highWaterMark: 1 }))
       }
       if (!Array.isArray(body)) throw new CausewayError('invalid-request', 'The body must be an array of messages, or NDJSON')
       if (body.length > batchMax) throw new CausewayError('payload-too-large', `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no limit`)

@@ -45,8 +45,12 @@ export interface ServerLimits {
   headersMs: number
   bodyMs: number
   bodyBytes: number
+  /** How long a client may read nothing of its answer. */
+  unreadMs: number
 }
 
+/** What any socket takes without anybody reading. */
+const AT_ONCE_BYTES = 16_384
 /** How often Node looks for heads that are late. */
 const LATE_CHECK_MS = 5000
 /** What answers during shutdown too. */
@@ -115,6 +119,12 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
       return done(new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 }))
     }
     if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) limitBodyTime(request.raw, limits.bodyMs, () => turns.refuse(request.raw.socket, 'ERR_HTTP_REQUEST_TIMEOUT'))
+    done()
+  })
+  app.addHook('onSend', (_request, { raw }, payload, done) => {
+    // What is shorter leaves at once, unless something before it did not.
+    const mayWait = (typeof payload === 'string' || Buffer.isBuffer(payload)) && (payload.length > AT_ONCE_BYTES || (raw.socket?.writableLength ?? 0) > 0)
+    if (mayWait) raw.setTimeout(limits.unreadMs, () => raw.destroy())
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {

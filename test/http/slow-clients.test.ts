@@ -54,3 +54,22 @@ test('a connection beyond their number is closed, and counted; the others go on'
   held[0]!.destroy()
   await expect.poll(async () => (await publishRaw(bridge, 'topic=a', 'x').catch(() => undefined))?.status).toBe(200)
 })
+
+test.each<[string, (bridge: Bridge) => Promise<string>]>([
+  ['an answer', async (bridge) => {
+    await publishRaw(bridge, 'topic=large&retain=true', 'x'.repeat(30_000_000))
+    return 'GET /retained?topic=large HTTP/1.1\r\nhost: localhost\r\n\r\n'
+  }],
+  ['the results of a batch', async () => `POST /publish/batch HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: 999999\r\n\r\n${'1\n'.repeat(99_999)}`],
+])('who reads nothing of %s is cut off in time', async (_name, ask) => {
+  const bridge = await startBridge({ STREAM_STALL_MS: 300, HTTP_CONNECTIONS_MAX: 1, ADMIN_PORT: 0, BODY_LIMIT_BYTES: 40_000_000, RETAINED_MAX_BYTES: 40_000_000 })
+  const request = await ask(bridge)
+  await expect.poll(() => publishRaw(bridge, 'topic=a', 'x', { connection: 'close' }).then(({ status }) => status, () => 0)).toBe(200)
+  const socket = dial(bridge)
+  socket.pause()
+  socket.write(request)
+  await expect.poll(() => metric(bridge, 'causeway_limited_total{limit="connections"}').then(async (before) => {
+    const status = await publishRaw(bridge, 'topic=a', 'x', { connection: 'close' }).then((answer) => answer.status, () => 0)
+    return status === 200 && before > 0
+  }), { timeout: 10_000, interval: 50 }).toBe(true)
+})
