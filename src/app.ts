@@ -105,8 +105,10 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
 
   try {
     await links.attempted()
-    await server.listen({ host: config.httpHost, port: config.httpPort })
-    if (admin !== server) await admin.listen({ host: config.httpHost, port: config.adminPort! })
+    // For the name Fastify would make a server for each address it may have, and the others would know no limits.
+    const host = config.httpHost === 'localhost' ? '127.0.0.1' : config.httpHost
+    await server.listen({ host, port: config.httpPort })
+    if (admin !== server) await admin.listen({ host, port: config.adminPort! })
   } catch (error) {
     await close()
     throw error

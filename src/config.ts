@@ -40,7 +40,7 @@ export const ConfigSchema = Type.Object(
     embeddedPort: integer(1883, 0, 65_535, 'Loopback port of the embedded broker; 0 for any free one'),
     statusTopic: text('Retained `online` / `offline` here, `offline` also as Last Will', { format: 'mqtt-topic' }),
     allowDollarTopics: flag('Allow publishing and subscribing to topics that begin with `$`, `$SYS` included'),
-    httpHost: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on' }),
+    httpHost: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on; `localhost` is 127.0.0.1' }),
     httpPort: integer(8080, 0, 65_535, 'Port to listen on; 0 for any free one'),
     adminPort: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, description: 'Moves `/livez`, `/readyz` and `/metrics` to a listener of their own' })),
     httpConnectionsMax: integer(20_000, 1, 1_000_000, 'Most connections to each listener; further ones are closed'),

@@ -24,10 +24,12 @@ const IDLE_MS = 72_000
 /** For what is written last to leave. */
 const FAREWELL_MS = 1000
 
-/**
- * The servers of one HTTPS listener, which speaks HTTP/2 and HTTP/1.1: a name like `localhost` may stand for several
- * addresses, and each has a server of its own. Node 20 neither closes nor counts the connections of such servers.
- */
+/** How often Node is to look for heads that are late. */
+export function lateCheckMs(headersMs: number): number {
+  return Math.min(5000, headersMs)
+}
+
+/** The servers of one HTTPS listener, which speaks HTTP/2 and HTTP/1.1. Node 20 neither closes nor counts their connections. */
 export class SecureServers {
   #certificate: Certificate
   readonly #limits: SecureLimits
@@ -56,8 +58,9 @@ export class SecureServers {
       settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: Math.max(NODE_HEADERS_MAX, this.#limits.headersBytes) },
       ...ofHttp1,
     }, handler)
-    // These too.
-    Object.assign(server, { headersTimeout: this.#limits.headersMs, requestTimeout: 0, keepAliveTimeout: IDLE_MS })
+    // These too, the last of them only so.
+    const { headersMs } = this.#limits
+    Object.assign(server, { headersTimeout: headersMs, requestTimeout: 0, keepAliveTimeout: IDLE_MS, connectionsCheckingInterval: lateCheckMs(headersMs) })
     server.on('connection', (socket: Socket) => {
       const end = otherEnd(socket)
       this.#sockets.set(end, socket)

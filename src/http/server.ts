@@ -9,7 +9,7 @@ import { hostFault } from './host.ts'
 import { asProblem, handleError, sendProblem } from './problem.ts'
 import { parseQuery } from './query.ts'
 import { ProblemSchema } from './schemas.ts'
-import type { SecureServers } from './secure-servers.ts'
+import { lateCheckMs, type SecureServers } from './secure-servers.ts'
 import { Turns } from './turns.ts'
 import type { Validation } from './validation.ts'
 import { requireWholeBodies } from './whole-body.ts'
@@ -51,8 +51,6 @@ export interface ServerLimits {
 
 /** What any socket takes without anybody reading. */
 const AT_ONCE_BYTES = 16_384
-/** How often Node looks for heads that are late. */
-const LATE_CHECK_MS = 5000
 /** What answers during shutdown too. */
 const TO_THE_LAST = new Set(['/livez', '/readyz', '/metrics'])
 /** Answers are data for those who asked, never a page or part of one. What is a page says so itself. */
@@ -137,7 +135,7 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
 
 function overTcp({ headersMs, headersBytes }: ServerLimits): FastifyHttpOptions<Server>['http'] & object {
   // Node would answer a request without Host itself, and begin what is behind it all the same.
-  return { headersTimeout: headersMs, maxHeaderSize: headersBytes, connectionsCheckingInterval: Math.min(LATE_CHECK_MS, headersMs), requireHostHeader: false }
+  return { headersTimeout: headersMs, maxHeaderSize: headersBytes, connectionsCheckingInterval: lateCheckMs(headersMs), requireHostHeader: false }
 }
 
 /** The types of Fastify know HTTP/2 as something else altogether, but requests and replies are the same to all that is here. */

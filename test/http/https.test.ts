@@ -122,4 +122,13 @@ describe.skipIf(!hasOpenssl)('with a certificate', () => {
     await Promise.all([gone, stream.ended])
     expect((await stream.take(1))[0]!.data.payload).toBe('x')
   })
+
+  test('a head over HTTP/1.1 that does not arrive in time gets 408', async () => {
+    const bridge = await startSecureBridge({ HEADERS_TIMEOUT_MS: 200 })
+    const socket = await handshake(bridge, { ALPNProtocols: ['http/1.1'] })
+    socket.write('POST /publish?topic=a HTTP/1.1\r\nhost: localhost\r\n')
+    const [answer] = await once(socket, 'data')
+    expect(String(answer)).toMatch(/^HTTP\/1.1 408 [^]*"code":"request-timeout"/)
+    await once(socket, 'close')
+  })
 })
