@@ -34,9 +34,9 @@ async function fuzz(url: string, credentials: readonly string[]): Promise<void> 
       const sent = manners.ending === 'wait' ? bytes : bytes.subarray(0, own.integer(0, bytes.length))
       const methods = requests.map(({ method }) => method)
       const faults = await exchange(url, sent, methods, manners).then(
-        ({ answers }) => {
-          for (const { status } of answers) statuses.set(status, (statuses.get(status) ?? 0) + 1)
-          return faultsOf(requests, answers, manners)
+        (answered) => {
+          for (const { status } of answered.answers) statuses.set(status, (statuses.get(status) ?? 0) + 1)
+          return faultsOf(requests, answered, manners)
         },
         (error: Error) => [error.message],
       )

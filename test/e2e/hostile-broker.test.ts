@@ -50,7 +50,8 @@ test.runIf(hasMosquitto)('no broker, whatever it sends, ends the bridge, holds i
     while (attacks < OPERATIONS) {
       const [method, request] = own.pick(CALLS)
       // Rejects where there is no answer.
-      const answer = (await exchange(url, Buffer.from(request), [method])).answers[0]!
+      const { answers: [answer], error } = await exchange(url, Buffer.from(request), [method])
+      if (answer === undefined) throw new Error(`${run}: ${request} got no answer`, { cause: error })
       const isProblem = answer.headers.get('content-type') === 'application/problem+json'
       const what = `${answer.status}${isProblem ? ` ${JSON.parse(answer.body.toString()).code}` : ''}`
       answers.set(what, (answers.get(what) ?? 0) + 1)

@@ -14,6 +14,8 @@ export interface Exchange {
   answers: HttpAnswer[]
   /** Whether the server closed the connection. */
   closed: boolean
+  /** Why the connection broke, where it did. */
+  error: Error | undefined
   text: string
 }
 
@@ -27,7 +29,10 @@ const TIMEOUT_MS = 20_000
 export async function exchange(url: string, bytes: Buffer, methods: readonly string[], { cuts = [], ending = 'wait' }: Manners = {}): Promise<Exchange> {
   const socket = connect({ port: Number(new URL(url).port), host: '127.0.0.1', noDelay: true })
   // The server may close while the client still sends.
-  socket.on('error', () => {})
+  let error: Error | undefined
+  socket.on('error', (cause) => {
+    error = cause
+  })
   let closed = false
   socket.once('end', () => {
     closed = true
@@ -46,7 +51,8 @@ export async function exchange(url: string, bytes: Buffer, methods: readonly str
     socket.resetAndDestroy()
   }
   try {
-    return { ...(await read), closed }
+    const { answers, text } = await read
+    return { answers, text, closed, error }
   } finally {
     socket.destroy()
   }
