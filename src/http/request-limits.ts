@@ -27,7 +27,8 @@ export class RequestLimits {
 
   /** @throws CausewayError `rate-limited` */
   takeFromAddress(address: string, reply: FastifyReply): void {
-    this.#take('address', this.#ofAddresses, networkOf(address), this.#options.perAddress, 'CAUSEWAY_RATE_ADDRESS', reply)
+    const { perAddress } = this.#options
+    if (perAddress > 0) this.#take('address', this.#ofAddresses, networkOf(address), perAddress, 'CAUSEWAY_RATE_ADDRESS', reply)
   }
 
   /** @throws CausewayError `rate-limited` */

@@ -126,6 +126,7 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {
+    turns.end(reply.raw)
     const { url, config } = request.routeOptions
     if (!wasCutOff(reply) && (!config.stream || reply.statusCode !== 200)) onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
     done()

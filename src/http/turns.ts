@@ -3,8 +3,8 @@ import type { Socket } from 'node:net'
 import { rawProblem } from './problem.ts'
 
 interface Turn {
-  /** The answer to the latest request. */
-  latest: ServerResponse
+  /** The answer to the latest request, unless it was given and its request has ended. */
+  latest: ServerResponse | undefined
   /** Requests behind one that is not answered. */
   waiting: number
 }
@@ -27,6 +27,7 @@ export class Turns {
     else {
       const earlier = turn.latest
       turn.latest = response
+      if (earlier === undefined) return proceed()
       // Of one read Node drops what is behind an Upgrade: this may be the middle of a request that looks like one.
       if (earlier.req.headers.upgrade !== undefined) return void socket.destroy()
       // An answer has no socket while it is behind another.
@@ -43,6 +44,12 @@ export class Turns {
       // It has none for ever where the earlier answer was the connection's last.
       if (response.socket !== null && !response.socket.destroyed) proceed()
     })
+  }
+
+  /** To be called once an answer was given: an idle connection would hold on to it, and to its request. */
+  end(response: ServerResponse): void {
+    const turn = this.#turns.get(response.req.socket)
+    if (turn?.latest === response && response.req.complete) turn.latest = undefined
   }
 
   /** Closes a connection over what came on it, and says why where that can be taken for no other request's answer. */
