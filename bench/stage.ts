@@ -45,7 +45,8 @@ export class Stage {
     child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       stderr = (stderr + text).slice(-2000)
     })
-    this.#endsWith(child)
+    // Killed outright, nginx would leave its workers behind.
+    this.#endsWith(child, 'SIGTERM')
     while (!(await accepts(port))) {
       if (child.exitCode !== null) throw new Error(`${path} exited with ${child.exitCode}: ${stderr}`)
       await delay(5)
