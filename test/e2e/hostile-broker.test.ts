@@ -3,11 +3,11 @@ import { spawnBridge } from '../support/bridge-process.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { attack } from '../support/hostile/attacks.ts'
 import { complaints, residentBytes } from '../support/process-state.ts'
+import { startProxy } from '../support/proxy.ts'
 import { exchange } from '../support/raw-http.ts'
 import { type Script, startScriptedBroker } from '../support/scripted-broker.ts'
 import { openStream } from '../support/stream.ts'
 import { Random } from '../support/storm/random.ts'
-import { startSwitch } from '../support/switch.ts'
 
 const { CAUSEWAY_TEST_SEED, CAUSEWAY_TEST_OPERATIONS } = process.env
 const SEED = CAUSEWAY_TEST_SEED === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(CAUSEWAY_TEST_SEED)
@@ -41,7 +41,7 @@ test.runIf(hasMosquitto)('no broker, whatever it sends, ends the bridge, holds i
   const random = new Random(SEED)
   let attacks = 0
   const hostile = await startScriptedBroker(hostileScript(random.fork(), () => (attacks += 1)))
-  const place = await startSwitch(hostile.url)
+  const place = await startProxy(hostile.url)
   const bridge = spawnBridge({ MQTT_URL: place.url, PUBLISH_TIMEOUT_MS: 500, STREAM_LINGER_MS: 50 })
   const url = await bridge.url
 

@@ -1,18 +1,12 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
+import { type Bridge, metric, type Settings, startBridge } from '../support/bridge.ts'
 import { publishRaw } from '../support/http.ts'
+import { type Exchange, exchange } from '../support/raw-http.ts'
 
-/** Sends these bytes and nothing more; resolves with all that comes until the connection is closed. */
-async function untilClosed(bridge: Bridge, bytes: string): Promise<string> {
-  const socket = dial(bridge)
-  let text = ''
-  socket.setEncoding('latin1').on('data', (chunk: string) => (text += chunk))
-  socket.write(bytes)
-  await once(socket, 'close')
-  return text
-}
+/** A second answer never comes: the connection is closed first. */
+const untilClosed = ({ url }: Bridge, bytes: string): Promise<Exchange> => exchange(url, Buffer.from(bytes), ['GET', 'GET'])
 
 function dial({ url }: Bridge): Socket {
   const socket = connect(Number(new URL(url).port), '127.0.0.1').on('error', () => {})
@@ -20,29 +14,18 @@ function dial({ url }: Bridge): Socket {
   return socket
 }
 
-const codeOf = (answer: string): unknown => JSON.parse(answer.slice(answer.indexOf('\r\n\r\n') + 4)).code
-
-test('a head that does not arrive in time gets 408 as a problem', async () => {
-  const bridge = await startBridge({ HEADERS_TIMEOUT_MS: 200 })
-  const answer = await untilClosed(bridge, 'POST /publish?topic=a HTTP/1.1\r\nhost: localhost\r\n')
-  expect([answer.slice(9, 12), codeOf(answer)]).toEqual(['408', 'request-timeout'])
+test.each<[string, Settings, string, number, string]>([
+  ['a head that does not arrive in time', { HEADERS_TIMEOUT_MS: 200 }, 'POST /publish?topic=a HTTP/1.1\r\nhost: localhost\r\n', 408, 'request-timeout'],
+  ['a body that does not arrive in time', { BODY_TIMEOUT_MS: 200 }, 'POST /publish?topic=a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nfour', 408, 'request-timeout'],
+  ['a head that is too large', { HEADERS_LIMIT_BYTES: 2048 }, `GET /livez HTTP/1.1\r\nhost: localhost\r\nx: ${'x'.repeat(4096)}\r\n\r\n`, 431, 'headers-too-large'],
+])('%s is answered with a problem, and its connection closed', async (_name, settings, bytes, status, code) => {
+  const { answers } = await untilClosed(await startBridge(settings), bytes)
+  expect(answers.map((answer) => [answer.status, JSON.parse(answer.body.toString()).code])).toEqual([[status, code]])
 })
 
 test('a connection that never says anything is closed', async () => {
   const bridge = await startBridge({ HEADERS_TIMEOUT_MS: 200 })
   await untilClosed(bridge, '')
-})
-
-test('a body that does not arrive in time gets 408 as a problem', async () => {
-  const bridge = await startBridge({ BODY_TIMEOUT_MS: 200 })
-  const answer = await untilClosed(bridge, 'POST /publish?topic=a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nfour')
-  expect([answer.slice(9, 12), codeOf(answer)]).toEqual(['408', 'request-timeout'])
-})
-
-test('a head that is too large gets 431 as a problem', async () => {
-  const bridge = await startBridge({ HEADERS_LIMIT_BYTES: 2048 })
-  const answer = await untilClosed(bridge, `GET /livez HTTP/1.1\r\nhost: localhost\r\nx: ${'x'.repeat(4096)}\r\n\r\n`)
-  expect([answer.slice(9, 12), codeOf(answer)]).toEqual(['431', 'headers-too-large'])
 })
 
 test('a connection beyond their number is closed, and counted; the others go on', async () => {

@@ -9,6 +9,8 @@ export interface Proxy {
   readonly connections: number
   /** Ends every connection there is; new ones pass. */
   cut(): void
+  /** Ends every connection; new ones go to this broker. */
+  turnTo(target: string): void
   /** Ends every connection and accepts no new one until `accept`. */
   refuse(): Promise<void>
   accept(): Promise<void>
@@ -20,8 +22,8 @@ export interface Proxy {
 }
 
 /** The TCP link between a bridge and its broker, to break at will. It ends with the test. */
-export async function startProxy(target: string): Promise<Proxy> {
-  const { hostname, port: targetPort } = new URL(target)
+export async function startProxy(broker: string): Promise<Proxy> {
+  let target = new URL(broker)
   const sockets = new Set<Socket>()
   const stalled = { up: false, down: false }
   let held: (() => void)[] = []
@@ -42,7 +44,7 @@ export async function startProxy(target: string): Promise<Proxy> {
     })
   }
   const server = createServer((client) => {
-    const broker = connect(Number(targetPort), hostname)
+    const broker = connect(Number(target.port), target.hostname)
     pass('up', client, broker)
     pass('down', broker, client)
   })
@@ -71,6 +73,10 @@ export async function startProxy(target: string): Promise<Proxy> {
       return sockets.size / 2
     },
     cut,
+    turnTo(other) {
+      target = new URL(other)
+      cut()
+    },
     refuse,
     accept: () => listen(port),
     stall(direction) {
