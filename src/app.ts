@@ -76,7 +76,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
 
   const { server, admin } = await createServers({
     config,
-    secure: https?.servers,
+    secure: https?.server,
     logger,
     metrics,
     version,
@@ -95,7 +95,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   async function close(): Promise<void> {
     shuttingDown = true
     // A request that never ends must not keep the bridge from taking leave of the broker.
-    const timer = setTimeout(() => (https?.servers ?? server.server).closeAllConnections(), Math.max(config.shutdownMs - LEAVE_MS, config.shutdownMs / 2))
+    const timer = setTimeout(() => (https?.server ?? server.server).closeAllConnections(), Math.max(config.shutdownMs - LEAVE_MS, config.shutdownMs / 2))
     await server.close()
     clearTimeout(timer)
     await Promise.all([links.close(), presence?.close()])

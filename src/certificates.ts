@@ -2,7 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
 import type { BaseLogger } from 'pino'
 import type { Config } from './config.ts'
-import { type Certificate, SecureServers } from './http/secure-servers.ts'
+import { type Certificate, SecureServer } from './http/secure-server.ts'
 
 export interface CertificatesOptions {
   config: Config
@@ -12,7 +12,7 @@ export interface CertificatesOptions {
 
 /** What HTTPS is served with. */
 export interface Https {
-  servers: SecureServers
+  server: SecureServer
   /** Reads the certificate again; keeps the one it has where that cannot be used, and logs why. */
   reload(): void
 }
@@ -21,7 +21,7 @@ export interface Https {
  * Undefined without a certificate in the configuration.
  * @throws Error that names the variable of the file that cannot be used
  */
-export function createHttps({ config: { httpCertFile, httpKeyFile, headersTimeoutMs, headersLimitBytes }, readFile, logger }: CertificatesOptions): Https | undefined {
+export function createHttps({ config: { httpCertFile, httpKeyFile }, readFile, logger }: CertificatesOptions): Https | undefined {
   if (httpCertFile === undefined || httpKeyFile === undefined) return undefined
 
   function read(): Certificate {
@@ -41,12 +41,12 @@ export function createHttps({ config: { httpCertFile, httpKeyFile, headersTimeou
     }
   }
 
-  const servers = new SecureServers(read(), { headersMs: headersTimeoutMs, headersBytes: headersLimitBytes })
+  const server = new SecureServer(read())
   return {
-    servers,
+    server,
     reload() {
       try {
-        servers.renew(read())
+        server.renew(read())
       } catch (error) {
         logger.error(`the certificate stays as it was: ${(error as Error).message}`)
       }

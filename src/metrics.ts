@@ -71,7 +71,6 @@ export function createMetrics(version: string) {
   new Gauge({ name: 'causeway_build_info', help: 'Always 1; the version is in the label', labelNames: ['version', 'node'], registers }).set({ version, node: process.version }, 1)
 
   const publishMessages = tally('causeway_publish_messages_total', 'Messages to publish, by how they ended', 'qos', 'outcome')
-  const published = [new Map<string, Count>(), new Map<string, Count>(), new Map<string, Count>()] as const
   const publishedBytes = tally('causeway_publish_bytes_total', 'Payload bytes the broker acknowledged, or QoS 0 sent').of()
   const publishRejections = tally('causeway_publish_rejections_total', 'Messages refused by the broker, or because it would', 'reason')
   const publishAck = new Histogram({ name: 'causeway_publish_ack_seconds', help: 'From accepting a message to its acknowledgement', labelNames: ['qos'], buckets: ACK_BUCKETS_S, registers })
@@ -127,10 +126,7 @@ export function createMetrics(version: string) {
       gauges = source
     },
     published(qos: 0 | 1 | 2, outcome: string, bytes: number, seconds: number) {
-      const counts = published[qos]
-      const count = counts.get(outcome) ?? publishMessages.of(String(qos), outcome)
-      counts.set(outcome, count)
-      count.value += 1
+      publishMessages.of(String(qos), outcome).value += 1
       if (outcome === 'acknowledged' || outcome === 'no_subscribers') ackOfQos[qos]?.observe(seconds)
       else if (outcome !== 'sent') return
       publishedBytes.value += bytes

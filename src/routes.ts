@@ -17,7 +17,7 @@ import { requestRoutes } from './http/request.ts'
 import { RequestLimits } from './http/request-limits.ts'
 import { retainedRoutes } from './http/retained.ts'
 import { MessageSchema } from './http/schemas.ts'
-import type { SecureServers } from './http/secure-servers.ts'
+import type { SecureServer } from './http/secure-server.ts'
 import { createServer } from './http/server.ts'
 import { sessionRoutes } from './http/sessions.ts'
 import { StreamSeats } from './http/stream-seats.ts'
@@ -32,7 +32,7 @@ export interface RoutesOptions {
   metrics: Metrics
   version: string
   /** What the public listener speaks TLS with. */
-  secure?: SecureServers | undefined
+  secure?: SecureServer | undefined
   authenticate: AuthenticationOptions['authenticate']
   /** Not asked before the first request. */
   linkOf: (identity: Identity) => Link

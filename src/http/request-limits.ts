@@ -33,11 +33,11 @@ export class RequestLimits {
 
   /** @throws CausewayError `rate-limited` */
   takeFromIdentity({ name, limits }: Identity, reply: FastifyReply): void {
-    this.#take('identity', this.#ofIdentities, name, limits?.rate ?? this.#options.perIdentity, limits?.rate === undefined ? 'CAUSEWAY_RATE_IDENTITY' : 'the rate of this token', reply)
+    const quota = limits?.rate ?? this.#options.perIdentity
+    if (quota > 0) this.#take('identity', this.#ofIdentities, name, quota, limits?.rate === undefined ? 'CAUSEWAY_RATE_IDENTITY' : 'the rate of this token', reply)
   }
 
   #take(policy: 'identity' | 'address', limit: RateLimit, caller: string, quota: number, setting: string, reply: FastifyReply): void {
-    if (quota === 0) return
     const { isAllowed, remaining, resetS } = limit.take(caller, quota)
     append(reply, 'ratelimit-policy', `"${policy}";q=${quota};w=1`)
     append(reply, 'ratelimit', `"${policy}";r=${remaining};t=${resetS}`)

@@ -1,5 +1,6 @@
 import { createSecureServer, type Http2SecureServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2'
 import type { Socket } from 'node:net'
+import { type HeadLimits, http1Options } from './http1-options.ts'
 
 /** In PEM. The certificate's file may hold those that lead to its CA behind it. */
 export interface Certificate {
@@ -10,12 +11,6 @@ export interface Certificate {
 /** What Node takes over HTTP/2 before it resets the stream. */
 const NODE_HEADERS_MAX = 65_535
 
-/** Of one request: the time for its head to arrive, where it comes over HTTP/1.1, and the bytes of it. */
-export interface SecureLimits {
-  headersMs: number
-  headersBytes: number
-}
-
 /** Streams of one HTTP/2 connection; whoever wants more has to open another. */
 const STREAMS_MAX = 256
 const HANDSHAKE_TIMEOUT_MS = 15_000
@@ -24,16 +19,10 @@ const IDLE_MS = 72_000
 /** For what is written last to leave. */
 const FAREWELL_MS = 1000
 
-/** How often Node is to look for heads that are late. */
-export function lateCheckMs(headersMs: number): number {
-  return Math.min(5000, headersMs)
-}
-
-/** The servers of one HTTPS listener, which speaks HTTP/2 and HTTP/1.1. Node 20 neither closes nor counts their connections. */
-export class SecureServers {
+/** An HTTPS listener, which speaks HTTP/2 and HTTP/1.1. Node 20 neither closes nor counts the connections of such a server. */
+export class SecureServer {
   #certificate: Certificate
-  readonly #limits: SecureLimits
-  readonly #servers: Http2SecureServer[] = []
+  #server: Http2SecureServer | undefined
   /** By their other end; Node hands out no socket of an HTTP/2 connection. */
   readonly #sockets = new Map<string, Socket>()
   /** Those whose handshake is not done. */
@@ -42,25 +31,23 @@ export class SecureServers {
   readonly #sessions = new Map<ServerHttp2Session, number>()
   #leaving = false
 
-  constructor(certificate: Certificate, limits: SecureLimits) {
+  constructor(certificate: Certificate) {
     this.#certificate = certificate
-    this.#limits = limits
   }
 
-  create(handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void): Http2SecureServer {
-    // Node takes it, but types it for servers that speak nothing else.
-    const ofHttp1 = { maxHeaderSize: this.#limits.headersBytes, requireHostHeader: false }
+  /** To be called once. */
+  create(handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void, limits: HeadLimits): Http2SecureServer {
+    const ofHttp1 = http1Options(limits)
     const server = createSecureServer({
       ...this.#certificate,
       allowHTTP1: true,
       minVersion: 'TLSv1.2',
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: Math.max(NODE_HEADERS_MAX, this.#limits.headersBytes) },
+      settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: Math.max(NODE_HEADERS_MAX, limits.headersBytes) },
       ...ofHttp1,
     }, handler)
-    // These too, the last of them only so.
-    const { headersMs } = this.#limits
-    Object.assign(server, { headersTimeout: headersMs, requestTimeout: 0, keepAliveTimeout: IDLE_MS, connectionsCheckingInterval: lateCheckMs(headersMs) })
+    // Node takes some of them only so, and types them all for servers that speak nothing else.
+    Object.assign(server, ofHttp1, { requestTimeout: 0, keepAliveTimeout: IDLE_MS })
     server.on('connection', (socket: Socket) => {
       const end = otherEnd(socket)
       this.#sockets.set(end, socket)
@@ -77,13 +64,13 @@ export class SecureServers {
       this.#leave()
       return close(done)
     }
-    this.#servers.push(server)
+    this.#server = server
     return server
   }
 
   /** For connections from now on; those that are open keep theirs. */
   renew(certificate: Certificate): void {
-    for (const server of this.#servers) server.setSecureContext({ ...certificate, minVersion: 'TLSv1.2' })
+    this.#server?.setSecureContext({ ...certificate, minVersion: 'TLSv1.2' })
     this.#certificate = certificate
   }
 

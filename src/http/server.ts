@@ -6,10 +6,11 @@ import { CausewayError } from '../errors.ts'
 import { wasCutOff } from './has-left.ts'
 import { limitHeaders } from './header-limit.ts'
 import { hostFault } from './host.ts'
+import { type HeadLimits, http1Options } from './http1-options.ts'
 import { asProblem, handleError, sendProblem } from './problem.ts'
 import { parseQuery } from './query.ts'
 import { ProblemSchema } from './schemas.ts'
-import { lateCheckMs, type SecureServers } from './secure-servers.ts'
+import type { SecureServer } from './secure-server.ts'
 import { Turns } from './turns.ts'
 import type { Validation } from './validation.ts'
 import { requireWholeBodies } from './whole-body.ts'
@@ -30,19 +31,17 @@ export interface ServerOptions {
   trustProxy?: string | undefined
   validation: Validation
   /** Plain HTTP/1.1 without. */
-  secure?: SecureServers | undefined
+  secure?: SecureServer | undefined
   isShuttingDown(): boolean
   onAnswered(method: string, route: string, status: number, seconds: number): void
   /** Called for each connection that was one too many. */
   onDropped(): void
 }
 
-export interface ServerLimits {
+export interface ServerLimits extends HeadLimits {
   /** Open at once. */
   connections: number
-  headersBytes: number
-  /** Time for the head of a request to arrive, and for its body. */
-  headersMs: number
+  /** Time for the body of a request to arrive. */
   bodyMs: number
   bodyBytes: number
   /** How long a client may read nothing of its answer. */
@@ -75,7 +74,7 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     requestTimeout: 0,
     // Its own answer is no problem document.
     return503OnClosing: false,
-    ...(secure === undefined ? { http: overTcp(limits) } : overTls(secure)),
+    ...(secure === undefined ? { http: http1Options(limits) } : overTls(secure, limits)),
     routerOptions: { querystringParser: parseQuery },
     frameworkErrors: (error, request, reply) => turns.begin(request.raw, reply.raw, () => void sendProblem(asProblem(error), reply)),
     clientErrorHandler(error, socket) {
@@ -134,14 +133,9 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
   return app
 }
 
-function overTcp({ headersMs, headersBytes }: ServerLimits): FastifyHttpOptions<Server>['http'] & object {
-  // Node would answer a request without Host itself, and begin what is behind it all the same.
-  return { headersTimeout: headersMs, maxHeaderSize: headersBytes, connectionsCheckingInterval: lateCheckMs(headersMs), requireHostHeader: false }
-}
-
 /** The types of Fastify know HTTP/2 as something else altogether, but requests and replies are the same to all that is here. */
-function overTls(secure: SecureServers): Pick<FastifyHttpOptions<Server>, 'http'> {
-  return { http2: true, https: { allowHTTP1: true }, serverFactory: (handler: never) => secure.create(handler) } as object
+function overTls(secure: SecureServer, limits: HeadLimits): Pick<FastifyHttpOptions<Server>, 'http'> {
+  return { http2: true, https: { allowHTTP1: true }, serverFactory: (handler: never) => secure.create(handler, limits) } as object
 }
 
 function limitBodyTime(raw: IncomingMessage, timeoutMs: number, giveUp: () => void): void {
