@@ -1,8 +1,14 @@
 import { readFileSync } from 'node:fs'
+import { setFlagsFromString } from 'node:v8'
 import { pino } from 'pino'
 import { type App, startApp } from './app.ts'
 import { type Config, ConfigError, loadConfig } from './config.ts'
 import { onSignals } from './shutdown.ts'
+
+// V8 would learn from the first load, while its young generation is small, that requests live long, and put parts of them
+// straight among the old objects ever after. Until the next full collection those keep all alive that they refer to, which
+// takes a seventh of the processor's time in each process that it happens to.
+setFlagsFromString('--no-allocation-site-pretenuring')
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
