@@ -38,7 +38,7 @@ export class Tokens implements Authenticator {
     for (const [digest, known] of before) if (this.#byDigest.get(digest) !== known) known.revoked.abort()
   }
 
-  async authenticate(credentials: Credentials | undefined): Promise<Admission> {
+  authenticate(credentials: Credentials | undefined): Admission {
     const hash = createHash('sha256').update(tokenOf(credentials)).digest()
     const known = this.#byDigest.get(this.#digestOf(hash))
     if (known === undefined || !timingSafeEqual(known.hash, hash)) throw refused('The token is not known')

@@ -1,6 +1,5 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { Admission } from '../auth/authenticator.ts'
-import type { Credentials } from '../auth/credentials.ts'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Admission, Authenticator } from '../auth/authenticator.ts'
 import type { Identity } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import { noCookie } from './cookie.ts'
@@ -8,7 +7,7 @@ import { hasLeft } from './has-left.ts'
 import { isForeign, isOwnName, saysOrigin } from './origin.ts'
 import { asProblem } from './problem.ts'
 import type { RequestLimits } from './request-limits.ts'
-import { type CredentialPlaces, credentialsOf } from './request-credentials.ts'
+import { type CredentialPlaces, credentialsOf, type FoundCredentials } from './request-credentials.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -18,7 +17,7 @@ declare module 'fastify' {
 }
 
 export interface AuthenticationOptions {
-  authenticate(credentials: Credentials | undefined, address: string): Promise<Admission>
+  authenticate: Authenticator['authenticate']
   places: CredentialPlaces
   /** Origins whose pages may call. */
   origins: ReadonlySet<string>
@@ -31,35 +30,59 @@ export interface AuthenticationOptions {
 
 /** Makes every route that is registered behind it in this instance need an identity. */
 export function requireIdentity(app: FastifyInstance, { authenticate, places, origins, ownNamesOnly, limits, observe }: AuthenticationOptions): void {
+  function check(request: FastifyRequest, reply: FastifyReply): FoundCredentials {
+    limits.takeFromAddress(request.ip, reply)
+    if (isForeign(request, origins)) throw new CausewayError('forbidden', `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS names those that may`)
+    if (ownNamesOnly && !isOwnName(request, origins)) throw new CausewayError('forbidden', `Without authentication nothing is served under the name ${request.headers.host}, which any page could have pointed here; CAUSEWAY_CORS_ORIGINS names origins that may call`)
+    const found = credentialsOf(request, places)
+    if (found.from === 'cookie' && request.method !== 'GET' && !saysOrigin(request)) throw new CausewayError('forbidden', 'A request with a cookie has to say by Origin where it comes from')
+    if (found.from === 'query') reply.header('cache-control', 'no-store')
+    return found
+  }
+
+  /** Whether there is still somebody to answer. */
+  function admit(request: FastifyRequest, reply: FastifyReply, { identity, release }: Admission): boolean {
+    request.identity = identity
+    const isGone = hasLeft(reply)
+    // Whoever left while it was let in closes no more: what waits for that would wait for ever.
+    if (isGone) release?.()
+    else if (release !== undefined) reply.raw.once('close', release)
+    limits.takeFromIdentity(identity, reply)
+    observe('accepted')
+    if (isGone) reply.hijack()
+    return !isGone
+  }
+
   app.decorateRequest('identity')
-  app.addHook('onRequest', async (request, reply) => {
-    try {
-      limits.takeFromAddress(request.ip, reply)
-      if (isForeign(request, origins)) throw new CausewayError('forbidden', `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS names those that may`)
-      if (ownNamesOnly && !isOwnName(request, origins)) throw new CausewayError('forbidden', `Without authentication nothing is served under the name ${request.headers.host}, which any page could have pointed here; CAUSEWAY_CORS_ORIGINS names origins that may call`)
-      const { credentials, from } = credentialsOf(request, places)
-      if (from === 'cookie' && request.method !== 'GET' && !saysOrigin(request)) throw new CausewayError('forbidden', 'A request with a cookie has to say by Origin where it comes from')
-      if (from === 'query') reply.header('cache-control', 'no-store')
-      const { identity, release } = await authenticate(credentials, request.ip).catch((error: unknown) => {
-        // No script can end a cookie that is good for nothing any more.
-        if (from === 'cookie' && asProblem(error).kind.status === 401) reply.header('set-cookie', noCookie(request))
-        throw error
-      })
-      request.identity = identity
-      const isGone = hasLeft(reply)
-      if (release !== undefined && !isGone) reply.raw.once('close', release)
-      limits.takeFromIdentity(identity, reply)
-      observe('accepted')
-      if (!isGone) return
-      // Whoever left while it was let in closes no more: what waits for that would wait for ever.
-      release?.()
-      reply.hijack()
-    } catch (error) {
-      observe(asProblem(error).kind.code)
+  app.addHook('onRequest', (request, reply, done) => {
+    let from: FoundCredentials['from'] | undefined
+    const refuse = (error: unknown): void => {
+      const { kind } = asProblem(error)
+      observe(kind.code)
+      // No script can end a cookie that is good for nothing any more.
+      if (from === 'cookie' && kind.status === 401) reply.header('set-cookie', noCookie(request))
       // To keep the connection of someone it does not know, Node would read a body to its end, and this one may have none.
       if (request.raw.httpVersionMajor === 1 && mayBeEndless(request)) reply.header('connection', 'close')
-      throw error
+      done(error as Error)
     }
+    const proceed = (admission: Admission): void => {
+      try {
+        if (!admit(request, reply, admission)) return
+      } catch (error) {
+        return refuse(error)
+      }
+      done()
+    }
+    let admission: Admission | Promise<Admission>
+    try {
+      const { credentials, from: place } = check(request, reply)
+      from = place
+      admission = authenticate(credentials, request.ip)
+    } catch (error) {
+      return refuse(error)
+    }
+    if (admission instanceof Promise) admission.then(proceed, refuse)
+    else proceed(admission)
   })
 }
 
