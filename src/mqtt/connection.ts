@@ -16,6 +16,7 @@ export interface ConnectionHandlers {
   unreachable?(error: CausewayError): void
   acknowledged?(packet: Acknowledgement): void
   message?(message: Message, subscriptionIdentifiers: readonly number[], receipt?: Receipt): void
+  flushed?(): void
   drained?(): void
   /** Another client has the session of this durable connection now, which is closed. */
   takenOver?(): void
@@ -127,6 +128,7 @@ export class Connection {
       },
       acknowledged: (packet) => handlers.acknowledged?.(packet),
       message: (message, identifiers, receipt) => handlers.message?.(message, identifiers, receipt),
+      flushed: () => handlers.flushed?.(),
       drained: () => handlers.drained?.(),
     }))
   }
@@ -148,6 +150,7 @@ export class Connection {
       closed: (cause) => (opened ? done() : done({ cause })),
       acknowledged: ignore,
       message: ignore,
+      flushed: ignore,
       drained: ignore,
     }))
   }

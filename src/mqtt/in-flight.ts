@@ -25,6 +25,8 @@ export class InFlight {
   readonly result: Promise<PublishResult>
   /** Packet identifier, from the first time it is sent. */
   id = 0
+  /** Its place among those sent on the connection. */
+  order = 0
   /** Network connections it was sent on. */
   sent = 0
   /** PUBRELs sent (QoS 2). The first answers PUBREC: from then on PUBREL is what is sent again. */
@@ -61,6 +63,11 @@ export class InFlight {
 
   fail(error: CausewayError): void {
     if (this.#settle()) this.#reject(error)
+  }
+
+  /** Fails with an outcome that nobody knows. */
+  interrupt(why: string): void {
+    this.fail(new CausewayError('publish-interrupted', `Whether the message was published is not known: ${why}`, { outcome: 'unknown' }))
   }
 
   #settle(): boolean {

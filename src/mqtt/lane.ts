@@ -6,6 +6,7 @@ import type { Message } from './message.ts'
 import type { NetworkConnection } from './network-connection.ts'
 import { type Acknowledgement, packetSize } from './packets.ts'
 import { FIRST_REFUSAL, PACKET_IDENTIFIER_NOT_FOUND, reasonName, refusal } from './reason-codes.ts'
+import { SentPublishes } from './sent-publishes.ts'
 
 export interface LaneLimits {
   /** Publishes accepted and not yet answered. */
@@ -15,7 +16,6 @@ export interface LaneLimits {
   timeoutMs: number
 }
 
-const MAX_PACKET_ID = 65_535
 /**
  * Unacknowledged publishes where the broker sets no limit (3.1.1): Mosquitto handles 20, and loses QoS 2 messages
  * beyond them, acknowledged ones, when the connection is lost. Also how many are sent again one at a time after a loss:
@@ -32,8 +32,10 @@ export class Lane implements ConnectionHandlers {
   readonly #hooks: InFlightHooks = { settled: (entry) => this.#settled(entry), timedOut: (entry) => this.#timedOut(entry) }
   /** Accepted, not sent. */
   #waiting: InFlight[] = []
-  /** By packet identifier, in the order first sent; timed out ones too, so that their identifiers are not used again. */
-  readonly #sent = new Map<number, InFlight>()
+  /** QoS 0, not written before the end of this turn of the loop. */
+  #leaving: InFlight[] = []
+  /** Timed out ones too, so that their identifiers are not used again. */
+  readonly #sent: SentPublishes
   /** Sent on an earlier network connection only, in order. */
   #again: InFlight[] = []
   /**
@@ -44,7 +46,6 @@ export class Lane implements ConnectionHandlers {
   /** Sent again and not yet answered. */
   readonly #probes = new Set<InFlight>()
   #probed = 0
-  #lastId = 0
   #count = 0
   readonly #waiters: (() => void)[] = []
   #bytes = 0
@@ -54,6 +55,7 @@ export class Lane implements ConnectionHandlers {
 
   constructor(limits: LaneLimits) {
     this.#limits = limits
+    this.#sent = new SentPublishes(limits.maxInFlight)
   }
 
   /** Accepted and not yet answered. */
@@ -103,12 +105,13 @@ export class Lane implements ConnectionHandlers {
     this.#network = undefined
     this.#probes.clear()
     this.#unclaimed = []
-    for (const entry of this.#sent.values()) {
+    this.#waiting.unshift(...this.#leaving.splice(0))
+    for (const entry of this.#sent.list()) {
       // What nobody waits for is tried once more than the rest, to free its identifier at the broker.
-      if (entry.sent > 2) this.#sent.delete(entry.id)
-      else if (entry.sent > 1) entry.fail(interrupted('the connection was lost twice while the message was in flight; the broker may refuse it that way'))
+      if (entry.sent > 2) this.#sent.delete(entry)
+      else if (entry.sent > 1) entry.interrupt('the connection was lost twice while the message was in flight; the broker may refuse it that way')
     }
-    this.#again = [...this.#sent.values()]
+    this.#again = this.#sent.list()
   }
 
   unreachable(error: CausewayError): void {
@@ -116,6 +119,10 @@ export class Lane implements ConnectionHandlers {
     const waiting = this.#waiting
     this.#waiting = []
     for (const entry of waiting) entry.fail(error)
+  }
+
+  flushed(): void {
+    for (const entry of this.#leaving.splice(0)) entry.succeed(undefined)
   }
 
   drained(): void {
@@ -139,16 +146,16 @@ export class Lane implements ConnectionHandlers {
   }
 
   #finish(entry: InFlight, code: number | undefined, reasonString: string | undefined): void {
-    this.#sent.delete(entry.id)
+    this.#sent.delete(entry)
     if (this.#probes.delete(entry)) this.#probed += 1
     if (code !== undefined && code >= FIRST_REFUSAL) entry.fail(refusal(code, `The broker refused the message for ${entry.message.topic}`, reasonString))
     else entry.succeed(code)
   }
 
   #interrupt(entry: InFlight, why: string): void {
-    this.#sent.delete(entry.id)
+    this.#sent.delete(entry)
     this.#probes.delete(entry)
-    entry.fail(interrupted(why))
+    entry.interrupt(why)
   }
 
   #pump(): void {
@@ -160,7 +167,7 @@ export class Lane implements ConnectionHandlers {
       if (this.#sent.get(entry.id) !== entry) continue
       if (!entry.settled) this.#sendAgain(entry, network)
       else if (entry.message.qos === 2) this.#unclaimed.push(entry)
-      else this.#sent.delete(entry.id)
+      else this.#sent.delete(entry)
     }
     // New messages wait for all of them: order per topic holds, and none gets between a culprit and its discovery.
     if (this.#again.length > 0 || this.#probes.size > 0) return
@@ -183,13 +190,12 @@ export class Lane implements ConnectionHandlers {
     } catch (error) {
       return entry.fail(error as CausewayError)
     }
-    entry.sent = 1
     if (message.qos === 0) {
-      network.publish(message, 0, false)
-      return entry.succeed(undefined)
+      this.#leaving.push(entry)
+      return network.publish(message, 0, false)
     }
-    entry.id = this.#nextId()
-    this.#sent.set(entry.id, entry)
+    entry.sent = 1
+    this.#sent.add(entry)
     network.publish(message, entry.id, false)
   }
 
@@ -216,12 +222,6 @@ export class Lane implements ConnectionHandlers {
     return Math.min(this.#capabilities!.receiveMaximum ?? CAUTIOUS, this.#limits.maxInFlight)
   }
 
-  #nextId(): number {
-    do this.#lastId = (this.#lastId % MAX_PACKET_ID) + 1
-    while (this.#sent.has(this.#lastId))
-    return this.#lastId
-  }
-
   #settled({ message }: InFlight): void {
     this.#count -= 1
     this.#bytes -= message.payload.length
@@ -240,11 +240,6 @@ export class Lane implements ConnectionHandlers {
   /** Whether messages nobody waits for any more take up the whole window: the broker answers nothing. */
   #isStuck(): boolean {
     if (this.#network === undefined || this.#sent.size < this.#window()) return false
-    for (const entry of this.#sent.values()) if (!entry.settled) return false
-    return true
+    return this.#sent.list().every(({ settled }) => settled)
   }
-}
-
-function interrupted(why: string): CausewayError {
-  return new CausewayError('publish-interrupted', `Whether the message was published is not known: ${why}`, { outcome: 'unknown' })
 }

@@ -1,6 +1,7 @@
-import { connect, type IClientOptions, type MqttClient, type Packet, Store, UniqueMessageIdProvider } from 'mqtt'
+import { connect, type MqttClient, type Packet, Store, UniqueMessageIdProvider } from 'mqtt'
 import { CausewayError } from '../errors.ts'
 import type { Capabilities } from './capabilities.ts'
+import { clientOptions } from './client-options.ts'
 import type { Endpoint, Will } from './endpoint.ts'
 import type { Message, QoS } from './message.ts'
 import { PacketBuffer } from './packet-buffer.ts'
@@ -41,6 +42,8 @@ export interface NetworkConnectionHandlers {
   acknowledged(packet: Acknowledgement): void
   /** `receipt` comes with QoS 1 messages of durable sessions, to `acknowledge`; all others are acknowledged already. */
   message(message: Message, subscriptionIdentifiers: readonly number[], receipt?: Receipt): void
+  /** All packets of the last turn of the loop are with the socket. */
+  flushed(): void
   drained(): void
 }
 
@@ -51,15 +54,8 @@ export class SessionState extends Store {
   }
 }
 
-const SESSION_EXPIRY_S = 300
-/**
- * Everything is acknowledged as it arrives. Unless told so, Mosquitto keeps 20 messages in flight and 1000 behind them,
- * and drops the rest of a burst without a word.
- */
-const RECEIVE_MAXIMUM = 65_535
 /** MQTT 5 section 3.8.3.1. */
 const RETAIN_HANDLING = { always: 0, 'if-new': 1, never: 2 } as const
-const CONNECT_TIMEOUT_MS = 5000
 const DISCONNECT_TIMEOUT_MS = 500
 
 /**
@@ -68,6 +64,7 @@ const DISCONNECT_TIMEOUT_MS = 500
  */
 export class NetworkConnection {
   readonly #client: MqttClient
+  readonly #handlers: NetworkConnectionHandlers
   readonly #protocol: 5 | 4
   readonly #pings: { resolve: () => void; reject: (error: CausewayError) => void }[] = []
   /** Messages that MQTT.js will hand on again. */
@@ -82,11 +79,12 @@ export class NetworkConnection {
 
   constructor(options: NetworkConnectionOptions, handlers: NetworkConnectionHandlers) {
     this.#protocol = options.protocol
+    this.#handlers = handlers
     this.#packets = new PacketBuffer(options.protocol)
-    const client = (this.#client = connect(options.endpoint.url, clientOptions(options)))
+    const client = (this.#client = connect(options.endpoint.url, { ...clientOptions(options), incomingStore: options.session, messageIdProvider: new UniqueMessageIdProvider() }))
     let cause: Error | undefined
     client.on('packetreceive', (packet) => {
-      if (packet.cmd !== 'connack') return this.#received(packet, options.durable !== undefined, handlers)
+      if (packet.cmd !== 'connack') return this.#received(packet, options.durable !== undefined)
       // MQTT.js emits `connect` some turns later, behind the first messages; at the next tick it is ready too.
       process.nextTick(() => {
         if (!client.connected) return
@@ -183,7 +181,7 @@ export class NetworkConnection {
     this.#client.end(true)
   }
 
-  #received(packet: Packet, isDurable: boolean, handlers: NetworkConnectionHandlers): void {
+  #received(packet: Packet, isDurable: boolean): void {
     if (!this.#opened) return
     if (packet.cmd === 'disconnect') this.dismissal = packet.reasonCode ?? 0
     else this.productive = true
@@ -193,10 +191,10 @@ export class NetworkConnection {
       // MQTT.js acknowledges QoS 1 by itself and knows no way to put that off but to stop reading, PINGRESP included.
       packet.qos = 0
       this.#handedOn.add(packet)
-      handlers.message(message, subscriptionIdentifiersOf(packet), receipt)
+      this.#handlers.message(message, subscriptionIdentifiersOf(packet), receipt)
     } else if (packet.cmd === 'publish') this.#cork()
     else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()
-    else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') handlers.acknowledged(packet as Acknowledgement)
+    else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') this.#handlers.acknowledged(packet as Acknowledgement)
   }
 
   #write(packet: Packet): void {
@@ -214,30 +212,8 @@ export class NetworkConnection {
       this.#corked = false
       if (!this.#packets.isEmpty) stream.write(this.#packets.take())
       stream.uncork()
+      if (this.#opened) this.#handlers.flushed()
     })
-  }
-}
-
-function clientOptions({ endpoint, protocol, clientId, clean, will, session, durable }: NetworkConnectionOptions): IClientOptions {
-  const { username, password, ca, cert, key, serverName, keepaliveS } = endpoint
-  return {
-    clientId,
-    clean,
-    protocolVersion: protocol,
-    ...(protocol === 5 && { properties: { sessionExpiryInterval: durable?.expiryS ?? SESSION_EXPIRY_S, receiveMaximum: durable?.receiveMaximum ?? RECEIVE_MAXIMUM } }),
-    ...(will && { will }),
-    ...(username !== undefined && { username }),
-    ...(password !== undefined && { password }),
-    ...(ca !== undefined && { ca }),
-    ...(cert !== undefined && { cert }),
-    ...(key !== undefined && { key }),
-    ...(serverName !== undefined && { servername: serverName, wsOptions: { servername: serverName } as object }),
-    keepalive: keepaliveS,
-    connectTimeout: CONNECT_TIMEOUT_MS,
-    reconnectPeriod: 0,
-    resubscribe: false,
-    incomingStore: session,
-    messageIdProvider: new UniqueMessageIdProvider(),
   }
 }
 
