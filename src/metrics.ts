@@ -56,6 +56,56 @@ class Tally {
   }
 }
 
+/** What was observed with one set of label values. */
+class Observed {
+  readonly labels: Readonly<Record<string, string | number>>
+  /** Of each bucket alone, the one without a bound last. */
+  readonly counts: number[]
+  sum = 0
+  readonly #bounds: readonly number[]
+
+  constructor(labels: Readonly<Record<string, string | number>>, bounds: readonly number[]) {
+    this.labels = labels
+    this.#bounds = bounds
+    this.counts = [...bounds, Infinity].map(() => 0)
+  }
+
+  observe(seconds: number): void {
+    let bucket = 0
+    while (seconds > this.#bounds[bucket]!) bucket += 1
+    this.counts[bucket]! += 1
+    this.sum += seconds
+  }
+}
+
+/**
+ * A histogram of seconds kept as plain numbers, for the same reason. prom-client's own takes no counts over from anybody, so
+ * this is what a registry asks of a metric.
+ */
+class Timing {
+  readonly #bounds: readonly number[]
+  readonly #observed: Observed[] = []
+
+  constructor(registers: Registry[], name: string, help: string, bounds: readonly number[], labelNames: string[]) {
+    this.#bounds = bounds
+    const get = async () => ({ name, help, type: 'histogram', aggregator: 'sum', values: this.#observed.flatMap((one) => this.#valuesOf(name, one)) })
+    for (const register of registers) register.registerMetric({ name, labelNames, get } as unknown as Histogram)
+  }
+
+  /** Those of these label values, which are few. To be kept by whoever observes. */
+  of(labels: Readonly<Record<string, string | number>>): Observed {
+    const observed = new Observed(labels, this.#bounds)
+    this.#observed.push(observed)
+    return observed
+  }
+
+  #valuesOf(name: string, { labels, counts, sum }: Observed): object[] {
+    let total = 0
+    const buckets = counts.map((count, bucket) => ({ labels: { le: this.#bounds[bucket] ?? '+Inf', ...labels }, value: (total += count), metricName: `${name}_bucket` }))
+    return [...buckets, { labels, value: sum, metricName: `${name}_sum` }, { labels, value: total, metricName: `${name}_count` }]
+  }
+}
+
 export type Metrics = ReturnType<typeof createMetrics>
 
 /** All metrics of one bridge. `text` and `openMetrics` are the same ones in the two exposition formats. */
@@ -71,10 +121,11 @@ export function createMetrics(version: string) {
   new Gauge({ name: 'causeway_build_info', help: 'Always 1; the version is in the label', labelNames: ['version', 'node'], registers }).set({ version, node: process.version }, 1)
 
   const publishMessages = tally('causeway_publish_messages_total', 'Messages to publish, by how they ended', 'qos', 'outcome')
+  const publishesOf = [0, 1, 2].map(() => new Map<string, Count>())
   const publishedBytes = tally('causeway_publish_bytes_total', 'Payload bytes the broker acknowledged, or QoS 0 sent').of()
   const publishRejections = tally('causeway_publish_rejections_total', 'Messages refused by the broker, or because it would', 'reason')
-  const publishAck = new Histogram({ name: 'causeway_publish_ack_seconds', help: 'From accepting a message to its acknowledgement', labelNames: ['qos'], buckets: ACK_BUCKETS_S, registers })
-  const ackOfQos = [undefined, publishAck.labels({ qos: '1' }), publishAck.labels({ qos: '2' })]
+  const publishAck = new Timing(registers, 'causeway_publish_ack_seconds', 'From accepting a message to its acknowledgement', ACK_BUCKETS_S, ['qos'])
+  const ackOfQos = [undefined, publishAck.of({ qos: 1 }), publishAck.of({ qos: 2 })]
   new Gauge({ name: 'causeway_publish_in_flight', help: 'Publishes accepted and not yet answered', registers, collect() { this.set(gauges?.publishInFlight() ?? 0) } })
 
   const idempotency = tally('causeway_idempotency_keys_total', 'Requests with an Idempotency-Key, by what it was', 'result')
@@ -99,6 +150,7 @@ export function createMetrics(version: string) {
   const redeliveries = tally('causeway_session_redeliveries_total', 'Messages the broker sent to a session again')
   const refusals = tally('causeway_limited_total', 'Requests, streams and connections refused over a limit on callers', 'limit')
   const authentications = tally('causeway_authentications_total', 'Requests that needed an identity, by what became of them', 'result')
+  const accepted = authentications.of('accepted')
   new Gauge({ name: 'causeway_links', help: 'Sets of connections to the broker: one, or one for each caller with CAUSEWAY_AUTH=broker', registers, collect() { this.set(gauges?.links() ?? 0) } })
   const reconnects = tally('causeway_mqtt_reconnects_total', 'Connections to the broker made again', 'role')
   new Gauge({
@@ -111,13 +163,16 @@ export function createMetrics(version: string) {
       for (const labels of gauges?.connections() ?? []) this.inc(labels)
     },
   })
-  const httpDuration = new Histogram({
-    name: 'causeway_http_request_duration_seconds',
-    help: 'From a request to its answer; to its headers, for streams',
-    labelNames: ['method', 'route', 'status_code'],
-    buckets: HTTP_BUCKETS_S,
-    registers,
-  })
+  const httpDuration = new Timing(registers, 'causeway_http_request_duration_seconds', 'From a request to its answer; to its headers, for streams', HTTP_BUCKETS_S, ['method', 'route', 'status_code'])
+  const answers = new Map<string, { method: string; status: number; observed: Observed }[]>()
+
+  function answersOf(method: string, route: string, status: number): Observed {
+    let ofRoute = answers.get(route)
+    if (ofRoute === undefined) answers.set(route, (ofRoute = []))
+    let found = ofRoute.find((one) => one.status === status && one.method === method)
+    if (found === undefined) ofRoute.push((found = { method, status, observed: httpDuration.of({ method, route, status_code: status }) }))
+    return found.observed
+  }
 
   return {
     text,
@@ -126,7 +181,9 @@ export function createMetrics(version: string) {
       gauges = source
     },
     published(qos: 0 | 1 | 2, outcome: string, bytes: number, seconds: number) {
-      publishMessages.of(String(qos), outcome).value += 1
+      let count = publishesOf[qos]!.get(outcome)
+      if (count === undefined) publishesOf[qos]!.set(outcome, (count = publishMessages.of(String(qos), outcome)))
+      count.value += 1
       if (outcome === 'acknowledged' || outcome === 'no_subscribers') ackOfQos[qos]?.observe(seconds)
       else if (outcome !== 'sent') return
       publishedBytes.value += bytes
@@ -151,13 +208,14 @@ export function createMetrics(version: string) {
       refusals.of(limit).value += 1
     },
     authenticated(result: string) {
-      authentications.of(result).value += 1
+      const count = result === 'accepted' ? accepted : authentications.of(result)
+      count.value += 1
     },
     reconnected(role: string) {
       reconnects.of(role).value += 1
     },
     answered(method: string, route: string, status: number, seconds: number) {
-      httpDuration.observe({ method, route, status_code: status }, seconds)
+      answersOf(method, route, status).observe(seconds)
     },
     streams: {
       wrote(events: number, bytes: number) {
