@@ -46,7 +46,7 @@ export const ConfigSchema = Type.Object(
     httpConnectionsMax: integer(20_000, 1, 1_000_000, 'Most connections to each listener; further ones are closed'),
     headersLimitBytes: integer(16_384, 1024, 1_048_576, 'Largest head of a request'),
     headersTimeoutMs: integer(15_000, 1, MAX_TIMER_MS, 'Longest time for the head of a request to arrive, looked at every few seconds'),
-    bodyTimeoutMs: integer(60_000, 1, MAX_TIMER_MS, 'Longest time for its body to arrive; an NDJSON batch may take for ever'),
+    bodyTimeoutMs: integer(60_000, 1, MAX_TIMER_MS, 'Longest time for its body to arrive, looked at every second; an NDJSON batch may take for ever'),
     trustProxy: text('Proxies whose `X-Forwarded-For` says who calls, with commas: addresses, or networks like `10.0.0.0/8`', { format: 'networks' }),
     rateIdentity: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Most requests a second of one caller, 0 for no limit; unset, 1000 with authentication and no limit without' })),
     rateAddress: integer(0, 0, 1_000_000, 'The same of one address, or IPv6 /64, before anyone is authenticated; 0 for no limit'),

@@ -51,7 +51,7 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
   const problem = asProblem(error)
   // What was to be streamed to a caller who left before its first byte ends so. It is no news.
   const isNoNews = hasLeft(reply) && (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
-  if (problem.kind.code === 'internal' && !isNoNews) request.log.error({ err: error }, 'a request failed in a way that is not foreseen')
+  if (problem.kind.code === 'internal' && !isNoNews) request.log.error({ err: error, method: request.method, route: request.routeOptions.url }, 'a request failed in a way that is not foreseen')
   return sendProblem(problem, reply)
 }
 

@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server } from 'node:http'
+import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import fastify, { type FastifyBaseLogger, type FastifyHttpOptions, type FastifyInstance, type HTTPMethods, LogController } from 'fastify'
 import type { Logger } from 'pino'
@@ -7,6 +7,7 @@ import { wasCutOff } from './has-left.ts'
 import { limitHeaders } from './header-limit.ts'
 import { hostFault } from './host.ts'
 import { type HeadLimits, http1Options } from './http1-options.ts'
+import { LateBodies } from './late-bodies.ts'
 import { asProblem, handleError, sendProblem } from './problem.ts'
 import { parseQuery } from './query.ts'
 import { ProblemSchema } from './schemas.ts'
@@ -65,9 +66,12 @@ const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
 export function createServer({ logger, limits, trustProxy, validation, secure, isShuttingDown, onAnswered, onDropped }: ServerOptions): FastifyInstance {
   const turns = new Turns()
+  const bodies = new LateBodies(limits.bodyMs, (socket) => turns.refuse(socket, 'ERR_HTTP_REQUEST_TIMEOUT'))
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
+    // A logger for each request would cost as much as its routing, for an id that nothing else is logged with.
+    childLoggerFactory: (parent) => parent,
     bodyLimit: limits.bodyBytes,
     trustProxy: trustProxy ?? false,
     // Node knows only one for all routes, but some bodies have no end.
@@ -115,7 +119,7 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     if (isShuttingDown() && !TO_THE_LAST.has(request.routeOptions.url ?? '')) {
       return done(new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 }))
     }
-    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) limitBodyTime(request.raw, limits.bodyMs, () => turns.refuse(request.raw.socket, 'ERR_HTTP_REQUEST_TIMEOUT'))
+    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) bodies.expect(request.raw)
     done()
   })
   app.addHook('onSend', (_request, { raw }, payload, done) => {
@@ -138,8 +142,3 @@ function overTls(secure: SecureServer, limits: HeadLimits): Pick<FastifyHttpOpti
   return { http2: true, https: { allowHTTP1: true }, serverFactory: (handler: never) => secure.create(handler, limits) } as object
 }
 
-function limitBodyTime(raw: IncomingMessage, timeoutMs: number, giveUp: () => void): void {
-  const timer = setTimeout(giveUp, timeoutMs)
-  const clear = () => clearTimeout(timer)
-  raw.once('end', clear).once('close', clear)
-}

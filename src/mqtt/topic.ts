@@ -61,7 +61,8 @@ function dollarFault(topic: string, { allowDollar }: TopicRules): string | undef
 }
 
 function levelsFault(topic: string, { levelsMax }: TopicRules): string | undefined {
-  if (topic.split('/', levelsMax + 1).length <= levelsMax) return undefined
+  // Most have not even so many characters.
+  if (topic.length < levelsMax || topic.split('/', levelsMax + 1).length <= levelsMax) return undefined
   return `must not have more than ${levelsMax} levels (CAUSEWAY_TOPIC_LEVELS_MAX)`
 }
 
