@@ -2,6 +2,7 @@ import { CHUNK_BYTES, follow } from './follow.ts'
 import type { EventName, Format } from './format.ts'
 import { type Chunk, type Frame, Log, type LogLimits } from './log.ts'
 import type { Reader } from './reader.ts'
+import type { Rounded, Rounds } from './rounds.ts'
 
 /** Why messages are missing. */
 export type GapReason = 'unknown-id' | 'overrun' | 'broker-session-lost' | 'broker-connection-lost' | 'subscription-refused'
@@ -17,6 +18,8 @@ export interface ChannelOptions {
   shared: boolean
   format: Format
   limits: LogLimits
+  /** When it writes to its readers. */
+  rounds: Rounds
   counters: StreamCounters
   /** Sequence of the last event before this channel. */
   floor: number
@@ -25,7 +28,7 @@ export interface ChannelOptions {
 }
 
 /** One set of filters in one format: a log of encoded events and the readers that follow it. */
-export class Channel {
+export class Channel implements Rounded {
   readonly filters: readonly string[]
   readonly format: Format
   readonly log: Log
@@ -36,34 +39,58 @@ export class Channel {
   /** Whether each message is for one of the readers only. Its messages then wait in a work queue, not in the log. */
   readonly isShared: boolean
   readonly #id: (sequence: number) => string
-  #scheduled = false
-  /** Bytes appended since readers were last written to. */
+  readonly #rounds: Rounds
+  /** Who is still to be written to in this round. */
+  #round: Iterator<Reader> | undefined
+  /** Bytes appended since the round began. */
   #unwritten = 0
   #shared: Map<number, Chunk> | undefined
 
-  constructor({ filters, shared, format, limits, counters, floor, id }: ChannelOptions) {
+  constructor({ filters, shared, format, limits, rounds, counters, floor, id }: ChannelOptions) {
     this.filters = filters
     this.format = format
     this.counters = counters
     this.floor = floor
+    this.#rounds = rounds
     this.#id = id
     this.log = new Log(limits, floor)
     this.isShared = shared
   }
 
-  /** Readers get it with all else of this turn of the loop, in one write; in several where it is much. */
+  /** Readers get it with all else that has come until their turn, in one write; in several where it is much. */
   append(frame: Frame): void {
     this.log.append(frame)
     if (this.readers.size === 0) return
     this.#unwritten += frame.bytes.length
-    // A turn may bring more than the log holds: readers that wait for its end would be overtaken, however fast they read.
-    if (this.#unwritten >= CHUNK_BYTES) return this.#flush()
-    if (this.#scheduled) return
-    this.#scheduled = true
-    setImmediate(() => {
-      this.#scheduled = false
-      this.#flush()
-    })
+    // A turn may bring more than the log holds: readers that wait for theirs would be overtaken, however fast they read.
+    if (this.#unwritten >= CHUNK_BYTES) {
+      this.#round = undefined
+      this.write(Infinity)
+    } else this.#rounds.add(this)
+  }
+
+  get isBehind(): boolean {
+    return this.#unwritten > 0 || this.#round !== undefined
+  }
+
+  write(most: number): number {
+    if (!this.isBehind) return 0
+    if (this.#round === undefined) {
+      this.#round = this.readers.values()
+      this.#unwritten = 0
+    }
+    this.#shared = new Map()
+    let written = 0
+    for (; written < most; written += 1) {
+      const { value: reader, done } = this.#round.next()
+      if (done) {
+        this.#round = undefined
+        break
+      }
+      follow(this, reader)
+    }
+    this.#shared = undefined
+    return written
   }
 
   /** An event that every reader gets, in order with the messages where those go to every reader too. */
@@ -77,7 +104,7 @@ export class Channel {
     follow(this, reader)
   }
 
-  /** As `Log.read`; all readers that stand at the same position when a turn is flushed share one buffer. */
+  /** As `Log.read`; all readers of a turn that stand at the same position share one buffer. */
   read(position: number, maxBytes: number): Chunk {
     if (this.#shared === undefined) return this.log.read(position, maxBytes)
     let chunk = this.#shared.get(position)
@@ -98,12 +125,5 @@ export class Channel {
   /** Makes a reader continue behind this sequence, should it come back before it got anything else. */
   bookmark(sequence: number): Buffer {
     return this.format.bookmark(this.#id(sequence))
-  }
-
-  #flush(): void {
-    this.#unwritten = 0
-    this.#shared = new Map()
-    for (const reader of this.readers) follow(this, reader)
-    this.#shared = undefined
   }
 }

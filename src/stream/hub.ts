@@ -8,6 +8,7 @@ import { opening } from './opening.ts'
 import { type CloseReason, type Farewell, Reader } from './reader.ts'
 import { locate } from './resume.ts'
 import { returnDelayMs } from './return-delay.ts'
+import { Rounds } from './rounds.ts'
 import { WorkQueues } from './work-queues.ts'
 
 /** All that is to be known of a message here. */
@@ -77,6 +78,7 @@ export class Hub<Message extends Deliverable> {
   readonly #entries = new Map<string, Entry<Message>>()
   readonly #byChannel = new Map<Channel, Entry<Message>>()
   readonly #queues: WorkQueues<Message>
+  readonly #rounds = new Rounds()
   readonly #heartbeat: NodeJS.Timeout
   #sequence = 0
   #connected = true
@@ -162,7 +164,7 @@ export class Hub<Message extends Deliverable> {
     const unique = [...new Set(filters)]
     // A number of its own: an id from before the channel began must not pass for one of its time.
     const floor = (this.#sequence += 1)
-    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, counters, floor, id: (sequence) => eventId(epoch, sequence) })
+    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, rounds: this.#rounds, counters, floor, id: (sequence) => eventId(epoch, sequence) })
     const entry: Entry<Message> = { key, channel, encoding, ready: source.add(channel, unique, qos), leases: new Set(), joining: new Set(), linger: undefined, farewell: undefined }
     this.#entries.set(key, entry)
     this.#byChannel.set(channel, entry)

@@ -6,6 +6,7 @@ import type { Encoding, HubCounters } from './hub.ts'
 import type { LogLimits } from './log.ts'
 import { type CloseReason, type Farewell, type Opening, Reader } from './reader.ts'
 import { locate } from './resume.ts'
+import { Rounds } from './rounds.ts'
 import { Window, type WindowLimits } from './window.ts'
 
 /** When a message is done with: once it has left for the reader's socket, or once the reader says so. */
@@ -48,7 +49,7 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
   constructor(options: SessionStreamOptions<Message>) {
     this.#options = options
     const { filters, encoding, log, counters, epoch, window } = options
-    this.#channel = new Channel({ filters, shared: false, format: encoding.format, limits: log, counters, floor: this.#sequence, id: (sequence) => eventId(epoch, sequence) })
+    this.#channel = new Channel({ filters, shared: false, format: encoding.format, limits: log, rounds: new Rounds(), counters, floor: this.#sequence, id: (sequence) => eventId(epoch, sequence) })
     this.#window = new Window<Message>(window, (message) => this.#append('message', encoding.data(message), message.topic))
   }
 

@@ -5,6 +5,7 @@ import { Channel } from '../../src/stream/channel.ts'
 import { follow } from '../../src/stream/follow.ts'
 import { ndjson } from '../../src/stream/ndjson.ts'
 import { Reader, type SlowPolicy } from '../../src/stream/reader.ts'
+import { Rounds } from '../../src/stream/rounds.ts'
 
 interface Event {
   event: string
@@ -35,7 +36,7 @@ function createSocket() {
 
 function createChannel(messages: number): Channel {
   const counters = { wrote: () => {}, gap: () => {} }
-  return new Channel({ filters: ['#'], shared: false, format: ndjson, limits: { bytes: 1e6, messages }, counters, floor: 0, id: String })
+  return new Channel({ filters: ['#'], shared: false, format: ndjson, limits: { bytes: 1e6, messages }, rounds: new Rounds(), counters, floor: 0, id: String })
 }
 
 function createReader(channel: Channel, socket: Writable, slow: SlowPolicy): Reader {

@@ -1,0 +1,86 @@
+import { Writable } from 'node:stream'
+import { expect, test } from 'vitest'
+import { Channel } from '../../src/stream/channel.ts'
+import { ndjson } from '../../src/stream/ndjson.ts'
+import { Reader } from '../../src/stream/reader.ts'
+import { Rounds } from '../../src/stream/rounds.ts'
+
+const turn = () => new Promise(setImmediate)
+
+function channelOn(rounds: Rounds): Channel {
+  return new Channel({ filters: ['#'], shared: false, format: ndjson, limits: { bytes: 1e6, messages: 1000 }, rounds, counters: { wrote: () => {}, gap: () => {} }, floor: 0, id: String })
+}
+
+/** What each of so many readers was written, write by write. */
+function follow(channel: Channel, count: number): string[][] {
+  return Array.from({ length: count }, () => {
+    const writes: string[] = []
+    const response = new Writable({ write: (bytes, _encoding, done) => (writes.push(String(bytes)), done()) })
+    channel.readers.add(new Reader(response, { slow: 'gap', position: channel.log.next, onDrain: () => {}, onClose: () => {}, onWrite: () => {} }))
+    return writes
+  })
+}
+
+const append = (channel: Channel, text: string) => channel.append({ sequence: channel.log.next + 1, bytes: Buffer.from(text) })
+/** How many readers got which writes. */
+const tally = (all: string[][]) => Object.fromEntries([...new Set(all.map((writes) => writes.join(' ')))].map((key) => [key, all.filter((writes) => writes.join(' ') === key).length]))
+
+test('what comes during a round goes to the readers whose turn is still to come, and to the others in the next', async () => {
+  const channel = channelOn(new Rounds())
+  const readers = follow(channel, 250)
+  append(channel, 'a')
+  append(channel, 'b')
+  await turn()
+  expect(tally(readers)).toEqual({ ab: 100, '': 150 })
+  append(channel, 'c')
+  await turn()
+  expect(tally(readers)).toEqual({ ab: 100, abc: 100, '': 50 })
+  await turn()
+  expect(tally(readers)).toEqual({ 'ab c': 50, ab: 50, abc: 150 })
+  await turn()
+  expect(tally(readers)).toEqual({ 'ab c': 100, abc: 150 })
+})
+
+test('a channel with many readers keeps those of another waiting for one turn at most', async () => {
+  const rounds = new Rounds()
+  const [many, few] = [channelOn(rounds), channelOn(rounds)]
+  const [readersOfMany, readersOfFew] = [follow(many, 1000), follow(few, 2)]
+  append(many, 'a')
+  append(few, 'b')
+  await turn()
+  await turn()
+  expect(tally(readersOfFew)).toEqual({ b: 2 })
+  expect(tally(readersOfMany)['']).toBeGreaterThan(700)
+})
+
+test('more than a turn is to wait for goes to all readers at once, each part of it once', async () => {
+  const channel = channelOn(new Rounds())
+  const readers = follow(channel, 250)
+  append(channel, 'a')
+  await turn()
+  append(channel, 'b'.repeat(70_000))
+  expect(tally(readers.map((writes) => [writes.join('')]))).toEqual({ [`a${'b'.repeat(70_000)}`]: 250 })
+  await turn()
+  append(channel, 'c')
+  for (let turns = 0; turns < 4; turns += 1) await turn()
+  expect(tally(readers.map((writes) => [writes.join('')]))).toEqual({ [`a${'b'.repeat(70_000)}c`]: 250 })
+})
+
+test('readers that come or leave during a round get what is theirs, once', async () => {
+  const channel = channelOn(new Rounds())
+  const readers = follow(channel, 150)
+  append(channel, 'a')
+  await turn()
+  // Of the first hundred, and of those still to come.
+  const [first, , last] = [...channel.readers].filter((_, index) => [0, 1, 149].includes(index))
+  channel.readers.delete(first!)
+  channel.readers.delete(last!)
+  const late = follow(channel, 1)
+  append(channel, 'b')
+  for (let turns = 0; turns < 3; turns += 1) await turn()
+  expect(readers[0]).toEqual(['a'])
+  expect(readers[149]).toEqual([])
+  expect(readers[1]!.join('')).toBe('ab')
+  expect(readers[120]).toEqual(['ab'])
+  expect(late).toEqual([['b']])
+})
