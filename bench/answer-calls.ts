@@ -1,5 +1,6 @@
 /** Answers what `Stage.worker` asks of this process, which ends with the bench. */
 export function answerCalls(handlers: Record<string, (argument: never) => unknown>): void {
+  process.on('SIGTERM', () => process.exit())
   process.on('disconnect', () => process.exit())
   process.on('message', ({ id, name, argument }: { id: number; name: string; argument: never }) => {
     Promise.resolve()

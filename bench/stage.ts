@@ -20,11 +20,14 @@ export class Stage {
   readonly node: string
   /** Of the build that is measured. */
   readonly dist: string
+  /** For the bridge and the baselines alone. */
+  readonly nodeOptions: readonly string[]
   readonly #endings: (() => Promise<void>)[] = []
 
-  constructor(node: string, dist: string) {
+  constructor(node: string, dist: string, nodeOptions: readonly string[] = []) {
     this.node = node
     this.dist = dist
+    this.nodeOptions = nodeOptions
   }
 
   /** Every process is gone once it resolves. */
@@ -54,10 +57,19 @@ export class Stage {
     return child
   }
 
-  /** A file of ours below bench/, on the Node under test where it is a server. */
-  worker(file: string, execPath = process.execPath): Worker {
-    const child = fork(join(ROOT, 'bench', file), { cwd: ROOT, execPath, execArgv: ['--import', 'tsx'] })
-    this.#endsWith(child)
+  /** A file of ours below bench/ that makes load. */
+  worker(file: string): Worker {
+    return this.#fork(file, process.execPath, [])
+  }
+
+  /** One that the bridge is compared with. */
+  baseline(file: string): Worker {
+    return this.#fork(file, this.node, this.nodeOptions)
+  }
+
+  #fork(file: string, execPath: string, options: readonly string[]): Worker {
+    const child = fork(join(ROOT, 'bench', file), { cwd: ROOT, execPath, execArgv: [...options, '--import', 'tsx'] })
+    this.underTest(child)
     let calls = 0
     const waiting = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>()
     child.on('message', ({ id, result, error }: { id: number; result: never; error?: string }) => {
@@ -79,9 +91,9 @@ export class Stage {
     }
   }
 
-  /** Any other child. */
-  child(child: ChildProcess, signal: NodeJS.Signals = 'SIGKILL'): void {
-    this.#endsWith(child, signal)
+  /** What has options may have something to write as it ends. */
+  underTest(child: ChildProcess): void {
+    this.#endsWith(child, this.nodeOptions.length > 0 ? 'SIGTERM' : 'SIGKILL')
   }
 
   #endsWith(child: ChildProcess, signal: NodeJS.Signals = 'SIGKILL'): void {

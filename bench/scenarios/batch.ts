@@ -22,7 +22,7 @@ export const batch: Scenario = {
       title: 'MQTT.js',
       async measure(stage, effort) {
         const { url } = await startMosquitto(stage)
-        return stage.worker('load/mqtt-js.ts', stage.node).call('publish', { url, connections: CONNECTIONS, ...TIMES[effort] })
+        return stage.baseline('load/mqtt-js.ts').call('publish', { url, connections: CONNECTIONS, ...TIMES[effort] })
       },
     },
   },

@@ -79,7 +79,7 @@ async function startCauseway(stage: Stage, topics: string[]): Promise<Server> {
 
 async function startObvious(stage: Stage, topics: string[]): Promise<Server> {
   const { port: brokerPort, url } = await startMosquitto(stage)
-  const port = await stage.worker('servers/obvious.ts', stage.node).call<number>('listen', { mqttUrl: url })
+  const port = await stage.baseline('servers/obvious.ts').call<number>('listen', { mqttUrl: url })
   return { publisher: await mqttPublisher(stage, brokerPort), topics, port, paths: topics.map((topic) => `/?topic=${topic}`) }
 }
 

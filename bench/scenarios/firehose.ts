@@ -47,7 +47,7 @@ export const firehose: Scenario = {
       async measure(stage, effort) {
         const { port, url } = await startMosquitto(stage, UNLIMITED)
         const publisher = await mqttPublisher(stage, port)
-        const subscriber = stage.worker('load/mqtt-js.ts', stage.node)
+        const subscriber = stage.baseline('load/mqtt-js.ts')
         await subscriber.call('subscribe', { url, filter: 'bench-0' })
         let rate = 0
         for (const count of [MESSAGES[effort] / 4, MESSAGES[effort]]) {

@@ -28,7 +28,7 @@ export const latency: Scenario = {
       title: 'MQTT.js',
       async measure(stage, effort) {
         const { url } = await startMosquitto(stage)
-        return summary(await stage.worker('load/mqtt-js.ts', stage.node).call('roundTrips', { url, count: COUNTS[effort], everyMs: EVERY_MS }))
+        return summary(await stage.baseline('load/mqtt-js.ts').call('roundTrips', { url, count: COUNTS[effort], everyMs: EVERY_MS }))
       },
     },
   },

@@ -5,7 +5,8 @@ import { startMosquitto } from '../servers/mosquitto.ts'
 import type { Stage } from '../stage.ts'
 
 const CONNECTIONS = 64
-const TIMES = { check: { warmUp: 0.1, seconds: 1 }, quick: { warmUp: 1, seconds: 2 }, full: { warmUp: 3, seconds: 8 } }
+/** In seconds. */
+export const TIMES = { check: { warmUp: 0.1, seconds: 1 }, quick: { warmUp: 1, seconds: 2 }, full: { warmUp: 3, seconds: 8 } }
 
 async function run(stage: Stage, { port, pid }: { port: number; pid: number }, qos: number, effort: keyof typeof TIMES): Promise<Sample> {
   const before = cpuSeconds(pid)
@@ -28,13 +29,23 @@ function publish(qos: 0 | 1 | 2, atLeast: number): Scenario {
       bare: {
         title: 'bare Fastify route',
         async measure(stage, effort) {
-          const server = stage.worker('servers/bare-fastify.ts', stage.node)
+          const server = stage.baseline('servers/bare-fastify.ts')
           return run(stage, { port: await server.call('listen'), pid: server.pid }, qos, effort)
+        },
+      },
+      least: {
+        title: 'least bridge',
+        async measure(stage, effort) {
+          const { port } = await startMosquitto(stage)
+          const server = stage.baseline('servers/least-bridge.ts')
+          return run(stage, { port: await server.call('listen', { mqttPort: port }), pid: server.pid }, qos, effort)
         },
       },
     },
     rows: [
       { what: 'rate', unit: 'requests/s', subject: 'causeway', metric: 'rate', beside: { subject: 'bare', metric: 'rate' }, target: { atLeast } },
+      { what: 'rate', unit: 'requests/s', subject: 'causeway', metric: 'rate', beside: { subject: 'least', metric: 'rate' } },
+      { what: 'rate of the least bridge in its place', unit: 'requests/s', subject: 'least', metric: 'rate', beside: { subject: 'bare', metric: 'rate' } },
       { what: 'p99', unit: 'ms', subject: 'causeway', metric: 'p99', beside: { subject: 'bare', metric: 'p99' }, ...(qos === 1 && { target: { atMost: 2 } }) },
       { what: 'processor time', unit: 'µs/request', subject: 'causeway', metric: 'cpu', beside: { subject: 'bare', metric: 'cpu' } },
       { what: 'failed', unit: '', subject: 'causeway', metric: 'failed', target: { atMost: 0 } },

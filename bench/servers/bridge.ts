@@ -11,11 +11,8 @@ export interface Bridge {
 export async function startBridge(stage: Stage, settings: Record<string, string | number>): Promise<Bridge> {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
   const ours = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
-  // `CAUSEWAY_BENCH_NODE_OPTIONS=--cpu-prof` and the like are for the bridge alone.
-  const options = (process.env['CAUSEWAY_BENCH_NODE_OPTIONS'] ?? '').split(' ').filter((option) => option !== '')
-  const child = spawn(stage.node, [...options, join(stage.dist, 'main.js')], { env: Object.fromEntries([...inherited, ...ours]), stdio: ['ignore', 'pipe', 'inherit'] })
-  if (options.length === 0) stage.child(child)
-  else stage.child(child, 'SIGTERM')
+  const child = spawn(stage.node, [...stage.nodeOptions, join(stage.dist, 'main.js')], { env: Object.fromEntries([...inherited, ...ours]), stdio: ['ignore', 'pipe', 'inherit'] })
+  stage.underTest(child)
   let stdout = ''
   const port = await new Promise<number>((resolve, reject) => {
     child.stdout.setEncoding('utf8').on('data', (text: string) => {

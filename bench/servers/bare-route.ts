@@ -1,0 +1,27 @@
+import type { AddressInfo } from 'node:net'
+import fastify from 'fastify'
+import { MessageSchema, PublishResultSchema } from '../../src/http/schemas.ts'
+
+export interface Posted {
+  topic: string
+  payload: string
+  qos?: 0 | 1 | 2
+}
+
+/**
+ * A Fastify route with the body and answers of `POST /publish`, and nothing else that the bridge does. What our formats
+ * check goes unchecked, which is quicker. Resolves with its port.
+ * @param publish what to do before it answers
+ */
+export async function listenBare(publish?: (message: Posted) => Promise<void>): Promise<number> {
+  const formats = Object.fromEntries(['mqtt-topic', 'mqtt-string', 'text', 'base64'].map((name) => [name, true as const]))
+  const app = fastify({ ajv: { customOptions: { formats, strict: false } } })
+  app.post('/publish', { schema: { body: MessageSchema, response: { 200: PublishResultSchema } } }, async (request) => {
+    const message = request.body as Posted
+    if (publish !== undefined) await publish(message)
+    const { topic, qos = 1 } = message
+    return { topic, qos, reasonCode: 0, reason: 'Success', matchedSubscribers: true }
+  })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  return (app.server.address() as AddressInfo).port
+}
