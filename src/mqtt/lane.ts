@@ -35,7 +35,7 @@ export class Lane implements ConnectionHandlers {
   /** QoS 0, not written before the end of this turn of the loop. */
   #leaving: InFlight[] = []
   /** Timed out ones too, so that their identifiers are not used again. */
-  readonly #sent: SentPublishes
+  readonly #sent = new SentPublishes()
   /** Sent on an earlier network connection only, in order. */
   #again: InFlight[] = []
   /**
@@ -55,7 +55,6 @@ export class Lane implements ConnectionHandlers {
 
   constructor(limits: LaneLimits) {
     this.#limits = limits
-    this.#sent = new SentPublishes(limits.maxInFlight)
   }
 
   /** Accepted and not yet answered. */
@@ -166,8 +165,7 @@ export class Lane implements ConnectionHandlers {
       const entry = this.#again.shift()!
       if (this.#sent.get(entry.id) !== entry) continue
       if (!entry.settled) this.#sendAgain(entry, network)
-      else if (entry.message.qos === 2) this.#unclaimed.push(entry)
-      else this.#sent.delete(entry)
+      else this.#disown(entry)
     }
     // New messages wait for all of them: order per topic holds, and none gets between a culprit and its discovery.
     if (this.#again.length > 0 || this.#probes.size > 0) return
@@ -204,13 +202,20 @@ export class Lane implements ConnectionHandlers {
       try {
         checkPublish(entry.message, this.#capabilities!, () => packetSize(entry.message))
       } catch (error) {
-        return this.#interrupt(entry, `the broker came back with other limits. ${(error as CausewayError).message}`)
+        entry.interrupt(`the broker came back with other limits. ${(error as CausewayError).message}`)
+        return this.#disown(entry)
       }
     }
     entry.sent += 1
     this.#probes.add(entry)
     if (entry.releases > 0) this.#release(entry, network)
     else network.publish(entry.message, entry.id, true)
+  }
+
+  /** Of what nobody waits for, before it is sent again. */
+  #disown(entry: InFlight): void {
+    if (entry.message.qos === 2) this.#unclaimed.push(entry)
+    else this.#sent.delete(entry)
   }
 
   #release(entry: InFlight, network: NetworkConnection): void {

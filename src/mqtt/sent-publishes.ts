@@ -8,16 +8,11 @@ const MAX_PACKET_ID = 65_535
  * one of them is among V8's old objects, all behind it live until the next full collection.
  */
 export class SentPublishes {
-  /** By packet identifier. */
-  readonly #entries: (InFlight | undefined)[]
+  /** By packet identifier; as long as the highest one used so far. */
+  readonly #entries: (InFlight | undefined)[] = []
   #lastId = 0
   #size = 0
   #added = 0
-
-  /** @param max most there will be at once */
-  constructor(max: number) {
-    this.#entries = Array.from({ length: Math.min(2 * max, MAX_PACKET_ID) + 1 })
-  }
 
   get size(): number {
     return this.#size
@@ -27,9 +22,9 @@ export class SentPublishes {
     return this.#entries[id]
   }
 
-  /** Gives it an identifier that no other has, the one used longest ago. */
+  /** Gives it an identifier that no other has, the one used longest ago. Not to be called with all of them in use. */
   add(entry: InFlight): void {
-    do this.#lastId = (this.#lastId % (this.#entries.length - 1)) + 1
+    do this.#lastId = (this.#lastId % MAX_PACKET_ID) + 1
     while (this.#entries[this.#lastId] !== undefined)
     entry.id = this.#lastId
     entry.order = this.#added += 1

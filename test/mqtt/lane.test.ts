@@ -38,3 +38,15 @@ test('what a lost connection did not write any more goes over the next one, ahea
   lane.flushed()
   expect((await Promise.all(results)).map(({ topic }) => topic)).toEqual(['a', 'b', 'c'])
 })
+
+test('a QoS 2 message that a broker takes no more gives its identifier up at the broker, where the next message would pass for its copy', async () => {
+  const released: number[] = []
+  const network = { writable: true, publish: () => {}, release: (id: number) => void released.push(id) } as unknown as NetworkConnection
+  const lane = new Lane({ maxInFlight: 10, maxInFlightBytes: 1000, timeoutMs: 60_000 })
+  lane.connected(network, capabilities, true)
+  const result = lane.publish({ ...message('a'), qos: 2 })
+  lane.lost()
+  lane.connected(network, { ...capabilities, maximumQoS: 1 }, true)
+  await expect(result).rejects.toMatchObject({ kind: { code: 'publish-interrupted' }, details: { outcome: 'unknown' } })
+  expect(released).toEqual([1])
+})
