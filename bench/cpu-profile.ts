@@ -19,7 +19,7 @@ const COSTS: readonly (readonly [string, (name: string, url: string) => boolean]
   ['the bridge’s HTTP: credentials, limits, turns, messages', (_name, url) => /\/dist\/(http|auth)\//.test(url)],
   ['the bridge’s MQTT: topic rules, lanes, timeouts', (_name, url) => /\/dist\/mqtt\//.test(url)],
   ['the bridge’s rest: metrics, links', (_name, url) => url.includes('/dist/')],
-  ['the least bridge’s own', (_name, url) => url.includes('/bench/')],
+  ['the baselines’ own', (_name, url) => url.includes('/bench/')],
   // What Ajv and the router compile has no file, nor have V8's own functions.
   ['validation, and functions of V8 itself', () => true],
 ]
