@@ -212,7 +212,8 @@ export class NetworkConnection {
       this.#corked = false
       if (!this.#packets.isEmpty) stream.write(this.#packets.take())
       stream.uncork()
-      if (this.#opened) this.#handlers.flushed()
+      // Between its end and `close` a stream takes what is written, to throw it away.
+      if (this.#opened && !stream.destroyed) this.#handlers.flushed()
     })
   }
 }
