@@ -33,17 +33,25 @@ export const COST_NAMES = COSTS.map(([title]) => title)
  */
 export function costs({ nodes, samples, timeDeltas }: CpuProfile, { skipS, seconds }: { skipS: number; seconds: number }): number[] {
   const costOf = new Map(nodes.map(({ id, callFrame }) => [id, COSTS.findIndex(([, knows]) => knows(callFrame.functionName, callFrame.url))]))
-  const nameOf = new Map(nodes.map(({ id, callFrame }) => [id, callFrame.functionName]))
+  const idle = nodes.find(({ callFrame }) => callFrame.functionName === '(idle)')?.id
+  const requests = calledBy('parserOnHeadersComplete', nodes)
   const sums = COSTS.map(() => 0)
   let at = 0
   let from = Infinity
   for (const [index, id] of samples.entries()) {
     const delta = timeDeltas[index]!
     at += delta
-    const name = nameOf.get(id)
-    // Nothing else calls it.
-    if (name === 'parserOnHeadersComplete' && from === Infinity) from = at + skipS * 1e6
-    if (at >= from && at < from + seconds * 1e6 && name !== '(idle)') sums[costOf.get(id)!]! += delta
+    if (from === Infinity && requests.has(id)) from = at + skipS * 1e6
+    if (at >= from && at < from + seconds * 1e6 && id !== idle) sums[costOf.get(id)!]! += delta
   }
   return sums.map((sum) => sum / seconds)
+}
+
+/** A function wherever it was called, and all that it called. */
+function calledBy(name: string, nodes: CpuProfile['nodes']): ReadonlySet<number> {
+  const childrenOf = new Map(nodes.map(({ id, children = [] }) => [id, children]))
+  const found = new Set(nodes.filter(({ callFrame }) => callFrame.functionName === name).map(({ id }) => id))
+  // Those that are added while it goes on have their turn, too.
+  for (const id of found) for (const child of childrenOf.get(id)!) found.add(child)
+  return found
 }
