@@ -6,9 +6,9 @@ import { MARK, markedPayload, now } from './payload.ts'
 
 answerCalls({
   /** Milliseconds from each POST to its event on a stream. */
-  async run({ port, count, everyMs }: { port: number; count: number; everyMs: number }): Promise<number[]> {
-    const [reader, poster] = [connect(port, '127.0.0.1').setNoDelay(true), connect(port, '127.0.0.1').setNoDelay(true)]
-    reader.write('GET /subscribe?topic=bench/latency HTTP/1.1\r\nhost: localhost\r\n\r\n')
+  async run({ port, streamPort = port, path = '/subscribe', count, everyMs }: { port: number; streamPort?: number; path?: string; count: number; everyMs: number }): Promise<number[]> {
+    const [reader, poster] = [connect(streamPort, '127.0.0.1').setNoDelay(true), connect(port, '127.0.0.1').setNoDelay(true)]
+    reader.write(`GET ${path}?topic=bench/latency HTTP/1.1\r\nhost: localhost\r\n\r\n`)
     await once(reader, 'data')
     poster.resume()
     const latencies: number[] = []

@@ -24,6 +24,15 @@ export const latency: Scenario = {
         return summary(await stage.worker('load/round-trips.ts').call('run', { port, count: COUNTS[effort], everyMs: EVERY_MS }))
       },
     },
+    least: {
+      title: 'least bridge, and the obvious server’s stream',
+      async measure(stage, effort) {
+        const { port: mqttPort, url } = await startMosquitto(stage)
+        const port = await stage.baseline('servers/least-bridge.ts').call('listen', { mqttPort })
+        const streamPort = await stage.baseline('servers/obvious.ts').call('listen', { mqttUrl: url })
+        return summary(await stage.worker('load/round-trips.ts').call('run', { port, streamPort, path: '/', count: COUNTS[effort], everyMs: EVERY_MS }))
+      },
+    },
     mqttJs: {
       title: 'MQTT.js',
       async measure(stage, effort) {
@@ -34,6 +43,7 @@ export const latency: Scenario = {
   },
   rows: [
     { what: 'p50', unit: 'ms', subject: 'causeway', metric: 'p50', beside: { subject: 'mqttJs', metric: 'p50' }, target: { atMost: 3 } },
+    { what: 'p50 of the least bridge and the obvious server in its place', unit: 'ms', subject: 'least', metric: 'p50', beside: { subject: 'mqttJs', metric: 'p50' } },
     { what: 'p99', unit: 'ms', subject: 'causeway', metric: 'p99', beside: { subject: 'mqttJs', metric: 'p99' } },
   ],
 }

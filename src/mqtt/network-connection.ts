@@ -192,6 +192,7 @@ export class NetworkConnection {
       packet.qos = 0
       this.#handedOn.add(packet)
       this.#handlers.message(message, subscriptionIdentifiersOf(packet), receipt)
+      // Its acknowledgement leaves ahead of what readers are written: behind it, whoever has the message could get it again over a cut.
     } else if (packet.cmd === 'publish') this.#cork()
     else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()
     else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') this.#handlers.acknowledged(packet as Acknowledgement)
