@@ -2,7 +2,7 @@ import type { Scenario } from '../scenario.ts'
 import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
 
-const TIMES = { check: { warmUp: 0.1, seconds: 1 }, quick: { warmUp: 1, seconds: 2 }, full: { warmUp: 3, seconds: 8 } }
+const TIMES = { check: { warmUp: 0.1, seconds: 1 }, quick: { warmUp: 0.3, seconds: 0.6 }, full: { warmUp: 3, seconds: 8 } }
 /** The bridge's default. */
 const CONNECTIONS = 2
 

@@ -4,7 +4,7 @@ import { startMosquitto } from '../servers/mosquitto.ts'
 import type { Stage } from '../stage.ts'
 import { mqttPublisher } from './fan-out.ts'
 
-const MESSAGES = { check: 2000, quick: 100_000, full: 300_000 }
+const MESSAGES = { check: 2000, quick: 50_000, full: 300_000 }
 /** Mosquitto would otherwise drop what does not fit behind 1,000 messages; here it is the readers that are measured. */
 const UNLIMITED = ['max_queued_messages 0']
 

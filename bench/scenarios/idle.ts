@@ -4,8 +4,8 @@ import type { Scenario } from '../scenario.ts'
 import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
 
-const STREAMS = { check: 20, quick: 10_000, full: 10_000 }
-const SETTLE_S = { check: 0.1, quick: 3, full: 20 }
+const STREAMS = { check: 20, quick: 3000, full: 10_000 }
+const SETTLE_S = { check: 0.1, quick: 1, full: 20 }
 const HEARTBEAT_MS = { check: 15_000, quick: 1000, full: 15_000 }
 
 export const idle: Scenario = {

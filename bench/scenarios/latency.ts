@@ -3,7 +3,7 @@ import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
 import { percentile } from '../statistics.ts'
 
-const COUNTS = { check: 5, quick: 200, full: 1000 }
+const COUNTS = { check: 5, quick: 100, full: 1000 }
 const EVERY_MS = 10
 
 /** The first ones find code that was never run. */
