@@ -1,6 +1,5 @@
 /** What `node --cpu-prof` writes; times in microseconds. */
 export interface CpuProfile {
-  startTime: number
   nodes: { id: number; callFrame: { functionName: string; url: string }; children?: number[] }[]
   samples: number[]
   timeDeltas: number[]
@@ -27,7 +26,7 @@ const COSTS: readonly (readonly [string, (name: string, url: string) => boolean]
 export const COST_NAMES = COSTS.map(([title]) => title)
 
 /**
- * Microseconds of each second that went into each of `COST_NAMES`, and into nothing, by a process that serves HTTP.
+ * Microseconds of each second that a process that serves HTTP spent on each of `COST_NAMES`; what it was idle for is in none.
  * @param skipS seconds left out behind the first request
  * @param seconds looked at behind them
  */

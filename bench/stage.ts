@@ -69,7 +69,7 @@ export class Stage {
 
   #fork(file: string, execPath: string, options: readonly string[]): Worker {
     const child = fork(join(ROOT, 'bench', file), { cwd: ROOT, execPath, execArgv: [...options, '--import', 'tsx'] })
-    this.underTest(child)
+    this.#endsWith(child)
     let calls = 0
     const waiting = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>()
     child.on('message', ({ id, result, error }: { id: number; result: never; error?: string }) => {
@@ -91,12 +91,13 @@ export class Stage {
     }
   }
 
-  /** What has options may have something to write as it ends. */
-  underTest(child: ChildProcess): void {
-    this.#endsWith(child, this.nodeOptions.length > 0 ? 'SIGTERM' : 'SIGKILL')
+  /** Any other child. */
+  child(child: ChildProcess): void {
+    this.#endsWith(child)
   }
 
-  #endsWith(child: ChildProcess, signal: NodeJS.Signals = 'SIGKILL'): void {
+  /** What runs with options may have something to write as it ends. */
+  #endsWith(child: ChildProcess, signal: NodeJS.Signals = this.nodeOptions.length > 0 ? 'SIGTERM' : 'SIGKILL'): void {
     const exited = once(child, 'exit')
     this.#endings.push(async () => {
       child.kill(signal)

@@ -12,7 +12,7 @@ export async function startBridge(stage: Stage, settings: Record<string, string 
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
   const ours = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
   const child = spawn(stage.node, [...stage.nodeOptions, join(stage.dist, 'main.js')], { env: Object.fromEntries([...inherited, ...ours]), stdio: ['ignore', 'pipe', 'inherit'] })
-  stage.underTest(child)
+  stage.child(child)
   let stdout = ''
   const port = await new Promise<number>((resolve, reject) => {
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
