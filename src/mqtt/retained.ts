@@ -3,7 +3,7 @@ import { answered } from './answered.ts'
 import { type Capabilities, checkSubscribe } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message, QoS } from './message.ts'
-import type { NetworkConnection } from './network-connection.ts'
+import { type NetworkConnection, QUIET_ROUND_TRIPS } from './network-connection.ts'
 import { TopicTree } from './topic-tree.ts'
 
 export interface RetainedOptions {
@@ -21,12 +21,6 @@ interface Snapshot {
   bytes: number
   overflowed: boolean
 }
-
-/**
- * So many round trips without a message end a snapshot: MQTT does not say which retained message is the last.
- * Brokers write them behind SUBACK in one go, but Aedes reads them from its store turn by turn.
- */
-const QUIET_ROUND_TRIPS = 3
 
 /**
  * Reads retained messages on a connection of its own, so that nobody's live stream sees them.
@@ -147,6 +141,7 @@ export class Retained implements ConnectionHandlers {
     }
   }
 
+  /** MQTT does not say which retained message is the last. */
   async #drain(network: NetworkConnection, snapshot: Snapshot, qos: QoS): Promise<void> {
     await network.subscribe(snapshot.filter, qos, { identifier: undefined, retained: 'always' })
     for (let quiet = 0; quiet < QUIET_ROUND_TRIPS; quiet += 1) {

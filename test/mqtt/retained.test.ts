@@ -115,12 +115,15 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
 
 test('a stream waits for the live copies of what it begins with, however late they come', async () => {
   const live = { cmd: 'publish', topic: 'a', qos: 1, retain: false, dup: false } as const
+  let pings = 0
   const broker = await startScriptedBroker((packet, peer) => {
     const isRetained = peer.connect?.clientId.endsWith('-retained')
     if (packet.cmd === 'subscribe' && isRetained) {
       peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
     } else if (packet.cmd === 'pingreq' && !isRetained) {
-      // What was published before the snapshot comes only now.
+      pings += 1
+      // What was published before the snapshot comes only now: some brokers hand it on behind answers to earlier pings.
+      if (pings !== 3) return false
       peer.send({ ...live, payload: '1', messageId: 1 }, { ...live, payload: '2', messageId: 2 }, { cmd: 'pingresp' }, { ...live, payload: '3', messageId: 3 })
     } else if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
     else return false
