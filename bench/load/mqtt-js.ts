@@ -1,6 +1,7 @@
 import { connectAsync, type MqttClient } from 'mqtt'
 import { setTimeout as delay } from 'node:timers/promises'
 import { answerCalls } from '../answer-calls.ts'
+import { measureRoundTrips, type Pace, type RoundTrips } from './pace.ts'
 import { markedPayload, now } from './payload.ts'
 
 /** MQTT.js by itself. */
@@ -65,19 +66,14 @@ answerCalls({
     await all
     return (expected - 1) / ((now() - firstAt) / 1e6)
   },
-  /** Milliseconds from each publish at QoS 1 to its message at another client. */
-  async roundTrips({ url, count, everyMs }: { url: string; count: number; everyMs: number }): Promise<number[]> {
+  /** From each publish at QoS 1 to its message at another client. */
+  async roundTrips({ url, ...pace }: { url: string } & Pace): Promise<RoundTrips> {
     const [publisher, subscriber] = [await dial(url), await dial(url)]
     await subscriber.subscribeAsync('bench/latency', { qos: 1 })
-    const latencies: number[] = []
-    for (let index = 0; index < count; index += 1) {
-      const sentAt = now()
+    return measureRoundTrips((index) => {
       const message = new Promise<void>((resolve) => void subscriber.once('message', () => resolve()))
       publisher.publish('bench/latency', markedPayload(index), { qos: 1 })
-      await message
-      latencies.push((now() - sentAt) / 1000)
-      await delay(everyMs)
-    }
-    return latencies
+      return message
+    }, pace)
   },
 })

@@ -1,15 +1,18 @@
-import type { Sample, Scenario } from '../scenario.ts'
+import type { Pace, RoundTrips } from '../load/pace.ts'
+import type { Effort, Sample, Scenario } from '../scenario.ts'
 import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
 import { percentile } from '../statistics.ts'
 
-const COUNTS = { check: 5, quick: 100, full: 1000 }
-const EVERY_MS = 10
+const PACES: Record<Effort, Pace> = {
+  check: { count: 5, warmUp: 5, everyMs: 10 },
+  quick: { count: 100, warmUp: 2000, everyMs: 10 },
+  full: { count: 1000, warmUp: 10_000, everyMs: 10 },
+}
 
-/** The first ones find code that was never run. */
-function summary(latencies: number[]): Sample {
-  const warm = latencies.slice(Math.floor(latencies.length / 5))
-  return { p50: percentile(warm, 0.5), p99: percentile(warm, 0.99) }
+function summary({ cold, warm }: RoundTrips): Sample {
+  const [first, then] = [cold, warm].map((latencies) => latencies.slice(Math.floor(latencies.length / 5)))
+  return { p50: percentile(then!, 0.5), p99: percentile(then!, 0.99), coldP50: percentile(first!, 0.5), coldP99: percentile(first!, 0.99) }
 }
 
 export const latency: Scenario = {
@@ -21,7 +24,7 @@ export const latency: Scenario = {
       async measure(stage, effort) {
         const { url } = await startMosquitto(stage)
         const { port } = await startBridge(stage, { MQTT_URL: url })
-        return summary(await stage.worker('load/round-trips.ts').call('run', { port, count: COUNTS[effort], everyMs: EVERY_MS }))
+        return summary(await stage.worker('load/round-trips.ts').call('run', { port, ...PACES[effort] }))
       },
     },
     least: {
@@ -30,14 +33,14 @@ export const latency: Scenario = {
         const { port: mqttPort, url } = await startMosquitto(stage)
         const port = await stage.baseline('servers/least-bridge.ts').call('listen', { mqttPort })
         const streamPort = await stage.baseline('servers/obvious.ts').call('listen', { mqttUrl: url })
-        return summary(await stage.worker('load/round-trips.ts').call('run', { port, streamPort, path: '/', count: COUNTS[effort], everyMs: EVERY_MS }))
+        return summary(await stage.worker('load/round-trips.ts').call('run', { port, streamPort, path: '/', ...PACES[effort] }))
       },
     },
     mqttJs: {
       title: 'MQTT.js',
       async measure(stage, effort) {
         const { url } = await startMosquitto(stage)
-        return summary(await stage.baseline('load/mqtt-js.ts').call('roundTrips', { url, count: COUNTS[effort], everyMs: EVERY_MS }))
+        return summary(await stage.baseline('load/mqtt-js.ts').call('roundTrips', { url, ...PACES[effort] }))
       },
     },
   },
@@ -45,5 +48,7 @@ export const latency: Scenario = {
     { what: 'p50', unit: 'ms', subject: 'causeway', metric: 'p50', beside: { subject: 'mqttJs', metric: 'p50' }, target: { atMost: 3 } },
     { what: 'p50 of the least bridge and the obvious server in its place', unit: 'ms', subject: 'least', metric: 'p50', beside: { subject: 'mqttJs', metric: 'p50' } },
     { what: 'p99', unit: 'ms', subject: 'causeway', metric: 'p99', beside: { subject: 'mqttJs', metric: 'p99' } },
+    { what: 'p50 in the first seconds', unit: 'ms', subject: 'causeway', metric: 'coldP50', beside: { subject: 'mqttJs', metric: 'coldP50' } },
+    { what: 'p99 in the first seconds', unit: 'ms', subject: 'causeway', metric: 'coldP99', beside: { subject: 'mqttJs', metric: 'coldP99' } },
   ],
 }
