@@ -15,9 +15,12 @@ export const ceilings: Scenario = {
     readers: {
       title: 'readers of constant events',
       async measure(stage, effort) {
-        const port = await stage.worker('servers/constant.ts').call<number>('listen')
+        const server = stage.worker('servers/constant.ts')
+        const port = await server.call<number>('listen')
         const readers = stage.worker('load/readers.ts')
         await readers.call('open', { port, paths: ['/'], count: READERS[effort] })
+        await server.call('begin')
+        await readers.call('count', { seconds: TIMES[effort].warmUp })
         return { rate: await readers.call<number>('count', { seconds: TIMES[effort].seconds }) }
       },
     },

@@ -6,7 +6,7 @@ import { percentile } from '../statistics.ts'
 
 const PACES: Record<Effort, Pace> = {
   check: { count: 5, warmUp: 5, everyMs: 10 },
-  quick: { count: 100, warmUp: 2000, everyMs: 10 },
+  quick: { count: 60, warmUp: 1000, everyMs: 10 },
   full: { count: 1000, warmUp: 10_000, everyMs: 10 },
 }
 

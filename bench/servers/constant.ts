@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events'
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { markedPayload } from '../load/payload.ts'
 import { answerCalls } from '../answer-calls.ts'
@@ -5,10 +6,11 @@ import { answerCalls } from '../answer-calls.ts'
 const BODY = '{"topic":"bench/0","qos":1,"reasonCode":0,"reason":"Success","matchedSubscribers":true}'
 const ANSWER = Buffer.from(`HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${BODY.length}\r\n\r\n${BODY}`)
 const STREAM_HEAD = 'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n'
+const begin = new EventEmitter().setMaxListeners(0)
 
 /**
  * Does as little as can be, so that what the load generators reach on it is their own ceiling: a constant answer to
- * each POST, and to each GET the same joined events for as long and as fast as they are read.
+ * each POST, and to each GET, once told to begin, the same joined events for as long and as fast as they are read.
  */
 answerCalls({
   async listen(): Promise<number> {
@@ -17,11 +19,18 @@ answerCalls({
       socket.on('error', () => {})
       socket.on('data', (request) => {
         if (request[0] === 'P'.charCodeAt(0)) socket.write(ANSWER)
-        else stream(socket, events)
+        else {
+          socket.write(STREAM_HEAD)
+          begin.once('begin', () => stream(socket, events))
+        }
       })
     })
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', 4096, resolve))
     return (server.address() as AddressInfo).port
+  },
+  /** Begins the events of all streams that are open: those that were under way would slow down the opening of the others. */
+  begin(): void {
+    begin.emit('begin')
   },
 })
 
@@ -34,6 +43,5 @@ function stream(socket: Socket, events: Buffer): void {
     if (socket.write(events)) setImmediate(more)
   }
   socket.on('drain', more)
-  socket.write(STREAM_HEAD)
   more()
 }
