@@ -56,9 +56,9 @@ export class SessionState extends Store {
 
 /**
  * PINGRESP may overtake messages that a broker is still handing on within itself: Aedes does so turn by turn, clustered ones
- * between processes. So many round trips in a row, each without any, say that there are none.
+ * between processes. After so many round trips they are taken to have come.
  */
-export const QUIET_ROUND_TRIPS = 3
+export const SETTLING_ROUND_TRIPS = 3
 /** MQTT 5 section 3.8.3.1. */
 const RETAIN_HANDLING = { always: 0, 'if-new': 1, never: 2 } as const
 const DISCONNECT_TIMEOUT_MS = 500
@@ -147,7 +147,7 @@ export class NetworkConnection {
     })
   }
 
-  /** Resolves after PINGRESP: all the broker sent before it has arrived. One alone says little, see `QUIET_ROUND_TRIPS`. */
+  /** Resolves after PINGRESP: all the broker sent before it has arrived. One alone says little, see `SETTLING_ROUND_TRIPS`. */
   async roundTrip(): Promise<void> {
     this.#write({ cmd: 'pingreq' })
     await new Promise<void>((resolve, reject) => {

@@ -3,7 +3,7 @@ import { answered } from './answered.ts'
 import { type Capabilities, checkSubscribe } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message, QoS } from './message.ts'
-import { type NetworkConnection, QUIET_ROUND_TRIPS } from './network-connection.ts'
+import { type NetworkConnection, SETTLING_ROUND_TRIPS } from './network-connection.ts'
 import { TopicTree } from './topic-tree.ts'
 
 export interface RetainedOptions {
@@ -144,7 +144,7 @@ export class Retained implements ConnectionHandlers {
   /** MQTT does not say which retained message is the last. */
   async #drain(network: NetworkConnection, snapshot: Snapshot, qos: QoS): Promise<void> {
     await network.subscribe(snapshot.filter, qos, { identifier: undefined, retained: 'always' })
-    for (let quiet = 0; quiet < QUIET_ROUND_TRIPS; quiet += 1) {
+    for (let quiet = 0; quiet < SETTLING_ROUND_TRIPS; quiet += 1) {
       const before = snapshot.arrived
       await network.roundTrip()
       if (snapshot.arrived > before) quiet = -1

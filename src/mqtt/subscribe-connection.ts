@@ -3,7 +3,7 @@ import { answered } from './answered.ts'
 import { type Capabilities, checkSubscribe, withSharedOver311 } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message } from './message.ts'
-import { type NetworkConnection, QUIET_ROUND_TRIPS } from './network-connection.ts'
+import { type NetworkConnection, SETTLING_ROUND_TRIPS } from './network-connection.ts'
 import type { Subscription } from './subscription.ts'
 import { filtersOverlap } from './topic.ts'
 
@@ -112,15 +112,15 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   /**
    * Resolves once all the broker has for us now has arrived. What waits there for earlier acknowledgements is overtaken by
-   * PINGRESP, so only a round trip that has not filled the broker's window is quiet: under a load that always fills it,
-   * there is no telling.
+   * PINGRESP, so only a round trip that has not filled the broker's window says that nothing does: under a load that always
+   * fills it, there is no telling.
    */
   async settled(): Promise<void> {
-    let quiet = 0
-    for (let trips = 0; trips < ROUND_TRIPS_MAX && quiet < QUIET_ROUND_TRIPS && this.#network !== undefined; trips += 1) {
+    let left = SETTLING_ROUND_TRIPS
+    for (let trips = 0; trips < ROUND_TRIPS_MAX && left > 0 && this.#network !== undefined; trips += 1) {
       const before = this.#received
       await answered(this.#network.roundTrip(), this.#options.timeoutMs)
-      quiet = this.#received - before < WINDOW_MIN ? quiet + 1 : 0
+      if (left < SETTLING_ROUND_TRIPS || this.#received - before < WINDOW_MIN) left -= 1
     }
   }
 
