@@ -152,7 +152,9 @@ export class Storm {
     }
     while (performance.now() < until && !(this.#options.isReachable() && this.#followers.every(({ isOpen }) => isOpen))) await delay(20)
     for (const each of this.#ledger.topics.values()) {
-      while (performance.now() < until && (await publishOnce(this.#options.url, this.#ledger, { ...each, qos: 1 })) !== 'acknowledged') await delay(20)
+      // At QoS 1 it could overtake the QoS 2 messages before it: order is kept within a QoS [MQTT-4.6.0-5].
+      const last = { ...each, qos: each.qos === 2 ? 2 : 1 } as const
+      while (performance.now() < until && (await publishOnce(this.#options.url, this.#ledger, last)) !== 'acknowledged') await delay(20)
     }
     while (performance.now() < until && this.#followers.some((follower) => this.#unfinished(follower) !== undefined)) await delay(20)
   }
