@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { connectAsync } from 'mqtt'
+import { connectOnce } from '../mqtt-client.ts'
 import type { Random } from '../storm/random.ts'
 
 export interface PublisherOptions {
@@ -40,8 +40,7 @@ function overHttp({ topic, url }: PublisherOptions): (sequence: number) => Promi
 
 function overMqtt({ topic, brokerUrl }: PublisherOptions): (sequence: number) => Promise<boolean> {
   return async (sequence) => {
-    // Without its `false` a connection that closes before CONNACK is waited for for ever.
-    const client = await connectAsync(brokerUrl, { reconnectPeriod: 0, connectTimeout: 2000 }, false)
+    const client = await connectOnce(brokerUrl, { connectTimeout: 2000 })
     client.on('error', () => {})
     const closed = new Promise<boolean>((resolve) => client.once('close', () => resolve(false)))
     const isDone = await Promise.race([closed, client.publishAsync(topic, String(sequence), { qos: 1 }).then(() => true)])

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { connectAsync } from 'mqtt'
 import type { Mosquitto } from '../broker.ts'
+import { connectOnce } from '../mqtt-client.ts'
 import type { Proxy } from '../proxy.ts'
 import type { Random } from './random.ts'
 
@@ -54,7 +54,7 @@ export function linkFaults(proxy: Proxy, random: Random, broker: Mosquitto): Fau
 export function stolenSession({ clientId, protocolVersion, brokerUrl }: { clientId: string; protocolVersion: 5 | 4; brokerUrl: string }): Faults {
   return {
     async steal() {
-      const thief = await connectAsync(brokerUrl, { clientId: `${clientId}-subscribe-0`, clean: true, protocolVersion, reconnectPeriod: 0 })
+      const thief = await connectOnce(brokerUrl, { clientId: `${clientId}-subscribe-0`, clean: true, protocolVersion })
       await thief.endAsync(true)
     },
   }

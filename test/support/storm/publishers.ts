@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { connectAsync, type MqttClient } from 'mqtt'
+import type { MqttClient } from 'mqtt'
+import { connectOnce } from '../mqtt-client.ts'
 import type { Ledger, Outcome, StormTopic } from './ledger.ts'
 import type { Random } from './random.ts'
 
@@ -53,7 +54,7 @@ async function publishOverHttp({ ledger, topic, random, url, pauseMs, isOver }: 
 
 async function publishOverMqtt({ ledger, topic, random, brokerUrl, pauseMs, isOver }: PublisherOptions): Promise<void> {
   while (!isOver()) {
-    const client = await connectAsync(brokerUrl, { reconnectPeriod: 0, connectTimeout: 2000 }).catch(() => undefined)
+    const client = await connectOnce(brokerUrl, { connectTimeout: 2000 }).catch(() => undefined)
     if (client === undefined) {
       await delay(RETRY_MS)
       continue
