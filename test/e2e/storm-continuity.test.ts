@@ -11,9 +11,14 @@ function ledgerOf(qos: 0 | 1 | 2, outcomes: Record<number, Outcome> = {}): Ledge
   return ledger
 }
 
-/** `3` is a live message, `r3` a retained one; `<3`, `>3` and `+3` begin at 3: a fresh stream, a resumed one, a gap. */
+/** `3` is a live message, `r3` a retained one; `<3`, `>3` and `+3` begin at 3: a fresh stream, a resumed one, a gap. `restart` is one of the broker. */
 function historyOf(story: string, qos: number): Happening[] {
-  return story.split(' ').map((word): Happening => {
+  let restarts = 0
+  return story.split(' ').flatMap((word): Happening | [] => {
+    if (word === 'restart') {
+      restarts += 1
+      return []
+    }
     const sequence = Number(/\d+$/.exec(word)?.[0])
     const begun = new Map([['t', sequence]])
     if (word.startsWith('<')) return { kind: 'opened', resumed: false, begun }
@@ -22,7 +27,7 @@ function historyOf(story: string, qos: number): Happening[] {
     if (word.startsWith('back')) return { kind: 'status', connected: true, begun }
     const gap = /^(overrun|unknown-id|broker-session-lost|subscription-refused)\d/.exec(word)
     if (gap !== null) return { kind: 'gap', reason: gap[1]!, begun }
-    return { kind: 'message', topic: 't', sequence, qos, retained: word.startsWith('r'), id: undefined }
+    return { kind: 'message', topic: 't', sequence, qos, retained: word.startsWith('r'), id: undefined, restarts: { begun: restarts, over: restarts } }
   })
 }
 
@@ -37,6 +42,7 @@ describe('what a follower saw is no breach:', () => {
     ['without what was published until the broker was back', '<0 1 away2 broker-session-lost4 back6 7'],
     ['a redelivery behind the reconnect', '<0 1 2 3 away3 back3 2 3 4'],
     ['a redelivery while one connection of several is back', '<0 1 2 3 away3 2 3 4 back5 5'],
+    ['a redelivery at QoS 2 behind a restart', '<0 1 2 3 away3 restart back3 2 3 4', 2],
     ['without what may not have been published', '<0 1 3', 1, { 2: 'unknown' }],
     ['QoS 0 that nobody knew of, lost while the broker was away', '<0 away2 back4 5 6', 0],
   ])('%s', (_what, story, qos = 1, outcomes = {}) => {
@@ -60,6 +66,9 @@ describe('what a follower saw is a breach:', () => {
     ['a redelivery with a hole', '<0 1 2 3 4 away4 back4 2 4', 't 4 came behind a redelivery of 2, without 3'],
     ['a redelivery that does not reach what was last', '<0 1 2 3 4 away4 back4 2 5', 't 5 came behind a redelivery of 2, without 3'],
     ['a repeat at QoS 2, even behind a reconnect', '<0 1 2 away2 back2 2', 't 2 came again, behind 2, at QoS 2', 2],
+    ['a redelivery at QoS 2 of what came behind the restart', '<0 1 away1 restart back1 2 3 away3 back3 3', 't 3 came again, behind 3, at QoS 2', 2],
+    ['a redelivery at QoS 2 with a hole behind a restart', '<0 1 2 3 4 away4 restart back4 2 4', 't 4 came behind a redelivery of 2, without 3', 2],
+    ['a repeat at QoS 2 of a redelivery', '<0 1 2 3 away3 restart back3 2 3 3', 't 3 came again, behind a redelivery of 3', 2],
     ['what was not sent', '<0 1 2', 't 2 came, though its publisher was told that it was not sent', 1, { 2: 'refused' }],
     ['what was never published', '<0 10', 't 10 was never published'],
     ['QoS 0 that had been seen, lost without a gap', '<0 1 away1 back3 4', 't 4 came behind 1, without 2', 0],

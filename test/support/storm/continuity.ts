@@ -1,11 +1,11 @@
-import type { Begun, Ledger } from './ledger.ts'
+import type { Begun, Ledger, Restarts } from './ledger.ts'
 
 /** What happened to one follower, in order. `begun` is what had been begun when the follower learned of it. */
 export type Happening =
   | { kind: 'opened'; resumed: boolean; begun: Begun }
   | { kind: 'gap'; reason: string; begun: Begun }
   | { kind: 'status'; connected: boolean; begun: Begun }
-  | { kind: 'message'; topic: string; sequence: number; qos: number; retained: boolean; id: string | undefined }
+  | { kind: 'message'; topic: string; sequence: number; qos: number; retained: boolean; id: string | undefined; restarts: Restarts }
 
 /** Where a follower stands in a topic. */
 interface Place {
@@ -19,6 +19,8 @@ interface Place {
   isAway: boolean
   /** The newest repeat of a redelivery; 0 where one may begin, undefined where none may. */
   repeat: number | undefined
+  /** Per sequence, the restarts of the broker that were over when it was seen first. */
+  readonly restarts: Map<number, number>
 }
 
 /**
@@ -31,7 +33,10 @@ interface Place {
  *   QoS 1 alone of a filter cannot know that there is QoS 0 too;
  * - that a QoS 1 message may come again: from the broker, which had not got its acknowledgement when the connection was
  *   lost, first of all on its topic behind the `status` (or a `gap` that covers it; and before, where one of several
- *   connections was back before the last), in order and without leaving out any; and from the publisher, at once, where the link broke between its PUBLISH and PUBACK. At QoS 2 nothing comes twice.
+ *   connections was back before the last), in order and without leaving out any; and from the publisher, at once, where the link broke between its PUBLISH and PUBACK;
+ * - that a QoS 2 message may come again in the first of these ways behind a restart of the broker, and no other: Mosquitto 2.0
+ *   saves more than its window (20) of messages that it had sent PUBREL for, and sends those beyond it as PUBLISH afterwards,
+ *   which [MQTT-4.3.3-1] of 3.1.1 forbids. Whoever has sent PUBCOMP cannot tell them from new ones.
  */
 export function breach(history: readonly Happening[], ledger: Ledger): string | undefined {
   let places = new Map<string, Place>()
@@ -40,7 +45,7 @@ export function breach(history: readonly Happening[], ledger: Ledger): string | 
     if (fault !== undefined) return `#${index}: ${fault}`
     if (happening.kind === 'gap' && happening.reason === 'subscription-refused') return `#${index}: a filter was refused, by no broker`
     if (happening.kind === 'opened' && !happening.resumed) {
-      places = new Map([...happening.begun].map(([topic, begun]) => [topic, { last: undefined, excused: begun, isNew: true, isAway: false, repeat: undefined }]))
+      places = new Map([...happening.begun].map(([topic, begun]) => [topic, { last: undefined, excused: begun, isNew: true, isAway: false, repeat: undefined, restarts: new Map() }]))
     } else if (happening.kind === 'gap' || happening.kind === 'status') {
       for (const [topic, place] of places) interrupt(place, happening, happening.begun.get(topic)!, ledger.topics.get(topic)!.qos)
     }
@@ -60,7 +65,7 @@ function interrupt(place: Place, happening: Extract<Happening, { kind: 'gap' | '
   if (!place.isAway && place.excused === Infinity) place.excused = begun
 }
 
-function misplaced({ topic, sequence, qos, retained }: Extract<Happening, { kind: 'message' }>, places: Map<string, Place>, ledger: Ledger): string | undefined {
+function misplaced({ topic, sequence, qos, retained, restarts }: Extract<Happening, { kind: 'message' }>, places: Map<string, Place>, ledger: Ledger): string | undefined {
   const place = places.get(topic)
   const publication = ledger.of(topic, sequence)
   const what = `${topic} ${sequence}`
@@ -85,7 +90,8 @@ function misplaced({ topic, sequence, qos, retained }: Extract<Happening, { kind
   }
   if (last !== undefined && sequence <= last) {
     if (publication.blipped && sequence === (repeat || last)) return undefined
-    if (qos !== 1) return `${what} came again, behind ${last}, at QoS ${qos}`
+    const isBehindRestart = restarts.begun > (place.restarts.get(sequence) ?? Infinity)
+    if (qos === 0 || (qos === 2 && !isBehindRestart)) return `${what} came again, behind ${last}, at QoS ${qos}`
     if (repeat === undefined && !place.isAway) return `${what} came again, behind ${last}, without a reconnect`
     if (sequence <= (repeat ?? 0) && !place.isAway) return `${what} came again, behind a redelivery of ${repeat}`
     place.repeat = sequence
@@ -95,6 +101,7 @@ function misplaced({ topic, sequence, qos, retained }: Extract<Happening, { kind
   if (missing !== undefined) return `${what} came behind ${last ?? 'nothing'}, without ${missing}`
   place.repeat = undefined
   place.last = sequence
+  place.restarts.set(sequence, restarts.over)
   place.isNew = false
   return undefined
 }

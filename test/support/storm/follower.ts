@@ -130,7 +130,7 @@ export class Follower {
     else {
       const sequence = Number.parseInt(String(data.payload), 10)
       this.#seen.set(data.topic, sequence)
-      this.history.push({ kind: 'message', topic: data.topic, sequence, qos: data.qos, retained: data.retain, id })
+      this.history.push({ kind: 'message', topic: data.topic, sequence, qos: data.qos, retained: data.retain, id, restarts: this.#ledger.restarts })
     }
   }
 }

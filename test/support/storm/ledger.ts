@@ -14,6 +14,12 @@ export interface StormTopic {
   by: 'http' | 'mqtt'
 }
 
+/** Of the broker, so far. */
+export interface Restarts {
+  begun: number
+  over: number
+}
+
 /** Per topic, the newest sequence whose publishing had begun at some moment. */
 export type Begun = ReadonlyMap<string, number>
 
@@ -23,6 +29,7 @@ export class Ledger {
   readonly #publications: Map<string, Publication[]>
   #faults = 0
   #faulty = false
+  #restarts: Restarts = { begun: 0, over: 0 }
 
   constructor(topics: readonly StormTopic[]) {
     this.topics = new Map(topics.map((topic) => [topic.name, topic]))
@@ -60,12 +67,18 @@ export class Ledger {
     return counts
   }
 
-  faultBegins(): void {
+  get restarts(): Restarts {
+    return { ...this.#restarts }
+  }
+
+  faultBegins(isRestart: boolean): void {
+    if (isRestart) this.#restarts.begun += 1
     this.#faulty = true
     this.#faults += 1
   }
 
   faultEnds(): void {
     this.#faulty = false
+    this.#restarts.over = this.#restarts.begun
   }
 }

@@ -31,6 +31,7 @@ const TOPICS = [
 const BULK = topic('s/bulk', 'http', 1)
 const FILTERS = ['s/#', 's/+/+', 's/a/+', 's/b/#', 's/+/kept', 's/a/http1', 's/b/mqtt0', 's/+/mqtt1', 's/b/+', 's/bulk', '+/a/#']
 const FOLLOWERS_MAX = 8
+const RESTARTS = ['restart', 'restartBehind']
 const FLOOD = { messages: 60, bytes: 60_000 }
 const PAUSE_MS = 12
 const STEP_MS = 40
@@ -103,7 +104,7 @@ export class Storm {
 
   async #fault([name, fault]: [string, () => Promise<void>]): Promise<void> {
     this.#count(name)
-    this.#ledger.faultBegins()
+    this.#ledger.faultBegins(RESTARTS.includes(name))
     await fault()
     this.#ledger.faultEnds()
   }
