@@ -74,6 +74,9 @@ export class Subscription<Target> {
     if (this.targets.size === 0) {
       if (!this.#maybeAtBroker) return
       const { network, timeoutMs } = broker()
+      // Whoever wants it again before the answer cannot count on what was granted.
+      this.#asked = undefined
+      this.#granted = undefined
       try {
         await answered(network.unsubscribe(this.filter), timeoutMs)
       } catch (error) {

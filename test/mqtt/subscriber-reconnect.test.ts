@@ -6,6 +6,7 @@ import { get } from '../support/http.ts'
 import { hasSubscribers, mqttClient } from '../support/mqtt-client.ts'
 import { expectNothingLeft } from '../support/nothing-left.ts'
 import { startProxy } from '../support/proxy.ts'
+import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
 import { openStream } from '../support/stream.ts'
 
 test('a stream asked for while the broker is away gets 503 and when to come back', async () => {
@@ -14,6 +15,30 @@ test('a stream asked for while the broker is away gets 503 and when to come back
   expect([status, body.code, body.retryable]).toEqual([503, 'broker-unavailable', true])
   expect(Number(headers.get('retry-after'))).toBeGreaterThan(0)
   await expectNothingLeft(bridge)
+})
+
+test('a filter that is wanted again while its UNSUBSCRIBE has no answer is subscribed to again', async () => {
+  let leaving: Peer | undefined
+  const broker = await startScriptedBroker((packet, peer) => {
+    if (packet.cmd !== 'unsubscribe' || leaving !== undefined) return false
+    leaving = peer
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const path = '/subscribe?topic=a&retained=false'
+  const first = await openStream(`${bridge.url}${path}`)
+  first.close()
+  await expect.poll(() => leaving).toBeDefined()
+  const again = openStream(`${bridge.url}${path}`)
+  await get(bridge, '/livez')
+  leaving!.close()
+  let stream = await again
+  // It may be told that the broker went away meanwhile.
+  for (; stream.status === 503; stream = await openStream(`${bridge.url}${path}`)) stream.close()
+  const subscribed = broker.peers.findLast(({ received }) => received.some(({ cmd }) => cmd === 'subscribe'))!
+  expect(subscribed).not.toBe(leaving)
+  subscribed.send({ cmd: 'publish', topic: 'a', payload: 'x', qos: 0, retain: false, dup: false })
+  expect((await stream.next()).data.payload).toBe('x')
 })
 
 describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (protocol) => {
