@@ -187,7 +187,7 @@ export class Link {
   async retainedFor(filters: readonly string[], lease: Lease<Message>): Promise<Message[]> {
     const retained = await this.#retained.get().read(filters)
     if (retained.length === 0) return retained
-    await this.#subscriber.get().settled()
+    await this.#subscriber.get().settled(filters)
     const seen = new Map<string, Buffer[]>()
     for (const { topic, payload } of lease.seen) {
       const payloads = seen.get(topic)

@@ -77,6 +77,8 @@ export class NetworkConnection {
   readonly #packets: PacketBuffer
   #corked = false
   #opened = false
+  /** PUBLISH and PUBREL packets so far: each may make room in the broker's window once it is answered. */
+  arrived = 0
   /** Whether the broker sent anything behind CONNACK but DISCONNECT. */
   productive = false
   /** Reason code of the broker's DISCONNECT: to one who shares a client id with another, coming back at once would be war. */
@@ -190,6 +192,7 @@ export class NetworkConnection {
     if (!this.#opened) return
     if (packet.cmd === 'disconnect') this.dismissal = packet.reasonCode ?? 0
     else this.productive = true
+    if (packet.cmd === 'publish' || packet.cmd === 'pubrel') this.arrived += 1
     if (packet.cmd === 'publish' && packet.qos === 1 && isDurable) {
       const receipt = { messageId: packet.messageId!, dup: packet.dup }
       const message = messageOf(packet)

@@ -41,7 +41,6 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   #network: NetworkConnection | undefined
   #capabilities: Capabilities | undefined
   #unavailable: CausewayError | undefined
-  #received = 0
 
   constructor(options: SubscribeConnectionOptions<Target>) {
     this.#options = options
@@ -113,14 +112,18 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   /**
    * Resolves once all the broker has for us now has arrived. What waits there for earlier acknowledgements is overtaken by
    * PINGRESP, so only a round trip that has not filled the broker's window says that nothing does: under a load that always
-   * fills it, there is no telling.
+   * fills it, there is no telling. What the broker keeps while the connection is lost comes when it is back.
+   * @throws CausewayError where the broker is away or does not answer
    */
   async settled(): Promise<void> {
+    await this.ready()
+    const network = this.#network
     let left = SETTLING_ROUND_TRIPS
-    for (let trips = 0; trips < ROUND_TRIPS_MAX && left > 0 && this.#network !== undefined; trips += 1) {
-      const before = this.#received
-      await answered(this.#network.roundTrip(), this.#options.timeoutMs)
-      if (left < SETTLING_ROUND_TRIPS || this.#received - before < WINDOW_MIN) left -= 1
+    for (let trips = 0; trips < ROUND_TRIPS_MAX && left > 0; trips += 1) {
+      if (network === undefined || network !== this.#network) throw this.#noConnection()
+      const before = network.arrived
+      await answered(network.roundTrip(), this.#options.timeoutMs)
+      if (left < SETTLING_ROUND_TRIPS || network.arrived - before < WINDOW_MIN) left -= 1
     }
   }
 
@@ -167,7 +170,6 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   }
 
   message(message: Message, identifiers: readonly number[]): void {
-    this.#received += 1
     this.#options.events.message(message, identifiers)
   }
 

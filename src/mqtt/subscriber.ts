@@ -85,9 +85,13 @@ export class Subscriber<Target> {
     }
   }
 
-  /** Resolves once all the broker has sent so far has been handed on. */
-  async settled(): Promise<void> {
-    await Promise.all(this.#connections.map((connection) => connection.settled()))
+  /**
+   * Resolves once all the broker has had so far for these filters has been handed on.
+   * @throws CausewayError where the broker is away or does not answer
+   */
+  async settled(filters: readonly string[]): Promise<void> {
+    const connections = new Set(filters.flatMap((filter) => this.#byFilter.get(filter)?.connection ?? []))
+    await Promise.all([...connections].map((connection) => connection.settled()))
   }
 
   /** Whether the broker answers on a connection that stands. */

@@ -6,7 +6,7 @@ import { get, publishRaw } from '../support/http.ts'
 import { mqttClient } from '../support/mqtt-client.ts'
 import { expectNothingLeft } from '../support/nothing-left.ts'
 import { startProxy } from '../support/proxy.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
 import { openStream } from '../support/stream.ts'
 
 const topics = (count: number): string[] => Array.from({ length: count }, (_, index) => `r/${index}`)
@@ -113,8 +113,9 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
   })
 })
 
+const live = { cmd: 'publish', topic: 'a', qos: 1, retain: false, dup: false } as const
+
 test('a stream waits for the live copies of what it begins with, however late they come', async () => {
-  const live = { cmd: 'publish', topic: 'a', qos: 1, retain: false, dup: false } as const
   let pings = 0
   const broker = await startScriptedBroker((packet, peer) => {
     const isRetained = peer.connect?.clientId.endsWith('-retained')
@@ -134,4 +135,67 @@ test('a stream waits for the live copies of what it begins with, however late th
   expect((await stream.take(3)).map(({ data: { payload, retain } }) => [payload, retain])).toEqual([['1', false], ['2', false], ['3', false]])
   stream.close()
   await expectNothingLeft(bridge)
+})
+
+test('a stream waits for live copies at QoS 2 that wait for the broker’s window', async () => {
+  const WINDOW = 20
+  const payloads = Array.from({ length: 3 * WINDOW }, (_, index) => String(index))
+  const waiting = payloads.map((payload, index) => ({ ...live, qos: 2, payload, messageId: index + 1 }) as const)
+  let inFlight = 0
+  const broker = await startScriptedBroker((packet, peer) => {
+    const sendOn = (): void => {
+      while (inFlight < WINDOW && waiting.length > 0) {
+        inFlight += 1
+        peer.send(waiting.shift()!)
+      }
+    }
+    if (packet.cmd === 'pubrec') peer.send({ cmd: 'pubrel', messageId: packet.messageId! })
+    else if (packet.cmd === 'pubcomp') {
+      inFlight -= 1
+      sendOn()
+    } else if (packet.cmd === 'subscribe' && peer.connect?.clientId.endsWith('-retained')) {
+      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: payloads.at(-1)!, messageId: 1, retain: true })
+    } else if (packet.cmd === 'pingreq' && peer.connect?.clientId.endsWith('-subscribe-0')) {
+      sendOn()
+      peer.send({ cmd: 'pingresp' })
+    } else return false
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const stream = await openStream(`${bridge.url}/subscribe?topic=a&qos=2`)
+  expect((await stream.take(payloads.length)).map(({ data: { payload, retain } }) => [payload, retain])).toEqual(payloads.map((payload) => [payload, false]))
+})
+
+test('a stream waits for what the broker kept while its connection was lost', async () => {
+  let isRead = false
+  let returning: Peer | undefined
+  function comeBack(): void {
+    if (!isRead || returning === undefined) return
+    returning.accept(true)
+    returning.send({ ...live, payload: '1', messageId: 1 }, { ...live, payload: '2', messageId: 2 })
+  }
+  const broker = await startScriptedBroker((packet, peer) => {
+    const isRetained = peer.connect?.clientId.endsWith('-retained')
+    if (packet.cmd === 'subscribe' && isRetained) {
+      broker.peers.findLast(({ connect }) => connect?.clientId.endsWith('-subscribe-0'))!.close()
+      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
+    } else if (packet.cmd === 'unsubscribe' && isRetained) {
+      peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
+      isRead = true
+      comeBack()
+    } else if (packet.cmd === 'connect' && !packet.clean && packet.clientId.endsWith('-subscribe-0') && broker.peers.some(({ received }) => received.some(({ cmd }) => cmd === 'subscribe'))) {
+      returning = peer
+      comeBack()
+    } else return false
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
+  const events = await stream.take(4)
+  expect(events.map(({ event, data: { payload, retain } }) => [event, payload, retain])).toEqual([
+    ['status', undefined, undefined],
+    ['status', undefined, undefined],
+    ['message', '1', false],
+    ['message', '2', false],
+  ])
 })
