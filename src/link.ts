@@ -3,6 +3,7 @@ import type { BaseLogger } from 'pino'
 import { onReconnect, type StateLog, watch } from './broker-log.ts'
 import type { Config } from './config.ts'
 import { connectionOptions } from './connection-options.ts'
+import { CausewayError } from './errors.ts'
 import { Lazy } from './lazy.ts'
 import type { Metrics } from './metrics.ts'
 import type { ConnectionOptions, ConnectionState } from './mqtt/connection.ts'
@@ -31,6 +32,9 @@ export interface LinkOptions {
   log: StateLog
   metrics: Metrics
 }
+
+/** A broker that is lost again and again is away. */
+const OPENING_TRIES = 3
 
 type Role = 'publish' | 'subscribe' | 'retained' | 'request' | 'session'
 
@@ -182,19 +186,17 @@ export class Link {
 
   /**
    * The retained messages a stream begins with. What is retained while the stream is being opened also comes live, so
-   * it waits for that and leaves out what the lease has seen.
+   * it waits for that and leaves out what the lease has seen. Where that may have been lost, all starts again.
    */
   async retainedFor(filters: readonly string[], lease: Lease<Message>): Promise<Message[]> {
-    const retained = await this.#retained.get().read(filters)
-    if (retained.length === 0) return retained
-    await this.#subscriber.get().settled(filters)
-    const seen = new Map<string, Buffer[]>()
-    for (const { topic, payload } of lease.seen) {
-      const payloads = seen.get(topic)
-      if (payloads === undefined) seen.set(topic, [payload])
-      else payloads.push(payload)
+    for (let tries = 0; tries < OPENING_TRIES; tries += 1) {
+      const retained = await this.#retained.get().read(filters)
+      if (retained.length === 0) return retained
+      await this.#subscriber.get().settled(filters)
+      if (!lease.interrupted) return unseen(retained, lease.seen)
+      lease.start()
     }
-    return retained.filter(({ topic, payload }) => !seen.get(topic)?.some((live) => live.equals(payload)))
+    throw new CausewayError('broker-unavailable', `The connection to the broker was lost ${OPENING_TRIES} times while the stream was opened`, { retryAfter: 1 })
   }
 
   /** Resolves once every connection is made, or has failed to be for the first time. */
@@ -208,4 +210,15 @@ export class Link {
     await this.sessions.close()
     await Promise.all(this.#parts.map((part) => part.close()))
   }
+}
+
+/** Those of which no live copy came. */
+function unseen(retained: readonly Message[], live: readonly Message[]): Message[] {
+  const seen = new Map<string, Buffer[]>()
+  for (const { topic, payload } of live) {
+    const payloads = seen.get(topic)
+    if (payloads === undefined) seen.set(topic, [payload])
+    else payloads.push(payload)
+  }
+  return retained.filter(({ topic, payload }) => !seen.get(topic)?.some((copy) => copy.equals(payload)))
 }

@@ -33,10 +33,15 @@ export interface SubscriberOptions<Target> {
   events: SubscriberEvents<Target>
 }
 
+interface Entry<Target> {
+  subscription: Subscription<Target>
+  connection: SubscribeConnection<Target>
+}
+
 /** Subscriptions of many targets. Each filter is subscribed to once, whatever the number of its targets. */
 export class Subscriber<Target> {
   readonly #options: SubscriberOptions<Target>
-  readonly #byFilter = new Map<string, { subscription: Subscription<Target>; connection: SubscribeConnection<Target> }>()
+  readonly #byFilter = new Map<string, Entry<Target>>()
   readonly #byTopic = new TopicTree<Subscription<Target>[]>()
   readonly #connections: SubscribeConnection<Target>[] = []
   readonly #lost = new Set<SubscribeConnection<Target>>()
@@ -87,10 +92,12 @@ export class Subscriber<Target> {
 
   /**
    * Resolves once all the broker has had so far for these filters has been handed on.
-   * @throws CausewayError where the broker is away or does not answer
+   * @throws CausewayError where the broker is away, does not answer or, behind a reconnect, refuses one of them
    */
   async settled(filters: readonly string[]): Promise<void> {
-    const connections = new Set(filters.flatMap((filter) => this.#byFilter.get(filter)?.connection ?? []))
+    const entries = filters.flatMap((filter) => this.#byFilter.get(filter) ?? [])
+    await Promise.all(entries.map((entry) => this.#granted(entry)))
+    const connections = new Set(entries.map(({ connection }) => connection))
     await Promise.all([...connections].map((connection) => connection.settled()))
   }
 
@@ -105,9 +112,13 @@ export class Subscriber<Target> {
 
   async #addOne(target: Target, filter: string, qos: QoS): Promise<void> {
     const entry = this.#byFilter.get(filter) ?? this.#create(filter)
-    const { subscription, connection } = entry
+    const { subscription } = entry
     subscription.targets.add(target)
     if (qos > subscription.qos) subscription.qos = qos
+    await this.#granted(entry)
+  }
+
+  async #granted({ subscription, connection }: Entry<Target>): Promise<void> {
     await connection.ready()
     await connection.sync(subscription)
   }
@@ -119,7 +130,7 @@ export class Subscriber<Target> {
     })
   }
 
-  #create(filter: string): { subscription: Subscription<Target>; connection: SubscribeConnection<Target> } {
+  #create(filter: string): Entry<Target> {
     this.#lastIdentifier += 1
     const subscription = new Subscription<Target>(filter, this.#lastIdentifier)
     const entry = { subscription, connection: this.#place(subscription.topics) }

@@ -36,6 +36,8 @@ export class Channel implements Rounded {
   readonly counters: StreamCounters
   /** Sequence of the last event before this channel. */
   readonly floor: number
+  /** Gaps announced to every reader so far. */
+  gaps = 0
   /** Whether each message is for one of the readers only. Its messages then wait in a work queue, not in the log. */
   readonly isShared: boolean
   readonly #id: (sequence: number) => string
@@ -95,6 +97,7 @@ export class Channel implements Rounded {
 
   /** An event that every reader gets, in order with the messages where those go to every reader too. */
   broadcast(event: EventName, frame: Frame): void {
+    if (event === 'gap') this.gaps += 1
     if (!this.isShared) return this.append(frame)
     for (const reader of this.readers) reader.announce(event, frame.bytes)
   }

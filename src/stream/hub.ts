@@ -97,6 +97,7 @@ export class Hub<Message extends Deliverable> {
     const key = JSON.stringify([spec.encoding.name, spec.qos, ...[...new Set(spec.filters)].sort()])
     const entry = this.#entries.get(key) ?? this.#create(key, spec)
     const lease = new Lease<Message>(entry.channel, {
+      sequence: () => this.#sequence,
       join: (response, options) => this.#join(entry, lease, response, options),
       release: () => this.#release(entry, lease),
     })
@@ -108,7 +109,7 @@ export class Hub<Message extends Deliverable> {
       entry.leases.delete(lease)
       throw error
     }
-    lease.start(this.#sequence)
+    lease.start()
     entry.joining.add(lease)
     return lease
   }
@@ -245,6 +246,4 @@ export class Hub<Message extends Deliverable> {
   }
 }
 
-function statusOf(connected: boolean): object {
-  return { broker: connected ? 'connected' : 'disconnected' }
-}
+const statusOf = (connected: boolean): object => ({ broker: connected ? 'connected' : 'disconnected' })

@@ -12,6 +12,8 @@ export interface JoinOptions<Message> {
 }
 
 interface LeaseHooks<Message> {
+  /** Of the newest event there is. */
+  sequence(): number
   join(response: Writable, options: JoinOptions<Message>): void
   release(): void
 }
@@ -31,6 +33,7 @@ export class Lease<Message extends { payload: Buffer }> {
   #seenBytes = 0
   #position = 0
   #sequence = 0
+  #gaps = 0
 
   constructor(channel: Channel, hooks: LeaseHooks<Message>) {
     this.#channel = channel
@@ -45,15 +48,23 @@ export class Lease<Message extends { payload: Buffer }> {
     return this.#sequence
   }
 
-  /** Messages delivered since the lease began, until it was joined. */
+  /** Whether messages may be missing among those delivered since it started. */
+  get interrupted(): boolean {
+    return this.#channel.gaps !== this.#gaps
+  }
+
+  /** Messages delivered since the lease started, until it was joined. */
   get seen(): readonly Message[] {
     return this.#seen
   }
 
-  /** A reader that joins will follow from here. */
-  start(sequence: number): void {
+  /** A reader that joins will follow from here. Done again, what was delivered before is not for it. */
+  start(): void {
     this.#position = this.#channel.log.next
-    this.#sequence = sequence
+    this.#sequence = this.#hooks.sequence()
+    this.#gaps = this.#channel.gaps
+    this.#seen.length = 0
+    this.#seenBytes = 0
   }
 
   saw(message: Message): void {

@@ -199,3 +199,33 @@ test('a stream waits for what the broker kept while its connection was lost', as
     ['message', '2', false],
   ])
 })
+
+test('a stream whose connection loses messages while it is opened begins behind that', async () => {
+  const isSubscriber = ({ connect }: Peer): boolean => connect?.clientId.endsWith('-subscribe-0') === true
+  let isLost = false
+  let answer = (): void => {}
+  const broker = await startScriptedBroker((packet, peer) => {
+    if (packet.cmd === 'subscribe' && peer.connect?.clientId.endsWith('-retained')) {
+      answer = () => peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
+      if (isLost) answer()
+      else {
+        const subscriber = broker.peers.findLast(isSubscriber)!
+        subscriber.send({ ...live, payload: '1', messageId: 1 })
+        subscriber.close()
+        isLost = true
+      }
+    } else if (packet.cmd === 'connect' && isLost && isSubscriber(peer)) peer.accept(false)
+    else if (packet.cmd === 'subscribe' && isLost) {
+      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
+      answer()
+    } else return false
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
+  broker.peers.findLast(isSubscriber)!.send({ ...live, payload: '3', messageId: 1 })
+  expect((await stream.take(2)).map(({ event, data: { payload, retain } }) => [event, payload, retain])).toEqual([
+    ['message', '2', true],
+    ['message', '3', false],
+  ])
+})

@@ -19,8 +19,8 @@ interface Place {
   isAway: boolean
   /** The newest repeat of a redelivery; 0 where one may begin, undefined where none may. */
   repeat: number | undefined
-  /** Per sequence, the restarts of the broker that were over when it was seen first. */
-  readonly restarts: Map<number, number>
+  /** The sequences seen live, and how many restarts of the broker were over then. */
+  readonly seen: Map<number, number>
 }
 
 /**
@@ -34,6 +34,8 @@ interface Place {
  * - that a QoS 1 message may come again: from the broker, which had not got its acknowledgement when the connection was
  *   lost, first of all on its topic behind the `status` (or a `gap` that covers it; and before, where one of several
  *   connections was back before the last), in order and without leaving out any; and from the publisher, at once, where the link broke between its PUBLISH and PUBACK;
+ * - that a QoS 2 message that a gap covers may come behind newer ones: with many queued for a session that was resumed,
+ *   Mosquitto 2.0 sends what is published then ahead of them;
  * - that a QoS 2 message may come again in the first of these ways behind a restart of the broker, and no other: Mosquitto 2.0
  *   saves more than its window (20) of messages that it had sent PUBREL for, and sends those beyond it as PUBLISH afterwards,
  *   which [MQTT-4.3.3-1] of 3.1.1 forbids. Whoever has sent PUBCOMP cannot tell them from new ones.
@@ -45,7 +47,7 @@ export function breach(history: readonly Happening[], ledger: Ledger): string | 
     if (fault !== undefined) return `#${index}: ${fault}`
     if (happening.kind === 'gap' && happening.reason === 'subscription-refused') return `#${index}: a filter was refused, by no broker`
     if (happening.kind === 'opened' && !happening.resumed) {
-      places = new Map([...happening.begun].map(([topic, begun]) => [topic, { last: undefined, excused: begun, isNew: true, isAway: false, repeat: undefined, restarts: new Map() }]))
+      places = new Map([...happening.begun].map(([topic, begun]) => [topic, { last: undefined, excused: begun, isNew: true, isAway: false, repeat: undefined, seen: new Map() }]))
     } else if (happening.kind === 'gap' || happening.kind === 'status') {
       for (const [topic, place] of places) interrupt(place, happening, happening.begun.get(topic)!, ledger.topics.get(topic)!.qos)
     }
@@ -90,7 +92,11 @@ function misplaced({ topic, sequence, qos, retained, restarts }: Extract<Happeni
   }
   if (last !== undefined && sequence <= last) {
     if (publication.blipped && sequence === (repeat || last)) return undefined
-    const isBehindRestart = restarts.begun > (place.restarts.get(sequence) ?? Infinity)
+    if (qos === 2 && sequence <= excused && !place.seen.has(sequence)) {
+      place.seen.set(sequence, restarts.over)
+      return undefined
+    }
+    const isBehindRestart = restarts.begun > (place.seen.get(sequence) ?? Infinity)
     if (qos === 0 || (qos === 2 && !isBehindRestart)) return `${what} came again, behind ${last}, at QoS ${qos}`
     if (repeat === undefined && !place.isAway) return `${what} came again, behind ${last}, without a reconnect`
     if (sequence <= (repeat ?? 0) && !place.isAway) return `${what} came again, behind a redelivery of ${repeat}`
@@ -101,7 +107,7 @@ function misplaced({ topic, sequence, qos, retained, restarts }: Extract<Happeni
   if (missing !== undefined) return `${what} came behind ${last ?? 'nothing'}, without ${missing}`
   place.repeat = undefined
   place.last = sequence
-  place.restarts.set(sequence, restarts.over)
+  place.seen.set(sequence, restarts.over)
   place.isNew = false
   return undefined
 }
