@@ -11,7 +11,7 @@ import { openStream } from '../support/stream.ts'
 /** 50 MB while everyone reads, until the garbage collector has found its level; then 100 MB. */
 const WARM_UP = 1000
 const MESSAGES = 2000
-const MAX_GROWTH_BYTES = 60_000_000
+const MAX_GROWTH_BYTES = 80_000_000
 
 /** A reader that keeps the numbers in the payloads alone. */
 async function openCounter(url: string): Promise<{ numbers: number[]; others: string[]; until(count: number): Promise<void> }> {

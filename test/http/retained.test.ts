@@ -18,12 +18,14 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     expect(views(await first.take(3)).sort()).toEqual([['r/a', 'old a', true], ['r/b', 'old b', true], ['r/c', 'old c', true]])
     const second = await openStream(`${bridge.url}/subscribe?topic=r/%23&topic=r/a&topic=r/%2B`)
     expect(views(await second.take(3))).toHaveLength(3)
+    // Over 3.1.1 its filter has a connection, and copies, of its own.
+    const live = await openStream(`${bridge.url}/subscribe?topic=r/a&retained=false`)
     await retain(bridge, 'r/a', 'new a')
-    for (const stream of [first, second]) expect(views([await stream.next()])).toEqual([['r/a', 'new a', false]])
+    for (const stream of [first, second, live]) expect(views([await stream.next()])).toEqual([['r/a', 'new a', false]])
     const third = await openStream(`${bridge.url}/subscribe?topic=r/a`)
     expect(views([await third.next()])).toEqual([['r/a', 'new a', true]])
     expect([first.events.length, second.events.length]).toEqual([4, 4])
-    for (const stream of [first, second, third]) stream.close()
+    for (const stream of [first, second, live, third]) stream.close()
     await expectNothingLeft(bridge)
   })
 
