@@ -34,8 +34,8 @@ interface Place {
  * - that a QoS 1 message may come again: from the broker, which had not got its acknowledgement when the connection was
  *   lost, first of all on its topic behind the `status` (or a `gap` that covers it; and before, where one of several
  *   connections was back before the last), in order and without leaving out any; and from the publisher, at once, where the link broke between its PUBLISH and PUBACK;
- * - that a QoS 2 message that a gap covers may come behind newer ones: with many queued for a session that was resumed,
- *   Mosquitto 2.0 sends what is published then ahead of them;
+ * - that a message of QoS 1 or 2 that a gap covers may come behind newer live ones: with many queued for a session that was
+ *   resumed, Mosquitto 2.0 sends what is published then ahead of them;
  * - that a QoS 2 message may come again in the first of these ways behind a restart of the broker, and no other: Mosquitto 2.0
  *   saves more than its window (20) of messages that it had sent PUBREL for, and sends those beyond it as PUBLISH afterwards,
  *   which [MQTT-4.3.3-1] of 3.1.1 forbids. Whoever has sent PUBCOMP cannot tell them from new ones.
@@ -92,7 +92,7 @@ function misplaced({ topic, sequence, qos, retained, restarts }: Extract<Happeni
   }
   if (last !== undefined && sequence <= last) {
     if (publication.blipped && sequence === (repeat || last)) return undefined
-    if (qos === 2 && sequence <= excused && !place.seen.has(sequence)) {
+    if (qos > 0 && sequence <= excused && !place.seen.has(sequence) && place.seen.has(last)) {
       place.seen.set(sequence, restarts.over)
       return undefined
     }
