@@ -66,8 +66,10 @@ function readAnswers(socket: Socket, methods: readonly string[], impatient: bool
       const bytes = Buffer.concat(chunks)
       try {
         const answers = parseAnswers(bytes, methods)
-        const isDone = answers.length >= methods.length || answers.at(-1)?.isOpen === true
-        if (!isOver && !(impatient && isDone)) return
+        const isStream = answers.at(-1)?.isOpen === true
+        // Behind a stream a body is not read before its turn, nor the FIN behind that: such a client has its stream until it goes.
+        const isBehindStream = isStream && answers.length < methods.length
+        if (!isOver && !isBehindStream && !(impatient && (isStream || answers.length >= methods.length))) return
         resolve({ answers, text: bytes.toString('latin1') })
       } catch (error) {
         reject(error as Error)

@@ -12,16 +12,16 @@ export function someManners(random: Random, length: number): Manners & { ending:
 }
 
 /** What is wrong with how the bridge answered these requests of one connection. */
-export function faultsOf(requests: readonly FuzzRequest[], { answers, error }: Pick<Exchange, 'answers' | 'error'>, { ending }: Manners): string[] {
+export function faultsOf(requests: readonly FuzzRequest[], { answers, error }: Pick<Exchange, 'answers' | 'error'>, { cuts = [], ending }: Manners): string[] {
   const faults = answers.flatMap((answer, index) => faultsOfAnswer(answer, requests[index]?.path ?? ''))
   const last = answers.at(-1)
   // A connection that the bridge says it closes, or that a stream has taken, brings no further answers; one over which
   // requests come that are none closes without those that are pending.
   const isOver = requests.length > 1 || last?.isOpen === true || last?.headers.get('connection')?.toLowerCase() === 'close'
   if (answers.length > requests.length) faults.push(`${answers.length} answers to ${requests.length} requests`)
-  // The answer to a body that is too large may be lost with the connection, while the client still sends.
-  const isTooLarge = error !== undefined && requests.some(({ bytes }) => bytes.length > BODY_LIMIT)
-  if (ending === 'wait' && answers.length < requests.length && !isOver && !isTooLarge) faults.push(`${answers.length} answers to ${requests.length} requests, and nothing said why but ${error?.message}`)
+  // The answer to a body that is too large, or to what is none, may be lost with the connection while the client still sends.
+  const isStillSent = error !== undefined && (cuts.length > 0 || requests.some(({ bytes }) => bytes.length > BODY_LIMIT))
+  if (ending === 'wait' && answers.length < requests.length && !isOver && !isStillSent) faults.push(`${answers.length} answers to ${requests.length} requests, and nothing said why but ${error?.message}`)
   return faults
 }
 
