@@ -114,14 +114,15 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
 })
 
 const live = { cmd: 'publish', topic: 'a', qos: 1, retain: false, dup: false } as const
+const isRetained = ({ connect }: Peer): boolean => connect?.clientId.endsWith('-retained') === true
+const isSubscriber = ({ connect }: Peer): boolean => connect?.clientId.endsWith('-subscribe-0') === true
 
 test('a stream waits for the live copies of what it begins with, however late they come', async () => {
   let pings = 0
   const broker = await startScriptedBroker((packet, peer) => {
-    const isRetained = peer.connect?.clientId.endsWith('-retained')
-    if (packet.cmd === 'subscribe' && isRetained) {
+    if (packet.cmd === 'subscribe' && isRetained(peer)) {
       peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
-    } else if (packet.cmd === 'pingreq' && !isRetained) {
+    } else if (packet.cmd === 'pingreq' && !isRetained(peer)) {
       pings += 1
       // What was published before the snapshot comes only now: some brokers hand it on behind answers to earlier pings.
       if (pings !== 3) return false
@@ -153,9 +154,9 @@ test('a stream waits for live copies at QoS 2 that wait for the broker’s windo
     else if (packet.cmd === 'pubcomp') {
       inFlight -= 1
       sendOn()
-    } else if (packet.cmd === 'subscribe' && peer.connect?.clientId.endsWith('-retained')) {
+    } else if (packet.cmd === 'subscribe' && isRetained(peer)) {
       peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: payloads.at(-1)!, messageId: 1, retain: true })
-    } else if (packet.cmd === 'pingreq' && peer.connect?.clientId.endsWith('-subscribe-0')) {
+    } else if (packet.cmd === 'pingreq' && isSubscriber(peer)) {
       sendOn()
       peer.send({ cmd: 'pingresp' })
     } else return false
@@ -167,6 +168,7 @@ test('a stream waits for live copies at QoS 2 that wait for the broker’s windo
 })
 
 test('a stream waits for what the broker kept while its connection was lost', async () => {
+  let isLost = false
   let isRead = false
   let returning: Peer | undefined
   function comeBack(): void {
@@ -175,15 +177,15 @@ test('a stream waits for what the broker kept while its connection was lost', as
     returning.send({ ...live, payload: '1', messageId: 1 }, { ...live, payload: '2', messageId: 2 })
   }
   const broker = await startScriptedBroker((packet, peer) => {
-    const isRetained = peer.connect?.clientId.endsWith('-retained')
-    if (packet.cmd === 'subscribe' && isRetained) {
-      broker.peers.findLast(({ connect }) => connect?.clientId.endsWith('-subscribe-0'))!.close()
+    if (packet.cmd === 'subscribe' && isRetained(peer)) {
+      broker.peers.findLast(isSubscriber)!.close()
+      isLost = true
       peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
-    } else if (packet.cmd === 'unsubscribe' && isRetained) {
+    } else if (packet.cmd === 'unsubscribe' && isRetained(peer)) {
       peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
       isRead = true
       comeBack()
-    } else if (packet.cmd === 'connect' && !packet.clean && packet.clientId.endsWith('-subscribe-0') && broker.peers.some(({ received }) => received.some(({ cmd }) => cmd === 'subscribe'))) {
+    } else if (packet.cmd === 'connect' && isLost && isSubscriber(peer)) {
       returning = peer
       comeBack()
     } else return false
@@ -201,11 +203,10 @@ test('a stream waits for what the broker kept while its connection was lost', as
 })
 
 test('a stream whose connection loses messages while it is opened begins behind that', async () => {
-  const isSubscriber = ({ connect }: Peer): boolean => connect?.clientId.endsWith('-subscribe-0') === true
   let isLost = false
   let answer = (): void => {}
   const broker = await startScriptedBroker((packet, peer) => {
-    if (packet.cmd === 'subscribe' && peer.connect?.clientId.endsWith('-retained')) {
+    if (packet.cmd === 'subscribe' && isRetained(peer)) {
       answer = () => peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
       if (isLost) answer()
       else {

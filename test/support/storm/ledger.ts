@@ -16,8 +16,8 @@ export interface StormTopic {
 
 /** Of the broker, so far. */
 export interface Restarts {
-  begun: number
-  over: number
+  readonly begun: number
+  readonly over: number
 }
 
 /** Per topic, the newest sequence whose publishing had begun at some moment. */
@@ -29,7 +29,7 @@ export class Ledger {
   readonly #publications: Map<string, Publication[]>
   #faults = 0
   #faulty = false
-  #restarts: Restarts = { begun: 0, over: 0 }
+  restarts: Restarts = { begun: 0, over: 0 }
 
   constructor(topics: readonly StormTopic[]) {
     this.topics = new Map(topics.map((topic) => [topic.name, topic]))
@@ -67,18 +67,14 @@ export class Ledger {
     return counts
   }
 
-  get restarts(): Restarts {
-    return { ...this.#restarts }
-  }
-
   faultBegins(isRestart: boolean): void {
-    if (isRestart) this.#restarts.begun += 1
+    if (isRestart) this.restarts = { ...this.restarts, begun: this.restarts.begun + 1 }
     this.#faulty = true
     this.#faults += 1
   }
 
   faultEnds(): void {
     this.#faulty = false
-    this.#restarts.over = this.#restarts.begun
+    this.restarts = { ...this.restarts, over: this.restarts.begun }
   }
 }
