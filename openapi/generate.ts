@@ -1,11 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { pino } from 'pino'
 import { stringify } from 'yaml'
-import { loadConfig } from '../src/config.ts'
+import { loadConfig } from '../src/config/config.ts'
 import { ANYONE } from '../src/auth/identity.ts'
-import type { Link } from '../src/link.ts'
+import type { Link } from '../src/links/link.ts'
 import { createMetrics } from '../src/metrics.ts'
-import { createServers } from '../src/routes.ts'
+import { createServers } from '../src/http/index.ts'
 
 const FILE = new URL('openapi.yaml', import.meta.url)
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { setFlagsFromString } from 'node:v8'
 import { pino } from 'pino'
 import { type App, startApp } from './app.ts'
-import { type Config, ConfigError, loadConfig } from './config.ts'
+import { type Config, ConfigError, loadConfig } from './config/config.ts'
 import { onSignals } from './shutdown.ts'
 
 // V8 would learn from the first load, while its young generation is small, that requests live long, and put parts of them

@@ -1,4 +1,4 @@
-import { newToken } from './auth/new-token.ts'
+import { newToken } from './auth/token/new-token.ts'
 
 /** Prints a new token, which is told only here, and its entry for `CAUSEWAY_AUTH_TOKENS_FILE`. */
 const [name, ...more] = process.argv.slice(2)

@@ -1,6 +1,6 @@
 import type { AddressInfo } from 'node:net'
 import fastify from 'fastify'
-import { MessageSchema, PublishResultSchema } from '../../src/http/schemas.ts'
+import { MessageSchema, PublishResultSchema } from '../../src/http/message/schemas.ts'
 
 export interface Posted {
   topic: string

@@ -1,12 +1,12 @@
 import type { BaseLogger } from 'pino'
-import type { Admission, Authenticator } from './auth/authenticator.ts'
-import { ANYONE } from './auth/identity.ts'
-import { Jwt } from './auth/jwt.ts'
-import { RemoteKeys } from './auth/jwt-keys.ts'
-import { fromClaim, fromTemplates, type RulesOf } from './auth/jwt-rules.ts'
-import { parseTokenFile, TokenFileError } from './auth/token-file.ts'
-import { Tokens } from './auth/tokens.ts'
-import type { Config } from './config.ts'
+import type { Admission, Authenticator } from './authenticator.ts'
+import { ANYONE } from './identity.ts'
+import { Jwt } from './jwt/jwt.ts'
+import { RemoteKeys } from './jwt/keys.ts'
+import { fromClaim, fromTemplates, type RulesOf } from './jwt/rules-of-claims.ts'
+import { parseTokenFile, TokenFileError } from './token/token-file.ts'
+import { Tokens } from './token/tokens.ts'
+import type { Config } from '../config/config.ts'
 
 export interface AuthenticatorOptions {
   config: Config

@@ -2,7 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
 import type { BaseLogger } from 'pino'
 import type { Config } from './config.ts'
-import { type Certificate, SecureServer } from './http/secure-server.ts'
+import { type Certificate, SecureServer } from '../http/server/secure-server.ts'
 
 export interface CertificatesOptions {
   config: Config

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { Ajv } from 'ajv'
 import Type, { type Static } from 'typebox'
-import { contradictions, networkUrl } from './config-contradictions.ts'
+import { contradictions, networkUrl } from './contradictions.ts'
 
 const PREFIX = 'CAUSEWAY_'
 const MAX_TIMER_MS = 2 ** 31 - 1

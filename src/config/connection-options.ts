@@ -1,5 +1,5 @@
 import type { Config } from './config.ts'
-import type { ConnectionOptions } from './mqtt/connection.ts'
+import type { ConnectionOptions } from '../mqtt/connection.ts'
 
 /** The part of a connection's options that the configuration decides, and whose login it is. */
 export function connectionOptions(config: Config, brokerUrl: string, login?: { username: string; password: string }): Pick<ConnectionOptions, 'endpoint' | 'protocol' | 'keepSession'> {

@@ -1,11 +1,11 @@
-import { type Identity, requirePublish, requireSubscribe } from './auth/identity.ts'
+import { type Identity, requirePublish, requireSubscribe } from '../auth/identity.ts'
 import type { Link } from './link.ts'
-import type { PublishResult } from './mqtt/in-flight.ts'
-import type { Message } from './mqtt/message.ts'
-import type { StreamSpec } from './stream/hub.ts'
-import type { Lease } from './stream/lease.ts'
-import type { SessionSpec } from './stream/open-session.ts'
-import type { SessionLease } from './stream/sessions.ts'
+import type { PublishResult } from '../mqtt/publish/in-flight.ts'
+import type { Message } from '../mqtt/message.ts'
+import type { StreamSpec } from '../stream/hub.ts'
+import type { Lease } from '../stream/lease.ts'
+import type { SessionSpec } from '../stream/sessions/open-session.ts'
+import type { SessionLease } from '../stream/sessions/sessions.ts'
 
 export type Access = ReturnType<typeof createAccess>
 

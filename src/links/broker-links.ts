@@ -1,14 +1,14 @@
 import type { BaseLogger } from 'pino'
-import type { Authenticator } from './auth/authenticator.ts'
-import { Refusals } from './auth/refusals.ts'
+import type { Authenticator } from '../auth/authenticator.ts'
+import { Refusals } from '../auth/broker/refusals.ts'
 import { BrokerLog, onReconnect } from './broker-log.ts'
 import { CallerLinks } from './caller-links.ts'
-import type { Config } from './config.ts'
-import { connectionOptions } from './connection-options.ts'
+import type { Config } from '../config/config.ts'
+import { connectionOptions } from '../config/connection-options.ts'
 import { Link } from './link.ts'
 import type { Links } from './links.ts'
-import type { Metrics } from './metrics.ts'
-import { Monitor } from './mqtt/monitor.ts'
+import type { Metrics } from '../metrics.ts'
+import { Monitor } from '../mqtt/monitor.ts'
 
 export interface BrokerLinksOptions {
   config: Config

@@ -1,6 +1,6 @@
 import type { BaseLogger } from 'pino'
-import type { CausewayError } from './errors.ts'
-import type { ConnectionState } from './mqtt/connection.ts'
+import type { CausewayError } from '../errors.ts'
+import type { ConnectionState } from '../mqtt/connection.ts'
 
 /** Is told of every state of every connection. */
 export interface StateLog {

@@ -1,6 +1,6 @@
-import type { Identity } from './auth/identity.ts'
+import type { Identity } from '../auth/identity.ts'
 import type { Link } from './link.ts'
-import type { ConnectionState } from './mqtt/connection.ts'
+import type { ConnectionState } from '../mqtt/connection.ts'
 
 /** The links there are, and whose they are. */
 export interface Links {

@@ -2,10 +2,10 @@ import { CausewayError } from '../errors.ts'
 import type { Capabilities } from './capabilities.ts'
 import { connectFailed } from './connect-failed.ts'
 import type { Message } from './message.ts'
-import type { Endpoint, Will } from './endpoint.ts'
-import { type DurableOptions, NetworkConnection, type NetworkConnectionHandlers, SessionState } from './network-connection.ts'
-import type { Acknowledgement } from './packets.ts'
-import type { Receipt } from './unacknowledged.ts'
+import type { Endpoint, Will } from './client/endpoint.ts'
+import { type DurableOptions, NetworkConnection, type NetworkConnectionHandlers, SessionState } from './client/network-connection.ts'
+import type { Acknowledgement } from './client/packets.ts'
+import type { Receipt } from './session/unacknowledged.ts'
 
 export interface ConnectionHandlers {
   /** Called before any packet of this network connection. `sessionPresent`: the broker has the session of the last one, for sure. */

@@ -1,6 +1,6 @@
 import type { CausewayError } from '../errors.ts'
 import { Connection, type ConnectionOptions, type ConnectionState } from './connection.ts'
-import type { NetworkConnection } from './network-connection.ts'
+import type { NetworkConnection } from './client/network-connection.ts'
 import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
 
 /**

@@ -3,9 +3,9 @@ import { CausewayError } from '../errors.ts'
 import { answered } from './answered.ts'
 import type { Capabilities } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
-import type { PublishResult } from './in-flight.ts'
+import type { PublishResult } from './publish/in-flight.ts'
 import type { Message } from './message.ts'
-import type { NetworkConnection } from './network-connection.ts'
+import type { NetworkConnection } from './client/network-connection.ts'
 
 /** What became of a reply. */
 export type ReplyResult = 'delivered' | 'late' | 'foreign'

@@ -3,7 +3,7 @@ import { answered } from './answered.ts'
 import { type Capabilities, checkSubscribe } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message, QoS } from './message.ts'
-import { type NetworkConnection, SETTLING_ROUND_TRIPS } from './network-connection.ts'
+import { type NetworkConnection, SETTLING_ROUND_TRIPS } from './client/network-connection.ts'
 import { TopicTree } from './topic-tree.ts'
 
 export interface RetainedOptions {

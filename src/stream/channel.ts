@@ -1,5 +1,5 @@
 import { CHUNK_BYTES, follow } from './follow.ts'
-import type { EventName, Format } from './format.ts'
+import type { EventName, Format } from './formats/format.ts'
 import { type Chunk, type Frame, Log, type LogLimits } from './log.ts'
 import type { Reader } from './reader.ts'
 import type { Rounded, Rounds } from './rounds.ts'

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream'
 import { Channel, type GapReason, type StreamCounters } from './channel.ts'
 import { eventId } from './event-id.ts'
-import type { EventName, Format } from './format.ts'
+import type { EventName, Format } from './formats/format.ts'
 import { type JoinOptions, Lease } from './lease.ts'
 import type { LogLimits } from './log.ts'
 import { opening } from './opening.ts'
@@ -9,7 +9,7 @@ import { type CloseReason, type Farewell, Reader } from './reader.ts'
 import { locate } from './resume.ts'
 import { returnDelayMs } from './return-delay.ts'
 import { Rounds } from './rounds.ts'
-import { WorkQueues } from './work-queues.ts'
+import { WorkQueues } from './shared/work-queues.ts'
 
 /** All that is to be known of a message here. */
 interface Deliverable {

@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Settings, startBridge } from './support/bridge.ts'
-import { type Authority, type CertificateFiles, createAuthority, hasOpenssl } from './support/certificates.ts'
+import { type Settings, startBridge } from '../support/bridge.ts'
+import { type Authority, type CertificateFiles, createAuthority, hasOpenssl } from '../support/certificates.ts'
 
 let authority: Authority
 let one: CertificateFiles

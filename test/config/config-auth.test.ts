@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { loadConfig } from '../src/config.ts'
-import { faultsIn } from './support/config-faults.ts'
+import { loadConfig } from '../../src/config/config.ts'
+import { faultsIn } from '../support/config-faults.ts'
 
 const load = (settings: Record<string, string>) => loadConfig(Object.fromEntries(Object.entries(settings).map(([name, value]) => [`CAUSEWAY_${name}`, value])), () => 'x'.repeat(32))
 

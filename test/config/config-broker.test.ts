@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { ConfigSchema, loadConfig, variableName } from '../src/config.ts'
-import { faultsIn } from './support/config-faults.ts'
+import { ConfigSchema, loadConfig, variableName } from '../../src/config/config.ts'
+import { faultsIn } from '../support/config-faults.ts'
 
 const SECRET = 'hunter2'
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { loadConfig } from '../src/config.ts'
-import { faultsIn } from './support/config-faults.ts'
+import { loadConfig } from '../../src/config/config.ts'
+import { faultsIn } from '../support/config-faults.ts'
 
 const files: Record<string, string> = { '/run/password': 'from a file\n', '/run/ca.pem': 'PEM\n' }
 

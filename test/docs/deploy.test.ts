@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { loadConfig } from '../../src/config.ts'
+import { loadConfig } from '../../src/config/config.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { collect, mqttClient } from '../support/mqtt-client.ts'
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { ConfigSchema, variableName } from '../../src/config.ts'
+import { ConfigSchema, variableName } from '../../src/config/config.ts'
 import { PROBLEM_KINDS } from '../../src/errors.ts'
 import { createMetrics } from '../../src/metrics.ts'
 

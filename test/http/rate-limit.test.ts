@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { RateLimit } from '../../src/http/rate-limit.ts'
+import { RateLimit } from '../../src/http/guard/rate-limit.ts'
 import { metric, startBridge } from '../support/bridge.ts'
 import { get, publishRaw } from '../support/http.ts'
 import { makeToken, tokenFile } from '../support/token-file.ts'

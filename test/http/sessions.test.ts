@@ -1,6 +1,6 @@
 import { connect, type IConnackPacket } from 'mqtt'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { sessionClientId, sessionId } from '../../src/mqtt/session-id.ts'
+import { sessionClientId, sessionId } from '../../src/mqtt/session/session-id.ts'
 import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
 import { get } from '../support/http.ts'
 import { expectStreams } from '../support/nothing-left.ts'

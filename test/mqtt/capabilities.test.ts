@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { CausewayError } from '../../src/errors.ts'
 import { type Capabilities, checkPublish, checkSubscribe } from '../../src/mqtt/capabilities.ts'
 import type { Message } from '../../src/mqtt/message.ts'
-import { packetSize } from '../../src/mqtt/packets.ts'
+import { packetSize } from '../../src/mqtt/client/packets.ts'
 
 const all: Capabilities = {
   protocol: 5, receiveMaximum: 20, maximumPacketSize: undefined, maximumQoS: 2, retain: true, wildcards: true, sharedSubscriptions: true, subscriptionIdentifiers: true,

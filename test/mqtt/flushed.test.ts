@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { NetworkConnection, SessionState } from '../../src/mqtt/network-connection.ts'
+import { NetworkConnection, SessionState } from '../../src/mqtt/client/network-connection.ts'
 import { startScriptedBroker } from '../support/scripted-broker.ts'
 
 const MESSAGE = { topic: 'a', payload: Buffer.from('x'), qos: 0 as const, retain: false }

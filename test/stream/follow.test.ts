@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Channel } from '../../src/stream/channel.ts'
 import { follow } from '../../src/stream/follow.ts'
-import { ndjson } from '../../src/stream/ndjson.ts'
+import { ndjson } from '../../src/stream/formats/ndjson.ts'
 import { Reader, type SlowPolicy } from '../../src/stream/reader.ts'
 import { Rounds } from '../../src/stream/rounds.ts'
 

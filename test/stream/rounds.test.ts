@@ -1,7 +1,7 @@
 import { Writable } from 'node:stream'
 import { expect, test } from 'vitest'
 import { Channel } from '../../src/stream/channel.ts'
-import { ndjson } from '../../src/stream/ndjson.ts'
+import { ndjson } from '../../src/stream/formats/ndjson.ts'
 import { Reader } from '../../src/stream/reader.ts'
 import { Rounds } from '../../src/stream/rounds.ts'
 

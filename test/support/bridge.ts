@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { pino } from 'pino'
 import { onTestFinished, vi } from 'vitest'
 import { type App, startApp } from '../../src/app.ts'
-import { loadConfig } from '../../src/config.ts'
+import { loadConfig } from '../../src/config/config.ts'
 import { hasMosquitto, startMosquitto } from './broker.ts'
 
 export interface Bridge extends App {

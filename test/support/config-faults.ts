@@ -1,4 +1,4 @@
-import { ConfigError } from '../../src/config.ts'
+import { ConfigError } from '../../src/config/config.ts'
 
 /** The faults that loading a configuration names; none where it loads. */
 export function faultsIn(load: () => unknown): readonly string[] {

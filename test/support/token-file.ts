@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
-import type { TokenEntry } from '../../src/auth/token-file.ts'
-import { newToken } from '../../src/auth/new-token.ts'
+import type { TokenEntry } from '../../src/auth/token/token-file.ts'
+import { newToken } from '../../src/auth/token/new-token.ts'
 import type { Settings } from './bridge.ts'
 
 export interface TestToken {

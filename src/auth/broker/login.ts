@@ -1,9 +1,9 @@
 import { scrypt } from 'node:crypto'
 import { promisify } from 'node:util'
-import { CausewayError } from '../errors.ts'
-import { stringFault } from '../mqtt/topic.ts'
-import { eitherScheme, refused } from './challenge.ts'
-import type { Credentials } from './credentials.ts'
+import { CausewayError } from '../../errors.ts'
+import { stringFault } from '../../mqtt/topic.ts'
+import { eitherScheme, refused } from '../challenge.ts'
+import type { Credentials } from '../credentials.ts'
 
 /** As whom a caller connects to the broker. */
 export interface Login {

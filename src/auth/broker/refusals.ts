@@ -1,5 +1,5 @@
-import { CausewayError } from '../errors.ts'
-import { networkOf } from './network.ts'
+import { CausewayError } from '../../errors.ts'
+import { networkOf } from '../network.ts'
 
 export interface RefusalLimits {
   /** How long refused credentials, and how many an address sent, are remembered. */

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 import { errors, type JWTPayload, jwtVerify, type JWTVerifyGetKey } from 'jose'
-import { CausewayError } from '../errors.ts'
-import type { Admission, Authenticator } from './authenticator.ts'
-import { ended, refused, tokenOf } from './challenge.ts'
-import type { Credentials } from './credentials.ts'
-import type { Identity } from './identity.ts'
-import { ClaimError, type RulesOf } from './jwt-rules.ts'
-import { ruledBy } from './rules.ts'
+import { CausewayError } from '../../errors.ts'
+import type { Admission, Authenticator } from '../authenticator.ts'
+import { ended, refused, tokenOf } from '../challenge.ts'
+import type { Credentials } from '../credentials.ts'
+import type { Identity } from '../identity.ts'
+import { ClaimError, type RulesOf } from './rules-of-claims.ts'
+import { ruledBy } from '../rules.ts'
 
 export interface JwtOptions {
   key: JWTVerifyGetKey

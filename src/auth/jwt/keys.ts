@@ -1,5 +1,5 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
-import { CausewayError } from '../errors.ts'
+import { CausewayError } from '../../errors.ts'
 
 export interface RemoteKeysOptions {
   url: string

@@ -1,5 +1,5 @@
-import type { Rules } from './rules.ts'
-import { rulesFaults } from './token-file.ts'
+import type { Rules } from '../rules.ts'
+import { rulesFaults } from '../token/token-file.ts'
 
 /** The claims of a token that was verified. */
 export type Claims = Readonly<Record<string, unknown>>

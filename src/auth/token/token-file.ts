@@ -1,5 +1,5 @@
-import { filterFault, isShared } from '../mqtt/topic.ts'
-import type { Rules } from './rules.ts'
+import { filterFault, isShared } from '../../mqtt/topic.ts'
+import type { Rules } from '../rules.ts'
 
 /** One token, as its file tells of it. */
 export interface TokenEntry extends Rules {

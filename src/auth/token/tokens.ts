@@ -1,9 +1,9 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
-import type { Admission, Authenticator } from './authenticator.ts'
-import { refused, tokenOf } from './challenge.ts'
-import type { Credentials } from './credentials.ts'
-import type { Identity } from './identity.ts'
-import { ruledBy } from './rules.ts'
+import type { Admission, Authenticator } from '../authenticator.ts'
+import { refused, tokenOf } from '../challenge.ts'
+import type { Credentials } from '../credentials.ts'
+import type { Identity } from '../identity.ts'
+import { ruledBy } from '../rules.ts'
 import type { TokenEntry } from './token-file.ts'
 
 interface Known {

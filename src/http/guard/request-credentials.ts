@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
-import { type Credentials, parseAuthorization } from '../auth/credentials.ts'
-import { CausewayError } from '../errors.ts'
-import { authorizationOfCookie } from './cookie.ts'
+import { type Credentials, parseAuthorization } from '../../auth/credentials.ts'
+import { CausewayError } from '../../errors.ts'
+import { authorizationOfCookie } from '../routes/cookie.ts'
 
 /** Where credentials are looked for beside the Authorization header. */
 export interface CredentialPlaces {

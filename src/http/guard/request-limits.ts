@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify'
-import type { Identity } from '../auth/identity.ts'
-import { networkOf } from '../auth/network.ts'
-import { CausewayError } from '../errors.ts'
+import type { Identity } from '../../auth/identity.ts'
+import { networkOf } from '../../auth/network.ts'
+import { CausewayError } from '../../errors.ts'
 import { RateLimit } from './rate-limit.ts'
 
 export interface RequestLimitsOptions {

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream'
-import type { Identity } from '../auth/identity.ts'
-import type { Format } from '../stream/format.ts'
-import type { Farewell } from '../stream/reader.ts'
+import type { Identity } from '../../auth/identity.ts'
+import type { Format } from '../../stream/formats/format.ts'
+import type { Farewell } from '../../stream/reader.ts'
 
 /** The longest a timer of Node takes; a longer one fires at once. */
 const TIMER_MAX_MS = 2 ** 31 - 1

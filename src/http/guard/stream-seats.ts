@@ -1,6 +1,6 @@
-import type { Identity } from '../auth/identity.ts'
-import { networkOf } from '../auth/network.ts'
-import { CausewayError } from '../errors.ts'
+import type { Identity } from '../../auth/identity.ts'
+import { networkOf } from '../../auth/network.ts'
+import { CausewayError } from '../../errors.ts'
 
 export interface StreamSeatsOptions {
   /** Streams open at once: all there are, of one caller, and of one address, or IPv6 /64. Of the latter two 0 for no limit. */

@@ -1,5 +1,5 @@
 import type { Claim, IdempotencyStore, Outcome, StoredKey } from './idempotency.ts'
-import { CausewayError } from '../errors.ts'
+import { CausewayError } from '../../errors.ts'
 
 interface Held<Answer> {
   scope: string

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { CausewayError } from '../errors.ts'
-import type { Message } from '../mqtt/message.ts'
+import { CausewayError } from '../../errors.ts'
+import type { Message } from '../../mqtt/message.ts'
 
 /** What became of a request with a key: an answer, or the error that was its answer. */
 export type Outcome<Answer> = { answer: Answer } | { error: CausewayError }

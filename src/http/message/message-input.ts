@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer'
 import type { FastifyBodyParser, FastifyInstance, FastifyRequest } from 'fastify'
-import { CausewayError } from '../errors.ts'
-import { fromJson, type JsonMessage, type Message, type QoS } from '../mqtt/message.ts'
-import { stringFault } from '../mqtt/topic.ts'
+import { CausewayError } from '../../errors.ts'
+import { fromJson, type JsonMessage, type Message, type QoS } from '../../mqtt/message.ts'
+import { stringFault } from '../../mqtt/topic.ts'
 
 /** The query of the raw form. */
 export interface RawQuery {

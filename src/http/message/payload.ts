@@ -1,5 +1,5 @@
 import type { FastifyReply } from 'fastify'
-import type { Message } from '../mqtt/message.ts'
+import type { Message } from '../../mqtt/message.ts'
 
 /** Clients and proxies refuse an answer over long headers, 16 KiB in all by default in Node. */
 const MAX_HEADER = 2048

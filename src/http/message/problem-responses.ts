@@ -1,4 +1,4 @@
-import { CausewayError, PROBLEM_KINDS, type ProblemCode, type ProblemDetails } from '../errors.ts'
+import { CausewayError, PROBLEM_KINDS, type ProblemCode, type ProblemDetails } from '../../errors.ts'
 import { PROBLEM_TYPE, problemDocument } from './problem.ts'
 
 /** One example of every problem, as the OpenAPI document shows it. */

@@ -1,9 +1,9 @@
-import { CausewayError } from '../errors.ts'
-import { type Message, toJsonText } from '../mqtt/message.ts'
-import { eventStream } from '../stream/event-stream.ts'
-import type { Format } from '../stream/format.ts'
-import type { Encoding } from '../stream/hub.ts'
-import { ndjson } from '../stream/ndjson.ts'
+import { CausewayError } from '../../errors.ts'
+import { type Message, toJsonText } from '../../mqtt/message.ts'
+import { eventStream } from '../../stream/formats/event-stream.ts'
+import type { Format } from '../../stream/formats/format.ts'
+import type { Encoding } from '../../stream/hub.ts'
+import { ndjson } from '../../stream/formats/ndjson.ts'
 import { parseAccept, quality } from './accept.ts'
 
 export const STREAM_TYPES = ['text/event-stream', 'application/x-ndjson']

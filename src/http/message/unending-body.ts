@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { CausewayError } from '../errors.ts'
+import { CausewayError } from '../../errors.ts'
 
 /** A body that may have no end: it is read until its sender ends it, sends nothing for too long, or `stop` is called. */
 export class UnendingBody implements AsyncIterable<Buffer> {

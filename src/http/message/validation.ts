@@ -1,8 +1,8 @@
 import type { ErrorObject, Format } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
-import { CausewayError, type Fault } from '../errors.ts'
-import { filterFault, isShared, stringFault, topicFault, type TopicRules } from '../mqtt/topic.ts'
+import { CausewayError, type Fault } from '../../errors.ts'
+import { filterFault, isShared, stringFault, topicFault, type TopicRules } from '../../mqtt/topic.ts'
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 /** Enough to mend a request by; a body of a million faults must not become an answer of a million lines. */

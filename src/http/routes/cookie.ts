@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { CausewayError } from '../errors.ts'
-import { problems } from './problem-responses.ts'
+import { CausewayError } from '../../errors.ts'
+import { problems } from '../message/problem-responses.ts'
 
 /** Browsers keep no longer ones. */
 const MAX_BYTES = 3900

@@ -1,7 +1,7 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
-import { problemExamples } from './problem-responses.ts'
+import { problemExamples } from '../message/problem-responses.ts'
 
 /** Which of them are taken, and whether any is needed, is a matter of configuration. */
 const SECURITY_SCHEMES = {

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
-import { CausewayError } from '../errors.ts'
-import { problems } from './problem-responses.ts'
+import { CausewayError } from '../../errors.ts'
+import { problems } from '../message/problem-responses.ts'
 
 export interface HealthRoutes {
   isReachable(): boolean

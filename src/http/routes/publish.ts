@@ -1,12 +1,12 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../auth/identity.ts'
-import type { PublishResult } from '../mqtt/in-flight.ts'
-import type { Message } from '../mqtt/message.ts'
-import { fingerprint, type Once } from './idempotency.ts'
-import { messageOf, takeMessages } from './message-input.ts'
-import { problems } from './problem-responses.ts'
-import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResultSchema } from './schemas.ts'
+import type { Identity } from '../../auth/identity.ts'
+import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
+import type { Message } from '../../mqtt/message.ts'
+import { fingerprint, type Once } from '../message/idempotency.ts'
+import { messageOf, takeMessages } from '../message/message-input.ts'
+import { problems } from '../message/problem-responses.ts'
+import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResultSchema } from '../message/schemas.ts'
 
 export interface PublishRoutes {
   publish(identity: Identity, message: Message): Promise<PublishResult>

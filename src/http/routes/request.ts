@@ -1,12 +1,12 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../auth/identity.ts'
-import { CausewayError } from '../errors.ts'
-import type { Message } from '../mqtt/message.ts'
-import { messageOf, takeMessages } from './message-input.ts'
-import { sendPayload } from './payload.ts'
-import { problems } from './problem-responses.ts'
-import { MessageSchema, RequestQuerySchema } from './schemas.ts'
+import type { Identity } from '../../auth/identity.ts'
+import { CausewayError } from '../../errors.ts'
+import type { Message } from '../../mqtt/message.ts'
+import { messageOf, takeMessages } from '../message/message-input.ts'
+import { sendPayload } from '../message/payload.ts'
+import { problems } from '../message/problem-responses.ts'
+import { MessageSchema, RequestQuerySchema } from '../message/schemas.ts'
 
 export interface RequestRoutes {
   request(identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message>

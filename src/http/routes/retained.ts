@@ -1,14 +1,14 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../auth/identity.ts'
-import { CausewayError } from '../errors.ts'
-import type { PublishResult } from '../mqtt/in-flight.ts'
-import { type Message, toJsonText } from '../mqtt/message.ts'
-import { hasWildcard } from '../mqtt/topic.ts'
-import { parseAccept } from './accept.ts'
-import { sendPayload } from './payload.ts'
-import { problems } from './problem-responses.ts'
-import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from './schemas.ts'
+import type { Identity } from '../../auth/identity.ts'
+import { CausewayError } from '../../errors.ts'
+import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
+import { type Message, toJsonText } from '../../mqtt/message.ts'
+import { hasWildcard } from '../../mqtt/topic.ts'
+import { parseAccept } from '../message/accept.ts'
+import { sendPayload } from '../message/payload.ts'
+import { problems } from '../message/problem-responses.ts'
+import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from '../message/schemas.ts'
 
 export interface RetainedRoutes {
   /** The retained messages that match any of the filters. */

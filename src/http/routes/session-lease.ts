@@ -1,11 +1,11 @@
-import type { Identity } from '../auth/identity.ts'
-import { CausewayError } from '../errors.ts'
-import type { Message } from '../mqtt/message.ts'
-import { sessionId } from '../mqtt/session-id.ts'
-import type { Encoding } from '../stream/hub.ts'
-import type { SessionSpec } from '../stream/open-session.ts'
-import type { AckMode } from '../stream/session-stream.ts'
-import type { SessionLease } from '../stream/sessions.ts'
+import type { Identity } from '../../auth/identity.ts'
+import { CausewayError } from '../../errors.ts'
+import type { Message } from '../../mqtt/message.ts'
+import { sessionId } from '../../mqtt/session/session-id.ts'
+import type { Encoding } from '../../stream/hub.ts'
+import type { SessionSpec } from '../../stream/sessions/open-session.ts'
+import type { AckMode } from '../../stream/sessions/session-stream.ts'
+import type { SessionLease } from '../../stream/sessions/sessions.ts'
 
 export interface SessionOpeners {
   /** Undefined where another reader has it. */

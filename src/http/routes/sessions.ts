@@ -1,11 +1,11 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../auth/identity.ts'
-import { CausewayError } from '../errors.ts'
-import { isSessionOf } from '../mqtt/session-id.ts'
-import type { Acknowledged, SessionInfo } from '../stream/sessions.ts'
-import { problems } from './problem-responses.ts'
-import { AckBodySchema, AckResultSchema, SessionInfoSchema, SessionParamsSchema } from './schemas.ts'
+import type { Identity } from '../../auth/identity.ts'
+import { CausewayError } from '../../errors.ts'
+import { isSessionOf } from '../../mqtt/session/session-id.ts'
+import type { Acknowledged, SessionInfo } from '../../stream/sessions/sessions.ts'
+import { problems } from '../message/problem-responses.ts'
+import { AckBodySchema, AckResultSchema, SessionInfoSchema, SessionParamsSchema } from '../message/schemas.ts'
 
 export interface SessionRoutes {
   list(identity: Identity): SessionInfo[]

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { CausewayError } from '../errors.ts'
+import { CausewayError } from '../../errors.ts'
 
 /**
  * What Node refuses over HTTP/1.1 by itself. Over HTTP/2 it takes 64 KiB before it resets the stream, or less where told

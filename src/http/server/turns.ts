@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { rawProblem } from './problem.ts'
+import { rawProblem } from '../message/problem.ts'
 
 interface Turn {
   /** The answer to the latest request, unless it was given and its request has ended. */

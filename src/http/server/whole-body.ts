@@ -1,7 +1,7 @@
 import type { Http2ServerRequest } from 'node:http2'
 import { Transform, type Readable } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { CausewayError } from '../errors.ts'
+import { CausewayError } from '../../errors.ts'
 
 /**
  * Gives bodies over HTTP/2 what those over HTTP/1.1 have: one that was cut off fails rather than ends, one without a

@@ -1,4 +1,4 @@
-import type { QoS } from './message.ts'
+import type { QoS } from '../message.ts'
 
 /** Where the broker is and who we are to it. */
 export interface Endpoint {

@@ -1,13 +1,13 @@
 import { connect, type MqttClient, type Packet, Store, UniqueMessageIdProvider } from 'mqtt'
-import { CausewayError } from '../errors.ts'
-import type { Capabilities } from './capabilities.ts'
+import { CausewayError } from '../../errors.ts'
+import type { Capabilities } from '../capabilities.ts'
 import { clientOptions } from './client-options.ts'
 import type { Endpoint, Will } from './endpoint.ts'
-import type { Message, QoS } from './message.ts'
+import type { Message, QoS } from '../message.ts'
 import { PacketBuffer } from './packet-buffer.ts'
 import { type Acknowledgement, capabilitiesOf, messageOf, publishPacket, subscriptionIdentifiersOf } from './packets.ts'
-import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
-import type { Receipt } from './unacknowledged.ts'
+import { FIRST_REFUSAL, refusal } from '../reason-codes.ts'
+import type { Receipt } from '../session/unacknowledged.ts'
 
 export interface NetworkConnectionOptions {
   endpoint: Endpoint

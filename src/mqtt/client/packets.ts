@@ -1,6 +1,6 @@
 import { generate, type IConnackPacket, type IPublishPacket } from 'mqtt-packet'
-import type { Capabilities } from './capabilities.ts'
-import type { Message, MessageProperties, QoS } from './message.ts'
+import type { Capabilities } from '../capabilities.ts'
+import type { Message, MessageProperties, QoS } from '../message.ts'
 
 /** An acknowledgement of a PUBLISH. MQTT 3.1.1 has no reason codes. */
 export interface Acknowledgement {

@@ -1,6 +1,6 @@
-import { CausewayError } from '../errors.ts'
-import type { Message } from './message.ts'
-import { NO_MATCHING_SUBSCRIBERS, reasonName, SUCCESS } from './reason-codes.ts'
+import { CausewayError } from '../../errors.ts'
+import type { Message } from '../message.ts'
+import { NO_MATCHING_SUBSCRIBERS, reasonName, SUCCESS } from '../reason-codes.ts'
 
 /** What the broker answered. For QoS 0, and reason codes over MQTT 3.1.1, there is no answer: null. */
 export interface PublishResult {

@@ -1,11 +1,11 @@
-import { CausewayError } from '../errors.ts'
-import { type Capabilities, checkPublish } from './capabilities.ts'
-import type { ConnectionHandlers } from './connection.ts'
+import { CausewayError } from '../../errors.ts'
+import { type Capabilities, checkPublish } from '../capabilities.ts'
+import type { ConnectionHandlers } from '../connection.ts'
 import { InFlight, type InFlightHooks, type PublishResult } from './in-flight.ts'
-import type { Message } from './message.ts'
-import type { NetworkConnection } from './network-connection.ts'
-import { type Acknowledgement, packetSize } from './packets.ts'
-import { FIRST_REFUSAL, PACKET_IDENTIFIER_NOT_FOUND, reasonName, refusal } from './reason-codes.ts'
+import type { Message } from '../message.ts'
+import type { NetworkConnection } from '../client/network-connection.ts'
+import { type Acknowledgement, packetSize } from '../client/packets.ts'
+import { FIRST_REFUSAL, PACKET_IDENTIFIER_NOT_FOUND, reasonName, refusal } from '../reason-codes.ts'
 import { SentPublishes } from './sent-publishes.ts'
 
 export interface LaneLimits {

@@ -1,8 +1,8 @@
-import type { CausewayError } from '../errors.ts'
-import { Connection, type ConnectionOptions, type ConnectionState } from './connection.ts'
+import type { CausewayError } from '../../errors.ts'
+import { Connection, type ConnectionOptions, type ConnectionState } from '../connection.ts'
 import type { PublishResult } from './in-flight.ts'
 import { Lane, type LaneLimits } from './lane.ts'
-import type { Message, QoS } from './message.ts'
+import type { Message, QoS } from '../message.ts'
 
 /** How a publish ended, for the metrics. */
 export type PublishOutcome = 'acknowledged' | 'no_subscribers' | 'sent' | 'rejected' | 'timeout' | 'unavailable' | 'overloaded'

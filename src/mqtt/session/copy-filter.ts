@@ -1,4 +1,4 @@
-import type { Message } from './message.ts'
+import type { Message } from '../message.ts'
 
 /**
  * Tells copies of one message apart from messages: where filters overlap, an MQTT 5 broker may send a copy for each, one

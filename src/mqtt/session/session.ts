@@ -1,11 +1,11 @@
-import { CausewayError } from '../errors.ts'
-import { answered } from './answered.ts'
-import { type Capabilities, checkSubscribe, withSharedOver311 } from './capabilities.ts'
-import { Connection, type ConnectionHandlers, type ConnectionOptions } from './connection.ts'
+import { CausewayError } from '../../errors.ts'
+import { answered } from '../answered.ts'
+import { type Capabilities, checkSubscribe, withSharedOver311 } from '../capabilities.ts'
+import { Connection, type ConnectionHandlers, type ConnectionOptions } from '../connection.ts'
 import { CopyFilter } from './copy-filter.ts'
-import type { Message } from './message.ts'
-import type { NetworkConnection } from './network-connection.ts'
-import { isShared } from './topic.ts'
+import type { Message } from '../message.ts'
+import type { NetworkConnection } from '../client/network-connection.ts'
+import { isShared } from '../topic.ts'
 import { type Receipt, Unacknowledged } from './unacknowledged.ts'
 
 export interface SessionEvents {

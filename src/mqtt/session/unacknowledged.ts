@@ -1,4 +1,4 @@
-import type { Message } from './message.ts'
+import type { Message } from '../message.ts'
 
 /** How the broker knows a QoS 1 message that it waits for an acknowledgement of. */
 export interface Receipt {

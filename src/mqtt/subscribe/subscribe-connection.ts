@@ -1,11 +1,11 @@
-import { CausewayError } from '../errors.ts'
-import { answered } from './answered.ts'
-import { type Capabilities, checkSubscribe, withSharedOver311 } from './capabilities.ts'
-import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
-import type { Message } from './message.ts'
-import { type NetworkConnection, SETTLING_ROUND_TRIPS } from './network-connection.ts'
+import { CausewayError } from '../../errors.ts'
+import { answered } from '../answered.ts'
+import { type Capabilities, checkSubscribe, withSharedOver311 } from '../capabilities.ts'
+import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from '../connection.ts'
+import type { Message } from '../message.ts'
+import { type NetworkConnection, SETTLING_ROUND_TRIPS } from '../client/network-connection.ts'
 import type { Subscription } from './subscription.ts'
-import { filtersOverlap } from './topic.ts'
+import { filtersOverlap } from '../topic.ts'
 
 export interface SubscribeConnectionEvents<Target> {
   message(message: Message, identifiers: readonly number[]): void

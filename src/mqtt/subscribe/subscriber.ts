@@ -1,9 +1,9 @@
-import { CausewayError } from '../errors.ts'
-import type { ConnectionOptions, ConnectionState } from './connection.ts'
-import type { Message, QoS } from './message.ts'
+import { CausewayError } from '../../errors.ts'
+import type { ConnectionOptions, ConnectionState } from '../connection.ts'
+import type { Message, QoS } from '../message.ts'
 import { SubscribeConnection } from './subscribe-connection.ts'
 import { Subscription } from './subscription.ts'
-import { TopicTree } from './topic-tree.ts'
+import { TopicTree } from '../topic-tree.ts'
 
 /** What happens to targets. */
 export interface SubscriberEvents<Target> {

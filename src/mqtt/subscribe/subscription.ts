@@ -1,8 +1,8 @@
-import type { CausewayError } from '../errors.ts'
-import { answered } from './answered.ts'
-import type { QoS } from './message.ts'
-import type { NetworkConnection } from './network-connection.ts'
-import { plainFilter } from './topic.ts'
+import type { CausewayError } from '../../errors.ts'
+import { answered } from '../answered.ts'
+import type { QoS } from '../message.ts'
+import type { NetworkConnection } from '../client/network-connection.ts'
+import { plainFilter } from '../topic.ts'
 
 export interface Broker {
   network: NetworkConnection

@@ -1,6 +1,6 @@
-import type { Channel } from './channel.ts'
-import type { LogLimits } from './log.ts'
-import type { Reader } from './reader.ts'
+import type { Channel } from '../channel.ts'
+import type { LogLimits } from '../log.ts'
+import type { Reader } from '../reader.ts'
 
 export interface Task<Message> {
   sequence: number

@@ -1,5 +1,5 @@
-import type { Channel } from './channel.ts'
-import type { Reader } from './reader.ts'
+import type { Channel } from '../channel.ts'
+import type { Reader } from '../reader.ts'
 import { type Task, WorkQueue, type WorkQueueOptions } from './work-queue.ts'
 
 /** The work queue of each shared subscription, found by the set of its channels. */

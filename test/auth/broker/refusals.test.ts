@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { Refusals } from '../../src/auth/refusals.ts'
-import { CausewayError } from '../../src/errors.ts'
+import { Refusals } from '../../../src/auth/broker/refusals.ts'
+import { CausewayError } from '../../../src/errors.ts'
 
 const refused = new CausewayError('unauthorized', 'no')
 const codeOf = (refusals: Refusals, key: string, address: string) => {

@@ -1,8 +1,8 @@
 import type { JWTPayload } from 'jose'
 import { expect, test } from 'vitest'
-import { Jwt } from '../../src/auth/jwt.ts'
-import { fromClaim } from '../../src/auth/jwt-rules.ts'
-import { AUDIENCE, ISSUER, signed } from '../support/issuer.ts'
+import { Jwt } from '../../../src/auth/jwt/jwt.ts'
+import { fromClaim } from '../../../src/auth/jwt/rules-of-claims.ts'
+import { AUDIENCE, ISSUER, signed } from '../../support/issuer.ts'
 
 const secret = new TextEncoder().encode('a secret of thirty-two characters at least')
 const sign = async (claims: JWTPayload) => ({ scheme: 'bearer' as const, token: await signed(claims).setProtectedHeader({ alg: 'HS256' }).sign(secret) })

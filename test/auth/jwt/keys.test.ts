@@ -1,7 +1,7 @@
 import { errors } from 'jose'
 import { describe, expect, test } from 'vitest'
-import { RemoteKeys, type RemoteKeysOptions } from '../../src/auth/jwt-keys.ts'
-import { type Issuer, startIssuer } from '../support/issuer.ts'
+import { RemoteKeys, type RemoteKeysOptions } from '../../../src/auth/jwt/keys.ts'
+import { type Issuer, startIssuer } from '../../support/issuer.ts'
 
 function keysOf(issuer: Issuer, options: Partial<RemoteKeysOptions> = {}) {
   const states: boolean[] = []

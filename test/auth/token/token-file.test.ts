@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
-import { newToken } from '../../src/auth/new-token.ts'
-import { parseTokenFile } from '../../src/auth/token-file.ts'
+import { newToken } from '../../../src/auth/token/new-token.ts'
+import { parseTokenFile } from '../../../src/auth/token/token-file.ts'
 
 const HASH = 'a'.repeat(64)
 const entry = (members: object) => JSON.stringify([{ name: 'one', sha256: HASH, ...members }])

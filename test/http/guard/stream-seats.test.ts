@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { StreamSeats } from '../../src/http/stream-seats.ts'
-import { ANYONE } from '../../src/auth/identity.ts'
-import { startBridge } from '../support/bridge.ts'
-import { openStream } from '../support/stream.ts'
-import { makeToken, tokenFile } from '../support/token-file.ts'
+import { StreamSeats } from '../../../src/http/guard/stream-seats.ts'
+import { ANYONE } from '../../../src/auth/identity.ts'
+import { startBridge } from '../../support/bridge.ts'
+import { openStream } from '../../support/stream.ts'
+import { makeToken, tokenFile } from '../../support/token-file.ts'
 
 test('a caller beyond its streams gets 429, until one of them ends; others notice nothing', async () => {
   const [one, other] = [makeToken('one', ['#'], ['#'], { streams: 2 }), makeToken('other', ['#'])]

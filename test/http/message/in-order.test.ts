@@ -1,7 +1,7 @@
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { inOrder } from '../../src/http/in-order.ts'
+import { inOrder } from '../../../src/http/message/in-order.ts'
 
 interface Item {
   name: number

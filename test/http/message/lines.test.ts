@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type Line, lines } from '../../src/http/lines.ts'
+import { type Line, lines } from '../../../src/http/message/lines.ts'
 
 async function* inChunks(bytes: Buffer, cuts: number[]): AsyncGenerator<Buffer> {
   const ends = [...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].toSorted((a, b) => a - b)

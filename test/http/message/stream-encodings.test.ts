@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { negotiate } from '../../src/http/stream-encodings.ts'
+import { negotiate } from '../../../src/http/message/stream-encodings.ts'
 
 const SSE = 'text/event-stream; charset=utf-8'
 const NDJSON = 'application/x-ndjson; charset=utf-8'

@@ -3,8 +3,8 @@ import { connect } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import fastify from 'fastify'
 import { expect, onTestFinished, test } from 'vitest'
-import { handleError } from '../../src/http/problem.ts'
-import { requireWholeBodies } from '../../src/http/whole-body.ts'
+import { handleError } from '../../../src/http/message/problem.ts'
+import { requireWholeBodies } from '../../../src/http/server/whole-body.ts'
 
 test('a body that does not arrive in time is a problem, and its stream ends; one without end has all the time', async () => {
   const app = fastify({ http2: true })

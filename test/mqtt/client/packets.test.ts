@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { generate, type IConnackPacket, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
-import { type Message, type MessageProperties, toJsonText } from '../../src/mqtt/message.ts'
-import { capabilitiesOf, messageOf, packetSize, publishPacket, subscriptionIdentifiersOf } from '../../src/mqtt/packets.ts'
+import { type Message, type MessageProperties, toJsonText } from '../../../src/mqtt/message.ts'
+import { capabilitiesOf, messageOf, packetSize, publishPacket, subscriptionIdentifiersOf } from '../../../src/mqtt/client/packets.ts'
 
 const message: Message = { topic: 't', payload: Buffer.from('x'), qos: 1, retain: false }
 

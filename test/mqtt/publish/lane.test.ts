@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { Lane } from '../../src/mqtt/lane.ts'
-import type { Message } from '../../src/mqtt/message.ts'
-import type { NetworkConnection } from '../../src/mqtt/network-connection.ts'
-import { capabilitiesOf } from '../../src/mqtt/packets.ts'
+import { Lane } from '../../../src/mqtt/publish/lane.ts'
+import type { Message } from '../../../src/mqtt/message.ts'
+import type { NetworkConnection } from '../../../src/mqtt/client/network-connection.ts'
+import { capabilitiesOf } from '../../../src/mqtt/client/packets.ts'
 
 const capabilities = capabilitiesOf({ cmd: 'connack', sessionPresent: false }, 5)
 const message = (topic: string): Message => ({ topic, payload: Buffer.from('x'), qos: 0, retain: false })

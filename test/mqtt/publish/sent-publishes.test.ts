@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { InFlight } from '../../src/mqtt/in-flight.ts'
-import { SentPublishes } from '../../src/mqtt/sent-publishes.ts'
+import { InFlight } from '../../../src/mqtt/publish/in-flight.ts'
+import { SentPublishes } from '../../../src/mqtt/publish/sent-publishes.ts'
 
 function publish(): InFlight {
   const entry = new InFlight({ topic: 'a', payload: Buffer.alloc(0), qos: 1, retain: false }, 60_000, { settled: () => {}, timedOut: () => {} })

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest'
-import type { Message } from '../../src/mqtt/message.ts'
-import { Unacknowledged } from '../../src/mqtt/unacknowledged.ts'
+import type { Message } from '../../../src/mqtt/message.ts'
+import { Unacknowledged } from '../../../src/mqtt/session/unacknowledged.ts'
 
 const message = (payload: string): Message => ({ topic: 'a', payload: Buffer.from(payload), qos: 1, retain: false })
 

@@ -1,8 +1,8 @@
 import { createParser } from 'eventsource-parser'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { eventStream } from '../../src/stream/event-stream.ts'
-import { ndjson } from '../../src/stream/ndjson.ts'
+import { eventStream } from '../../../src/stream/formats/event-stream.ts'
+import { ndjson } from '../../../src/stream/formats/ndjson.ts'
 
 const text = fc.oneof(fc.string({ unit: 'binary' }), fc.array(fc.constantFrom('\r', '\n', '\r\n', '\u2028', 'id: 9', 'data: x', ':', ' ', 'event: gap')).map((parts) => parts.join('')))
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, metric, type Settings, startBridge } from '../support/bridge.ts'
-import { hasMosquitto } from '../support/broker.ts'
-import { get } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { openStream, type StreamReader } from '../support/stream.ts'
+import { BROKERS, brokerUrl, metric, type Settings, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto } from '../../support/broker.ts'
+import { get } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { openStream, type StreamReader } from '../../support/stream.ts'
 
 const SHARED = { MQTT_SHARED_SUBSCRIPTIONS: true }
 const LINES = { accept: 'application/x-ndjson' }
