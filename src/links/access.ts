@@ -2,8 +2,8 @@ import { type Identity, requirePublish, requireSubscribe } from '../auth/identit
 import type { Link } from './link.ts'
 import type { PublishResult } from '../mqtt/publish/in-flight.ts'
 import type { Message } from '../mqtt/message.ts'
-import type { StreamSpec } from '../stream/hub.ts'
-import type { Lease } from '../stream/lease.ts'
+import type { StreamSpec } from '../stream/shared/shared-streams.ts'
+import type { Lease } from '../stream/shared/hold.ts'
 import type { SessionSpec } from '../stream/sessions/open-session.ts'
 import type { SessionLease } from '../stream/sessions/sessions.ts'
 

@@ -5,7 +5,7 @@ import { eitherScheme, missing } from '../auth/challenge.ts'
 import type { Credentials } from '../auth/credentials.ts'
 import type { Identity } from '../auth/identity.ts'
 import type { Refusals } from '../auth/broker/refusals.ts'
-import type { StateLog } from './broker-log.ts'
+import type { StateLog } from './state-log.ts'
 import { CausewayError } from '../errors.ts'
 import type { Link } from './link.ts'
 

@@ -1,8 +1,8 @@
-import { CHUNK_BYTES, follow } from './follow.ts'
+import { CHUNK_BYTES, follow } from './catch-up.ts'
 import type { EventName, Format } from './formats/format.ts'
 import { type Chunk, type Frame, Log, type LogLimits } from './log.ts'
 import type { Reader } from './reader.ts'
-import type { Rounded, Rounds } from './rounds.ts'
+import type { Rounded, Rounds } from './fan-out.ts'
 
 /** Why messages are missing. */
 export type GapReason = 'unknown-id' | 'overrun' | 'broker-session-lost' | 'broker-connection-lost' | 'subscription-refused'

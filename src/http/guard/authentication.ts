@@ -3,11 +3,11 @@ import type { Admission, Authenticator } from '../../auth/authenticator.ts'
 import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
 import { noCookie } from '../routes/cookie.ts'
-import { hasLeft } from '../server/has-left.ts'
+import { hasLeft } from '../server/disconnects.ts'
 import { isForeign, isOwnName, saysOrigin } from './origin.ts'
 import { asProblem } from '../message/problem.ts'
 import type { RequestLimits } from './request-limits.ts'
-import { type CredentialPlaces, credentialsOf, type FoundCredentials } from './request-credentials.ts'
+import { type CredentialPlaces, credentialsOf, type FoundCredentials } from './credentials.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {

@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { CausewayError, type ProblemCode } from '../../errors.ts'
-import { hasLeft } from '../server/has-left.ts'
+import { hasLeft } from '../server/disconnects.ts'
 
 export const PROBLEM_TYPE = 'application/problem+json'
 

@@ -2,7 +2,7 @@ import { CausewayError } from '../../errors.ts'
 import { type Message, toJsonText } from '../../mqtt/message.ts'
 import { eventStream } from '../../stream/formats/event-stream.ts'
 import type { Format } from '../../stream/formats/format.ts'
-import type { Encoding } from '../../stream/hub.ts'
+import type { Encoding } from '../../stream/shared/shared-streams.ts'
 import { ndjson } from '../../stream/formats/ndjson.ts'
 import { parseAccept, quality } from './accept.ts'
 

@@ -6,7 +6,7 @@ import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { type Message, toJsonText } from '../../mqtt/message.ts'
 import { hasWildcard } from '../../mqtt/topic.ts'
 import { parseAccept } from '../message/accept.ts'
-import { sendPayload } from '../message/payload.ts'
+import { sendPayload } from '../message/send-payload.ts'
 import { problems } from '../message/problem-responses.ts'
 import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from '../message/schemas.ts'
 

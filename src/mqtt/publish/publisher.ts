@@ -1,7 +1,7 @@
 import type { CausewayError } from '../../errors.ts'
 import { Connection, type ConnectionOptions, type ConnectionState } from '../connection.ts'
 import type { PublishResult } from './in-flight.ts'
-import { Lane, type LaneLimits } from './lane.ts'
+import { Lane, type LaneLimits } from './publish-queue.ts'
 import type { Message, QoS } from '../message.ts'
 
 /** How a publish ended, for the metrics. */

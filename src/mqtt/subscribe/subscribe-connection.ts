@@ -1,5 +1,5 @@
 import { CausewayError } from '../../errors.ts'
-import { answered } from '../answered.ts'
+import { answered } from '../with-timeout.ts'
 import { type Capabilities, checkSubscribe, withSharedOver311 } from '../capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from '../connection.ts'
 import type { Message } from '../message.ts'

@@ -1,5 +1,5 @@
 import type { CausewayError } from '../../errors.ts'
-import { answered } from '../answered.ts'
+import { answered } from '../with-timeout.ts'
 import type { QoS } from '../message.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
 import { plainFilter } from '../topic.ts'

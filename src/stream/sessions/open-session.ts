@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Writable } from 'node:stream'
-import type { Encoding, HubCounters } from '../hub.ts'
+import type { Encoding, HubCounters } from '../shared/shared-streams.ts'
 import type { LogLimits } from '../log.ts'
 import { type AckMode, SessionStream } from './session-stream.ts'
 import type { WindowLimits } from './window.ts'

@@ -2,11 +2,11 @@ import type { Writable } from 'node:stream'
 import { Channel, type GapReason } from '../channel.ts'
 import { eventId, parseEventId } from '../event-id.ts'
 import type { EventName } from '../formats/format.ts'
-import type { Encoding, HubCounters } from '../hub.ts'
+import type { Encoding, HubCounters } from '../shared/shared-streams.ts'
 import type { LogLimits } from '../log.ts'
 import { type CloseReason, type Farewell, type Opening, Reader } from '../reader.ts'
 import { locate } from '../resume.ts'
-import { Rounds } from '../rounds.ts'
+import { Rounds } from '../fan-out.ts'
 import { Window, type WindowLimits } from './window.ts'
 
 /** When a message is done with: once it has left for the reader's socket, or once the reader says so. */

@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream'
 import { OpenSession, type OpenSessionOptions, type SessionSpec } from './open-session.ts'
-import { returnDelayMs } from '../return-delay.ts'
+import { returnDelayMs } from '../reconnect-delay.ts'
 import type { AckMode } from './session-stream.ts'
 
 export interface SessionsOptions<Message> extends Omit<OpenSessionOptions<Message>, 'spec' | 'continues' | 'onOver'> {

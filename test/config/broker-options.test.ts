@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { loadConfig } from '../../src/config/config.ts'
-import { connectionOptions } from '../../src/config/connection-options.ts'
+import { connectionOptions } from '../../src/config/broker-options.ts'
 
 const URL = 'mqtts://bridge:secret@broker.example'
 const config = loadConfig({ CAUSEWAY_MQTT_URL: URL, CAUSEWAY_MQTT_CA_FILE: 'ca', CAUSEWAY_MQTT_CERT_FILE: 'cert', CAUSEWAY_MQTT_KEY_FILE: 'key' }, (path) => `PEM of ${path}`)

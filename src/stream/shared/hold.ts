@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream'
-import type { Channel } from './channel.ts'
-import type { SlowPolicy } from './reader.ts'
+import type { Channel } from '../channel.ts'
+import type { SlowPolicy } from '../reader.ts'
 
 export interface JoinOptions<Message> {
   slow: SlowPolicy

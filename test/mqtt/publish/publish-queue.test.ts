@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Lane } from '../../../src/mqtt/publish/lane.ts'
+import { Lane } from '../../../src/mqtt/publish/publish-queue.ts'
 import type { Message } from '../../../src/mqtt/message.ts'
 import type { NetworkConnection } from '../../../src/mqtt/client/network-connection.ts'
 import { capabilitiesOf } from '../../../src/mqtt/client/packets.ts'

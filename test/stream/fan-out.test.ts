@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { Channel } from '../../src/stream/channel.ts'
 import { ndjson } from '../../src/stream/formats/ndjson.ts'
 import { Reader } from '../../src/stream/reader.ts'
-import { Rounds } from '../../src/stream/rounds.ts'
+import { Rounds } from '../../src/stream/fan-out.ts'
 
 const turn = () => new Promise(setImmediate)
 

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { CausewayError } from '../errors.ts'
-import { answered } from './answered.ts'
+import { answered } from './with-timeout.ts'
 import type { Capabilities } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { PublishResult } from './publish/in-flight.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { StreamSeats } from '../../../src/http/guard/stream-seats.ts'
+import { StreamSeats } from '../../../src/http/guard/stream-limit.ts'
 import { ANYONE } from '../../../src/auth/identity.ts'
 import { startBridge } from '../../support/bridge.ts'
 import { openStream } from '../../support/stream.ts'

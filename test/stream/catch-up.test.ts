@@ -2,10 +2,10 @@ import { Writable } from 'node:stream'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Channel } from '../../src/stream/channel.ts'
-import { follow } from '../../src/stream/follow.ts'
+import { follow } from '../../src/stream/catch-up.ts'
 import { ndjson } from '../../src/stream/formats/ndjson.ts'
 import { Reader, type SlowPolicy } from '../../src/stream/reader.ts'
-import { Rounds } from '../../src/stream/rounds.ts'
+import { Rounds } from '../../src/stream/fan-out.ts'
 
 interface Event {
   event: string

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { CopyFilter } from '../../../src/mqtt/session/copy-filter.ts'
+import { CopyFilter } from '../../../src/mqtt/session/duplicate-filter.ts'
 
 const message = (payload: string, extra = {}) => ({ topic: 'a', payload: Buffer.from(payload), qos: 1 as const, retain: false, ...extra })
 

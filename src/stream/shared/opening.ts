@@ -1,5 +1,5 @@
-import type { Channel, GapReason } from './channel.ts'
-import type { Opening } from './reader.ts'
+import type { Channel, GapReason } from '../channel.ts'
+import type { Opening } from '../reader.ts'
 
 export interface OpeningOptions<Message> {
   /** Why messages may be missing before all that follows. */
