@@ -16,7 +16,7 @@ const COSTS: readonly (readonly [string, (name: string, url: string) => boolean]
   ['MQTT.js and mqtt-packet', (_name, url) => /\/node_modules\/(mqtt|mqtt-packet|bl|readable-stream|debug|worker-timers)\//.test(url)],
   ['Fastify: routing, hooks, JSON in and out', (_name, url) => url.includes('/node_modules/')],
   ['the bridge’s HTTP: credentials, limits, turns, messages', (_name, url) => /\/dist\/(http|auth)\//.test(url)],
-  ['the bridge’s MQTT: topic rules, lanes, timeouts', (_name, url) => /\/dist\/mqtt\//.test(url)],
+  ['the bridge’s MQTT: topic rules, queues, timeouts', (_name, url) => /\/dist\/mqtt\//.test(url)],
   ['the bridge’s rest: metrics, links', (_name, url) => url.includes('/dist/')],
   ['the baselines’ own', (_name, url) => url.includes('/bench/')],
   // What Ajv and the router compile has no file, nor have V8's own functions.

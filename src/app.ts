@@ -3,11 +3,11 @@ import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { createAuthenticator } from './auth/create.ts'
-import { brokerLinks } from './links/links-by-account.ts'
-import { BrokerLog } from './links/state-log.ts'
+import { linksByAccount } from './links/links-by-account.ts'
+import { BrokerStateLog } from './links/state-log.ts'
 import { checkBrokerCertificates, createHttps } from './config/certificates.ts'
 import type { Config } from './config/config.ts'
-import { connectionOptions } from './config/broker-options.ts'
+import { brokerOptions } from './config/broker-options.ts'
 import { Link } from './links/link.ts'
 import { sharedLink } from './links/shared-link.ts'
 import { createMetrics } from './metrics.ts'
@@ -51,12 +51,12 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   const brokerUrl = broker?.url ?? config.mqttUrl
   const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
   const options = { config, brokerUrl, clientId, logger, metrics }
-  const ofCallers = config.auth === 'broker' ? brokerLinks(options) : undefined
-  const links = ofCallers ?? sharedLink(new Link({ ...options, log: new BrokerLog(logger) }))
+  const ofCallers = config.auth === 'broker' ? linksByAccount(options) : undefined
+  const links = ofCallers ?? sharedLink(new Link({ ...options, log: new BrokerStateLog(logger) }))
   const authenticator = ofCallers ?? ofSharedLink
   const presence = config.statusTopic === undefined
     ? undefined
-    : new Presence(config.statusTopic, { ...connectionOptions(config, brokerUrl), clientId: `${clientId}-presence` }, (error) => logger.error(error.message))
+    : new Presence(config.statusTopic, { ...brokerOptions(config, brokerUrl), clientId: `${clientId}-presence` }, (error) => logger.error(error.message))
   const sum = (count: (link: Link) => number): number => links.all.reduce((total, link) => total + count(link), 0)
   const sessionCount = () => sum(({ sessions }) => sessions.count)
   metrics.setGauges({
@@ -88,7 +88,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   })
   // Open streams would otherwise keep the server from closing.
   server.addHook('preClose', async () => {
-    for (const { hub } of links.all) hub.close()
+    for (const { streams } of links.all) streams.close()
     await Promise.all(links.all.map(({ sessions }) => sessions.close()))
   })
 

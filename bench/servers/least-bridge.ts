@@ -82,7 +82,7 @@ async function openLane(port: number, index: number): Promise<LeastLane> {
  */
 answerCalls({
   async listen({ mqttPort }: { mqttPort: number }): Promise<number> {
-    const lanes = await Promise.all(Array.from({ length: CONNECTIONS }, (_, index) => openLane(mqttPort, index)))
-    return listenBare((message) => lanes[message.topic.charCodeAt(message.topic.length - 1) % CONNECTIONS]!.publish(message))
+    const queues = await Promise.all(Array.from({ length: CONNECTIONS }, (_, index) => openLane(mqttPort, index)))
+    return listenBare((message) => queues[message.topic.charCodeAt(message.topic.length - 1) % CONNECTIONS]!.publish(message))
   },
 })

@@ -2,7 +2,7 @@ import type { Config } from './config.ts'
 import type { ConnectionOptions } from '../mqtt/connection.ts'
 
 /** The part of a connection's options that the configuration decides, and whose login it is. */
-export function connectionOptions(config: Config, brokerUrl: string, login?: { username: string; password: string }): Pick<ConnectionOptions, 'endpoint' | 'protocol' | 'keepSession'> {
+export function brokerOptions(config: Config, brokerUrl: string, login?: { username: string; password: string }): Pick<ConnectionOptions, 'endpoint' | 'protocol' | 'keepSession'> {
   return {
     // Aedes 1.2 loses messages of the sessions it keeps, or ends the connection over them, where filters come and go
     // during traffic; and within one process no link breaks.

@@ -20,7 +20,7 @@ import { MessageSchema } from './message/schemas.ts'
 import type { SecureServer } from './server/secure-server.ts'
 import { createServer } from './server/server.ts'
 import { sessionRoutes } from './routes/sessions.ts'
-import { StreamSeats } from './guard/stream-limit.ts'
+import { StreamLimit } from './guard/stream-limit.ts'
 import { subscribeRoutes } from './routes/subscribe.ts'
 import { createValidation } from './message/validation.ts'
 import type { Link } from '../links/link.ts'
@@ -105,7 +105,7 @@ export async function createServers({ config, logger, metrics, version, secure, 
       sessions: { open: access.openSession, has: (identity, id) => linkOf(identity).sessions.has(id), count: sessionCount, max: config.sessionMax },
       open: access.open,
       retainedFor: access.retainedFor,
-      seats: new StreamSeats({ max: config.streamMax, perIdentity: config.streamMaxIdentity ?? perIdentity, perAddress: config.streamMaxAddress, onRefused: metrics.refused }),
+      seats: new StreamLimit({ max: config.streamMax, perIdentity: config.streamMaxIdentity ?? perIdentity, perAddress: config.streamMaxAddress, onRefused: metrics.refused }),
       filtersMax: config.streamFiltersMax,
       onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
     })

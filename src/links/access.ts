@@ -3,9 +3,9 @@ import type { Link } from './link.ts'
 import type { PublishResult } from '../mqtt/publish/in-flight.ts'
 import type { Message } from '../mqtt/message.ts'
 import type { StreamSpec } from '../stream/shared/shared-streams.ts'
-import type { Lease } from '../stream/shared/hold.ts'
+import type { Hold } from '../stream/shared/hold.ts'
 import type { SessionSpec } from '../stream/sessions/open-session.ts'
-import type { SessionLease } from '../stream/sessions/sessions.ts'
+import type { SessionHold } from '../stream/sessions/sessions.ts'
 
 export type Access = ReturnType<typeof createAccess>
 
@@ -25,9 +25,9 @@ export function createAccess(linkOf: (identity: Identity) => Link) {
     publish: async (identity: Identity, message: Message): Promise<PublishResult> => mayPublish(identity, message).publish(message),
     publishWhenRoom: async (identity: Identity, message: Message): Promise<PublishResult> => mayPublish(identity, message).publishWhenRoom(message),
     request: async (identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> => mayPublish(identity, message).request(message, timeoutMs, signal),
-    open: async (identity: Identity, spec: StreamSpec<Message>): Promise<Lease<Message>> => maySubscribe(identity, spec.filters).hub.open(spec),
-    retainedFor: async (identity: Identity, filters: readonly string[], lease: Lease<Message>): Promise<Message[]> => maySubscribe(identity, filters).retainedFor(filters, lease),
+    open: async (identity: Identity, spec: StreamSpec<Message>): Promise<Hold<Message>> => maySubscribe(identity, spec.filters).streams.open(spec),
+    retainedFor: async (identity: Identity, filters: readonly string[], hold: Hold<Message>): Promise<Message[]> => maySubscribe(identity, filters).retainedFor(filters, hold),
     readRetained: async (identity: Identity, filters: readonly string[]): Promise<Message[]> => maySubscribe(identity, filters).readRetained(filters),
-    openSession: async (identity: Identity, spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionLease | undefined> => maySubscribe(identity, spec.filters).sessions.open(spec, lastEventId),
+    openSession: async (identity: Identity, spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionHold | undefined> => maySubscribe(identity, spec.filters).sessions.open(spec, lastEventId),
   }
 }

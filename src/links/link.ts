@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
 import { onReconnect, type StateLog, watch } from './state-log.ts'
 import type { Config } from '../config/config.ts'
-import { connectionOptions } from '../config/broker-options.ts'
+import { brokerOptions } from '../config/broker-options.ts'
 import { CausewayError } from '../errors.ts'
 import { Lazy } from './lazy.ts'
 import type { Metrics } from '../metrics.ts'
@@ -16,8 +16,8 @@ import { Session } from '../mqtt/session/session.ts'
 import { sessionClientId } from '../mqtt/session/session-id.ts'
 import { Subscriber } from '../mqtt/subscribe/subscriber.ts'
 import type { Channel } from '../stream/channel.ts'
-import { Hub } from '../stream/shared/shared-streams.ts'
-import type { Lease } from '../stream/shared/hold.ts'
+import { SharedStreams } from '../stream/shared/shared-streams.ts'
+import type { Hold } from '../stream/shared/hold.ts'
 import { Sessions } from '../stream/sessions/sessions.ts'
 
 export interface LinkOptions {
@@ -44,12 +44,12 @@ export class Link {
   readonly #subscriber: Lazy<Subscriber<Channel>>
   readonly #retained: Lazy<Retained>
   readonly #requester: Lazy<Requester>
-  readonly hub: Hub<Message>
+  readonly streams: SharedStreams<Message>
   readonly sessions: Sessions<Message>
 
   constructor({ config, brokerUrl, clientId, login, logger, log: states, metrics }: LinkOptions) {
     const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => ({
-      ...connectionOptions(config, brokerUrl, login),
+      ...brokerOptions(config, brokerUrl, login),
       clientId: `${clientId}-${name}`,
       onState: watch(name, states, () => metrics.reconnected(role)),
     })
@@ -70,14 +70,14 @@ export class Link {
       timeoutMs: config.publishTimeoutMs,
       sharedOver311: config.mqttSharedSubscriptions === 'true',
       events: {
-        message: (message, channels) => this.hub.deliver(message, channels),
-        shared: (message, channels) => this.hub.deliverToOne(message, channels),
+        message: (message, channels) => this.streams.deliver(message, channels),
+        shared: (message, channels) => this.streams.deliverToOne(message, channels),
         received: ({ qos, payload }) => metrics.received(qos, payload.length),
-        connected: (connected, channels) => this.hub.status(connected, channels),
-        gap: (sessionLost, channels) => this.hub.gap(sessionLost ? 'broker-session-lost' : 'broker-connection-lost', channels),
+        connected: (connected, channels) => this.streams.status(connected, channels),
+        gap: (sessionLost, channels) => this.streams.gap(sessionLost ? 'broker-session-lost' : 'broker-connection-lost', channels),
         refused: (error, channels) => {
           logger.warn({ problem: error.kind.code }, `a subscription was not granted again: ${error.message}`)
-          this.hub.refuse(error.message, channels)
+          this.streams.refuse(error.message, channels)
         },
       },
     }))
@@ -96,7 +96,7 @@ export class Link {
     }))
     if (login === undefined) for (const part of [this.#subscriber, this.#retained, this.#requester]) part.get()
     const log = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
-    this.hub = new Hub<Message>({
+    this.streams = new SharedStreams<Message>({
       source: {
         add: (channel, filters, qos) => this.#subscriber.get().add(channel, filters, qos),
         remove: (channel, filters) => this.#subscriber.get().remove(channel, filters),
@@ -117,7 +117,7 @@ export class Link {
       stallMs: config.streamStallMs,
       counters: metrics.streams,
       connect: ({ id, filters, retained }, events) => new Session({
-        connection: { ...connectionOptions(config, brokerUrl, login), keepSession: true, clientId: sessionClientId(id), onState: onReconnect(() => metrics.reconnected('session')) },
+        connection: { ...brokerOptions(config, brokerUrl, login), keepSession: true, clientId: sessionClientId(id), onState: onReconnect(() => metrics.reconnected('session')) },
         durable: { expiryS: config.sessionExpiryS, receiveMaximum: config.sessionMaxUnacked, isBrokerThere: () => this.#subscriber.get().answers() },
         filters,
         retained,
@@ -186,15 +186,15 @@ export class Link {
 
   /**
    * The retained messages a stream begins with. What is retained while the stream is being opened also comes live, so
-   * it waits for that and leaves out what the lease has seen. Where that may have been lost, all starts again.
+   * it waits for that and leaves out what the hold has seen. Where that may have been lost, all starts again.
    */
-  async retainedFor(filters: readonly string[], lease: Lease<Message>): Promise<Message[]> {
+  async retainedFor(filters: readonly string[], hold: Hold<Message>): Promise<Message[]> {
     for (let tries = 0; tries < OPENING_TRIES; tries += 1) {
       const retained = await this.#retained.get().read(filters)
       if (retained.length === 0) return retained
       await this.#subscriber.get().settled(filters)
-      if (!lease.interrupted) return unseen(retained, lease.seen)
-      lease.start()
+      if (!hold.interrupted) return unseen(retained, hold.seen)
+      hold.start()
     }
     throw new CausewayError('broker-unavailable', `The connection to the broker was lost ${OPENING_TRIES} times while the stream was opened`, { retryAfter: 1 })
   }
@@ -206,7 +206,7 @@ export class Link {
 
   /** Ends the streams and disconnects. Let publishes in flight finish first: they stay unanswered until their timeout. */
   async close(): Promise<void> {
-    this.hub.close()
+    this.streams.close()
     await this.sessions.close()
     await Promise.all(this.#parts.map((part) => part.close()))
   }

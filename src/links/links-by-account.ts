@@ -1,16 +1,16 @@
 import type { BaseLogger } from 'pino'
 import type { Authenticator } from '../auth/authenticator.ts'
 import { Refusals } from '../auth/broker/refusals.ts'
-import { BrokerLog, onReconnect } from './state-log.ts'
+import { BrokerStateLog, onReconnect } from './state-log.ts'
 import { CallerLinks } from './caller-links.ts'
 import type { Config } from '../config/config.ts'
-import { connectionOptions } from '../config/broker-options.ts'
+import { brokerOptions } from '../config/broker-options.ts'
 import { Link } from './link.ts'
 import type { Links } from './shared-link.ts'
 import type { Metrics } from '../metrics.ts'
 import { Monitor } from '../mqtt/monitor.ts'
 
-export interface BrokerLinksOptions {
+export interface LinksByAccountOptions {
   config: Config
   brokerUrl: string
   clientId: string
@@ -19,12 +19,12 @@ export interface BrokerLinksOptions {
 }
 
 /** The links of `CAUSEWAY_AUTH=broker`: one for each caller whom the broker lets in. */
-export function brokerLinks(options: BrokerLinksOptions): Links & Authenticator {
+export function linksByAccount(options: LinksByAccountOptions): Links & Authenticator {
   const { config, brokerUrl, clientId, logger, metrics } = options
-  const log = new BrokerLog(logger)
+  const log = new BrokerStateLog(logger)
   const countReconnect = onReconnect(() => metrics.reconnected('monitor'))
   const monitor = new Monitor({
-    ...connectionOptions(config, brokerUrl),
+    ...brokerOptions(config, brokerUrl),
     clientId: `${clientId}-monitor`,
     onState(state, cause) {
       log.state('monitor', state, cause)

@@ -8,7 +8,7 @@ export interface StateLog {
 }
 
 /** One warning when the broker goes and one line when it is back, however many connections notice. */
-export class BrokerLog implements StateLog {
+export class BrokerStateLog implements StateLog {
   readonly #logger: BaseLogger
   readonly #down = new Set<string>()
 

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { CausewayError } from '../errors.ts'
-import { answered } from './with-timeout.ts'
+import { withTimeout } from './with-timeout.ts'
 import type { Capabilities } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { PublishResult } from './publish/in-flight.ts'
@@ -138,7 +138,7 @@ export class Requester implements ConnectionHandlers {
   }
 
   #subscribe(network: NetworkConnection): Promise<unknown> {
-    this.#subscribed ??= answered(network.subscribe(this.#options.replyTopic, 1, { identifier: undefined, retained: 'never' }), this.#options.timeoutMs).catch((error: unknown) => {
+    this.#subscribed ??= withTimeout(network.subscribe(this.#options.replyTopic, 1, { identifier: undefined, retained: 'never' }), this.#options.timeoutMs).catch((error: unknown) => {
       this.#subscribed = undefined
       throw error
     })

@@ -1,5 +1,5 @@
 import { CausewayError } from '../errors.ts'
-import { answered } from './with-timeout.ts'
+import { withTimeout } from './with-timeout.ts'
 import { type Capabilities, checkSubscribe } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message, QoS } from './message.ts'
@@ -133,7 +133,7 @@ export class Retained implements ConnectionHandlers {
     // Over 3.1.1, where nothing widens its window, Mosquitto drops all but 1020 messages at QoS 1, and none of small ones at 0.
     const qos = capabilities.protocol === 5 ? 1 : 0
     try {
-      await answered(this.#drain(network, snapshot, qos), this.#options.timeoutMs)
+      await withTimeout(this.#drain(network, snapshot, qos), this.#options.timeoutMs)
       return snapshot
     } finally {
       this.#running.delete(filter)

@@ -1,7 +1,7 @@
 import { CausewayError } from '../errors.ts'
 
 /** The broker's answer to a SUBSCRIBE, UNSUBSCRIBE or PINGREQ, or a problem after the timeout. */
-export async function answered<Answer>(answer: Promise<Answer>, timeoutMs: number): Promise<Answer> {
+export async function withTimeout<Answer>(answer: Promise<Answer>, timeoutMs: number): Promise<Answer> {
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new CausewayError('acknowledgement-timeout', `The broker did not answer within ${timeoutMs} ms`, { outcome: 'unknown' })), timeoutMs)

@@ -2,7 +2,7 @@ import { CHUNK_BYTES, follow } from './catch-up.ts'
 import type { EventName, Format } from './formats/format.ts'
 import { type Chunk, type Frame, Log, type LogLimits } from './log.ts'
 import type { Reader } from './reader.ts'
-import type { Rounded, Rounds } from './fan-out.ts'
+import type { FanOutChannel, FanOut } from './fan-out.ts'
 
 /** Why messages are missing. */
 export type GapReason = 'unknown-id' | 'overrun' | 'broker-session-lost' | 'broker-connection-lost' | 'subscription-refused'
@@ -19,7 +19,7 @@ export interface ChannelOptions {
   format: Format
   limits: LogLimits
   /** When it writes to its readers. */
-  rounds: Rounds
+  fanOut: FanOut
   counters: StreamCounters
   /** Sequence of the last event before this channel. */
   floor: number
@@ -28,7 +28,7 @@ export interface ChannelOptions {
 }
 
 /** One set of filters in one format: a log of encoded events and the readers that follow it. */
-export class Channel implements Rounded {
+export class Channel implements FanOutChannel {
   readonly filters: readonly string[]
   readonly format: Format
   readonly log: Log
@@ -41,19 +41,19 @@ export class Channel implements Rounded {
   /** Whether each message is for one of the readers only. Its messages then wait in a work queue, not in the log. */
   readonly isShared: boolean
   readonly #id: (sequence: number) => string
-  readonly #rounds: Rounds
+  readonly #fanOut: FanOut
   /** Who is still to be written to in this round. */
   #round: Iterator<Reader> | undefined
   /** Bytes appended since the round began. */
   #unwritten = 0
   #shared: Map<number, Chunk> | undefined
 
-  constructor({ filters, shared, format, limits, rounds, counters, floor, id }: ChannelOptions) {
+  constructor({ filters, shared, format, limits, fanOut, counters, floor, id }: ChannelOptions) {
     this.filters = filters
     this.format = format
     this.counters = counters
     this.floor = floor
-    this.#rounds = rounds
+    this.#fanOut = fanOut
     this.#id = id
     this.log = new Log(limits, floor)
     this.isShared = shared
@@ -68,7 +68,7 @@ export class Channel implements Rounded {
     if (this.#unwritten >= CHUNK_BYTES) {
       this.#round = undefined
       this.write(Infinity)
-    } else this.#rounds.add(this)
+    } else this.#fanOut.add(this)
   }
 
   get isBehind(): boolean {

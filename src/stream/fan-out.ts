@@ -1,8 +1,8 @@
 /** Readers written to in one turn of the loop. To write to so many takes some milliseconds, all of it in system calls. */
 const READERS_A_TURN = 100
 
-/** Something that writes to its readers in rounds. */
-export interface Rounded {
+/** Something that writes to its readers in fanOut. */
+export interface FanOutChannel {
   /** Writes to the next of its readers, so many at most, and says to how many. */
   write(most: number): number
   /** Whether some readers have not had all there is. */
@@ -14,11 +14,11 @@ export interface Rounded {
  * the readers whose turn is next already: a message waits for one round at most, where it would wait for two if a whole
  * round were written at once.
  */
-export class Rounds {
-  readonly #due = new Set<Rounded>()
+export class FanOut {
+  readonly #due = new Set<FanOutChannel>()
   #isScheduled = false
 
-  add(channel: Rounded): void {
+  add(channel: FanOutChannel): void {
     this.#due.add(channel)
     this.#schedule()
   }

@@ -7,7 +7,7 @@ export type SlowPolicy = 'gap' | 'latest' | 'close'
 export type CloseReason = 'client' | 'deleted' | 'expired' | 'refused' | 'replaced' | 'revoked' | 'shutdown' | 'slow' | 'stalled' | 'taken-over'
 
 /** Why streams end that their source or the bridge ends. */
-export interface Farewell {
+export interface Ending {
   reason: CloseReason
   /** Said to one reader. */
   text: () => Buffer
@@ -20,7 +20,7 @@ export interface ReaderOptions {
   slow: SlowPolicy
   /** Where it begins in its channel's log. */
   position: number
-  /** Ends the stream; its reason is a `Farewell`. Not aborted yet. */
+  /** Ends the stream; its reason is a `Ending`. Not aborted yet. */
   until?: AbortSignal | undefined
   /** The socket takes more. */
   onDrain(reader: Reader): void
@@ -63,7 +63,7 @@ export class Reader {
     response.once('close', () => this.#end('client'))
     response.on('error', () => {})
     options.until?.addEventListener('abort', ({ target }) => {
-      const { reason, text } = (target as AbortSignal).reason as Farewell
+      const { reason, text } = (target as AbortSignal).reason as Ending
       this.close(reason, text())
     })
   }

@@ -2,6 +2,6 @@ const MIN_MS = 500
 const SPREAD_MS = 4500
 
 /** After how many milliseconds a client is asked to come back after a shutdown: another one for each, so that they do not all come at once. */
-export function returnDelayMs(): number {
+export function reconnectDelayMs(): number {
   return MIN_MS + Math.floor(Math.random() * SPREAD_MS)
 }

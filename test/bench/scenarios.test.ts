@@ -17,7 +17,7 @@ describe.skipIf(!hasMosquitto).concurrent('the benchmark', () => {
     const samples = await measure(scenario, {
       node: process.execPath,
       effort: 'check',
-      rounds: 1,
+      fanOut: 1,
       onStage: (stage) => context.onTestFinished(() => stage.end()),
       onSample: () => {},
     })
@@ -42,7 +42,7 @@ test('subjects are measured in turns, each round the other way round, and leave 
       return { before: order.length }
     },
   })
-  const samples = await measure({ name: 'turns', title: '', rows: [], subjects: { a: subject('a'), b: subject('b') } }, { node: process.execPath, effort: 'check', rounds: 2, onSample: (title) => void order.push(title) })
+  const samples = await measure({ name: 'turns', title: '', rows: [], subjects: { a: subject('a'), b: subject('b') } }, { node: process.execPath, effort: 'check', fanOut: 2, onSample: (title) => void order.push(title) })
   expect(order).toEqual(['a', 'b', 'b', 'a'])
   expect(samples).toEqual({ a: [{ before: 0 }, { before: 3 }], b: [{ before: 1 }, { before: 2 }] })
   for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow('ESRCH')

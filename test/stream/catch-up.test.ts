@@ -5,7 +5,7 @@ import { Channel } from '../../src/stream/channel.ts'
 import { follow } from '../../src/stream/catch-up.ts'
 import { ndjson } from '../../src/stream/formats/ndjson.ts'
 import { Reader, type SlowPolicy } from '../../src/stream/reader.ts'
-import { Rounds } from '../../src/stream/fan-out.ts'
+import { FanOut } from '../../src/stream/fan-out.ts'
 
 interface Event {
   event: string
@@ -36,7 +36,7 @@ function createSocket() {
 
 function createChannel(messages: number): Channel {
   const counters = { wrote: () => {}, gap: () => {} }
-  return new Channel({ filters: ['#'], shared: false, format: ndjson, limits: { bytes: 1e6, messages }, rounds: new Rounds(), counters, floor: 0, id: String })
+  return new Channel({ filters: ['#'], shared: false, format: ndjson, limits: { bytes: 1e6, messages }, fanOut: new FanOut(), counters, floor: 0, id: String })
 }
 
 function createReader(channel: Channel, socket: Writable, slow: SlowPolicy): Reader {

@@ -3,12 +3,12 @@ import { expect, test } from 'vitest'
 import { Channel } from '../../src/stream/channel.ts'
 import { ndjson } from '../../src/stream/formats/ndjson.ts'
 import { Reader } from '../../src/stream/reader.ts'
-import { Rounds } from '../../src/stream/fan-out.ts'
+import { FanOut } from '../../src/stream/fan-out.ts'
 
 const turn = () => new Promise(setImmediate)
 
-function channelOn(rounds: Rounds): Channel {
-  return new Channel({ filters: ['#'], shared: false, format: ndjson, limits: { bytes: 1e6, messages: 1000 }, rounds, counters: { wrote: () => {}, gap: () => {} }, floor: 0, id: String })
+function channelOn(fanOut: FanOut): Channel {
+  return new Channel({ filters: ['#'], shared: false, format: ndjson, limits: { bytes: 1e6, messages: 1000 }, fanOut, counters: { wrote: () => {}, gap: () => {} }, floor: 0, id: String })
 }
 
 /** What each of so many readers was written, write by write. */
@@ -26,7 +26,7 @@ const append = (channel: Channel, text: string) => channel.append({ sequence: ch
 const tally = (all: string[][]) => Object.fromEntries([...new Set(all.map((writes) => writes.join(' ')))].map((key) => [key, all.filter((writes) => writes.join(' ') === key).length]))
 
 test('what comes during a round goes to the readers whose turn is still to come, and to the others in the next', async () => {
-  const channel = channelOn(new Rounds())
+  const channel = channelOn(new FanOut())
   const readers = follow(channel, 250)
   append(channel, 'a')
   append(channel, 'b')
@@ -42,8 +42,8 @@ test('what comes during a round goes to the readers whose turn is still to come,
 })
 
 test('a channel with many readers keeps those of another waiting for one turn at most', async () => {
-  const rounds = new Rounds()
-  const [many, few] = [channelOn(rounds), channelOn(rounds)]
+  const fanOut = new FanOut()
+  const [many, few] = [channelOn(fanOut), channelOn(fanOut)]
   const [readersOfMany, readersOfFew] = [follow(many, 1000), follow(few, 2)]
   append(many, 'a')
   append(few, 'b')
@@ -54,7 +54,7 @@ test('a channel with many readers keeps those of another waiting for one turn at
 })
 
 test('more than a turn is to wait for goes to all readers at once, each part of it once', async () => {
-  const channel = channelOn(new Rounds())
+  const channel = channelOn(new FanOut())
   const readers = follow(channel, 250)
   append(channel, 'a')
   await turn()
@@ -67,7 +67,7 @@ test('more than a turn is to wait for goes to all readers at once, each part of 
 })
 
 test('readers that come or leave during a round get what is theirs, once', async () => {
-  const channel = channelOn(new Rounds())
+  const channel = channelOn(new FanOut())
   const readers = follow(channel, 150)
   append(channel, 'a')
   await turn()

@@ -65,12 +65,12 @@ describe.each(BROKERS)('readers on $name', ({ start, protocol }) => {
 
   test('that come and go at once leave nothing', async () => {
     const bridge = await startBridge(await start())
-    const rounds = Array.from({ length: 60 }, async (_, index) => {
+    const fanOut = Array.from({ length: 60 }, async (_, index) => {
       const stream = await openStream(`${bridge.url}/subscribe?topic=a/${index % 3}&topic=a/%23`)
       expect(stream.status).toBe(200)
       stream.close()
     })
-    await Promise.all(rounds)
+    await Promise.all(fanOut)
     await expectNothingLeft(bridge)
     const stream = await openStream(`${bridge.url}/subscribe?topic=a/1`)
     await publish(bridge, { topic: 'a/1', payload: 'works' })

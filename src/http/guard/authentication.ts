@@ -3,7 +3,7 @@ import type { Admission, Authenticator } from '../../auth/authenticator.ts'
 import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
 import { noCookie } from '../routes/cookie.ts'
-import { hasLeft } from '../server/disconnects.ts'
+import { isDisconnected } from '../server/disconnects.ts'
 import { isForeign, isOwnName, saysOrigin } from './origin.ts'
 import { asProblem } from '../message/problem.ts'
 import type { RequestLimits } from './request-limits.ts'
@@ -43,7 +43,7 @@ export function requireIdentity(app: FastifyInstance, { authenticate, places, or
   /** Whether there is still somebody to answer. */
   function admit(request: FastifyRequest, reply: FastifyReply, { identity, release }: Admission): boolean {
     request.identity = identity
-    const isGone = hasLeft(reply)
+    const isGone = isDisconnected(reply)
     // Whoever left while it was let in closes no more: what waits for that would wait for ever.
     if (isGone) release?.()
     else if (release !== undefined) reply.raw.once('close', release)

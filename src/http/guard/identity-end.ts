@@ -1,16 +1,16 @@
 import type { Writable } from 'node:stream'
 import type { Identity } from '../../auth/identity.ts'
 import type { Format } from '../../stream/formats/format.ts'
-import type { Farewell } from '../../stream/reader.ts'
+import type { Ending } from '../../stream/reader.ts'
 
 /** The longest a timer of Node takes; a longer one fires at once. */
 const TIMER_MAX_MS = 2 ** 31 - 1
 
 /** Aborted, with the farewell as its reason, once the caller's identity has ended; as long as the response is open. */
-export function endOfIdentity({ expiresAt = Infinity, revoked }: Identity, format: Format, response: Writable): AbortSignal {
+export function endWithIdentity({ expiresAt = Infinity, revoked }: Identity, format: Format, response: Writable): AbortSignal {
   const ending = new AbortController()
   const end = (reason: 'expired' | 'revoked'): void => {
-    const farewell: Farewell = { reason, text: () => format.event('status', undefined, JSON.stringify({ credentials: reason })) }
+    const farewell: Ending = { reason, text: () => format.event('status', undefined, JSON.stringify({ credentials: reason })) }
     ending.abort(farewell)
   }
   const onRevoked = (): void => end('revoked')

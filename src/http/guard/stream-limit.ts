@@ -2,7 +2,7 @@ import type { Identity } from '../../auth/identity.ts'
 import { networkOf } from '../../auth/network.ts'
 import { CausewayError } from '../../errors.ts'
 
-export interface StreamSeatsOptions {
+export interface StreamLimitOptions {
   /** Streams open at once: all there are, of one caller, and of one address, or IPv6 /64. Of the latter two 0 for no limit. */
   max: number
   perIdentity: number
@@ -14,13 +14,13 @@ export interface StreamSeatsOptions {
 const RETRY_AFTER_S = 5
 
 /** Who has how many streams open. */
-export class StreamSeats {
-  readonly #options: StreamSeatsOptions
+export class StreamLimit {
+  readonly #options: StreamLimitOptions
   readonly #byIdentity = new Map<string, number>()
   readonly #byAddress = new Map<string, number>()
   #taken = 0
 
-  constructor(options: StreamSeatsOptions) {
+  constructor(options: StreamLimitOptions) {
     this.#options = options
   }
 

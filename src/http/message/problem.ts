@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { CausewayError, type ProblemCode } from '../../errors.ts'
-import { hasLeft } from '../server/disconnects.ts'
+import { isDisconnected } from '../server/disconnects.ts'
 
 export const PROBLEM_TYPE = 'application/problem+json'
 
@@ -50,7 +50,7 @@ export function asProblem(error: unknown): CausewayError {
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = asProblem(error)
   // What was to be streamed to a caller who left before its first byte ends so. It is no news.
-  const isNoNews = hasLeft(reply) && (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
+  const isNoNews = isDisconnected(reply) && (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
   if (problem.kind.code === 'internal' && !isNoNews) request.log.error({ err: error, method: request.method, route: request.routeOptions.url }, 'a request failed in a way that is not foreseen')
   return sendProblem(problem, reply)
 }

@@ -19,7 +19,7 @@ const JSON_TYPE = /^application\/json\s*(;|$)/i
 const TRACE_HEADERS = ['traceparent', 'tracestate']
 
 /** Makes a plugin's routes take a message in both forms: as JSON or, with `topic` in the query, as raw bytes. */
-export function takeMessages(app: FastifyInstance): void {
+export function acceptMessages(app: FastifyInstance): void {
   // `__proto__` is a name like any other to a bridge: validation knows where names may be any, and nothing here merges objects by assignment.
   const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()

@@ -5,11 +5,11 @@ import { sessionId } from '../../mqtt/session/session-id.ts'
 import type { Encoding } from '../../stream/shared/shared-streams.ts'
 import type { SessionSpec } from '../../stream/sessions/open-session.ts'
 import type { AckMode } from '../../stream/sessions/session-stream.ts'
-import type { SessionLease } from '../../stream/sessions/sessions.ts'
+import type { SessionHold } from '../../stream/sessions/sessions.ts'
 
 export interface SessionOpeners {
   /** Undefined where another reader has it. */
-  open(identity: Identity, spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionLease | undefined>
+  open(identity: Identity, spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionHold | undefined>
   has(identity: Identity, id: string): boolean
   /** How many are open. */
   count(): number
@@ -33,7 +33,7 @@ const RETRY_AFTER_S = 5
  * Opens a durable session for one reader.
  * @throws CausewayError where it is no session that a broker could keep, or there are too many
  */
-export async function leaseSession({ open, has, count, max }: SessionOpeners, identity: Identity, { name, filters, qos, slow, retained, ack, encoding, lastEventId }: SessionRequest): Promise<SessionLease | undefined> {
+export async function openSession({ open, has, count, max }: SessionOpeners, identity: Identity, { name, filters, qos, slow, retained, ack, encoding, lastEventId }: SessionRequest): Promise<SessionHold | undefined> {
   if (qos !== 1) throw new CausewayError('session-qos', 'QoS 2 adds nothing to a session over HTTP, and QoS 0 makes none; leave qos out')
   if (slow !== 'gap') {
     const detail = 'is for streams without a session, whose slow readers the log overtakes'

@@ -4,7 +4,7 @@ import type { Identity } from '../../auth/identity.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import type { Message } from '../../mqtt/message.ts'
 import { fingerprint, type Once } from '../message/idempotency.ts'
-import { messageOf, takeMessages } from '../message/read-message.ts'
+import { messageOf, acceptMessages } from '../message/read-message.ts'
 import { problems } from '../message/problem-responses.ts'
 import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResultSchema } from '../message/schemas.ts'
 
@@ -38,7 +38,7 @@ const schema = {
 
 export async function publishRoutes(instance: FastifyInstance, { publish, once }: PublishRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  takeMessages(app)
+  acceptMessages(app)
   app.post('/publish', {
     schema,
     handler: async (request, reply) => {

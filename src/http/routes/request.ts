@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
 import type { Message } from '../../mqtt/message.ts'
-import { messageOf, takeMessages } from '../message/read-message.ts'
+import { messageOf, acceptMessages } from '../message/read-message.ts'
 import { sendPayload } from '../message/send-payload.ts'
 import { problems } from '../message/problem-responses.ts'
 import { MessageSchema, RequestQuerySchema } from '../message/schemas.ts'
@@ -34,7 +34,7 @@ const schema = {
 
 export async function requestRoutes(instance: FastifyInstance, { request: send }: RequestRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  takeMessages(app)
+  acceptMessages(app)
   app.post('/request', {
     schema,
     handler: async (request, reply) => {

@@ -8,23 +8,23 @@ import type { Message, QoS } from '../../mqtt/message.ts'
 import { filtersOverlap, isShared, plainFilter } from '../../mqtt/topic.ts'
 import type { Format } from '../../stream/formats/format.ts'
 import type { StreamSpec } from '../../stream/shared/shared-streams.ts'
-import type { Lease } from '../../stream/shared/hold.ts'
+import type { Hold } from '../../stream/shared/hold.ts'
 import type { SlowPolicy } from '../../stream/reader.ts'
-import { hasLeft } from '../server/disconnects.ts'
+import { isDisconnected } from '../server/disconnects.ts'
 import { negotiate, STREAM_TYPES } from '../message/stream-encodings.ts'
 import { problems } from '../message/problem-responses.ts'
-import { endOfIdentity } from '../guard/identity-end.ts'
+import { endWithIdentity } from '../guard/identity-end.ts'
 import { SubscribeQuerySchema } from '../message/schemas.ts'
-import type { StreamSeats } from '../guard/stream-limit.ts'
-import { leaseSession, type SessionOpeners } from './open-session.ts'
+import type { StreamLimit } from '../guard/stream-limit.ts'
+import { openSession, type SessionOpeners } from './open-session.ts'
 
 export interface SubscribeRoutes {
   sessions: SessionOpeners
   /** Resolves once the broker has granted every filter. */
-  open(identity: Identity, spec: StreamSpec<Message>): Promise<Lease<Message>>
+  open(identity: Identity, spec: StreamSpec<Message>): Promise<Hold<Message>>
   /** What a stream with these filters begins with. */
-  retainedFor(identity: Identity, filters: readonly string[], lease: Lease<Message>): Promise<Message[]>
-  seats: StreamSeats
+  retainedFor(identity: Identity, filters: readonly string[], hold: Hold<Message>): Promise<Message[]>
+  seats: StreamLimit
   filtersMax: number
   /** Called with the seconds from the request to the stream's headers. */
   onOpened(seconds: number): void
@@ -43,12 +43,12 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
   const querystring = SubscribeQuerySchema(filtersMax)
 
   async function place(identity: Identity, spec: StreamSpec<Message>, retained: boolean, slow: SlowPolicy, lastEventId: string | undefined): Promise<Place> {
-    const lease = await open(identity, spec)
+    const hold = await open(identity, spec)
     try {
-      const first = retained && !spec.shared && lastEventId === undefined ? await retainedFor(identity, spec.filters, lease) : []
-      return { join: (response, until) => lease.join(response, { slow, lastEventId, first, until }), release: () => lease.release() }
+      const first = retained && !spec.shared && lastEventId === undefined ? await retainedFor(identity, spec.filters, hold) : []
+      return { join: (response, until) => hold.join(response, { slow, lastEventId, first, until }), release: () => hold.release() }
     } catch (error) {
-      lease.release()
+      hold.release()
       throw error
     }
   }
@@ -90,13 +90,13 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
       request.raw.resume()
       const { identity } = request
       reply.raw.once('close', seats.take(identity, request.ip))
-      const until = endOfIdentity(identity, encoding.format, reply.raw)
+      const until = endWithIdentity(identity, encoding.format, reply.raw)
       const opened = name === undefined
         ? await place(identity, { filters, shared, qos: qos as QoS, encoding }, retained, slow as SlowPolicy, lastEventId)
-        : await leaseSession(sessions, identity, { name, filters, qos, slow, retained, ack, encoding, lastEventId })
+        : await openSession(sessions, identity, { name, filters, qos, slow, retained, ack, encoding, lastEventId })
       // A native EventSource does not come back after this.
       if (opened === undefined) return reply.code(204).send(null)
-      if (hasLeft(reply)) {
+      if (isDisconnected(reply)) {
         opened.release()
         return reply.hijack()
       }

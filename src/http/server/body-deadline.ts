@@ -14,7 +14,7 @@ const LATE_CHECK_MS = 1000
  * Gives up request bodies that do not arrive in time, at most a second later. It looks at the connections now and then, as
  * Node does for heads: a timer and two listeners for each request cost as much as its validation.
  */
-export class LateBodies {
+export class BodyDeadline {
   readonly #timeoutMs: number
   readonly #giveUp: (socket: Socket) => void
   /** By connection, which has one at a time. */

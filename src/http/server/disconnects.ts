@@ -7,11 +7,11 @@ function streamOf({ raw }: FastifyReply): ServerHttp2Stream | undefined {
 }
 
 /** Whether the caller is gone. */
-export function hasLeft(reply: FastifyReply): boolean {
+export function isDisconnected(reply: FastifyReply): boolean {
   return reply.raw.destroyed || streamOf(reply)?.destroyed === true
 }
 
 /** Whether the caller left before its answer was whole. Over HTTP/1.1 such an answer does not even pass for finished. */
-export function wasCutOff(reply: FastifyReply): boolean {
+export function wasAborted(reply: FastifyReply): boolean {
   return streamOf(reply)?.aborted === true
 }

@@ -16,7 +16,7 @@ const MAX_WAITING = 100
  * Lets the requests of an HTTP/1.1 connection have their turn one after the other. Node would begin them all: what waits
  * for its answer's turn is never told that the connection is gone, and what it holds would be held for ever.
  */
-export class Turns {
+export class Pipelining {
   readonly #turns = new WeakMap<Socket, Turn>()
 
   /** Calls `proceed` once the earlier requests are answered, or never, where the connection ends before. */

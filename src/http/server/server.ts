@@ -3,16 +3,16 @@ import type { Socket } from 'node:net'
 import fastify, { type FastifyBaseLogger, type FastifyHttpOptions, type FastifyInstance, type HTTPMethods, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../../errors.ts'
-import { wasCutOff } from './disconnects.ts'
+import { wasAborted } from './disconnects.ts'
 import { limitHeaders } from './header-limit.ts'
 import { hostFault } from './host-header.ts'
 import { type HeadLimits, http1Options } from './http1-options.ts'
-import { LateBodies } from './body-deadline.ts'
+import { BodyDeadline } from './body-deadline.ts'
 import { asProblem, handleError, sendProblem } from '../message/problem.ts'
 import { parseQuery } from '../message/query.ts'
 import { ProblemSchema } from '../message/schemas.ts'
 import type { SecureServer } from './secure-server.ts'
-import { Turns } from './pipelining.ts'
+import { Pipelining } from './pipelining.ts'
 import type { Validation } from '../message/validation.ts'
 import { requireWholeBodies } from './whole-body.ts'
 
@@ -65,8 +65,8 @@ const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
 export function createServer({ logger, limits, trustProxy, validation, secure, isShuttingDown, onAnswered, onDropped }: ServerOptions): FastifyInstance {
-  const turns = new Turns()
-  const bodies = new LateBodies(limits.bodyMs, (socket) => turns.refuse(socket, 'ERR_HTTP_REQUEST_TIMEOUT'))
+  const turns = new Pipelining()
+  const bodies = new BodyDeadline(limits.bodyMs, (socket) => turns.refuse(socket, 'ERR_HTTP_REQUEST_TIMEOUT'))
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -131,7 +131,7 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
   app.addHook('onResponse', (request, reply, done) => {
     turns.end(reply.raw)
     const { url, config } = request.routeOptions
-    if (!wasCutOff(reply) && (!config.stream || reply.statusCode !== 200)) onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
+    if (!wasAborted(reply) && (!config.stream || reply.statusCode !== 200)) onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
     done()
   })
   return app

@@ -8,7 +8,7 @@ import { type Acknowledgement, packetSize } from '../client/packets.ts'
 import { FIRST_REFUSAL, PACKET_IDENTIFIER_NOT_FOUND, reasonName, refusal } from '../reason-codes.ts'
 import { SentPublishes } from './sent-publishes.ts'
 
-export interface LaneLimits {
+export interface PublishQueueLimits {
   /** Publishes accepted and not yet answered. */
   maxInFlight: number
   /** The same in bytes of payload. */
@@ -27,8 +27,8 @@ const CAUTIOUS = 20
  * The publishes of one connection, in order: those waiting, those on the wire, and those to be sent again after a
  * loss. It never has more on the wire than the broker's Receive Maximum, and sends nothing more than twice.
  */
-export class Lane implements ConnectionHandlers {
-  readonly #limits: LaneLimits
+export class PublishQueue implements ConnectionHandlers {
+  readonly #limits: PublishQueueLimits
   readonly #hooks: InFlightHooks = { settled: (entry) => this.#settled(entry), timedOut: (entry) => this.#timedOut(entry) }
   /** Accepted, not sent. */
   #waiting: InFlight[] = []
@@ -53,7 +53,7 @@ export class Lane implements ConnectionHandlers {
   #capabilities: Capabilities | undefined
   #unavailable: CausewayError | undefined
 
-  constructor(limits: LaneLimits) {
+  constructor(limits: PublishQueueLimits) {
     this.#limits = limits
   }
 

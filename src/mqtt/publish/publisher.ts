@@ -1,13 +1,13 @@
 import type { CausewayError } from '../../errors.ts'
 import { Connection, type ConnectionOptions, type ConnectionState } from '../connection.ts'
 import type { PublishResult } from './in-flight.ts'
-import { Lane, type LaneLimits } from './publish-queue.ts'
+import { PublishQueue, type PublishQueueLimits } from './publish-queue.ts'
 import type { Message, QoS } from '../message.ts'
 
 /** How a publish ended, for the metrics. */
 export type PublishOutcome = 'acknowledged' | 'no_subscribers' | 'sent' | 'rejected' | 'timeout' | 'unavailable' | 'overloaded'
 
-export interface PublisherOptions extends LaneLimits {
+export interface PublisherOptions extends PublishQueueLimits {
   connections: number
   /** Options of the connection at an index of the pool. */
   connection: (index: number) => Omit<ConnectionOptions, 'handlers'>
@@ -16,23 +16,23 @@ export interface PublisherOptions extends LaneLimits {
 
 /** Publishes over a pool of connections. A topic always takes the same one, so messages of a topic keep their order. */
 export class Publisher {
-  readonly #lanes: Lane[] = []
+  readonly #queues: PublishQueue[] = []
   readonly #connections: Connection[] = []
-  /** By lane, the last of those that wait for room. */
+  /** By queue, the last of those that wait for room. */
   readonly #admissions: (Promise<void> | undefined)[] = []
   readonly #observe: PublisherOptions['observe']
 
   constructor({ connections, connection, observe, ...limits }: PublisherOptions) {
     this.#observe = observe
     for (let index = 0; index < connections; index += 1) {
-      const lane = new Lane(limits)
-      this.#lanes.push(lane)
-      this.#connections.push(new Connection({ ...connection(index), handlers: lane }))
+      const queue = new PublishQueue(limits)
+      this.#queues.push(queue)
+      this.#connections.push(new Connection({ ...connection(index), handlers: queue }))
     }
   }
 
   get inFlight(): number {
-    return this.#lanes.reduce((sum, lane) => sum + lane.inFlight, 0)
+    return this.#queues.reduce((sum, queue) => sum + queue.inFlight, 0)
   }
 
   get states(): ConnectionState[] {
@@ -51,7 +51,7 @@ export class Publisher {
   async publish(message: Message): Promise<PublishResult> {
     const startedAt = performance.now()
     try {
-      const result = await this.#lanes[laneOf(message.topic, this.#lanes.length)]!.publish(message)
+      const result = await this.#queues[queueOf(message.topic, this.#queues.length)]!.publish(message)
       this.#observe(message, outcomeOf(message.qos, result), (performance.now() - startedAt) / 1000)
       return result
     } catch (error) {
@@ -62,13 +62,13 @@ export class Publisher {
 
   /** As `publish`, but waits where the limits are reached; in the order of the calls, for each topic. */
   async publishWhenRoom(message: Message): Promise<PublishResult> {
-    const index = laneOf(message.topic, this.#lanes.length)
-    const lane = this.#lanes[index]!
+    const index = queueOf(message.topic, this.#queues.length)
+    const queue = this.#queues[index]!
     const before = this.#admissions[index]
-    if (before === undefined && lane.hasRoom(message)) return this.publish(message)
+    if (before === undefined && queue.hasRoom(message)) return this.publish(message)
     let result!: Promise<PublishResult>
     const admitted = Promise.resolve(before).then(async () => {
-      while (!lane.hasRoom(message)) await lane.freed()
+      while (!queue.hasRoom(message)) await queue.freed()
       result = this.publish(message)
       // Whoever waits for it takes the error; until then it is nobody's.
       result.catch(() => {})
@@ -86,10 +86,10 @@ export class Publisher {
 }
 
 /** FNV-1a over UTF-16 units: any spread that is the same every time will do. */
-function laneOf(topic: string, lanes: number): number {
+function queueOf(topic: string, queues: number): number {
   let hash = 0x811c9dc5
   for (let index = 0; index < topic.length; index += 1) hash = Math.imul(hash ^ topic.charCodeAt(index), 0x01000193)
-  return (hash >>> 0) % lanes
+  return (hash >>> 0) % queues
 }
 
 function outcomeOf(qos: QoS, { matchedSubscribers }: PublishResult): PublishOutcome {

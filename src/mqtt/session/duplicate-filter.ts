@@ -5,11 +5,11 @@ import type { Message } from '../message.ts'
  * behind the other, with the subscription's identifier. Where it keeps one copy only, whose it is is the broker's choice:
  * so the identifier alone makes no copy, but equality with the message before under an identifier not seen yet.
  */
-export class CopyFilter {
+export class DuplicateFilter {
   #last: Message | undefined
   readonly #identifiers = new Set<number>()
 
-  isCopy(message: Message, identifiers: readonly number[]): boolean {
+  isDuplicate(message: Message, identifiers: readonly number[]): boolean {
     const [identifier] = identifiers
     if (identifier === undefined || identifiers.length > 1) {
       this.reset()

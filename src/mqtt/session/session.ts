@@ -1,8 +1,8 @@
 import { CausewayError } from '../../errors.ts'
-import { answered } from '../with-timeout.ts'
+import { withTimeout } from '../with-timeout.ts'
 import { type Capabilities, checkSubscribe, withSharedOver311 } from '../capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions } from '../connection.ts'
-import { CopyFilter } from './duplicate-filter.ts'
+import { DuplicateFilter } from './duplicate-filter.ts'
 import type { Message } from '../message.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
 import { isShared } from '../topic.ts'
@@ -49,7 +49,7 @@ export interface OpenedSession {
 export class Session implements ConnectionHandlers {
   readonly #options: SessionOptions
   readonly #unacknowledged = new Unacknowledged((messageId) => this.#network?.acknowledge(messageId))
-  readonly #copies = new CopyFilter()
+  readonly #copies = new DuplicateFilter()
   #connection: Connection | undefined
   #closing: Promise<void> | undefined
   #network: NetworkConnection | undefined
@@ -176,7 +176,7 @@ export class Session implements ConnectionHandlers {
     if (receipt !== undefined && !this.#unacknowledged.receive(message, receipt)) return
     if (receipt?.dup) message.redelivered = true
     // Over 3.1.1 retained messages come with every SUBSCRIBE, asked for or not.
-    if (this.#copies.isCopy(message, identifiers) || (message.retain && !this.#options.retained)) this.done(message)
+    if (this.#copies.isDuplicate(message, identifiers) || (message.retain && !this.#options.retained)) this.done(message)
     else this.#options.events.message(message)
   }
 
@@ -202,7 +202,7 @@ export class Session implements ConnectionHandlers {
     const grants = await Promise.all(
       filters.map((filter, index) => {
         const identifier = subscriptionIdentifiers && filters.length > 1 ? index + 1 : undefined
-        return answered(network.subscribe(filter, 1, { identifier, retained: retained ? 'if-new' : 'never' }), timeoutMs)
+        return withTimeout(network.subscribe(filter, 1, { identifier, retained: retained ? 'if-new' : 'never' }), timeoutMs)
       }),
     )
     if (grants.includes(0)) throw new CausewayError('qos-not-supported', 'The broker grants QoS 0 only, with which no session is durable')

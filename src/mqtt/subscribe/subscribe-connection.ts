@@ -1,5 +1,5 @@
 import { CausewayError } from '../../errors.ts'
-import { answered } from '../with-timeout.ts'
+import { withTimeout } from '../with-timeout.ts'
 import { type Capabilities, checkSubscribe, withSharedOver311 } from '../capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from '../connection.ts'
 import type { Message } from '../message.ts'
@@ -122,7 +122,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     for (let trips = 0; trips < ROUND_TRIPS_MAX && left > 0; trips += 1) {
       if (network === undefined || network !== this.#network) throw this.#noConnection()
       const before = network.arrived
-      await answered(network.roundTrip(), this.#options.timeoutMs)
+      await withTimeout(network.roundTrip(), this.#options.timeoutMs)
       if (left < SETTLING_ROUND_TRIPS || network.arrived - before < WINDOW_MIN) left -= 1
     }
   }
@@ -130,7 +130,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   /** Whether the broker answers. */
   async answers(): Promise<boolean> {
     if (this.#network === undefined) return false
-    return answered(this.#network.roundTrip(), this.#options.timeoutMs).then(
+    return withTimeout(this.#network.roundTrip(), this.#options.timeoutMs).then(
       () => true,
       () => false,
     )

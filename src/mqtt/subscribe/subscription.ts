@@ -1,5 +1,5 @@
 import type { CausewayError } from '../../errors.ts'
-import { answered } from '../with-timeout.ts'
+import { withTimeout } from '../with-timeout.ts'
 import type { QoS } from '../message.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
 import { plainFilter } from '../topic.ts'
@@ -78,7 +78,7 @@ export class Subscription<Target> {
       this.#asked = undefined
       this.#granted = undefined
       try {
-        await answered(network.unsubscribe(this.filter), timeoutMs)
+        await withTimeout(network.unsubscribe(this.filter), timeoutMs)
       } catch (error) {
         // A broker that closes the connection over the filter would do so each time.
         if ((error as CausewayError).kind.code === 'broker-unavailable') this.#lostOver += 1
@@ -89,7 +89,7 @@ export class Subscription<Target> {
       const { network, identifiers, timeoutMs } = broker()
       const { qos } = this
       this.#maybeAtBroker = true
-      this.#granted = await answered(network.subscribe(this.filter, qos, { identifier: identifiers ? this.identifier : undefined, retained: 'never' }), timeoutMs)
+      this.#granted = await withTimeout(network.subscribe(this.filter, qos, { identifier: identifiers ? this.identifier : undefined, retained: 'never' }), timeoutMs)
       this.#asked = qos
     }
   }

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Writable } from 'node:stream'
-import type { Encoding, HubCounters } from '../shared/shared-streams.ts'
+import type { Encoding, StreamsCounters } from '../shared/shared-streams.ts'
 import type { LogLimits } from '../log.ts'
 import { type AckMode, SessionStream } from './session-stream.ts'
 import type { WindowLimits } from './window.ts'
@@ -52,7 +52,7 @@ export interface OpenSessionOptions<Message> {
   log: LogLimits
   window: WindowLimits
   lingerMs: number
-  counters: HubCounters
+  counters: StreamsCounters
   connect(session: Pick<SessionSpec<Message>, 'id' | 'filters' | 'retained'>, events: BrokerSessionEvents<Message>): BrokerSession<Message>
   /** It is open no more: its reader was away for too long, or it was taken over, refused, deleted or shut down. */
   onOver(why: OverReason): void

@@ -2,11 +2,11 @@ import type { Writable } from 'node:stream'
 import { Channel, type GapReason } from '../channel.ts'
 import { eventId, parseEventId } from '../event-id.ts'
 import type { EventName } from '../formats/format.ts'
-import type { Encoding, HubCounters } from '../shared/shared-streams.ts'
+import type { Encoding, StreamsCounters } from '../shared/shared-streams.ts'
 import type { LogLimits } from '../log.ts'
-import { type CloseReason, type Farewell, type Opening, Reader } from '../reader.ts'
+import { type CloseReason, type Ending, type Opening, Reader } from '../reader.ts'
 import { locate } from '../resume.ts'
-import { Rounds } from '../fan-out.ts'
+import { FanOut } from '../fan-out.ts'
 import { Window, type WindowLimits } from './window.ts'
 
 /** When a message is done with: once it has left for the reader's socket, or once the reader says so. */
@@ -20,7 +20,7 @@ export interface SessionStreamOptions<Message> {
   epoch: string
   log: LogLimits
   window: WindowLimits
-  counters: HubCounters
+  counters: StreamsCounters
   /** The reader is done with it. */
   done(message: Message): void
   /** The reader's connection is gone, and no other one took its place. */
@@ -44,12 +44,12 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
   readonly #window: Window<Message>
   #sequence = 0
   #reader: Reader | undefined
-  #farewell: Farewell | undefined
+  #farewell: Ending | undefined
 
   constructor(options: SessionStreamOptions<Message>) {
     this.#options = options
     const { filters, encoding, log, counters, epoch, window } = options
-    this.#channel = new Channel({ filters, shared: false, format: encoding.format, limits: log, rounds: new Rounds(), counters, floor: this.#sequence, id: (sequence) => eventId(epoch, sequence) })
+    this.#channel = new Channel({ filters, shared: false, format: encoding.format, limits: log, fanOut: new FanOut(), counters, floor: this.#sequence, id: (sequence) => eventId(epoch, sequence) })
     this.#window = new Window<Message>(window, (message) => this.#append('message', encoding.data(message), message.topic))
   }
 

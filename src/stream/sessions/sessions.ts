@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream'
 import { OpenSession, type OpenSessionOptions, type SessionSpec } from './open-session.ts'
-import { returnDelayMs } from '../reconnect-delay.ts'
+import { reconnectDelayMs } from '../reconnect-delay.ts'
 import type { AckMode } from './session-stream.ts'
 
 export interface SessionsOptions<Message> extends Omit<OpenSessionOptions<Message>, 'spec' | 'continues' | 'onOver'> {
@@ -21,7 +21,7 @@ export interface SessionInfo {
 }
 
 /** A place on a stream, to be joined or released. */
-export interface SessionLease {
+export interface SessionHold {
   /**
    * Streams to a response whose headers are written, until either side ends it.
    * @param until as that of a `Reader`
@@ -76,7 +76,7 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
    * A reader asks for its session. Without a last event it gets it, whoever had it; with one only where no other reader
    * has it: undefined says that one does. Resolves once the broker delivers; with its error where it will not.
    */
-  open(spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionLease | undefined> {
+  open(spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionHold | undefined> {
     return this.#inTurn(spec.id, async () => {
       const open = this.#open.get(spec.id)
       const isItsReader = lastEventId !== undefined && open?.isOf(lastEventId) === true
@@ -111,7 +111,7 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
   /** Ends every stream; the broker keeps the sessions. */
   async close(): Promise<void> {
     clearInterval(this.#heartbeat)
-    await Promise.all([...this.#open.values()].map((session) => session.shutDown(returnDelayMs())))
+    await Promise.all([...this.#open.values()].map((session) => session.shutDown(reconnectDelayMs())))
   }
 
   #begin(spec: SessionSpec<Message>, continues: string | undefined): OpenSession<Message> {

@@ -11,7 +11,7 @@ export interface JoinOptions<Message> {
   until?: AbortSignal | undefined
 }
 
-interface LeaseHooks<Message> {
+interface HoldHooks<Message> {
   /** Of the newest event there is. */
   sequence(): number
   join(response: Writable, options: JoinOptions<Message>): void
@@ -26,16 +26,16 @@ const MAX_SEEN_BYTES = 16_777_216
  * A hold on a channel, which lives at least until the last one is released, and its linger after that.
  * It remembers where the channel stood when it began, so that a reader that joins later misses nothing.
  */
-export class Lease<Message extends { payload: Buffer }> {
+export class Hold<Message extends { payload: Buffer }> {
   readonly #channel: Channel
-  readonly #hooks: LeaseHooks<Message>
+  readonly #hooks: HoldHooks<Message>
   readonly #seen: Message[] = []
   #seenBytes = 0
   #position = 0
   #sequence = 0
   #gaps = 0
 
-  constructor(channel: Channel, hooks: LeaseHooks<Message>) {
+  constructor(channel: Channel, hooks: HoldHooks<Message>) {
     this.#channel = channel
     this.#hooks = hooks
   }
@@ -53,7 +53,7 @@ export class Lease<Message extends { payload: Buffer }> {
     return this.#channel.gaps !== this.#gaps
   }
 
-  /** Messages delivered since the lease started, until it was joined. */
+  /** Messages delivered since the hold started, until it was joined. */
   get seen(): readonly Message[] {
     return this.#seen
   }

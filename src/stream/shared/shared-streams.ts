@@ -2,13 +2,13 @@ import type { Writable } from 'node:stream'
 import { Channel, type GapReason, type StreamCounters } from '../channel.ts'
 import { eventId } from '../event-id.ts'
 import type { EventName, Format } from '../formats/format.ts'
-import { type JoinOptions, Lease } from './hold.ts'
+import { type JoinOptions, Hold } from './hold.ts'
 import type { LogLimits } from '../log.ts'
 import { opening } from './opening.ts'
-import { type CloseReason, type Farewell, Reader } from '../reader.ts'
+import { type CloseReason, type Ending, Reader } from '../reader.ts'
 import { locate } from '../resume.ts'
-import { returnDelayMs } from '../reconnect-delay.ts'
-import { Rounds } from '../fan-out.ts'
+import { reconnectDelayMs } from '../reconnect-delay.ts'
+import { FanOut } from '../fan-out.ts'
 import { WorkQueues } from './work-queues.ts'
 
 /** All that is to be known of a message here. */
@@ -40,13 +40,13 @@ export interface StreamSpec<Message> {
   encoding: Encoding<Message>
 }
 
-export interface HubCounters extends StreamCounters {
+export interface StreamsCounters extends StreamCounters {
   opened(format: string): void
   closed(format: string, reason: CloseReason): void
   resumed(result: 'resumed' | GapReason): void
 }
 
-export interface HubOptions {
+export interface SharedStreamsOptions {
   source: Source
   /** Names this process's events; no dash in it. */
   epoch: string
@@ -55,7 +55,7 @@ export interface HubOptions {
   heartbeatMs: number
   /** How long a reader's socket may stay full. */
   stallMs: number
-  counters: HubCounters
+  counters: StreamsCounters
 }
 
 /** A channel, and who holds it. */
@@ -64,26 +64,26 @@ interface Entry<Message extends Deliverable> {
   channel: Channel
   encoding: Encoding<Message>
   ready: Promise<void>
-  leases: Set<Lease<Message>>
-  /** Those of the leases that have no reader yet. */
-  joining: Set<Lease<Message>>
+  holds: Set<Hold<Message>>
+  /** Those of the holds that have no reader yet. */
+  joining: Set<Hold<Message>>
   linger: NodeJS.Timeout | undefined
   /** Why it ended, for those who join too late. */
-  farewell: Farewell | undefined
+  farewell: Ending | undefined
 }
 
 /** The channels there are, and the one sequence of their events. */
-export class Hub<Message extends Deliverable> {
-  readonly #options: HubOptions
+export class SharedStreams<Message extends Deliverable> {
+  readonly #options: SharedStreamsOptions
   readonly #entries = new Map<string, Entry<Message>>()
   readonly #byChannel = new Map<Channel, Entry<Message>>()
   readonly #queues: WorkQueues<Message>
-  readonly #rounds = new Rounds()
+  readonly #fanOut = new FanOut()
   readonly #heartbeat: NodeJS.Timeout
   #sequence = 0
   #connected = true
 
-  constructor(options: HubOptions) {
+  constructor(options: SharedStreamsOptions) {
     this.#options = options
     this.#queues = new WorkQueues({
       limits: options.limits,
@@ -92,26 +92,26 @@ export class Hub<Message extends Deliverable> {
     this.#heartbeat = setInterval(() => this.#beat(), options.heartbeatMs)
   }
 
-  /** Resolves once the source delivers; with its error where it will not. The lease is to be released, or joined. */
-  async open(spec: StreamSpec<Message>): Promise<Lease<Message>> {
+  /** Resolves once the source delivers; with its error where it will not. The hold is to be released, or joined. */
+  async open(spec: StreamSpec<Message>): Promise<Hold<Message>> {
     const key = JSON.stringify([spec.encoding.name, spec.qos, ...[...new Set(spec.filters)].sort()])
     const entry = this.#entries.get(key) ?? this.#create(key, spec)
-    const lease = new Lease<Message>(entry.channel, {
+    const hold = new Hold<Message>(entry.channel, {
       sequence: () => this.#sequence,
-      join: (response, options) => this.#join(entry, lease, response, options),
-      release: () => this.#release(entry, lease),
+      join: (response, options) => this.#join(entry, hold, response, options),
+      release: () => this.#release(entry, hold),
     })
-    entry.leases.add(lease)
+    entry.holds.add(hold)
     clearTimeout(entry.linger)
     try {
       await entry.ready
     } catch (error) {
-      entry.leases.delete(lease)
+      entry.holds.delete(hold)
       throw error
     }
-    lease.start()
-    entry.joining.add(lease)
-    return lease
+    hold.start()
+    entry.joining.add(hold)
+    return hold
   }
 
   /** A message for each of these channels: encoded once for each encoding among them. */
@@ -156,7 +156,7 @@ export class Hub<Message extends Deliverable> {
     clearInterval(this.#heartbeat)
     for (const entry of this.#entries.values()) {
       const { format } = entry.channel
-      this.#end(entry, { reason: 'shutdown', text: () => format.retry(returnDelayMs()) })
+      this.#end(entry, { reason: 'shutdown', text: () => format.retry(reconnectDelayMs()) })
     }
   }
 
@@ -165,19 +165,19 @@ export class Hub<Message extends Deliverable> {
     const unique = [...new Set(filters)]
     // A number of its own: an id from before the channel began must not pass for one of its time.
     const floor = (this.#sequence += 1)
-    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, rounds: this.#rounds, counters, floor, id: (sequence) => eventId(epoch, sequence) })
-    const entry: Entry<Message> = { key, channel, encoding, ready: source.add(channel, unique, qos), leases: new Set(), joining: new Set(), linger: undefined, farewell: undefined }
+    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, fanOut: this.#fanOut, counters, floor, id: (sequence) => eventId(epoch, sequence) })
+    const entry: Entry<Message> = { key, channel, encoding, ready: source.add(channel, unique, qos), holds: new Set(), joining: new Set(), linger: undefined, farewell: undefined }
     this.#entries.set(key, entry)
     this.#byChannel.set(channel, entry)
     entry.ready.catch(() => this.#end(entry))
     return entry
   }
 
-  #join(entry: Entry<Message>, lease: Lease<Message>, response: Writable, { slow, lastEventId, first, until }: JoinOptions<Message>): void {
+  #join(entry: Entry<Message>, hold: Hold<Message>, response: Writable, { slow, lastEventId, first, until }: JoinOptions<Message>): void {
     const { counters } = this.#options
     const { channel, encoding } = entry
-    entry.joining.delete(lease)
-    const { position, missing } = lastEventId === undefined ? { position: lease.position } : locate(channel, lastEventId, this.#options.epoch, this.#sequence)
+    entry.joining.delete(hold)
+    const { position, missing } = lastEventId === undefined ? { position: hold.position } : locate(channel, lastEventId, this.#options.epoch, this.#sequence)
     const reader = new Reader(response, {
       slow,
       position,
@@ -186,7 +186,7 @@ export class Hub<Message extends Deliverable> {
       onClose: (reason) => {
         channel.readers.delete(reader)
         counters.closed(encoding.format.name, reason)
-        lease.release()
+        hold.release()
       },
       onWrite: (events, bytes) => counters.wrote(events, bytes),
     })
@@ -196,7 +196,7 @@ export class Hub<Message extends Deliverable> {
     if (channel.isShared) this.#queues.admit(channel, reader)
     if (lastEventId !== undefined) counters.resumed(missing ?? 'resumed')
     const status = this.#connected ? undefined : JSON.stringify(statusOf(false))
-    const bookmark = lastEventId === undefined ? lease.sequence : undefined
+    const bookmark = lastEventId === undefined ? hold.sequence : undefined
     reader.begin(opening(channel, { missing, status, first, text: encoding.data, bookmark }))
     this.#advance(channel, reader)
   }
@@ -214,7 +214,7 @@ export class Hub<Message extends Deliverable> {
     let bytes = frames.get(name)
     if (bytes === undefined) frames.set(name, (bytes = channel.encode('message', sequence, data(message))))
     channel.append({ sequence, bytes, topic: message.topic })
-    for (const lease of entry.joining) lease.saw(message)
+    for (const hold of entry.joining) hold.saw(message)
   }
 
   #broadcast(event: EventName, channels: Iterable<Channel>, data: object): void {
@@ -229,13 +229,13 @@ export class Hub<Message extends Deliverable> {
     }
   }
 
-  #release(entry: Entry<Message>, lease: Lease<Message>): void {
-    entry.joining.delete(lease)
-    if (!entry.leases.delete(lease) || entry.leases.size > 0 || this.#entries.get(entry.key) !== entry) return
+  #release(entry: Entry<Message>, hold: Hold<Message>): void {
+    entry.joining.delete(hold)
+    if (!entry.holds.delete(hold) || entry.holds.size > 0 || this.#entries.get(entry.key) !== entry) return
     entry.linger = setTimeout(() => this.#end(entry), this.#options.lingerMs)
   }
 
-  #end(entry: Entry<Message>, farewell?: Farewell): void {
+  #end(entry: Entry<Message>, farewell?: Ending): void {
     clearTimeout(entry.linger)
     if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key)
     if (this.#byChannel.delete(entry.channel)) this.#options.source.remove(entry.channel, entry.channel.filters)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { StreamSeats } from '../../../src/http/guard/stream-limit.ts'
+import { StreamLimit } from '../../../src/http/guard/stream-limit.ts'
 import { ANYONE } from '../../../src/auth/identity.ts'
 import { startBridge } from '../../support/bridge.ts'
 import { openStream } from '../../support/stream.ts'
@@ -37,7 +37,7 @@ test('an address beyond its streams gets 429', async () => {
 })
 
 test('IPv6 addresses of one /64 share their seats', () => {
-  const seats = new StreamSeats({ max: 9, perIdentity: 0, perAddress: 1, onRefused: () => {} })
+  const seats = new StreamLimit({ max: 9, perIdentity: 0, perAddress: 1, onRefused: () => {} })
   const giveBack = seats.take(ANYONE, '2001:db8::1')
   expect(() => seats.take(ANYONE, '2001:db8::2')).toThrow('1 streams of this address')
   seats.take(ANYONE, '2001:db8:0:1::1')

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { CopyFilter } from '../../../src/mqtt/session/duplicate-filter.ts'
+import { DuplicateFilter } from '../../../src/mqtt/session/duplicate-filter.ts'
 
 const message = (payload: string, extra = {}) => ({ topic: 'a', payload: Buffer.from(payload), qos: 1 as const, retain: false, ...extra })
 
@@ -16,13 +16,13 @@ test.each<[string, [payload: string, identifiers: number[], extra?: object][], s
   ['one copy that names all its filters', [['x', [1, 2]], ['x', [1, 2]]], 'new new'],
   ['no identifiers', [['x', []], ['x', []]], 'new new'],
 ])('%s', (_what, copies, expected) => {
-  const filter = new CopyFilter()
-  expect(copies.map(([payload, identifiers, extra]) => (filter.isCopy(message(payload, extra), identifiers) ? 'copy' : 'new')).join(' ')).toBe(expected)
+  const filter = new DuplicateFilter()
+  expect(copies.map(([payload, identifiers, extra]) => (filter.isDuplicate(message(payload, extra), identifiers) ? 'copy' : 'new')).join(' ')).toBe(expected)
 })
 
 test('a copy that comes over another connection is none: the first may never have been acknowledged', () => {
-  const filter = new CopyFilter()
-  filter.isCopy(message('x'), [1])
+  const filter = new DuplicateFilter()
+  filter.isDuplicate(message('x'), [1])
   filter.reset()
-  expect(filter.isCopy(message('x'), [2])).toBe(false)
+  expect(filter.isDuplicate(message('x'), [2])).toBe(false)
 })
