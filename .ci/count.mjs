@@ -10,7 +10,12 @@ function readReport(file) {
   }
 }
 
-const { numTotalTests: total, numPassedTests: passed, numFailedTests: failed, numFailedTestSuites: failedSuites } = readReport(process.argv[2])
+const {
+  numTotalTests: total,
+  numPassedTests: passed,
+  numFailedTests: failed,
+  numFailedTestSuites: failedSuites,
+} = readReport(process.argv[2])
 const notRun = total - passed - failed
 if (notRun > 0) console.error(`${notRun} tests were skipped: here every test has to run`)
 if (total === 0) console.error('no test ran')

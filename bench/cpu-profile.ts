@@ -7,13 +7,22 @@ export interface CpuProfile {
 
 /** What a process does, in the order of the table. A function belongs to the first that knows it. */
 const COSTS: readonly (readonly [string, (name: string, url: string) => boolean])[] = [
-  ['writing answers to their sockets, a system call each', (name) => name === 'writev' || /^write(Utf8|Latin1)String$/.test(name)],
+  [
+    'writing answers to their sockets, a system call each',
+    (name) => name === 'writev' || /^write(Utf8|Latin1)String$/.test(name),
+  ],
   ['writing to the broker, a system call for each turn of the loop', (name) => name === 'writeBuffer'],
   ['collecting garbage', (name) => name === '(garbage collector)'],
   ['reading sockets, parsing HTTP, waking up: native code outside JavaScript', (name) => name === '(program)'],
   ['Node’s HTTP', (_name, url) => /^node:(internal\/)?_?http/.test(url)],
-  ['the rest of Node: streams, sockets, events, timers, promises', (name, url) => url.startsWith('node:') || name === 'runMicrotasks'],
-  ['MQTT.js and mqtt-packet', (_name, url) => /\/node_modules\/(mqtt|mqtt-packet|bl|readable-stream|debug|worker-timers)\//.test(url)],
+  [
+    'the rest of Node: streams, sockets, events, timers, promises',
+    (name, url) => url.startsWith('node:') || name === 'runMicrotasks',
+  ],
+  [
+    'MQTT.js and mqtt-packet',
+    (_name, url) => /\/node_modules\/(mqtt|mqtt-packet|bl|readable-stream|debug|worker-timers)\//.test(url),
+  ],
   ['Fastify: routing, hooks, JSON in and out', (_name, url) => url.includes('/node_modules/')],
   ['the bridge’s HTTP: credentials, limits, turns, messages', (_name, url) => /\/dist\/(http|auth)\//.test(url)],
   ['the bridge’s MQTT: topic rules, queues, timeouts', (_name, url) => /\/dist\/mqtt\//.test(url)],
@@ -30,8 +39,16 @@ export const COST_NAMES = COSTS.map(([title]) => title)
  * @param skipS seconds left out behind the first request
  * @param seconds looked at behind them
  */
-export function costs({ nodes, samples, timeDeltas }: CpuProfile, { skipS, seconds }: { skipS: number; seconds: number }): number[] {
-  const costOf = new Map(nodes.map(({ id, callFrame }) => [id, COSTS.findIndex(([, knows]) => knows(callFrame.functionName, callFrame.url))]))
+export function costs(
+  { nodes, samples, timeDeltas }: CpuProfile,
+  { skipS, seconds }: { skipS: number; seconds: number },
+): number[] {
+  const costOf = new Map(
+    nodes.map(({ id, callFrame }) => [
+      id,
+      COSTS.findIndex(([, knows]) => knows(callFrame.functionName, callFrame.url)),
+    ]),
+  )
   const idle = nodes.find(({ callFrame }) => callFrame.functionName === '(idle)')?.id
   const requests = calledBy('parserOnHeadersComplete', nodes)
   const sums = COSTS.map(() => 0)

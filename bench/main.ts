@@ -37,10 +37,15 @@ if (values.help || unknown.length > 0) {
 }
 
 let current: Stage | undefined
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void Promise.resolve(current?.end()).finally(() => process.exit(1)))
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => void Promise.resolve(current?.end()).finally(() => process.exit(1)))
+}
 
-const chosen = scenarios.filter(({ name, long = false }) => (positionals.length > 0 ? positionals.includes(name) : !long))
-const compared = values.against === undefined ? chosen : chosen.map((scenario) => against(scenario, resolve(values.against!)))
+const chosen = scenarios.filter(({ name, long = false }) =>
+  positionals.length > 0 ? positionals.includes(name) : !long,
+)
+const compared =
+  values.against === undefined ? chosen : chosen.map((scenario) => against(scenario, resolve(values.against!)))
 const results: Result[] = []
 for (const scenario of compared) {
   for (const node of values.node) {
@@ -54,9 +59,23 @@ for (const scenario of compared) {
       onStage: (stage) => {
         current = stage
       },
-      onSample: (subject, sample) => process.stderr.write(`  ${subject}: ${Object.entries(sample).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(', ')}\n`),
+      onSample: (subject, sample) =>
+        process.stderr.write(
+          `  ${subject}: ${Object.entries(sample)
+            .map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`)
+            .join(', ')}\n`,
+        ),
     })
-    const result: Result = { scenario: scenario.name, title: scenario.title, node: version, effort: values.quick ? 'quick' : 'full', fanOut, at: new Date().toISOString(), lines: linesOf(scenario, samples), samples }
+    const result: Result = {
+      scenario: scenario.name,
+      title: scenario.title,
+      node: version,
+      effort: values.quick ? 'quick' : 'full',
+      fanOut,
+      at: new Date().toISOString(),
+      lines: linesOf(scenario, samples),
+      samples,
+    }
     results.push(result)
     if (values.against === undefined && (values.keep ?? !values.quick)) keep([result])
   }

@@ -16,7 +16,10 @@ export interface MeasureOptions {
 }
 
 /** Measures a scenario's subjects in turns, each next round the other way round, so that what drifts on the machine meets all alike. */
-export async function measure({ subjects }: Scenario, { node, effort, fanOut, onStage, onSample }: MeasureOptions): Promise<Samples> {
+export async function measure(
+  { subjects }: Scenario,
+  { node, effort, fanOut, onStage, onSample }: MeasureOptions,
+): Promise<Samples> {
   const samples: Samples = {}
   const available = Object.entries(subjects).filter(([, { isAvailable = true }]) => isAvailable)
   for (let round = 0; round < fanOut; round += 1) {

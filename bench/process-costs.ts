@@ -9,6 +9,10 @@ const TICKS_A_SECOND = 100
 
 /** Seconds of processor time a process has used, its own and the kernel's for it. */
 export function cpuSeconds(pid: number): number {
-  const [userTicks, systemTicks] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ').slice(11, 13).map(Number)
+  const [userTicks, systemTicks] = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .split(') ')[1]!
+    .split(' ')
+    .slice(11, 13)
+    .map(Number)
   return (userTicks! + systemTicks!) / TICKS_A_SECOND
 }

@@ -17,7 +17,9 @@ export async function profile(subject: Subject, node: string, effort: Effort): P
     // One of each thread; the main one is 0.
     const file = readdirSync(directory).find((name) => /^CPU\.\d+\.\d+\.\d+\.0\./.test(name))!
     const { warmUp, seconds } = TIMES[effort]
-    return costs(JSON.parse(readFileSync(join(directory, file), 'utf8')) as CpuProfile, { skipS: warmUp, seconds }).map((cost) => cost / rate!)
+    return costs(JSON.parse(readFileSync(join(directory, file), 'utf8')) as CpuProfile, { skipS: warmUp, seconds }).map(
+      (cost) => cost / rate!,
+    )
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
@@ -28,7 +30,13 @@ function row(title: string, values: string[]): string {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { qos: { type: 'string', default: '1' }, fanOut: { type: 'string', default: '3' }, node: { type: 'string', default: process.execPath } } })
+  const { values } = parseArgs({
+    options: {
+      qos: { type: 'string', default: '1' },
+      fanOut: { type: 'string', default: '3' },
+      node: { type: 'string', default: process.execPath },
+    },
+  })
   const { subjects } = publishes.find(({ name }) => name === `publish-qos-${values.qos}`)!
   const columns = new Map<string, number[][]>()
   for (let round = 0; round < Number(values.fanOut); round += 1) {
@@ -38,11 +46,31 @@ async function main(): Promise<void> {
       process.stderr.write(`${subject.title}: ${column.reduce((sum, cost) => sum + cost, 0).toFixed(1)} µs/request\n`)
     }
   }
-  const medians = [...columns.values()].map((fanOut) => COST_NAMES.map((_, cost) => median(fanOut.map((column) => column[cost]!))))
+  const medians = [...columns.values()].map((fanOut) =>
+    COST_NAMES.map((_, cost) => median(fanOut.map((column) => column[cost]!))),
+  )
   const text = (cost: number): string => (cost < 0.05 ? '–' : cost.toFixed(1))
-  process.stdout.write(row('µs/request', [...columns.keys()]) + row('---', [...columns.keys()].map(() => '---')))
-  for (const [index, title] of COST_NAMES.entries()) process.stdout.write(row(title, medians.map((column) => text(column[index]!))))
-  process.stdout.write(row('all', medians.map((column) => text(column.reduce((sum, cost) => sum + cost, 0)))))
+  process.stdout.write(
+    row('µs/request', [...columns.keys()]) +
+      row(
+        '---',
+        [...columns.keys()].map(() => '---'),
+      ),
+  )
+  for (const [index, title] of COST_NAMES.entries()) {
+    process.stdout.write(
+      row(
+        title,
+        medians.map((column) => text(column[index]!)),
+      ),
+    )
+  }
+  process.stdout.write(
+    row(
+      'all',
+      medians.map((column) => text(column.reduce((sum, cost) => sum + cost, 0))),
+    ),
+  )
 }
 
 if (process.argv[1] === import.meta.filename) await main()

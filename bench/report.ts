@@ -54,11 +54,13 @@ export function linesOf({ rows, subjects }: Scenario, samples: Samples): Line[] 
 }
 
 export function table(results: readonly Result[]): string {
-  const head = '| scenario | Node | measured | Causeway | beside | ratio | to reach | |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n'
+  const head =
+    '| scenario | Node | measured | Causeway | beside | ratio | to reach | |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n'
   const rows = results.flatMap(({ title, node, lines }) =>
     lines.map(({ what, unit, value, beside, ratio, target, met }, index) => {
       const besideText = beside === undefined ? '–' : `${beside.title}: ${spread(beside)}`
-      const targetText = target === undefined ? '' : `${'atLeast' in target ? '≥' : '≤'} ${Object.values(target)[0]}${ratio ? ' ×' : ''}`
+      const targetText =
+        target === undefined ? '' : `${'atLeast' in target ? '≥' : '≤'} ${Object.values(target)[0]}${ratio ? ' ×' : ''}`
       const verdict = met === undefined ? '' : met ? 'met' : '**not met**'
       return `| ${index === 0 ? title : ''} | ${index === 0 ? node : ''} | ${what}${unit === '' ? '' : `, ${unit}`} | ${spread(value)} | ${besideText} | ${ratio === undefined ? '–' : spread(ratio)} | ${targetText} | ${verdict} |\n`
     }),

@@ -11,9 +11,13 @@ const [BEGIN, END] = ['<!-- results -->\n', '<!-- /results -->']
 
 /** Puts results in the place of earlier ones of the same scenario and Node, in results.json and in the README's table. */
 export function keep(fresh: readonly Result[]): void {
-  const { results: before = [] } = existsSync(JSON_FILE) ? (JSON.parse(readFileSync(JSON_FILE, 'utf8')) as { results: Result[] }) : {}
-  const isReplaced = (old: Result): boolean => fresh.some(({ scenario, node }) => scenario === old.scenario && node === old.node)
-  const place = ({ scenario, node }: Result): string => `${String(scenarios.findIndex(({ name }) => name === scenario)).padStart(3, '0')} ${node}`
+  const { results: before = [] } = existsSync(JSON_FILE)
+    ? (JSON.parse(readFileSync(JSON_FILE, 'utf8')) as { results: Result[] })
+    : {}
+  const isReplaced = (old: Result): boolean =>
+    fresh.some(({ scenario, node }) => scenario === old.scenario && node === old.node)
+  const place = ({ scenario, node }: Result): string =>
+    `${String(scenarios.findIndex(({ name }) => name === scenario)).padStart(3, '0')} ${node}`
   const results = [...before.filter((old) => !isReplaced(old)), ...fresh].sort((a, b) => (place(a) < place(b) ? -1 : 1))
   writeFileSync(JSON_FILE, `${JSON.stringify({ machine: machine(), results }, null, 1)}\n`)
   const readme = readFileSync(README, 'utf8')
@@ -23,5 +27,9 @@ export function keep(fresh: readonly Result[]): void {
 
 function machine(): object {
   const processors = cpus()
-  return { processor: processors[0]?.model.trim(), processors: processors.length, platform: `${process.platform} ${process.arch}` }
+  return {
+    processor: processors[0]?.model.trim(),
+    processors: processors.length,
+    platform: `${process.platform} ${process.arch}`,
+  }
 }

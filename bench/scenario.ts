@@ -43,6 +43,12 @@ export function against(scenario: Scenario, dist: string): Scenario {
   const { causeway } = scenario.subjects
   if (causeway === undefined) throw new Error(`${scenario.name} does not measure the bridge as such`)
   const metrics = new Set(scenario.rows.filter(({ subject }) => subject === 'causeway').map(({ metric }) => metric))
-  const rows = [...metrics].map((metric): Row => ({ what: metric, unit: '', subject: 'causeway', metric, beside: { subject: 'other', metric } }))
+  const rows = [...metrics].map((metric): Row => ({
+    what: metric,
+    unit: '',
+    subject: 'causeway',
+    metric,
+    beside: { subject: 'other', metric },
+  }))
   return { ...scenario, subjects: { causeway, other: { ...causeway, title: dist, dist } }, rows }
 }

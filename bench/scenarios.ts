@@ -10,4 +10,16 @@ import { publishes } from './scenarios/publish.ts'
 import { soakScenario } from './scenarios/soak.ts'
 
 /** In the order of the table. */
-export const scenarios: readonly Scenario[] = [fanOut1000, fanOut10000, fanOut100Filters, ...publishes, batch, firehose, latency, idle, dispatch, ceilings, soakScenario]
+export const scenarios: readonly Scenario[] = [
+  fanOut1000,
+  fanOut10000,
+  fanOut100Filters,
+  ...publishes,
+  batch,
+  firehose,
+  latency,
+  idle,
+  dispatch,
+  ceilings,
+  soakScenario,
+]

@@ -12,7 +12,11 @@ async function handle({ topic, payload, redelivered }) {
 
 /** Where it fails, the next connection says so with its Last-Event-ID. */
 async function acknowledge(session, id) {
-  const response = await fetch(`${base}/sessions/${session}/ack`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ id }) })
+  const response = await fetch(`${base}/sessions/${session}/ack`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ id }),
+  })
   const answer = await response.text()
   if (!response.ok) throw new Error(`not acknowledged: ${answer}`)
 }
@@ -30,7 +34,9 @@ async function* lines(body) {
 let lastEventId
 for (let wait = 500; ; wait = Math.min(wait * 2, 10_000)) {
   try {
-    const response = await fetch(url, { headers: { accept: 'application/x-ndjson', ...(lastEventId && { 'last-event-id': lastEventId }) } })
+    const response = await fetch(url, {
+      headers: { accept: 'application/x-ndjson', ...(lastEventId && { 'last-event-id': lastEventId }) },
+    })
     if (response.status === 204) break // Another reader has the session.
     if (!response.ok) {
       const problem = await response.json()

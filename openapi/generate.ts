@@ -11,9 +11,24 @@ const FILE = new URL('openapi.yaml', import.meta.url)
 
 /** The OpenAPI document of a bridge that offers all there is, as YAML. */
 export async function openApiYaml(): Promise<string> {
-  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
-  const config = loadConfig({ CAUSEWAY_AUTH: 'token', CAUSEWAY_AUTH_TOKENS_FILE: 'tokens.json', CAUSEWAY_AUTH_COOKIE: 'true' }, String)
-  const { server } = await createServers({ config, logger: pino({ level: 'silent' }), metrics: createMetrics(version), version, authenticate: async () => ({ identity: ANYONE }), linkOf: () => ({}) as Link, sessionCount: () => 0, isReachable: () => true, isShuttingDown: () => false })
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
+  const config = loadConfig(
+    { CAUSEWAY_AUTH: 'token', CAUSEWAY_AUTH_TOKENS_FILE: 'tokens.json', CAUSEWAY_AUTH_COOKIE: 'true' },
+    String,
+  )
+  const { server } = await createServers({
+    config,
+    logger: pino({ level: 'silent' }),
+    metrics: createMetrics(version),
+    version,
+    authenticate: async () => ({ identity: ANYONE }),
+    linkOf: () => ({}) as Link,
+    sessionCount: () => 0,
+    isReachable: () => true,
+    isShuttingDown: () => false,
+  })
   await server.ready()
   const document = server.swagger()
   await server.close()

@@ -5,7 +5,8 @@ import type { Logger } from 'pino'
 import { createAuthenticator } from './auth/create.ts'
 import { linksByAccount } from './links/links-by-account.ts'
 import { BrokerStateLog } from './links/state-log.ts'
-import { checkBrokerCertificates, createHttps } from './config/certificates.ts'
+import { checkBrokerCertificates, readHttpsCertificate } from './config/certificates.ts'
+import { createHttps } from './http/server/https.ts'
 import type { Config } from './config/config.ts'
 import { brokerOptions } from './config/broker-options.ts'
 import { Link } from './links/link.ts'
@@ -44,7 +45,7 @@ const LEAVE_MS = 2500
  */
 export async function startApp({ config, readFile, logger, version }: AppOptions): Promise<App> {
   const ofSharedLink = createAuthenticator({ config, readFile, logger })
-  const https = createHttps({ config, readFile, logger })
+  const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
   checkBrokerCertificates(config)
   const metrics = createMetrics(version)
   const broker = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
@@ -54,9 +55,14 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   const ofCallers = config.auth === 'broker' ? linksByAccount(options) : undefined
   const links = ofCallers ?? sharedLink(new Link({ ...options, log: new BrokerStateLog(logger) }))
   const authenticator = ofCallers ?? ofSharedLink
-  const presence = config.statusTopic === undefined
-    ? undefined
-    : new Presence(config.statusTopic, { ...brokerOptions(config, brokerUrl), clientId: `${clientId}-presence` }, (error) => logger.error(error.message))
+  const presence =
+    config.statusTopic === undefined
+      ? undefined
+      : new Presence(
+          config.statusTopic,
+          { ...brokerOptions(config, brokerUrl), clientId: `${clientId}-presence` },
+          (error) => logger.error(error.message),
+        )
   const sum = (count: (link: Link) => number): number => links.all.reduce((total, link) => total + count(link), 0)
   const sessionCount = () => sum(({ sessions }) => sessions.count)
   metrics.setGauges({
@@ -65,9 +71,13 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     publishInFlight: () => sum((link) => link.publishInFlight),
     subscriptionFilters: () => sum((link) => link.filterCount),
     sessionsOpen: sessionCount,
-    sessionUnacknowledged: () => sum(({ sessions }) => sessions.list.reduce((total, { unacknowledged }) => total + unacknowledged, 0)),
+    sessionUnacknowledged: () =>
+      sum(({ sessions }) => sessions.list.reduce((total, { unacknowledged }) => total + unacknowledged, 0)),
     connections: () => [
-      ...links.all.flatMap(({ connections, sessions }) => [...connections, ...sessions.states.map((state) => ({ role: 'session', state }))]),
+      ...links.all.flatMap(({ connections, sessions }) => [
+        ...connections,
+        ...sessions.states.map((state) => ({ role: 'session', state })),
+      ]),
       ...links.connections,
       ...(presence ? [{ role: 'presence', state: presence.state }] : []),
     ],
@@ -95,7 +105,10 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   async function close(): Promise<void> {
     shuttingDown = true
     // A request that never ends must not keep the bridge from taking leave of the broker.
-    const timer = setTimeout(() => (https?.server ?? server.server).closeAllConnections(), Math.max(config.shutdownMs - LEAVE_MS, config.shutdownMs / 2))
+    const timer = setTimeout(
+      () => (https?.server ?? server.server).closeAllConnections(),
+      Math.max(config.shutdownMs - LEAVE_MS, config.shutdownMs / 2),
+    )
     await server.close()
     clearTimeout(timer)
     await Promise.all([links.close(), presence?.close()])

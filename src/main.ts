@@ -29,13 +29,23 @@ const logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTim
 
 function explain(error: NodeJS.ErrnoException & { port?: number }): string {
   if (error.code !== 'EADDRINUSE' && error.code !== 'EACCES') return `cannot start: ${error.message}`
-  const variable = error.port === config.httpPort ? 'CAUSEWAY_HTTP_PORT' : error.port === config.adminPort ? 'CAUSEWAY_ADMIN_PORT' : 'CAUSEWAY_EMBEDDED_PORT'
+  const variable =
+    error.port === config.httpPort
+      ? 'CAUSEWAY_HTTP_PORT'
+      : error.port === config.adminPort
+        ? 'CAUSEWAY_ADMIN_PORT'
+        : 'CAUSEWAY_EMBEDDED_PORT'
   const why = error.code === 'EACCES' ? 'needs more rights' : 'is taken by another process'
   return `cannot start: port ${error.port} ${why}; set ${variable} to another one`
 }
 
 /** How the commands below say who calls. */
-const CREDENTIALS: Record<string, string> = { none: '', token: " -H 'Authorization: Bearer TOKEN'", jwt: " -H 'Authorization: Bearer TOKEN'", broker: ' -u USER:PASSWORD' }
+const CREDENTIALS: Record<string, string> = {
+  none: '',
+  token: " -H 'Authorization: Bearer TOKEN'",
+  jwt: " -H 'Authorization: Bearer TOKEN'",
+  broker: ' -u USER:PASSWORD',
+}
 
 function welcome({ url, adminUrl, embeddedUrl, isReachable }: App): void {
   if (embeddedUrl !== undefined) logger.info(`embedded broker, without persistence or access control: ${embeddedUrl}`)

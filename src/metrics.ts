@@ -51,7 +51,12 @@ class Tally {
   of(...values: string[]): Count {
     const key = values.join()
     let count = this.#counts.get(key)
-    if (count === undefined) this.#counts.set(key, (count = new Count(Object.fromEntries(this.#labelNames.map((name, index) => [name, values[index]!])))))
+    if (count === undefined) {
+      this.#counts.set(
+        key,
+        (count = new Count(Object.fromEntries(this.#labelNames.map((name, index) => [name, values[index]!])))),
+      )
+    }
     return count
   }
 }
@@ -88,7 +93,13 @@ class Timing {
 
   constructor(registers: Registry[], name: string, help: string, bounds: readonly number[], labelNames: string[]) {
     this.#bounds = bounds
-    const get = async () => ({ name, help, type: 'histogram', aggregator: 'sum', values: this.#observed.flatMap((one) => this.#valuesOf(name, one)) })
+    const get = async () => ({
+      name,
+      help,
+      type: 'histogram',
+      aggregator: 'sum',
+      values: this.#observed.flatMap((one) => this.#valuesOf(name, one)),
+    })
     for (const register of registers) register.registerMetric({ name, labelNames, get } as unknown as Histogram)
   }
 
@@ -101,8 +112,16 @@ class Timing {
 
   #valuesOf(name: string, { labels, counts, sum }: Observed): object[] {
     let total = 0
-    const buckets = counts.map((count, bucket) => ({ labels: { le: this.#bounds[bucket] ?? '+Inf', ...labels }, value: (total += count), metricName: `${name}_bucket` }))
-    return [...buckets, { labels, value: sum, metricName: `${name}_sum` }, { labels, value: total, metricName: `${name}_count` }]
+    const buckets = counts.map((count, bucket) => ({
+      labels: { le: this.#bounds[bucket] ?? '+Inf', ...labels },
+      value: (total += count),
+      metricName: `${name}_bucket`,
+    }))
+    return [
+      ...buckets,
+      { labels, value: sum, metricName: `${name}_sum` },
+      { labels, value: total, metricName: `${name}_count` },
+    ]
   }
 }
 
@@ -118,40 +137,134 @@ export function createMetrics(version: string) {
   let gauges: Gauges | undefined
 
   for (const register of registers) collectDefaultMetrics({ register })
-  new Gauge({ name: 'causeway_build_info', help: 'Always 1; the version is in the label', labelNames: ['version', 'node'], registers }).set({ version, node: process.version }, 1)
+  new Gauge({
+    name: 'causeway_build_info',
+    help: 'Always 1; the version is in the label',
+    labelNames: ['version', 'node'],
+    registers,
+  }).set({ version, node: process.version }, 1)
 
-  const publishMessages = tally('causeway_publish_messages_total', 'Messages to publish, by how they ended', 'qos', 'outcome')
+  const publishMessages = tally(
+    'causeway_publish_messages_total',
+    'Messages to publish, by how they ended',
+    'qos',
+    'outcome',
+  )
   const publishesOf = [0, 1, 2].map(() => new Map<string, Count>())
-  const publishedBytes = tally('causeway_publish_bytes_total', 'Payload bytes the broker acknowledged, or QoS 0 sent').of()
-  const publishRejections = tally('causeway_publish_rejections_total', 'Messages refused by the broker, or because it would', 'reason')
-  const publishAck = new Timing(registers, 'causeway_publish_ack_seconds', 'From accepting a message to its acknowledgement', ACK_BUCKETS_S, ['qos'])
+  const publishedBytes = tally(
+    'causeway_publish_bytes_total',
+    'Payload bytes the broker acknowledged, or QoS 0 sent',
+  ).of()
+  const publishRejections = tally(
+    'causeway_publish_rejections_total',
+    'Messages refused by the broker, or because it would',
+    'reason',
+  )
+  const publishAck = new Timing(
+    registers,
+    'causeway_publish_ack_seconds',
+    'From accepting a message to its acknowledgement',
+    ACK_BUCKETS_S,
+    ['qos'],
+  )
   const ackOfQos = [undefined, publishAck.of({ qos: 1 }), publishAck.of({ qos: 2 })]
-  new Gauge({ name: 'causeway_publish_in_flight', help: 'Publishes accepted and not yet answered', registers, collect() { this.set(gauges?.publishInFlight() ?? 0) } })
+  new Gauge({
+    name: 'causeway_publish_in_flight',
+    help: 'Publishes accepted and not yet answered',
+    registers,
+    collect() {
+      this.set(gauges?.publishInFlight() ?? 0)
+    },
+  })
 
-  const idempotency = tally('causeway_idempotency_keys_total', 'Requests with an Idempotency-Key, by what it was', 'result')
-  const replies = tally('causeway_request_replies_total', 'Replies to requests: delivered, late, or answering nothing of this bridge', 'result')
-  new Gauge({ name: 'causeway_requests_waiting', help: 'Requests waiting for their reply', registers, collect() { this.set(gauges?.requestsWaiting() ?? 0) } })
+  const idempotency = tally(
+    'causeway_idempotency_keys_total',
+    'Requests with an Idempotency-Key, by what it was',
+    'result',
+  )
+  const replies = tally(
+    'causeway_request_replies_total',
+    'Replies to requests: delivered, late, or answering nothing of this bridge',
+    'result',
+  )
+  new Gauge({
+    name: 'causeway_requests_waiting',
+    help: 'Requests waiting for their reply',
+    registers,
+    collect() {
+      this.set(gauges?.requestsWaiting() ?? 0)
+    },
+  })
 
   const receivedMessages = tally('causeway_received_messages_total', 'Messages from the broker', 'qos')
   const received = [receivedMessages.of('0'), receivedMessages.of('1'), receivedMessages.of('2')] as const
   const bytesReceived = tally('causeway_received_bytes_total', 'Payload bytes from the broker').of()
 
-  const streamsOpen = new Gauge({ name: 'causeway_streams_open', help: 'Streams open now', labelNames: ['format'], registers })
+  const streamsOpen = new Gauge({
+    name: 'causeway_streams_open',
+    help: 'Streams open now',
+    labelNames: ['format'],
+    registers,
+  })
   const eventsWritten = tally('causeway_stream_events_total', 'Events written to streams').of()
   const bytesWritten = tally('causeway_stream_bytes_total', 'Bytes written to streams').of()
   const streamGaps = tally('causeway_stream_gaps_total', 'Gap events, by reason', 'reason')
-  const streamDropped = tally('causeway_stream_dropped_events_total', 'Events readers did not get, where their number is known', 'reason')
+  const streamDropped = tally(
+    'causeway_stream_dropped_events_total',
+    'Events readers did not get, where their number is known',
+    'reason',
+  )
   const streamClosed = tally('causeway_stream_closed_total', 'Streams that ended, by reason', 'reason')
-  const streamResumes = tally('causeway_stream_resumes_total', 'Streams opened with a last event id, by result', 'result')
+  const streamResumes = tally(
+    'causeway_stream_resumes_total',
+    'Streams opened with a last event id, by result',
+    'result',
+  )
 
-  new Gauge({ name: 'causeway_subscription_filters', help: 'Topic filters subscribed to at the broker', registers, collect() { this.set(gauges?.subscriptionFilters() ?? 0) } })
-  new Gauge({ name: 'causeway_sessions_open', help: 'Durable sessions open here', registers, collect() { this.set(gauges?.sessionsOpen() ?? 0) } })
-  new Gauge({ name: 'causeway_session_unacknowledged', help: 'Messages that readers of sessions may have and have not acknowledged', registers, collect() { this.set(gauges?.sessionUnacknowledged() ?? 0) } })
+  new Gauge({
+    name: 'causeway_subscription_filters',
+    help: 'Topic filters subscribed to at the broker',
+    registers,
+    collect() {
+      this.set(gauges?.subscriptionFilters() ?? 0)
+    },
+  })
+  new Gauge({
+    name: 'causeway_sessions_open',
+    help: 'Durable sessions open here',
+    registers,
+    collect() {
+      this.set(gauges?.sessionsOpen() ?? 0)
+    },
+  })
+  new Gauge({
+    name: 'causeway_session_unacknowledged',
+    help: 'Messages that readers of sessions may have and have not acknowledged',
+    registers,
+    collect() {
+      this.set(gauges?.sessionUnacknowledged() ?? 0)
+    },
+  })
   const redeliveries = tally('causeway_session_redeliveries_total', 'Messages the broker sent to a session again')
-  const refusals = tally('causeway_limited_total', 'Requests, streams and connections refused over a limit on callers', 'limit')
-  const authentications = tally('causeway_authentications_total', 'Requests that needed an identity, by what became of them', 'result')
+  const refusals = tally(
+    'causeway_limited_total',
+    'Requests, streams and connections refused over a limit on callers',
+    'limit',
+  )
+  const authentications = tally(
+    'causeway_authentications_total',
+    'Requests that needed an identity, by what became of them',
+    'result',
+  )
   const accepted = authentications.of('accepted')
-  new Gauge({ name: 'causeway_links', help: 'Sets of connections to the broker: one, or one for each caller with CAUSEWAY_AUTH=broker', registers, collect() { this.set(gauges?.links() ?? 0) } })
+  new Gauge({
+    name: 'causeway_links',
+    help: 'Sets of connections to the broker: one, or one for each caller with CAUSEWAY_AUTH=broker',
+    registers,
+    collect() {
+      this.set(gauges?.links() ?? 0)
+    },
+  })
   const reconnects = tally('causeway_mqtt_reconnects_total', 'Connections to the broker made again', 'role')
   new Gauge({
     name: 'causeway_mqtt_connections',
@@ -163,14 +276,22 @@ export function createMetrics(version: string) {
       for (const labels of gauges?.connections() ?? []) this.inc(labels)
     },
   })
-  const httpDuration = new Timing(registers, 'causeway_http_request_duration_seconds', 'From a request to its answer; to its headers, for streams', HTTP_BUCKETS_S, ['method', 'route', 'status_code'])
+  const httpDuration = new Timing(
+    registers,
+    'causeway_http_request_duration_seconds',
+    'From a request to its answer; to its headers, for streams',
+    HTTP_BUCKETS_S,
+    ['method', 'route', 'status_code'],
+  )
   const answers = new Map<string, { method: string; status: number; observed: Observed }[]>()
 
   function answersOf(method: string, route: string, status: number): Observed {
     let ofRoute = answers.get(route)
     if (ofRoute === undefined) answers.set(route, (ofRoute = []))
     let found = ofRoute.find((one) => one.status === status && one.method === method)
-    if (found === undefined) ofRoute.push((found = { method, status, observed: httpDuration.of({ method, route, status_code: status }) }))
+    if (found === undefined) {
+      ofRoute.push((found = { method, status, observed: httpDuration.of({ method, route, status_code: status }) }))
+    }
     return found.observed
   }
 

@@ -10,7 +10,11 @@ export interface ShutdownOptions {
 }
 
 /** On the first of these signals closes and exits with 0, at the latest after the timeout; a second one exits at once. */
-export function onSignals(process: EventEmitter, signals: string[], { close, timeoutMs, logger, exit }: ShutdownOptions): void {
+export function onSignals(
+  process: EventEmitter,
+  signals: string[],
+  { close, timeoutMs, logger, exit }: ShutdownOptions,
+): void {
   let closing = false
 
   async function shutDown(signal: string): Promise<void> {

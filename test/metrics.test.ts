@@ -10,7 +10,17 @@ const hasPromtool = spawnSync('promtool', ['--version']).status === 0
 /** Metrics of which every family has a sample. */
 function busy(): Metrics {
   const metrics = createMetrics('1.2.3-"test"\n\\')
-  for (const outcome of ['acknowledged', 'no_subscribers', 'sent', 'rejected', 'timeout', 'unavailable', 'overloaded']) metrics.published(1, outcome, 10, 0.002)
+  for (const outcome of [
+    'acknowledged',
+    'no_subscribers',
+    'sent',
+    'rejected',
+    'timeout',
+    'unavailable',
+    'overloaded',
+  ]) {
+    metrics.published(1, outcome, 10, 0.002)
+  }
   metrics.published(2, 'acknowledged', 5, 20)
   metrics.published(0, 'sent', 1, 0)
   metrics.rejected('not-authorized')
@@ -25,8 +35,15 @@ function busy(): Metrics {
   return metrics
 }
 
-const samplesOf = (text: string) => new Map(text.split('\n').filter((line) => line !== '' && !line.startsWith('#')).map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]))
-const countersOf = (text: string) => new Map([...samplesOf(text)].filter(([series]) => /^causeway_\w+_(total|count|sum|bucket)/.test(series)))
+const samplesOf = (text: string) =>
+  new Map(
+    text
+      .split('\n')
+      .filter((line) => line !== '' && !line.startsWith('#'))
+      .map((line) => [line.slice(0, line.lastIndexOf(' ')), Number(line.slice(line.lastIndexOf(' ') + 1))]),
+  )
+const countersOf = (text: string) =>
+  new Map([...samplesOf(text)].filter(([series]) => /^causeway_\w+_(total|count|sum|bucket)/.test(series)))
 
 test('counts add up, and only what the broker has or QoS 0 sent adds bytes', async () => {
   const samples = samplesOf(await busy().text.metrics())
@@ -41,13 +58,33 @@ test('counts add up, and only what the broker has or QoS 0 sent adds bytes', asy
 
 test('gauges are asked on scrape, and forget what is gone', async () => {
   const metrics = createMetrics('1')
-  let connections = [{ role: 'publish', state: 'connected' }, { role: 'publish', state: 'connected' }]
-  metrics.setGauges({ links: () => 4, publishInFlight: () => 7, requestsWaiting: () => 0, subscriptionFilters: () => 3, sessionsOpen: () => 2, sessionUnacknowledged: () => 5, connections: () => connections } as Parameters<Metrics['setGauges']>[0])
+  let connections = [
+    { role: 'publish', state: 'connected' },
+    { role: 'publish', state: 'connected' },
+  ]
+  metrics.setGauges({
+    links: () => 4,
+    publishInFlight: () => 7,
+    requestsWaiting: () => 0,
+    subscriptionFilters: () => 3,
+    sessionsOpen: () => 2,
+    sessionUnacknowledged: () => 5,
+    connections: () => connections,
+  } as Parameters<Metrics['setGauges']>[0])
   const first = samplesOf(await metrics.text.metrics())
-  expect([first.get('causeway_publish_in_flight'), first.get('causeway_subscription_filters'), first.get('causeway_mqtt_connections{role="publish",state="connected"}'), first.get('causeway_sessions_open'), first.get('causeway_session_unacknowledged'), first.get('causeway_links')]).toEqual([7, 3, 2, 2, 5, 4])
+  expect([
+    first.get('causeway_publish_in_flight'),
+    first.get('causeway_subscription_filters'),
+    first.get('causeway_mqtt_connections{role="publish",state="connected"}'),
+    first.get('causeway_sessions_open'),
+    first.get('causeway_session_unacknowledged'),
+    first.get('causeway_links'),
+  ]).toEqual([7, 3, 2, 2, 5, 4])
   connections = [{ role: 'publish', state: 'disconnected' }]
   const second = samplesOf(await metrics.openMetrics.metrics())
-  expect([...second].filter(([series]) => series.startsWith('causeway_mqtt_connections'))).toEqual([['causeway_mqtt_connections{role="publish",state="disconnected"}', 1]])
+  expect([...second].filter(([series]) => series.startsWith('causeway_mqtt_connections'))).toEqual([
+    ['causeway_mqtt_connections{role="publish",state="disconnected"}', 1],
+  ])
 })
 
 // An OpenMetrics scrape took `_total` from the names of the text format, for ever after.
@@ -57,7 +94,12 @@ test('counters only grow, whoever scrapes, in whichever format and at the same t
   for (let round = 1; round <= 20; round += 1) {
     metrics.published(1, 'acknowledged', 1, 0.1)
     metrics.streams.wrote(1, 1)
-    const scrapes = await Promise.all([metrics.text.metrics(), metrics.openMetrics.metrics(), metrics.text.metrics(), metrics.openMetrics.metrics()])
+    const scrapes = await Promise.all([
+      metrics.text.metrics(),
+      metrics.openMetrics.metrics(),
+      metrics.text.metrics(),
+      metrics.openMetrics.metrics(),
+    ])
     for (const scrape of scrapes) {
       const now = countersOf(scrape)
       expect([...now.keys()].toSorted()).toEqual([...before.keys()].toSorted())
@@ -89,7 +131,10 @@ test('OpenMetrics ends with its mark, once, and names counters without `_total`'
 })
 
 test.runIf(hasPromtool)('promtool finds nothing to say about Causeway’s metrics', async () => {
-  const { stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: await busy().text.metrics(), encoding: 'utf8' })
+  const { stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
+    input: await busy().text.metrics(),
+    encoding: 'utf8',
+  })
   expect((stdout + stderr).split('\n').filter((line) => line !== '' && !/^(process|nodejs)_/.test(line))).toEqual([])
 })
 
@@ -99,7 +144,12 @@ test.runIf(hasPromtool)('Prometheus’s own parser takes the OpenMetrics', async
   // Back-filling, the one command that parses OpenMetrics, wants a time on every sample.
   const stamped = (await busy().openMetrics.metrics()).replace(/^([^#\n].*)$/gm, '$1 1700000000')
   writeFileSync(join(directory, 'metrics'), stamped)
-  const run = (name: string) => spawnSync('promtool', ['tsdb', 'create-blocks-from', 'openmetrics', join(directory, name), join(directory, 'blocks')], { encoding: 'utf8' })
+  const run = (name: string) =>
+    spawnSync(
+      'promtool',
+      ['tsdb', 'create-blocks-from', 'openmetrics', join(directory, name), join(directory, 'blocks')],
+      { encoding: 'utf8' },
+    )
   expect(run('metrics')).toMatchObject({ status: 0, stderr: '' })
   writeFileSync(join(directory, 'broken'), stamped.replace('# EOF', ''))
   expect(run('broken').status).not.toBe(0)

@@ -10,9 +10,29 @@ const NEWLINE = '\n'.charCodeAt(0)
 
 /** One NDJSON batch without end, written as fast as it is taken. */
 answerCalls({
-  async run({ port, warmUp, seconds, rate = Infinity }: { port: number; warmUp: number; seconds: number; rate?: number }): Promise<object> {
-    const block = Array.from({ length: LINES_A_WRITE }, (_, index) => `${JSON.stringify({ topic: `bench/${index % TOPICS}`, payload: markedPayload(index), qos: 1 })}\n`).join('')
-    const post = request({ host: '127.0.0.1', port, path: '/publish/batch', method: 'POST', headers: { 'content-type': 'application/x-ndjson' }, agent: false })
+  async run({
+    port,
+    warmUp,
+    seconds,
+    rate = Infinity,
+  }: {
+    port: number
+    warmUp: number
+    seconds: number
+    rate?: number
+  }): Promise<object> {
+    const block = Array.from(
+      { length: LINES_A_WRITE },
+      (_, index) => `${JSON.stringify({ topic: `bench/${index % TOPICS}`, payload: markedPayload(index), qos: 1 })}\n`,
+    ).join('')
+    const post = request({
+      host: '127.0.0.1',
+      port,
+      path: '/publish/batch',
+      method: 'POST',
+      headers: { 'content-type': 'application/x-ndjson' },
+      agent: false,
+    })
     post.setNoDelay(true)
     let answered = 0
     let failed = 0

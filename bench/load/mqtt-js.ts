@@ -19,14 +19,25 @@ let arrived: () => void
 
 answerCalls({
   /** QoS 1 on so many connections, as many unacknowledged as the broker allows. */
-  async publish({ url, connections, warmUp, seconds }: { url: string; connections: number; warmUp: number; seconds: number }): Promise<object> {
+  async publish({
+    url,
+    connections,
+    warmUp,
+    seconds,
+  }: {
+    url: string
+    connections: number
+    warmUp: number
+    seconds: number
+  }): Promise<object> {
     let acknowledged = 0
     let failed = 0
     let isOver = false
     for (let index = 0; index < connections; index += 1) {
       const client = await dial(url)
       // The broker's Receive Maximum, which MQTT.js leaves to its user.
-      const { receiveMaximum } = (client as unknown as { serverProperties?: { receiveMaximum?: number } }).serverProperties ?? {}
+      const { receiveMaximum } =
+        (client as unknown as { serverProperties?: { receiveMaximum?: number } }).serverProperties ?? {}
       const next = (message: number): void => {
         if (isOver) return
         client.publish(`bench/${message % 64}`, markedPayload(message), { qos: 1 }, (error) => {

@@ -15,7 +15,10 @@ export interface RoundTrips {
   warm: number[]
 }
 
-export async function measureRoundTrips(roundTrip: (index: number) => Promise<void>, { count, warmUp, everyMs }: Pace): Promise<RoundTrips> {
+export async function measureRoundTrips(
+  roundTrip: (index: number) => Promise<void>,
+  { count, warmUp, everyMs }: Pace,
+): Promise<RoundTrips> {
   let index = 0
   async function take(some: number, pauseMs: number): Promise<number[]> {
     const latencies: number[] = []

@@ -13,7 +13,10 @@ export function now(): number {
 
 /** 64 bytes that carry a message's place in its topic, from 0, and the time. */
 export function markedPayload(sequence: number): string {
-  return `~${String(sequence).padStart(SEQUENCE_DIGITS, '0')}${String(now()).padStart(TIME_DIGITS, '0')}`.padEnd(SIZE, '.')
+  return `~${String(sequence).padStart(SEQUENCE_DIGITS, '0')}${String(now()).padStart(TIME_DIGITS, '0')}`.padEnd(
+    SIZE,
+    '.',
+  )
 }
 
 /** @param stamp what follows the mark */

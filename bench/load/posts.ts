@@ -30,7 +30,9 @@ answerCalls({
       const socket = connect(port, '127.0.0.1').setNoDelay(true)
       await once(socket, 'connect')
       const body = JSON.stringify({ topic: `bench/${index}`, payload: markedPayload(index), qos })
-      const request = Buffer.from(`POST /publish HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`)
+      const request = Buffer.from(
+        `POST /publish HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+      )
       await new Promise<void>((resolve) => exchange(socket, request, resolve))
       socket.destroy()
     }
@@ -61,7 +63,13 @@ answerCalls({
     }
 
     await Promise.all(Array.from({ length: connections }, (_, index) => post(index)))
-    return { rate: latencies.length / seconds, answered, failed, p50: percentile(latencies, 0.5) / 1000, p99: percentile(latencies, 0.99) / 1000 }
+    return {
+      rate: latencies.length / seconds,
+      answered,
+      failed,
+      p50: percentile(latencies, 0.5) / 1000,
+      p99: percentile(latencies, 0.99) / 1000,
+    }
   },
 })
 

@@ -18,16 +18,36 @@ answerCalls({
   async connectMqtt({ port }: { port: number }): Promise<void> {
     socket = await dial(port)
     packet = (topic, payload) => generate({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false })
-    socket.write(generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 4, clean: true, clientId: `bench-${process.pid}`, keepalive: 0 }))
+    socket.write(
+      generate({
+        cmd: 'connect',
+        protocolId: 'MQTT',
+        protocolVersion: 4,
+        clean: true,
+        clientId: `bench-${process.pid}`,
+        keepalive: 0,
+      }),
+    )
     await once(socket, 'data')
   },
   async connectNchan({ port }: { port: number }): Promise<void> {
     socket = await dial(port)
     socket.resume()
-    packet = (topic, payload) => Buffer.from(`POST /pub/${topic} HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${payload.length}\r\n\r\n${payload}`)
+    packet = (topic, payload) =>
+      Buffer.from(
+        `POST /pub/${topic} HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${payload.length}\r\n\r\n${payload}`,
+      )
   },
   /** So many messages a second; resolves with how many were sent and in what time. */
-  async steadily({ topics, rate, seconds }: { topics: string[]; rate: number; seconds: number }): Promise<{ sent: number; seconds: number }> {
+  async steadily({
+    topics,
+    rate,
+    seconds,
+  }: {
+    topics: string[]
+    rate: number
+    seconds: number
+  }): Promise<{ sent: number; seconds: number }> {
     const count = Math.max(1, Math.round((rate * seconds) / topics.length)) * topics.length
     const startedAt = now()
     sent = 0
@@ -55,6 +75,8 @@ async function dial(port: number): Promise<Socket> {
 
 function write(topics: string[], until: number): void {
   socket.cork()
-  for (; sent < until; sent += 1) socket.write(packet(topics[sent % topics.length]!, markedPayload(Math.floor(sent / topics.length))))
+  for (; sent < until; sent += 1) {
+    socket.write(packet(topics[sent % topics.length]!, markedPayload(Math.floor(sent / topics.length))))
+  }
   socket.uncork()
 }

@@ -6,8 +6,16 @@ import { MARK, markedPayload } from './payload.ts'
 
 answerCalls({
   /** From each POST to its event on a stream. */
-  async run({ port, streamPort = port, path = '/subscribe', ...pace }: { port: number; streamPort?: number; path?: string } & Pace): Promise<RoundTrips> {
-    const [reader, poster] = [connect(streamPort, '127.0.0.1').setNoDelay(true), connect(port, '127.0.0.1').setNoDelay(true)]
+  async run({
+    port,
+    streamPort = port,
+    path = '/subscribe',
+    ...pace
+  }: { port: number; streamPort?: number; path?: string } & Pace): Promise<RoundTrips> {
+    const [reader, poster] = [
+      connect(streamPort, '127.0.0.1').setNoDelay(true),
+      connect(port, '127.0.0.1').setNoDelay(true),
+    ]
     reader.write(`GET ${path}?topic=bench/latency HTTP/1.1\r\nhost: localhost\r\n\r\n`)
     await once(reader, 'data')
     poster.resume()
@@ -20,7 +28,9 @@ answerCalls({
           resolve()
         })
       })
-      poster.write(`POST /publish HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`)
+      poster.write(
+        `POST /publish HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+      )
       return event
     }, pace)
   },

@@ -2,7 +2,11 @@ import type { Scenario } from '../scenario.ts'
 import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
 
-const TIMES = { check: { warmUp: 0.1, seconds: 1 }, quick: { warmUp: 0.3, seconds: 0.6 }, full: { warmUp: 3, seconds: 8 } }
+const TIMES = {
+  check: { warmUp: 0.1, seconds: 1 },
+  quick: { warmUp: 0.3, seconds: 0.6 },
+  full: { warmUp: 3, seconds: 8 },
+}
 /** The bridge's default. */
 const CONNECTIONS = 2
 
@@ -27,7 +31,14 @@ export const batch: Scenario = {
     },
   },
   rows: [
-    { what: 'rate', unit: 'messages/s', subject: 'causeway', metric: 'rate', beside: { subject: 'mqttJs', metric: 'rate' }, target: { atLeast: 0.8 } },
+    {
+      what: 'rate',
+      unit: 'messages/s',
+      subject: 'causeway',
+      metric: 'rate',
+      beside: { subject: 'mqttJs', metric: 'rate' },
+      target: { atLeast: 0.8 },
+    },
     { what: 'failed', unit: '', subject: 'causeway', metric: 'failed', target: { atMost: 0 } },
   ],
 }

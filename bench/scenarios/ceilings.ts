@@ -1,6 +1,10 @@
 import type { Scenario } from '../scenario.ts'
 
-const TIMES = { check: { warmUp: 0.1, seconds: 1 }, quick: { warmUp: 0.5, seconds: 1 }, full: { warmUp: 2, seconds: 5 } }
+const TIMES = {
+  check: { warmUp: 0.1, seconds: 1 },
+  quick: { warmUp: 0.5, seconds: 1 },
+  full: { warmUp: 2, seconds: 5 },
+}
 const READERS = { check: 10, quick: 1000, full: 1000 }
 
 /** What the load generators reach on servers that do nothing: figures near these would be theirs, not the bridge's. */
@@ -10,7 +14,13 @@ export const ceilings: Scenario = {
   subjects: {
     posts: {
       title: 'posts to a constant answer',
-      measure: async (stage, effort) => stage.worker('load/posts.ts').call('run', { port: await stage.worker('servers/constant.ts').call('listen'), connections: 64, qos: 1, ...TIMES[effort] }),
+      measure: async (stage, effort) =>
+        stage.worker('load/posts.ts').call('run', {
+          port: await stage.worker('servers/constant.ts').call('listen'),
+          connections: 64,
+          qos: 1,
+          ...TIMES[effort],
+        }),
     },
     readers: {
       title: 'readers of constant events',

@@ -42,7 +42,12 @@ export function fanOut({ name, title, readers, topics, at, p99Max, rows }: FanOu
   const names = Array.from({ length: topics }, (_, index) => `bench-${index}`)
 
   /** @param from events a second where its climb begins */
-  function subject(subjectTitle: string, from: number, start: (stage: Stage, topics: string[]) => Promise<Server>, looksAt?: number): Subject {
+  function subject(
+    subjectTitle: string,
+    from: number,
+    start: (stage: Stage, topics: string[]) => Promise<Server>,
+    looksAt?: number,
+  ): Subject {
     return {
       title: subjectTitle,
       async measure(stage, effort) {
@@ -74,13 +79,23 @@ export function fanOut({ name, title, readers, topics, at, p99Max, rows }: FanOu
 async function startCauseway(stage: Stage, topics: string[]): Promise<Server> {
   const { port: brokerPort, url } = await startMosquitto(stage)
   const { port } = await startBridge(stage, { MQTT_URL: url })
-  return { publisher: await mqttPublisher(stage, brokerPort), topics, port, paths: topics.map((topic) => `/subscribe?topic=${topic}`) }
+  return {
+    publisher: await mqttPublisher(stage, brokerPort),
+    topics,
+    port,
+    paths: topics.map((topic) => `/subscribe?topic=${topic}`),
+  }
 }
 
 async function startObvious(stage: Stage, topics: string[]): Promise<Server> {
   const { port: brokerPort, url } = await startMosquitto(stage)
   const port = await stage.baseline('servers/obvious.ts').call<number>('listen', { mqttUrl: url })
-  return { publisher: await mqttPublisher(stage, brokerPort), topics, port, paths: topics.map((topic) => `/?topic=${topic}`) }
+  return {
+    publisher: await mqttPublisher(stage, brokerPort),
+    topics,
+    port,
+    paths: topics.map((topic) => `/?topic=${topic}`),
+  }
 }
 
 async function startBesideNchan(stage: Stage, topics: string[]): Promise<Server> {
@@ -96,7 +111,13 @@ export async function mqttPublisher(stage: Stage, port: number): Promise<Worker>
   return publisher
 }
 
-async function measureStep({ publisher, topics }: Server, load: Worker, readers: number, rate: number, seconds: number): Promise<Step & { rate: number; kept: boolean }> {
+async function measureStep(
+  { publisher, topics }: Server,
+  load: Worker,
+  readers: number,
+  rate: number,
+  seconds: number,
+): Promise<Step & { rate: number; kept: boolean }> {
   await load.call('mark')
   const messages = (rate * topics.length) / readers
   const run = await publisher.call<{ sent: number; seconds: number }>('steadily', { topics, rate: messages, seconds })
@@ -111,7 +132,12 @@ async function look(step: (rate: number) => Promise<Step>, rate: number): Promis
 }
 
 /** The highest events a second that were sustained. */
-async function climb(step: (rate: number) => Promise<Step & { rate: number; kept: boolean }>, from: number, p99Max: number, effort: Effort): Promise<number> {
+async function climb(
+  step: (rate: number) => Promise<Step & { rate: number; kept: boolean }>,
+  from: number,
+  p99Max: number,
+  effort: Effort,
+): Promise<number> {
   const factor = FACTORS[effort]
   let highest = 0
   async function holds(rate: number): Promise<boolean> {

@@ -1,8 +1,21 @@
 import type { Row } from '../scenario.ts'
 import { fanOut } from './fan-out.ts'
 
-const lost = (at: string): Row => ({ what: `readers that missed an event at ${at} events/s`, unit: '', subject: 'causeway', metric: 'lostAt', target: { atMost: 0 } })
-const highest = (beside: string, atLeast: number): Row => ({ what: 'highest sustained', unit: 'events/s', subject: 'causeway', metric: 'highest', beside: { subject: beside, metric: 'highest' }, target: { atLeast } })
+const lost = (at: string): Row => ({
+  what: `readers that missed an event at ${at} events/s`,
+  unit: '',
+  subject: 'causeway',
+  metric: 'lostAt',
+  target: { atMost: 0 },
+})
+const highest = (beside: string, atLeast: number): Row => ({
+  what: 'highest sustained',
+  unit: 'events/s',
+  subject: 'causeway',
+  metric: 'highest',
+  beside: { subject: beside, metric: 'highest' },
+  target: { atLeast },
+})
 
 export const fanOut1000 = fanOut({
   name: 'fan-out',
@@ -27,7 +40,18 @@ export const fanOut10000 = fanOut({
   at: 200_000,
   // Alone to write one message to all of them takes a good part of that.
   p99Max: 1000,
-  rows: [highest('obvious', 5), { what: 'highest sustained', unit: 'events/s', subject: 'causeway', metric: 'highest', beside: { subject: 'nchan', metric: 'highest' } }, lost('200,000'), { what: 'p99 at 200,000 events/s', unit: 'ms', subject: 'causeway', metric: 'p99At' }],
+  rows: [
+    highest('obvious', 5),
+    {
+      what: 'highest sustained',
+      unit: 'events/s',
+      subject: 'causeway',
+      metric: 'highest',
+      beside: { subject: 'nchan', metric: 'highest' },
+    },
+    lost('200,000'),
+    { what: 'p99 at 200,000 events/s', unit: 'ms', subject: 'causeway', metric: 'p99At' },
+  ],
 })
 
 export const fanOut100Filters = fanOut({
@@ -37,5 +61,16 @@ export const fanOut100Filters = fanOut({
   topics: 100,
   at: 200_000,
   p99Max: 250,
-  rows: [highest('obvious', 5), { what: 'highest sustained', unit: 'events/s', subject: 'causeway', metric: 'highest', beside: { subject: 'nchan', metric: 'highest' } }, lost('200,000'), { what: 'p99 at 200,000 events/s', unit: 'ms', subject: 'causeway', metric: 'p99At' }],
+  rows: [
+    highest('obvious', 5),
+    {
+      what: 'highest sustained',
+      unit: 'events/s',
+      subject: 'causeway',
+      metric: 'highest',
+      beside: { subject: 'nchan', metric: 'highest' },
+    },
+    lost('200,000'),
+    { what: 'p99 at 200,000 events/s', unit: 'ms', subject: 'causeway', metric: 'p99At' },
+  ],
 })

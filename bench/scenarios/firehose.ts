@@ -16,13 +16,23 @@ interface Streams {
 }
 
 /** Messages a second that get through the bridge, of more than it can take at once. */
-export async function throughput(stage: Stage, effort: Effort, { topics, streams, settings = {} }: Streams): Promise<Sample> {
+export async function throughput(
+  stage: Stage,
+  effort: Effort,
+  { topics, streams, settings = {} }: Streams,
+): Promise<Sample> {
   const broker = await startMosquitto(stage, UNLIMITED)
   const { port } = await startBridge(stage, { MQTT_URL: broker.url, ...settings })
   const publisher = await mqttPublisher(stage, broker.port)
   const readers = stage.worker('load/readers.ts')
-  const filters = Array.from({ length: streams }, (_, stream) => topics.filter((_topic, index) => index % streams === stream))
-  await readers.call('open', { port, paths: filters.map((some) => `/subscribe?retained=false&${some.map((topic) => `topic=${topic}`).join('&')}`), count: streams })
+  const filters = Array.from({ length: streams }, (_, stream) =>
+    topics.filter((_topic, index) => index % streams === stream),
+  )
+  await readers.call('open', {
+    port,
+    paths: filters.map((some) => `/subscribe?retained=false&${some.map((topic) => `topic=${topic}`).join('&')}`),
+    count: streams,
+  })
   const burst = async (count: number): Promise<{ events: number; incomplete: number; seconds: number }> => {
     await readers.call('mark')
     await publisher.call('burst', { topics, count })
@@ -60,7 +70,14 @@ export const firehose: Scenario = {
     },
   },
   rows: [
-    { what: 'rate', unit: 'messages/s', subject: 'causeway', metric: 'rate', beside: { subject: 'mqttJs', metric: 'rate' }, target: { atLeast: 0.7 } },
+    {
+      what: 'rate',
+      unit: 'messages/s',
+      subject: 'causeway',
+      metric: 'rate',
+      beside: { subject: 'mqttJs', metric: 'rate' },
+      target: { atLeast: 0.7 },
+    },
     { what: 'events skipped, with a gap event', unit: '', subject: 'causeway', metric: 'lost' },
   ],
 }

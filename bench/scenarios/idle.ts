@@ -19,7 +19,8 @@ export const idle: Scenario = {
         const bridge = await startBridge(stage, { MQTT_URL: url, STREAM_HEARTBEAT_MS: HEARTBEAT_MS[effort] })
         // The first streams bring code and buffers that all share.
         const readers = stage.worker('load/readers.ts')
-        const open = (count: number) => readers.call('open', { port: bridge.port, paths: ['/subscribe?topic=bench/idle'], count })
+        const open = (count: number) =>
+          readers.call('open', { port: bridge.port, paths: ['/subscribe?topic=bench/idle'], count })
         await open(10)
         await delay(SETTLE_S[effort] * 500)
         const before = residentBytes(bridge.pid)
@@ -30,5 +31,7 @@ export const idle: Scenario = {
       },
     },
   },
-  rows: [{ what: 'resident memory of each', unit: 'KB', subject: 'causeway', metric: 'perStream', target: { atMost: 20 } }],
+  rows: [
+    { what: 'resident memory of each', unit: 'KB', subject: 'causeway', metric: 'perStream', target: { atMost: 20 } },
+  ],
 }

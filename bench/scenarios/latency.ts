@@ -18,7 +18,12 @@ function later(latencies: number[]): number[] {
 
 function summary(latencies: RoundTrips): Sample {
   const [cold, warm] = [later(latencies.cold), later(latencies.warm)]
-  return { p50: percentile(warm, 0.5), p99: percentile(warm, 0.99), coldP50: percentile(cold, 0.5), coldP99: percentile(cold, 0.99) }
+  return {
+    p50: percentile(warm, 0.5),
+    p99: percentile(warm, 0.99),
+    coldP50: percentile(cold, 0.5),
+    coldP99: percentile(cold, 0.99),
+  }
 }
 
 export const latency: Scenario = {
@@ -39,7 +44,9 @@ export const latency: Scenario = {
         const { port: mqttPort, url } = await startMosquitto(stage)
         const port = await stage.baseline('servers/least-bridge.ts').call('listen', { mqttPort })
         const streamPort = await stage.baseline('servers/obvious.ts').call('listen', { mqttUrl: url })
-        return summary(await stage.worker('load/round-trips.ts').call('run', { port, streamPort, path: '/', ...PACES[effort] }))
+        return summary(
+          await stage.worker('load/round-trips.ts').call('run', { port, streamPort, path: '/', ...PACES[effort] }),
+        )
       },
     },
     mqttJs: {
@@ -51,10 +58,35 @@ export const latency: Scenario = {
     },
   },
   rows: [
-    { what: 'p50', unit: 'ms', subject: 'causeway', metric: 'p50', beside: { subject: 'mqttJs', metric: 'p50' }, target: { atMost: 3 } },
-    { what: 'p50 of the least bridge and the obvious server in its place', unit: 'ms', subject: 'least', metric: 'p50', beside: { subject: 'mqttJs', metric: 'p50' } },
+    {
+      what: 'p50',
+      unit: 'ms',
+      subject: 'causeway',
+      metric: 'p50',
+      beside: { subject: 'mqttJs', metric: 'p50' },
+      target: { atMost: 3 },
+    },
+    {
+      what: 'p50 of the least bridge and the obvious server in its place',
+      unit: 'ms',
+      subject: 'least',
+      metric: 'p50',
+      beside: { subject: 'mqttJs', metric: 'p50' },
+    },
     { what: 'p99', unit: 'ms', subject: 'causeway', metric: 'p99', beside: { subject: 'mqttJs', metric: 'p99' } },
-    { what: 'p50 in the first seconds', unit: 'ms', subject: 'causeway', metric: 'coldP50', beside: { subject: 'mqttJs', metric: 'coldP50' } },
-    { what: 'p99 in the first seconds', unit: 'ms', subject: 'causeway', metric: 'coldP99', beside: { subject: 'mqttJs', metric: 'coldP99' } },
+    {
+      what: 'p50 in the first seconds',
+      unit: 'ms',
+      subject: 'causeway',
+      metric: 'coldP50',
+      beside: { subject: 'mqttJs', metric: 'coldP50' },
+    },
+    {
+      what: 'p99 in the first seconds',
+      unit: 'ms',
+      subject: 'causeway',
+      metric: 'coldP99',
+      beside: { subject: 'mqttJs', metric: 'coldP99' },
+    },
   ],
 }

@@ -6,11 +6,22 @@ import type { Stage } from '../stage.ts'
 
 const CONNECTIONS = 64
 /** In seconds. */
-export const TIMES = { check: { warmUp: 0.1, seconds: 1 }, quick: { warmUp: 0.3, seconds: 0.6 }, full: { warmUp: 3, seconds: 8 } }
+export const TIMES = {
+  check: { warmUp: 0.1, seconds: 1 },
+  quick: { warmUp: 0.3, seconds: 0.6 },
+  full: { warmUp: 3, seconds: 8 },
+}
 
-async function run(stage: Stage, { port, pid }: { port: number; pid: number }, qos: number, effort: keyof typeof TIMES): Promise<Sample> {
+async function run(
+  stage: Stage,
+  { port, pid }: { port: number; pid: number },
+  qos: number,
+  effort: keyof typeof TIMES,
+): Promise<Sample> {
   const before = cpuSeconds(pid)
-  const { answered, ...sample } = await stage.worker('load/posts.ts').call<Sample & { answered: number }>('run', { port, connections: CONNECTIONS, qos, ...TIMES[effort] })
+  const { answered, ...sample } = await stage
+    .worker('load/posts.ts')
+    .call<Sample & { answered: number }>('run', { port, connections: CONNECTIONS, qos, ...TIMES[effort] })
   return { ...sample, cpu: ((cpuSeconds(pid) - before) * 1e6) / answered }
 }
 
@@ -43,11 +54,43 @@ function publish(qos: 0 | 1 | 2, atLeast: number): Scenario {
       },
     },
     rows: [
-      { what: 'rate', unit: 'requests/s', subject: 'causeway', metric: 'rate', beside: { subject: 'bare', metric: 'rate' }, target: { atLeast } },
-      { what: 'rate', unit: 'requests/s', subject: 'causeway', metric: 'rate', beside: { subject: 'least', metric: 'rate' } },
-      { what: 'rate of the least bridge in its place', unit: 'requests/s', subject: 'least', metric: 'rate', beside: { subject: 'bare', metric: 'rate' } },
-      { what: 'p99', unit: 'ms', subject: 'causeway', metric: 'p99', beside: { subject: 'bare', metric: 'p99' }, ...(qos === 1 && { target: { atMost: 2 } }) },
-      { what: 'processor time', unit: 'µs/request', subject: 'causeway', metric: 'cpu', beside: { subject: 'bare', metric: 'cpu' } },
+      {
+        what: 'rate',
+        unit: 'requests/s',
+        subject: 'causeway',
+        metric: 'rate',
+        beside: { subject: 'bare', metric: 'rate' },
+        target: { atLeast },
+      },
+      {
+        what: 'rate',
+        unit: 'requests/s',
+        subject: 'causeway',
+        metric: 'rate',
+        beside: { subject: 'least', metric: 'rate' },
+      },
+      {
+        what: 'rate of the least bridge in its place',
+        unit: 'requests/s',
+        subject: 'least',
+        metric: 'rate',
+        beside: { subject: 'bare', metric: 'rate' },
+      },
+      {
+        what: 'p99',
+        unit: 'ms',
+        subject: 'causeway',
+        metric: 'p99',
+        beside: { subject: 'bare', metric: 'p99' },
+        ...(qos === 1 && { target: { atMost: 2 } }),
+      },
+      {
+        what: 'processor time',
+        unit: 'µs/request',
+        subject: 'causeway',
+        metric: 'cpu',
+        beside: { subject: 'bare', metric: 'cpu' },
+      },
       { what: 'failed', unit: '', subject: 'causeway', metric: 'failed', target: { atMost: 0 } },
     ],
   }

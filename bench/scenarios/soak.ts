@@ -36,7 +36,15 @@ async function soak(stage: Stage, effort: keyof typeof MINUTES): Promise<Sample>
   const watching = (async () => {
     for (let round = 0; !isOver; round += 1) {
       // Filters that come and go, with wildcards among them.
-      await changing.call('open', { port, paths: [`/subscribe?topic=bench/${round % 64}`, `/subscribe?topic=bench/%2B/${round}`, '/subscribe?topic=bench/%23'], count: COMING_AND_GOING[effort] })
+      await changing.call('open', {
+        port,
+        paths: [
+          `/subscribe?topic=bench/${round % 64}`,
+          `/subscribe?topic=bench/%2B/${round}`,
+          '/subscribe?topic=bench/%23',
+        ],
+        count: COMING_AND_GOING[effort],
+      })
       samples.push(residentBytes(bridge.pid))
       await delay((seconds * 1000) / SAMPLES[effort])
       await changing.call('close', { count: COMING_AND_GOING[effort] })
@@ -45,7 +53,9 @@ async function soak(stage: Stage, effort: keyof typeof MINUTES): Promise<Sample>
   const publisher = await mqttPublisher(stage, broker.port)
   const [events, posts, batch] = await Promise.all([
     publisher.call<{ sent: number }>('steadily', { topics: ['bench-0'], rate: 100, seconds }),
-    stage.worker('load/posts.ts').call<{ failed: number }>('run', { port, connections: 16, qos: 1, warmUp: 0, seconds, rate: 500 }),
+    stage
+      .worker('load/posts.ts')
+      .call<{ failed: number }>('run', { port, connections: 16, qos: 1, warmUp: 0, seconds, rate: 500 }),
     stage.worker('load/batch.ts').call<{ failed: number }>('run', { port, warmUp: 0, seconds, rate: 1000 }),
   ])
   isOver = true
@@ -72,11 +82,23 @@ export const soakScenario: Scenario = {
   long: true,
   subjects: { causeway: { title: 'Causeway', measure: soak } },
   rows: [
-    { what: 'resident memory, last third beside first, after 5 minutes', unit: '×', subject: 'causeway', metric: 'growth', target: { atMost: 1.05 } },
+    {
+      what: 'resident memory, last third beside first, after 5 minutes',
+      unit: '×',
+      subject: 'causeway',
+      metric: 'growth',
+      target: { atMost: 1.05 },
+    },
     { what: 'resident memory at the end', unit: 'MB', subject: 'causeway', metric: 'resident' },
     { what: 'handles left behind', unit: '', subject: 'causeway', metric: 'handles', target: { atMost: 0 } },
     { what: 'filters left behind', unit: '', subject: 'causeway', metric: 'filters', target: { atMost: 0 } },
     { what: 'requests that failed', unit: '', subject: 'causeway', metric: 'failed', target: { atMost: 0 } },
-    { what: 'readers that missed an event', unit: '', subject: 'causeway', metric: 'incomplete', target: { atMost: 0 } },
+    {
+      what: 'readers that missed an event',
+      unit: '',
+      subject: 'causeway',
+      metric: 'incomplete',
+      target: { atMost: 0 },
+    },
   ],
 }

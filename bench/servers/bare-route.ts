@@ -14,7 +14,9 @@ export interface Posted {
  * @param publish what to do before it answers
  */
 export async function listenBare(publish?: (message: Posted) => Promise<void>): Promise<number> {
-  const formats = Object.fromEntries(['mqtt-topic', 'mqtt-string', 'text', 'base64'].map((name) => [name, true as const]))
+  const formats = Object.fromEntries(
+    ['mqtt-topic', 'mqtt-string', 'text', 'base64'].map((name) => [name, true as const]),
+  )
   const app = fastify({ ajv: { customOptions: { formats, strict: false } } })
   app.post('/publish', { schema: { body: MessageSchema, response: { 200: PublishResultSchema } } }, async (request) => {
     const message = request.body as Posted

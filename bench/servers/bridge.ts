@@ -11,7 +11,10 @@ export interface Bridge {
 export async function startBridge(stage: Stage, settings: Record<string, string | number>): Promise<Bridge> {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
   const ours = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
-  const child = spawn(stage.node, [...stage.nodeOptions, join(stage.dist, 'main.js')], { env: Object.fromEntries([...inherited, ...ours]), stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(stage.node, [...stage.nodeOptions, join(stage.dist, 'main.js')], {
+    env: Object.fromEntries([...inherited, ...ours]),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   stage.child(child)
   let stdout = ''
   const port = await new Promise<number>((resolve, reject) => {

@@ -4,7 +4,9 @@ import { markedPayload } from '../load/payload.ts'
 import { answerCalls } from '../answer-calls.ts'
 
 const BODY = '{"topic":"bench/0","qos":1,"reasonCode":0,"reason":"Success","matchedSubscribers":true}'
-const ANSWER = Buffer.from(`HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${BODY.length}\r\n\r\n${BODY}`)
+const ANSWER = Buffer.from(
+  `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${BODY.length}\r\n\r\n${BODY}`,
+)
 const STREAM_HEAD = 'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n'
 const begin = new EventEmitter().setMaxListeners(0)
 
@@ -35,7 +37,9 @@ answerCalls({
 })
 
 function event(sequence: number): Buffer {
-  return Buffer.from(`id: 3f9c2ab41d07-${sequence}\ndata: {"topic":"bench/0","payload":"${markedPayload(sequence)}","encoding":"utf8","qos":0,"retain":false}\n\n`)
+  return Buffer.from(
+    `id: 3f9c2ab41d07-${sequence}\ndata: {"topic":"bench/0","payload":"${markedPayload(sequence)}","encoding":"utf8","qos":0,"retain":false}\n\n`,
+  )
 }
 
 function stream(socket: Socket, events: Buffer): void {

@@ -43,8 +43,18 @@ class LeastLane {
 
   #pump(): void {
     while (this.#waiting.length > 0 && this.#inFlight < RECEIVE_MAXIMUM) {
-      const { message: { topic, payload, qos = 1 }, answer } = this.#waiting.shift()!
-      const packet: IPublishPacket = { cmd: 'publish', topic, payload: Buffer.from(payload), qos, retain: false, dup: false }
+      const {
+        message: { topic, payload, qos = 1 },
+        answer,
+      } = this.#waiting.shift()!
+      const packet: IPublishPacket = {
+        cmd: 'publish',
+        topic,
+        payload: Buffer.from(payload),
+        qos,
+        retain: false,
+        dup: false,
+      }
       if (qos === 0) this.#leaving.push(answer)
       else {
         packet.messageId = this.#lastId = (this.#lastId % 1000) + 1
@@ -69,7 +79,16 @@ class LeastLane {
 
 async function openLane(port: number, index: number): Promise<LeastLane> {
   const socket = connect(port, '127.0.0.1').setNoDelay(true)
-  socket.write(generate({ cmd: 'connect', protocolId: 'MQTT', protocolVersion: 5, clean: true, clientId: `least-${process.pid}-${index}`, keepalive: 0 }))
+  socket.write(
+    generate({
+      cmd: 'connect',
+      protocolId: 'MQTT',
+      protocolVersion: 5,
+      clean: true,
+      clientId: `least-${process.pid}-${index}`,
+      keepalive: 0,
+    }),
+  )
   // CONNACK.
   await once(socket, 'data')
   return new LeastLane(socket)
@@ -83,6 +102,8 @@ async function openLane(port: number, index: number): Promise<LeastLane> {
 answerCalls({
   async listen({ mqttPort }: { mqttPort: number }): Promise<number> {
     const queues = await Promise.all(Array.from({ length: CONNECTIONS }, (_, index) => openLane(mqttPort, index)))
-    return listenBare((message) => queues[message.topic.charCodeAt(message.topic.length - 1) % CONNECTIONS]!.publish(message))
+    return listenBare((message) =>
+      queues[message.topic.charCodeAt(message.topic.length - 1) % CONNECTIONS]!.publish(message),
+    )
   },
 })

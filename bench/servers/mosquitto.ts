@@ -15,7 +15,10 @@ export async function startMosquitto(stage: Stage, config: string[] = []): Promi
   const file = join(stage.directory(), 'mosquitto.conf')
   // As root Mosquitto changes to a user of its own, who could not read this directory.
   const user = process.getuid?.() === 0 ? ['user root'] : []
-  writeFileSync(file, `${[`listener ${port} 127.0.0.1`, 'allow_anonymous true', 'log_dest none', ...user, ...config].join('\n')}\n`)
+  writeFileSync(
+    file,
+    `${[`listener ${port} 127.0.0.1`, 'allow_anonymous true', 'log_dest none', ...user, ...config].join('\n')}\n`,
+  )
   await stage.program(MOSQUITTO, ['-c', file], port)
   return { port, url: `mqtt://127.0.0.1:${port}` }
 }

@@ -16,7 +16,10 @@ export function missing(challenge = BEARER): CausewayError {
 
 /** @param why goes into a header: printable ASCII without quotes */
 export function refused(why: string, cause?: unknown): CausewayError {
-  return new CausewayError('unauthorized', why, { challenge: `${BEARER}, error="invalid_token", error_description="${why}"`, cause })
+  return new CausewayError('unauthorized', why, {
+    challenge: `${BEARER}, error="invalid_token", error_description="${why}"`,
+    cause,
+  })
 }
 
 /**

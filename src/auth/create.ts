@@ -58,10 +58,22 @@ function fromTokenFile(path: string, readFile: (path: string) => string, logger:
 }
 
 function jwt(config: Config, logger: BaseLogger): Authenticator {
-  const { jwtJwksUrl, jwtSecret, jwtIssuer, jwtAudience, jwtAlgorithms = jwtSecret === undefined ? 'RS256,ES256,EdDSA' : 'HS256' } = config
+  const {
+    jwtJwksUrl,
+    jwtSecret,
+    jwtIssuer,
+    jwtAudience,
+    jwtAlgorithms = jwtSecret === undefined ? 'RS256,ES256,EdDSA' : 'HS256',
+  } = config
   const secret = jwtSecret === undefined ? undefined : new TextEncoder().encode(jwtSecret)
   const key = secret === undefined ? remoteKeys(jwtJwksUrl!, logger).find : async () => secret
-  const verifier = new Jwt({ key, issuer: jwtIssuer!, audience: jwtAudience!, algorithms: jwtAlgorithms.split(','), rulesOf: jwtRules(config) })
+  const verifier = new Jwt({
+    key,
+    issuer: jwtIssuer!,
+    audience: jwtAudience!,
+    algorithms: jwtAlgorithms.split(','),
+    rulesOf: jwtRules(config),
+  })
   return { authenticate: (credentials) => verifier.authenticate(credentials) }
 }
 
@@ -70,7 +82,12 @@ function remoteKeys(url: string, logger: BaseLogger): RemoteKeys {
     url,
     onState(available, cause) {
       if (available) logger.info('the keys of CAUSEWAY_JWT_JWKS_URL can be fetched again')
-      else logger.warn({ reason: (cause as Error).message }, 'the keys of CAUSEWAY_JWT_JWKS_URL cannot be fetched; trying again when a token needs one')
+      else {
+        logger.warn(
+          { reason: (cause as Error).message },
+          'the keys of CAUSEWAY_JWT_JWKS_URL cannot be fetched; trying again when a token needs one',
+        )
+      }
     },
   })
 }
@@ -86,5 +103,7 @@ function jwtRules({ jwtClaim, jwtPublish, jwtSubscribe }: Config): RulesOf {
 }
 
 function explain(error: unknown): string {
-  return error instanceof TokenFileError ? error.message : `expected a readable file (${(error as NodeJS.ErrnoException).code ?? error})`
+  return error instanceof TokenFileError
+    ? error.message
+    : `expected a readable file (${(error as NodeJS.ErrnoException).code ?? error})`
 }

@@ -30,12 +30,20 @@ function requireCurrent({ expiresAt = Infinity, revoked }: Identity): void {
  */
 export function requirePublish(identity: Identity, topic: string): void {
   requireCurrent(identity)
-  if (!identity.mayPublish(topic)) throw new CausewayError('forbidden', `Publishing to ${topic} needs a publish rule that matches it`, { challenge: insufficient })
+  if (!identity.mayPublish(topic)) {
+    throw new CausewayError('forbidden', `Publishing to ${topic} needs a publish rule that matches it`, {
+      challenge: insufficient,
+    })
+  }
 }
 
 /** @throws CausewayError as `requirePublish` does, for the first of the filters that is not allowed */
 export function requireSubscribe(identity: Identity, filters: readonly string[]): void {
   requireCurrent(identity)
   const refused = filters.find((filter) => !identity.maySubscribe(filter))
-  if (refused !== undefined) throw new CausewayError('forbidden', `Subscribing to ${refused} needs a subscribe rule that contains it`, { challenge: insufficient })
+  if (refused !== undefined) {
+    throw new CausewayError('forbidden', `Subscribing to ${refused} needs a subscribe rule that contains it`, {
+      challenge: insufficient,
+    })
+  }
 }

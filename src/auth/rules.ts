@@ -20,7 +20,10 @@ export function allowsSubscribe({ subscribe }: Rules, filter: string): boolean {
 
 /** The part of an identity that rules decide. */
 export function ruledBy(rules: Rules): Pick<Identity, 'mayPublish' | 'maySubscribe'> {
-  return { mayPublish: (topic) => allowsPublish(rules, topic), maySubscribe: (filter) => allowsSubscribe(rules, filter) }
+  return {
+    mayPublish: (topic) => allowsPublish(rules, topic),
+    maySubscribe: (filter) => allowsSubscribe(rules, filter),
+  }
 }
 
 /** Whether every topic that matches the filter matches the rule too. A topic is a filter that only it matches. */

@@ -6,7 +6,8 @@ import { contradictions, networkUrl } from './contradictions.ts'
 const PREFIX = 'CAUSEWAY_'
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-const text = (description: string, extra: object = {}) => Type.Optional(Type.String({ minLength: 1, description, ...extra }))
+const text = (description: string, extra: object = {}) =>
+  Type.Optional(Type.String({ minLength: 1, description, ...extra }))
 const secret = (description: string, minLength = 1) => text(description, { secret: true, minLength })
 const file = (description: string) => text(description, { secret: true, fileOnly: true })
 const integer = (fallback: number, minimum: number, maximum: number, description: string) =>
@@ -30,73 +31,187 @@ export const ConfigSchema = Type.Object(
     mqttUsername: text('User name for the broker'),
     mqttPassword: secret('Password for the broker'),
     mqttClientId: text('Prefix of this bridge’s MQTT client ids; random unless set. Never the same on two bridges'),
-    mqttProtocol: choice(['auto', '5', '3.1.1'], 'auto', '`auto`, `5` or `3.1.1`; `auto` falls back to 3.1.1 where the broker refuses 5'),
-    mqttSharedSubscriptions: choice(['auto', 'true'], 'auto', '`auto` believes CONNACK (MQTT 5) and says no over 3.1.1; `true` for 3.1.1 brokers that have them (Mosquitto, EMQX)'),
+    mqttProtocol: choice(
+      ['auto', '5', '3.1.1'],
+      'auto',
+      '`auto`, `5` or `3.1.1`; `auto` falls back to 3.1.1 where the broker refuses 5',
+    ),
+    mqttSharedSubscriptions: choice(
+      ['auto', 'true'],
+      'auto',
+      '`auto` believes CONNACK (MQTT 5) and says no over 3.1.1; `true` for 3.1.1 brokers that have them (Mosquitto, EMQX)',
+    ),
     mqttCa: file('PEM file of the CA that signed the broker’s certificate'),
     mqttCert: file('PEM file of the client certificate'),
     mqttKey: file('PEM file of the client certificate’s key'),
-    mqttServerName: text('Name to ask the broker for and to find in its certificate, where that is not the host of the URL'),
+    mqttServerName: text(
+      'Name to ask the broker for and to find in its certificate, where that is not the host of the URL',
+    ),
     mqttKeepaliveS: integer(30, 1, 65_535, 'Seconds between pings; a frozen broker is noticed after 1.5 times that'),
     embeddedPort: integer(1883, 0, 65_535, 'Loopback port of the embedded broker; 0 for any free one'),
     statusTopic: text('Retained `online` / `offline` here, `offline` also as Last Will', { format: 'mqtt-topic' }),
     allowDollarTopics: flag('Allow publishing and subscribing to topics that begin with `$`, `$SYS` included'),
-    httpHost: Type.String({ default: '127.0.0.1', minLength: 1, description: 'Address to listen on; `localhost` is 127.0.0.1' }),
+    httpHost: Type.String({
+      default: '127.0.0.1',
+      minLength: 1,
+      description: 'Address to listen on; `localhost` is 127.0.0.1',
+    }),
     httpPort: integer(8080, 0, 65_535, 'Port to listen on; 0 for any free one'),
-    adminPort: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, description: 'Moves `/livez`, `/readyz` and `/metrics` to a listener of their own' })),
+    adminPort: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 65_535,
+        description: 'Moves `/livez`, `/readyz` and `/metrics` to a listener of their own',
+      }),
+    ),
     httpConnectionsMax: integer(20_000, 1, 1_000_000, 'Most connections to each listener; further ones are closed'),
     headersLimitBytes: integer(16_384, 1024, 1_048_576, 'Largest head of a request'),
-    headersTimeoutMs: integer(15_000, 1, MAX_TIMER_MS, 'Longest time for the head of a request to arrive, looked at every few seconds'),
-    bodyTimeoutMs: integer(60_000, 1, MAX_TIMER_MS, 'Longest time for its body to arrive, looked at every second; an NDJSON batch may take for ever'),
-    trustProxy: text('Proxies whose `X-Forwarded-For` says who calls, with commas: addresses, or networks like `10.0.0.0/8`', { format: 'networks' }),
-    rateIdentity: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Most requests a second of one caller, 0 for no limit; unset, 1000 with authentication and no limit without' })),
-    rateAddress: integer(0, 0, 1_000_000, 'The same of one address, or IPv6 /64, before anyone is authenticated; 0 for no limit'),
-    httpCertFile: text('PEM file of the certificate to serve HTTPS with, those that lead to its CA behind it; read again on SIGHUP'),
+    headersTimeoutMs: integer(
+      15_000,
+      1,
+      MAX_TIMER_MS,
+      'Longest time for the head of a request to arrive, looked at every few seconds',
+    ),
+    bodyTimeoutMs: integer(
+      60_000,
+      1,
+      MAX_TIMER_MS,
+      'Longest time for its body to arrive, looked at every second; an NDJSON batch may take for ever',
+    ),
+    trustProxy: text(
+      'Proxies whose `X-Forwarded-For` says who calls, with commas: addresses, or networks like `10.0.0.0/8`',
+      { format: 'networks' },
+    ),
+    rateIdentity: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 1_000_000,
+        description:
+          'Most requests a second of one caller, 0 for no limit; unset, 1000 with authentication and no limit without',
+      }),
+    ),
+    rateAddress: integer(
+      0,
+      0,
+      1_000_000,
+      'The same of one address, or IPv6 /64, before anyone is authenticated; 0 for no limit',
+    ),
+    httpCertFile: text(
+      'PEM file of the certificate to serve HTTPS with, those that lead to its CA behind it; read again on SIGHUP',
+    ),
     httpKeyFile: text('PEM file of the key of that certificate, without a passphrase'),
     publishConnections: integer(2, 1, 64, 'MQTT connections that publish; a topic always takes the same one'),
     publishMaxInFlight: integer(1000, 1, 65_535, 'Publishes accepted and not yet answered, per connection'),
     publishMaxInFlightBytes: integer(67_108_864, 1024, 2 ** 40, 'The same in bytes of payload, per connection'),
-    publishTimeoutMs: integer(10_000, 1, MAX_TIMER_MS, 'How long to wait for the broker’s acknowledgement, of subscriptions too'),
-    subscribeConnectionsMax: integer(16, 1, 1024, 'Most MQTT connections that subscribe; one is enough, but over 3.1.1 filters that overlap need one each'),
+    publishTimeoutMs: integer(
+      10_000,
+      1,
+      MAX_TIMER_MS,
+      'How long to wait for the broker’s acknowledgement, of subscriptions too',
+    ),
+    subscribeConnectionsMax: integer(
+      16,
+      1,
+      1024,
+      'Most MQTT connections that subscribe; one is enough, but over 3.1.1 filters that overlap need one each',
+    ),
     retainedMax: integer(10_000, 1, 2 ** 24, 'Most retained messages read at once'),
     retainedMaxBytes: integer(16_777_216, 1024, 2 ** 32, 'The same in bytes of payload'),
     bodyLimitBytes: integer(1_048_576, 1, 268_435_455, 'Largest request body'),
     batchMax: integer(1000, 1, 1_000_000, 'Most messages in a JSON array; NDJSON has no end'),
     idempotencyKeysMax: integer(10_000, 1, 2 ** 24, 'Most Idempotency-Keys remembered'),
-    idempotencyKeysMaxIdentity: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 24, description: 'Most of one caller; unset, 1000 with authentication and no limit of its own without' })),
+    idempotencyKeysMaxIdentity: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 2 ** 24,
+        description: 'Most of one caller; unset, 1000 with authentication and no limit of its own without',
+      }),
+    ),
     idempotencyTtlS: integer(86_400, 1, 2 ** 31, 'Seconds for which the answer to an Idempotency-Key is kept'),
     requestsMax: integer(1000, 1, 1_000_000, 'Most requests waiting for a reply'),
-    replyTopic: text('Replies go to a topic of this bridge below this one', { default: 'causeway/reply', format: 'mqtt-topic' }),
-    topicLevelsMax: integer(100, 1, 65_535, 'Most levels in a topic or filter; brokers close the connection over too many'),
-    streamLogBytes: integer(4_194_304, 1024, 2 ** 40, 'Bytes of events kept per channel for slow and returning readers'),
+    replyTopic: text('Replies go to a topic of this bridge below this one', {
+      default: 'causeway/reply',
+      format: 'mqtt-topic',
+    }),
+    topicLevelsMax: integer(
+      100,
+      1,
+      65_535,
+      'Most levels in a topic or filter; brokers close the connection over too many',
+    ),
+    streamLogBytes: integer(
+      4_194_304,
+      1024,
+      2 ** 40,
+      'Bytes of events kept per channel for slow and returning readers',
+    ),
     streamLogMessages: integer(4096, 1, 2 ** 24, 'Number of events kept per channel'),
     streamLingerMs: integer(60_000, 0, MAX_TIMER_MS, 'How long a channel lives on after its last reader'),
     streamHeartbeatMs: integer(15_000, 10, MAX_TIMER_MS, 'Between two comments on a stream'),
-    streamStallMs: integer(300_000, 10, MAX_TIMER_MS, 'A client that has read nothing of its stream or answer for so long is cut off, and an NDJSON batch ended that has brought nothing'),
+    streamStallMs: integer(
+      300_000,
+      10,
+      MAX_TIMER_MS,
+      'A client that has read nothing of its stream or answer for so long is cut off, and an NDJSON batch ended that has brought nothing',
+    ),
     streamMax: integer(10_000, 1, 1_000_000, 'Most streams open at once'),
-    streamMaxIdentity: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Most streams of one caller, 0 for no limit; unset, 1000 with authentication and no limit without' })),
+    streamMaxIdentity: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 1_000_000,
+        description: 'Most streams of one caller, 0 for no limit; unset, 1000 with authentication and no limit without',
+      }),
+    ),
     streamMaxAddress: integer(0, 0, 1_000_000, 'Most streams of one address, or IPv6 /64; 0 for no limit'),
     streamFiltersMax: integer(100, 1, 10_000, 'Most filters of one stream'),
-    sessionExpiryS: integer(3600, 1, 4_294_967_295, 'Seconds for which the broker keeps a session whose reader is away; 4294967295 for ever'),
+    sessionExpiryS: integer(
+      3600,
+      1,
+      4_294_967_295,
+      'Seconds for which the broker keeps a session whose reader is away; 4294967295 for ever',
+    ),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages a session’s reader has unacknowledged'),
     sessionMax: integer(1000, 1, 1_000_000, 'Most sessions open at once'),
-    auth: choice(['none', 'token', 'jwt', 'broker'], 'none', 'Who may call: `none` is everyone who can connect, `token` who has one of the tokens of a file, `jwt` who has a JSON Web Token, `broker` whom the broker lets in'),
-    authTokensFile: text('JSON file of tokens: an array of `{name, sha256, publish: [filter], subscribe: [filter], rate, streams}`; read again on SIGHUP'),
+    auth: choice(
+      ['none', 'token', 'jwt', 'broker'],
+      'none',
+      'Who may call: `none` is everyone who can connect, `token` who has one of the tokens of a file, `jwt` who has a JSON Web Token, `broker` whom the broker lets in',
+    ),
+    authTokensFile: text(
+      'JSON file of tokens: an array of `{name, sha256, publish: [filter], subscribe: [filter], rate, streams}`; read again on SIGHUP',
+    ),
     jwtJwksUrl: text('Where the keys of the tokens’ issuer are', { format: 'http-url', secret: true }),
     jwtSecret: secret('Secret the tokens are signed with, where they are not signed with keys', 32),
     jwtIssuer: text('The tokens’ `iss`'),
     jwtAudience: text('What the tokens’ `aud` has to contain'),
-    jwtAlgorithms: text('Signature algorithms that are taken, with commas; `RS256,ES256,EdDSA` with keys and `HS256` with a secret, unless set', { format: 'algorithms' }),
+    jwtAlgorithms: text(
+      'Signature algorithms that are taken, with commas; `RS256,ES256,EdDSA` with keys and `HS256` with a secret, unless set',
+      { format: 'algorithms' },
+    ),
     jwtClaim: text('Claim with the topic rules: `{publish: [filter], subscribe: [filter]}`', { default: 'mqtt' }),
-    jwtPublish: text('Rules to publish in place of those of the claim, with commas: filters with `${sub}` or another claim in a level'),
+    jwtPublish: text(
+      'Rules to publish in place of those of the claim, with commas: filters with `${sub}` or another claim in a level',
+    ),
     jwtSubscribe: text('The same to subscribe'),
-    authBearerUsername: text('User name for the broker that goes with a bearer token as its password, with `broker`', { default: 'bearer' }),
+    authBearerUsername: text('User name for the broker that goes with a bearer token as its password, with `broker`', {
+      default: 'bearer',
+    }),
     authRefusedMs: integer(10_000, 1, MAX_TIMER_MS, 'How long credentials that the broker refused are remembered'),
     authRefusedMax: integer(20, 1, 1_000_000, 'Most refused credentials of one address, or IPv6 /64, in that time'),
     linkMax: integer(100, 1, 100_000, 'Most callers with connections to the broker of their own'),
-    linkIdleMs: integer(60_000, 0, MAX_TIMER_MS, 'How long a caller’s connections stay behind its last request; at least `CAUSEWAY_STREAM_LINGER_MS`'),
+    linkIdleMs: integer(
+      60_000,
+      0,
+      MAX_TIMER_MS,
+      'How long a caller’s connections stay behind its last request; at least `CAUSEWAY_STREAM_LINGER_MS`',
+    ),
     authCookie: flag('Offer `POST /cookie`, which keeps credentials in a cookie for `EventSource`'),
-    authQueryToken: flag('Take a token in the URL too, as `access_token`; it ends up in histories and in the logs of proxies'),
-    corsOrigins: text('Origins whose pages may call from a browser, with commas: `https://app.example`', { format: 'origins' }),
+    authQueryToken: flag(
+      'Take a token in the URL too, as `access_token`; it ends up in histories and in the logs of proxies',
+    ),
+    corsOrigins: text('Origins whose pages may call from a browser, with commas: `https://app.example`', {
+      format: 'origins',
+    }),
     authNonePublic: flag('Serve without authentication off loopback, on purpose'),
     shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
     logLevel: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'info', 'Least severe log level'),
@@ -154,7 +269,8 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
     validate: (value) => value.split(',').every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
   },
   algorithms: {
-    expected: 'some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas',
+    expected:
+      'some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas',
     validate: (value) => value.split(',').every((name) => /^((RS|PS|ES|HS)(256|384|512)|EdDSA)$/.test(name)),
   },
   networks: {
@@ -163,11 +279,16 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
   },
   'mqtt-topic': {
     expected: 'a topic without wildcards, control characters or leading $',
-    validate: (value) => !/^\$|[+#\p{Cc}\p{Noncharacter_Code_Point}]/u.test(value) && value.isWellFormed() && Buffer.byteLength(value) <= 65_535,
+    validate: (value) =>
+      !/^\$|[+#\p{Cc}\p{Noncharacter_Code_Point}]/u.test(value) &&
+      value.isWellFormed() &&
+      Buffer.byteLength(value) <= 65_535,
   },
 }
 const formats = Object.fromEntries(Object.entries(FORMATS).map(([name, format]) => [name, format.validate]))
-const validate = new Ajv({ allErrors: true, useDefaults: true, strict: false, formats }).compile<Static<typeof ConfigSchema>>(ConfigSchema)
+const validate = new Ajv({ allErrors: true, useDefaults: true, strict: false, formats }).compile<
+  Static<typeof ConfigSchema>
+>(ConfigSchema)
 
 /**
  * Reads the configuration from an environment. Pure but for `readFile`, which secrets in `…_FILE` need.
@@ -193,7 +314,9 @@ export function loadConfig(env: Record<string, string | undefined>, readFile: (p
         // Editors and `echo` end a file with a line break that is no part of the secret; spaces may be.
         values[key] = VALUES.has(name) ? typed(text, properties[key]!.type) : readFile(text).replace(/\r?\n$/, '')
       } catch (error) {
-        faults.push(`${name}: expected a readable file, got ${JSON.stringify(text)} (${(error as NodeJS.ErrnoException).code ?? error})`)
+        faults.push(
+          `${name}: expected a readable file, got ${JSON.stringify(text)} (${(error as NodeJS.ErrnoException).code ?? error})`,
+        )
       }
     }
   }
@@ -231,5 +354,7 @@ function expectation(schema: PropertySchema): string {
   if (schema.type === 'integer') return `an integer from ${schema.minimum} to ${schema.maximum}`
   if (schema.type === 'boolean') return 'true or false'
   if (schema.format !== undefined) return FORMATS[schema.format]!.expected
-  return schema.minLength === 1 ? 'a text of one character at least' : `a text of ${schema.minLength} characters at least`
+  return schema.minLength === 1
+    ? 'a text of one character at least'
+    : `a text of ${schema.minLength} characters at least`
 }

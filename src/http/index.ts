@@ -46,7 +46,18 @@ export interface RoutesOptions {
 const PER_IDENTITY = 1000
 
 /** The whole HTTP surface, not listening. Without an admin port both servers are the same one. */
-export async function createServers({ config, logger, metrics, version, secure, authenticate, linkOf, sessionCount, isReachable, isShuttingDown }: RoutesOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
+export async function createServers({
+  config,
+  logger,
+  metrics,
+  version,
+  secure,
+  authenticate,
+  linkOf,
+  sessionCount,
+  isReachable,
+  isShuttingDown,
+}: RoutesOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   const validation = createValidation({ levelsMax: config.topicLevelsMax, allowDollar: config.allowDollarTopics })
   const options = {
     logger,
@@ -85,13 +96,24 @@ export async function createServers({ config, logger, metrics, version, secure, 
       places: { cookie: config.authCookie, query: config.authQueryToken },
       origins,
       ownNamesOnly: config.auth === 'none' && config.authNonePublic !== true,
-      limits: new RequestLimits({ perIdentity: config.rateIdentity ?? perIdentity, perAddress: config.rateAddress, onRefused: metrics.refused }),
+      limits: new RequestLimits({
+        perIdentity: config.rateIdentity ?? perIdentity,
+        perAddress: config.rateAddress,
+        onRefused: metrics.refused,
+      }),
       observe: metrics.authenticated,
     })
     if (config.authCookie) await app.register(cookieRoutes)
     await app.register(publishRoutes, {
       publish: access.publish,
-      once: createOnce(new MemoryStore({ keysMax: config.idempotencyKeysMax, keysMaxOfOne: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax), ttlMs: config.idempotencyTtlS * 1000 }), metrics.idempotencyKey),
+      once: createOnce(
+        new MemoryStore({
+          keysMax: config.idempotencyKeysMax,
+          keysMaxOfOne: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax),
+          ttlMs: config.idempotencyTtlS * 1000,
+        }),
+        metrics.idempotencyKey,
+      ),
     })
     await app.register(batchRoutes, {
       publish: access.publishWhenRoom,
@@ -102,10 +124,20 @@ export async function createServers({ config, logger, metrics, version, secure, 
     })
     await app.register(requestRoutes, { request: access.request })
     await app.register(subscribeRoutes, {
-      sessions: { open: access.openSession, has: (identity, id) => linkOf(identity).sessions.has(id), count: sessionCount, max: config.sessionMax },
+      sessions: {
+        open: access.openSession,
+        has: (identity, id) => linkOf(identity).sessions.has(id),
+        count: sessionCount,
+        max: config.sessionMax,
+      },
       open: access.open,
       retainedFor: access.retainedFor,
-      seats: new StreamLimit({ max: config.streamMax, perIdentity: config.streamMaxIdentity ?? perIdentity, perAddress: config.streamMaxAddress, onRefused: metrics.refused }),
+      seats: new StreamLimit({
+        max: config.streamMax,
+        perIdentity: config.streamMaxIdentity ?? perIdentity,
+        perAddress: config.streamMaxAddress,
+        onRefused: metrics.refused,
+      }),
       filtersMax: config.streamFiltersMax,
       onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
     })

@@ -22,12 +22,22 @@ export function createAccess(linkOf: (identity: Identity) => Link) {
   }
 
   return {
-    publish: async (identity: Identity, message: Message): Promise<PublishResult> => mayPublish(identity, message).publish(message),
-    publishWhenRoom: async (identity: Identity, message: Message): Promise<PublishResult> => mayPublish(identity, message).publishWhenRoom(message),
-    request: async (identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> => mayPublish(identity, message).request(message, timeoutMs, signal),
-    open: async (identity: Identity, spec: StreamSpec<Message>): Promise<Hold<Message>> => maySubscribe(identity, spec.filters).streams.open(spec),
-    retainedFor: async (identity: Identity, filters: readonly string[], hold: Hold<Message>): Promise<Message[]> => maySubscribe(identity, filters).retainedFor(filters, hold),
-    readRetained: async (identity: Identity, filters: readonly string[]): Promise<Message[]> => maySubscribe(identity, filters).readRetained(filters),
-    openSession: async (identity: Identity, spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionHold | undefined> => maySubscribe(identity, spec.filters).sessions.open(spec, lastEventId),
+    publish: async (identity: Identity, message: Message): Promise<PublishResult> =>
+      mayPublish(identity, message).publish(message),
+    publishWhenRoom: async (identity: Identity, message: Message): Promise<PublishResult> =>
+      mayPublish(identity, message).publishWhenRoom(message),
+    request: async (identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> =>
+      mayPublish(identity, message).request(message, timeoutMs, signal),
+    open: async (identity: Identity, spec: StreamSpec<Message>): Promise<Hold<Message>> =>
+      maySubscribe(identity, spec.filters).streams.open(spec),
+    retainedFor: async (identity: Identity, filters: readonly string[], hold: Hold<Message>): Promise<Message[]> =>
+      maySubscribe(identity, filters).retainedFor(filters, hold),
+    readRetained: async (identity: Identity, filters: readonly string[]): Promise<Message[]> =>
+      maySubscribe(identity, filters).readRetained(filters),
+    openSession: async (
+      identity: Identity,
+      spec: SessionSpec<Message>,
+      lastEventId: string | undefined,
+    ): Promise<SessionHold | undefined> => maySubscribe(identity, spec.filters).sessions.open(spec, lastEventId),
   }
 }

@@ -59,7 +59,9 @@ export class CallerLinks implements Authenticator {
   async authenticate(credentials: Credentials | undefined, address: string): Promise<Admission> {
     if (credentials === undefined) throw missing(eitherScheme)
     const login = loginOf(credentials, this.#options.bearerUsername)
-    const key = createHmac('sha256', this.#secret).update(JSON.stringify([login.username, login.password])).digest('base64')
+    const key = createHmac('sha256', this.#secret)
+      .update(JSON.stringify([login.username, login.password]))
+      .digest('base64')
     const entry = this.#entries.get(key) ?? this.#create(key, login, address)
     entry.holders += 1
     clearTimeout(entry.idle)
@@ -87,9 +89,22 @@ export class CallerLinks implements Authenticator {
   #create(key: string, login: Login, address: string): Entry {
     const { refusals, createLink } = this.#options
     refusals.check(key, address)
-    if (this.#entries.size - this.#open.length >= OPENING_MAX) throw new CausewayError('too-many-callers', 'Too many callers are being let in at once', { retryAfter: 1 })
-    const link = createLink(login, { state: (_name, state, cause) => state === 'disconnected' && this.#failed(entry, cause) })
-    const entry: Entry = { key, link, identity: undefined, admitted: undefined, revoked: new AbortController(), holders: 0, idle: undefined, failure: undefined }
+    if (this.#entries.size - this.#open.length >= OPENING_MAX) {
+      throw new CausewayError('too-many-callers', 'Too many callers are being let in at once', { retryAfter: 1 })
+    }
+    const link = createLink(login, {
+      state: (_name, state, cause) => state === 'disconnected' && this.#failed(entry, cause),
+    })
+    const entry: Entry = {
+      key,
+      link,
+      identity: undefined,
+      admitted: undefined,
+      revoked: new AbortController(),
+      holders: 0,
+      idle: undefined,
+      failure: undefined,
+    }
     this.#entries.set(key, entry)
     return entry
   }
@@ -101,12 +116,19 @@ export class CallerLinks implements Authenticator {
       const name = await nameOf(login)
       if (this.#open.length >= this.#options.max && !this.#evict()) throw this.#tooMany()
       // The broker alone decides what it may do.
-      const identity: Identity = { name, mayPublish: () => true, maySubscribe: () => true, revoked: entry.revoked.signal }
+      const identity: Identity = {
+        name,
+        mayPublish: () => true,
+        maySubscribe: () => true,
+        revoked: entry.revoked.signal,
+      }
       this.#byIdentity.set(identity, entry.link)
       entry.identity = identity
       return identity
     } catch (error) {
-      if (refusalOf(entry.failure) !== undefined) this.#options.refusals.remember(entry.key, address, error as CausewayError)
+      if (refusalOf(entry.failure) !== undefined) {
+        this.#options.refusals.remember(entry.key, address, error as CausewayError)
+      }
       void this.#end(entry)
       throw error
     }
@@ -150,6 +172,10 @@ export class CallerLinks implements Authenticator {
   }
 
   #tooMany(): CausewayError {
-    return new CausewayError('too-many-callers', `${this.#open.length} callers have connections of their own, and CAUSEWAY_LINK_MAX allows ${this.#options.max}`, { retryAfter: 5 })
+    return new CausewayError(
+      'too-many-callers',
+      `${this.#open.length} callers have connections of their own, and CAUSEWAY_LINK_MAX allows ${this.#options.max}`,
+      { retryAfter: 5 },
+    )
   }
 }

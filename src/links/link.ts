@@ -64,36 +64,46 @@ export class Link {
         if (outcome === 'rejected' && error !== undefined) metrics.rejected(error.kind.code)
       },
     })
-    this.#subscriber = new Lazy(() => new Subscriber<Channel>({
-      connection: (index) => connection('subscribe', `subscribe-${index}`),
-      connectionsMax: config.subscribeConnectionsMax,
-      timeoutMs: config.publishTimeoutMs,
-      sharedOver311: config.mqttSharedSubscriptions === 'true',
-      events: {
-        message: (message, channels) => this.streams.deliver(message, channels),
-        shared: (message, channels) => this.streams.deliverToOne(message, channels),
-        received: ({ qos, payload }) => metrics.received(qos, payload.length),
-        connected: (connected, channels) => this.streams.status(connected, channels),
-        gap: (sessionLost, channels) => this.streams.gap(sessionLost ? 'broker-session-lost' : 'broker-connection-lost', channels),
-        refused: (error, channels) => {
-          logger.warn({ problem: error.kind.code }, `a subscription was not granted again: ${error.message}`)
-          this.streams.refuse(error.message, channels)
-        },
-      },
-    }))
-    this.#retained = new Lazy(() => new Retained({
-      connection: connection('retained', 'retained'),
-      timeoutMs: config.publishTimeoutMs,
-      limits: { messages: config.retainedMax, bytes: config.retainedMaxBytes },
-    }))
-    this.#requester = new Lazy(() => new Requester({
-      connection: connection('request', 'request'),
-      replyTopic: `${config.replyTopic}/${randomBytes(12).toString('hex')}`,
-      requestsMax: config.requestsMax,
-      timeoutMs: config.publishTimeoutMs,
-      publish: (message) => this.publish(message),
-      observe: metrics.replied,
-    }))
+    this.#subscriber = new Lazy(
+      () =>
+        new Subscriber<Channel>({
+          connection: (index) => connection('subscribe', `subscribe-${index}`),
+          connectionsMax: config.subscribeConnectionsMax,
+          timeoutMs: config.publishTimeoutMs,
+          sharedOver311: config.mqttSharedSubscriptions === 'true',
+          events: {
+            message: (message, channels) => this.streams.deliver(message, channels),
+            shared: (message, channels) => this.streams.deliverToOne(message, channels),
+            received: ({ qos, payload }) => metrics.received(qos, payload.length),
+            connected: (connected, channels) => this.streams.status(connected, channels),
+            gap: (sessionLost, channels) =>
+              this.streams.gap(sessionLost ? 'broker-session-lost' : 'broker-connection-lost', channels),
+            refused: (error, channels) => {
+              logger.warn({ problem: error.kind.code }, `a subscription was not granted again: ${error.message}`)
+              this.streams.refuse(error.message, channels)
+            },
+          },
+        }),
+    )
+    this.#retained = new Lazy(
+      () =>
+        new Retained({
+          connection: connection('retained', 'retained'),
+          timeoutMs: config.publishTimeoutMs,
+          limits: { messages: config.retainedMax, bytes: config.retainedMaxBytes },
+        }),
+    )
+    this.#requester = new Lazy(
+      () =>
+        new Requester({
+          connection: connection('request', 'request'),
+          replyTopic: `${config.replyTopic}/${randomBytes(12).toString('hex')}`,
+          requestsMax: config.requestsMax,
+          timeoutMs: config.publishTimeoutMs,
+          publish: (message) => this.publish(message),
+          observe: metrics.replied,
+        }),
+    )
     if (login === undefined) for (const part of [this.#subscriber, this.#retained, this.#requester]) part.get()
     const log = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
     this.streams = new SharedStreams<Message>({
@@ -116,22 +126,32 @@ export class Link {
       heartbeatMs: config.streamHeartbeatMs,
       stallMs: config.streamStallMs,
       counters: metrics.streams,
-      connect: ({ id, filters, retained }, events) => new Session({
-        connection: { ...brokerOptions(config, brokerUrl, login), keepSession: true, clientId: sessionClientId(id), onState: onReconnect(() => metrics.reconnected('session')) },
-        durable: { expiryS: config.sessionExpiryS, receiveMaximum: config.sessionMaxUnacked, isBrokerThere: () => this.#subscriber.get().answers() },
-        filters,
-        retained,
-        timeoutMs: config.publishTimeoutMs,
-        sharedOver311: config.mqttSharedSubscriptions === 'true',
-        events: {
-          ...events,
-          message(message) {
-            metrics.received(message.qos, message.payload.length)
-            if (message.redelivered) metrics.redelivered()
-            events.message(message)
+      connect: ({ id, filters, retained }, events) =>
+        new Session({
+          connection: {
+            ...brokerOptions(config, brokerUrl, login),
+            keepSession: true,
+            clientId: sessionClientId(id),
+            onState: onReconnect(() => metrics.reconnected('session')),
           },
-        },
-      }),
+          durable: {
+            expiryS: config.sessionExpiryS,
+            receiveMaximum: config.sessionMaxUnacked,
+            isBrokerThere: () => this.#subscriber.get().answers(),
+          },
+          filters,
+          retained,
+          timeoutMs: config.publishTimeoutMs,
+          sharedOver311: config.mqttSharedSubscriptions === 'true',
+          events: {
+            ...events,
+            message(message) {
+              metrics.received(message.qos, message.payload.length)
+              if (message.redelivered) metrics.redelivered()
+              events.message(message)
+            },
+          },
+        }),
     })
   }
 
@@ -196,7 +216,11 @@ export class Link {
       if (!hold.interrupted) return unseen(retained, hold.seen)
       hold.start()
     }
-    throw new CausewayError('broker-unavailable', `The connection to the broker was lost ${OPENING_TRIES} times while the stream was opened`, { retryAfter: 1 })
+    throw new CausewayError(
+      'broker-unavailable',
+      `The connection to the broker was lost ${OPENING_TRIES} times while the stream was opened`,
+      { retryAfter: 1 },
+    )
   }
 
   /** Resolves once every connection is made, or has failed to be for the first time. */

@@ -33,7 +33,8 @@ export function linksByAccount(options: LinksByAccountOptions): Links & Authenti
   })
   let created = 0
   const callers = new CallerLinks({
-    createLink: (login, states) => new Link({ ...options, login, clientId: `${clientId}-${(created += 1)}`, log: states }),
+    createLink: (login, states) =>
+      new Link({ ...options, login, clientId: `${clientId}-${(created += 1)}`, log: states }),
     refusals: new Refusals({ windowMs: config.authRefusedMs, perAddress: config.authRefusedMax }),
     max: config.linkMax,
     // Streams that linger are only there as long as their link.

@@ -19,13 +19,21 @@ export class BrokerStateLog implements StateLog {
   state(name: string, state: ConnectionState, cause?: CausewayError): void {
     this.#logger.debug({ connection: name, state }, 'MQTT connection')
     if (state === 'disconnected') {
-      if (this.#down.size === 0) this.#logger.warn({ reason: cause?.message }, 'the broker cannot be reached; trying again until it can')
+      if (this.#down.size === 0) {
+        this.#logger.warn({ reason: cause?.message }, 'the broker cannot be reached; trying again until it can')
+      }
       this.#down.add(name)
-    } else if (state === 'connected' && this.#down.delete(name) && this.#down.size === 0) this.#logger.info('the broker is back')
+    } else if (state === 'connected' && this.#down.delete(name) && this.#down.size === 0) {
+      this.#logger.info('the broker is back')
+    }
   }
 }
 
-export function watch(name: string, log: StateLog, reconnected: () => void): (state: ConnectionState, cause?: CausewayError) => void {
+export function watch(
+  name: string,
+  log: StateLog,
+  reconnected: () => void,
+): (state: ConnectionState, cause?: CausewayError) => void {
   const notice = onReconnect(reconnected)
   return (state, cause) => {
     log.state(name, state, cause)

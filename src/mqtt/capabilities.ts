@@ -30,14 +30,20 @@ export function withSharedOver311(capabilities: Capabilities, sharedOver311: boo
  */
 export function checkPublish(message: Message, capabilities: Capabilities, packetSize: () => number): void {
   if (message.qos > capabilities.maximumQoS) {
-    throw new CausewayError('qos-not-supported', `The broker takes QoS ${capabilities.maximumQoS} at most, not ${message.qos}`)
+    throw new CausewayError(
+      'qos-not-supported',
+      `The broker takes QoS ${capabilities.maximumQoS} at most, not ${message.qos}`,
+    )
   }
   if (message.retain && !capabilities.retain) {
     throw new CausewayError('retain-not-supported', 'The broker does not retain messages; publish without retain')
   }
   const properties = Object.keys(message.properties ?? {})
   if (properties.length > 0 && capabilities.protocol !== 5) {
-    throw new CausewayError('properties-not-supported', `This broker speaks MQTT 3.1.1, which cannot carry: ${properties.join(', ')}`)
+    throw new CausewayError(
+      'properties-not-supported',
+      `This broker speaks MQTT 3.1.1, which cannot carry: ${properties.join(', ')}`,
+    )
   }
   if (message.properties?.payloadFormatIndicator && !isUtf8(message.payload)) {
     throw new CausewayError('payload-format-invalid', 'payloadFormatIndicator says UTF-8, but the payload is not')
@@ -46,15 +52,24 @@ export function checkPublish(message: Message, capabilities: Capabilities, packe
   if (maximumPacketSize === undefined) return
   const size = packetSize()
   if (size > maximumPacketSize) {
-    throw new CausewayError('payload-too-large', `The message makes a packet of ${size} bytes; the broker takes ${maximumPacketSize} at most`)
+    throw new CausewayError(
+      'payload-too-large',
+      `The message makes a packet of ${size} bytes; the broker takes ${maximumPacketSize} at most`,
+    )
   }
 }
 
 /** The same for a subscription. */
 export function checkSubscribe(filter: string, capabilities: Capabilities): void {
   if (isShared(filter) && !capabilities.sharedSubscriptions) {
-    const unsure = capabilities.protocol === 4 ? ' over MQTT 3.1.1, as far as is known; CAUSEWAY_MQTT_SHARED_SUBSCRIPTIONS=true says it does' : ''
-    throw new CausewayError('shared-subscriptions-not-supported', `The broker does not support shared subscriptions, which ${filter} asks for${unsure}`)
+    const unsure =
+      capabilities.protocol === 4
+        ? ' over MQTT 3.1.1, as far as is known; CAUSEWAY_MQTT_SHARED_SUBSCRIPTIONS=true says it does'
+        : ''
+    throw new CausewayError(
+      'shared-subscriptions-not-supported',
+      `The broker does not support shared subscriptions, which ${filter} asks for${unsure}`,
+    )
   }
   if (hasWildcard(plainFilter(filter)) && !capabilities.wildcards) {
     throw new CausewayError('wildcards-not-supported', `The broker does not support the wildcards of ${filter}`)

@@ -3,7 +3,12 @@ import type { Capabilities } from './capabilities.ts'
 import { connectFailed } from './connect-failed.ts'
 import type { Message } from './message.ts'
 import type { Endpoint, Will } from './client/endpoint.ts'
-import { type DurableOptions, NetworkConnection, type NetworkConnectionHandlers, SessionState } from './client/network-connection.ts'
+import {
+  type DurableOptions,
+  NetworkConnection,
+  type NetworkConnectionHandlers,
+  SessionState,
+} from './client/network-connection.ts'
 import type { Acknowledgement } from './client/packets.ts'
 import type { Receipt } from './session/unacknowledged.ts'
 
@@ -135,7 +140,18 @@ export class Connection {
 
   #connect(clean: boolean, handlers: NetworkConnectionHandlers): NetworkConnection {
     const { endpoint, clientId, will, durable } = this.#options
-    return new NetworkConnection({ endpoint, protocol: this.#protocol, clientId, clean, will: clean ? undefined : will, session: this.#session, durable }, handlers)
+    return new NetworkConnection(
+      {
+        endpoint,
+        protocol: this.#protocol,
+        clientId,
+        clean,
+        will: clean ? undefined : will,
+        session: this.#session,
+        durable,
+      },
+      handlers,
+    )
   }
 
   /** Connects with a clean session and leaves. `done` gets the failure, if it was one. */
@@ -175,8 +191,11 @@ export class Connection {
     this.#setState('reconnecting')
     this.#startGrace(GRACE_MS)
     handlers.lost?.()
-    if (isContested) void durable.isBrokerThere().then((isThere) => (this.#state === 'closed' ? undefined : isThere ? this.#takenOver() : this.#schedule()))
-    else this.#schedule()
+    if (isContested) {
+      void durable
+        .isBrokerThere()
+        .then((isThere) => (this.#state === 'closed' ? undefined : isThere ? this.#takenOver() : this.#schedule()))
+    } else this.#schedule()
   }
 
   /**

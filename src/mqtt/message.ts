@@ -53,7 +53,10 @@ function jsonText(payload: unknown): string {
   } catch (cause) {
     // JSON.parse takes any depth; JSON.stringify calls itself for each level and runs out of stack.
     const detail = 'is nested too deeply; send it as a string or as a raw payload'
-    throw new CausewayError('invalid-request', `body #/payload ${detail}`, { faults: [{ in: 'body', pointer: '#/payload', detail }], cause })
+    throw new CausewayError('invalid-request', `body #/payload ${detail}`, {
+      faults: [{ in: 'body', pointer: '#/payload', detail }],
+      cause,
+    })
   }
 }
 
@@ -62,9 +65,18 @@ function jsonText(payload: unknown): string {
  * With `embedJson` a payload that parses as JSON is embedded as the text it is, so that no number loses its digits
  * and no depth of nesting matters.
  */
-export function toJsonText({ topic, payload, qos, retain, properties, redelivered }: Message, embedJson: boolean): string {
+export function toJsonText(
+  { topic, payload, qos, retain, properties, redelivered }: Message,
+  embedJson: boolean,
+): string {
   const { json, encoding } = payloadText(payload, embedJson)
-  const rest = JSON.stringify({ encoding, qos, retain, ...(properties && { properties }), ...(redelivered && { redelivered }) })
+  const rest = JSON.stringify({
+    encoding,
+    qos,
+    retain,
+    ...(properties && { properties }),
+    ...(redelivered && { redelivered }),
+  })
   return `{"topic":${JSON.stringify(topic)},"payload":${json},${rest.slice(1)}`
 }
 

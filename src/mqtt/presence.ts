@@ -15,7 +15,11 @@ export class Presence {
   #refused = false
 
   /** @param onRefused called once if the broker does not allow the topic; it is not tried again */
-  constructor(topic: string, connection: Omit<ConnectionOptions, 'handlers' | 'will'>, onRefused: (error: CausewayError) => void) {
+  constructor(
+    topic: string,
+    connection: Omit<ConnectionOptions, 'handlers' | 'will'>,
+    onRefused: (error: CausewayError) => void,
+  ) {
     this.#topic = topic
     this.#connection = new Connection({
       ...connection,

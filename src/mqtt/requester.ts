@@ -66,7 +66,11 @@ export class Requester implements ConnectionHandlers {
   async request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> {
     const { requestsMax } = this.#options
     if (this.#waiting.size >= requestsMax) {
-      throw new CausewayError('overloaded', `${this.#waiting.size} requests wait for their reply, which is all CAUSEWAY_REQUESTS_MAX allows; this one was not sent`, { outcome: 'not-sent', retryAfter: 1 })
+      throw new CausewayError(
+        'overloaded',
+        `${this.#waiting.size} requests wait for their reply, which is all CAUSEWAY_REQUESTS_MAX allows; this one was not sent`,
+        { outcome: 'not-sent', retryAfter: 1 },
+      )
     }
     const correlationData = this.#correlation()
     let progress: Progress = 'not-sent'
@@ -74,7 +78,8 @@ export class Requester implements ConnectionHandlers {
     let abort!: () => void
     try {
       return await new Promise<Message>((resolve, reject) => {
-        const giveUp = (why: string) => reject(new CausewayError('no-reply', why, progress === 'acknowledged' ? {} : { outcome: progress }))
+        const giveUp = (why: string) =>
+          reject(new CausewayError('no-reply', why, progress === 'acknowledged' ? {} : { outcome: progress }))
         timer = setTimeout(() => giveUp(`Nobody replied within ${timeoutMs} ms`), timeoutMs)
         abort = () => giveUp('The caller has left')
         signal.addEventListener('abort', abort)
@@ -95,7 +100,10 @@ export class Requester implements ConnectionHandlers {
     // Nobody waits for the reply any more.
     if (!this.#waiting.has(correlationData)) return
     onProgress('unknown')
-    const { matchedSubscribers } = await publish({ ...message, properties: { ...message.properties, responseTopic: replyTopic, correlationData } })
+    const { matchedSubscribers } = await publish({
+      ...message,
+      properties: { ...message.properties, responseTopic: replyTopic, correlationData },
+    })
     if (matchedSubscribers === false) throw new CausewayError('no-responder', `Nobody subscribes to ${message.topic}`)
     onProgress('acknowledged')
   }
@@ -132,13 +140,26 @@ export class Requester implements ConnectionHandlers {
   async #ready(): Promise<void> {
     await this.#connection.attempted()
     const network = this.#network
-    if (network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
-    if (this.#capabilities!.protocol !== 5) throw new CausewayError('requests-not-supported', 'The broker speaks MQTT 3.1.1, which has no request and response')
+    if (network === undefined) {
+      throw (
+        this.#unavailable ??
+        new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+      )
+    }
+    if (this.#capabilities!.protocol !== 5) {
+      throw new CausewayError(
+        'requests-not-supported',
+        'The broker speaks MQTT 3.1.1, which has no request and response',
+      )
+    }
     await this.#subscribe(network)
   }
 
   #subscribe(network: NetworkConnection): Promise<unknown> {
-    this.#subscribed ??= withTimeout(network.subscribe(this.#options.replyTopic, 1, { identifier: undefined, retained: 'never' }), this.#options.timeoutMs).catch((error: unknown) => {
+    this.#subscribed ??= withTimeout(
+      network.subscribe(this.#options.replyTopic, 1, { identifier: undefined, retained: 'never' }),
+      this.#options.timeoutMs,
+    ).catch((error: unknown) => {
       this.#subscribed = undefined
       throw error
     })

@@ -56,12 +56,20 @@ export class Retained implements ConnectionHandlers {
    */
   async read(filters: readonly string[]): Promise<Message[]> {
     await this.#connection.attempted()
-    if (this.#network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+    if (this.#network === undefined) {
+      throw (
+        this.#unavailable ??
+        new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+      )
+    }
     const snapshots = await Promise.all(filters.map((filter) => this.#snapshot(filter)))
     const messages = new Map(snapshots.flatMap((snapshot) => [...snapshot.messages]))
     const overflowed = snapshots.find((snapshot) => snapshot.overflowed)
     if (overflowed !== undefined || this.#exceedsLimits([...messages.values()])) {
-      throw new CausewayError('too-many-retained', `More retained messages match ${overflowed?.filter ?? filters.join(', ')} than CAUSEWAY_RETAINED_MAX and CAUSEWAY_RETAINED_MAX_BYTES allow; a narrower filter matches fewer`)
+      throw new CausewayError(
+        'too-many-retained',
+        `More retained messages match ${overflowed?.filter ?? filters.join(', ')} than CAUSEWAY_RETAINED_MAX and CAUSEWAY_RETAINED_MAX_BYTES allow; a narrower filter matches fewer`,
+      )
     }
     return [...messages.values()]
   }
@@ -105,7 +113,10 @@ export class Retained implements ConnectionHandlers {
 
   #exceedsLimits(messages: Message[]): boolean {
     const { limits } = this.#options
-    return messages.length > limits.messages || messages.reduce((bytes, { payload }) => bytes + payload.length, 0) > limits.bytes
+    return (
+      messages.length > limits.messages ||
+      messages.reduce((bytes, { payload }) => bytes + payload.length, 0) > limits.bytes
+    )
   }
 
   #snapshot(filter: string): Promise<Snapshot> {
@@ -125,7 +136,12 @@ export class Retained implements ConnectionHandlers {
 
   async #take(filter: string): Promise<Snapshot> {
     const network = this.#network
-    if (network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
+    if (network === undefined) {
+      throw (
+        this.#unavailable ??
+        new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
+      )
+    }
     const capabilities = this.#capabilities!
     checkSubscribe(filter, capabilities)
     const snapshot: Snapshot = { filter, messages: new Map(), arrived: 0, bytes: 0, overflowed: false }

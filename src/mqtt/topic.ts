@@ -31,7 +31,9 @@ export function topicFault(topic: string, rules: TopicRules): string | undefined
 
 /** Why this is no filter one can subscribe to, or undefined where it is one. `$share/GROUP/FILTER` is one. */
 export function filterFault(filter: string, rules: TopicRules): string | undefined {
-  if (filter.startsWith('$share/') && !isShared(filter)) return 'must be $share/GROUP/FILTER with a group free of + and #'
+  if (filter.startsWith('$share/') && !isShared(filter)) {
+    return 'must be $share/GROUP/FILTER with a group free of + and #'
+  }
   const plain = plainFilter(filter)
   if (plain === '') return 'must not be empty'
   // Brokers close the connection over a bare $share and never match a nested one.

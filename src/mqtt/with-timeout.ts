@@ -4,7 +4,15 @@ import { CausewayError } from '../errors.ts'
 export async function withTimeout<Answer>(answer: Promise<Answer>, timeoutMs: number): Promise<Answer> {
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new CausewayError('acknowledgement-timeout', `The broker did not answer within ${timeoutMs} ms`, { outcome: 'unknown' })), timeoutMs)
+    timer = setTimeout(
+      () =>
+        reject(
+          new CausewayError('acknowledgement-timeout', `The broker did not answer within ${timeoutMs} ms`, {
+            outcome: 'unknown',
+          }),
+        ),
+      timeoutMs,
+    )
   })
   try {
     return await Promise.race([answer, timeout])

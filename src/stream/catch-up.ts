@@ -35,7 +35,9 @@ function overtaken(channel: Channel, reader: Reader): void {
 
 function newestOfTopics({ log }: Channel): number[] {
   const positions: number[] = []
-  for (let position = log.first; position < log.next; position += 1) if (!log.isOutdated(position)) positions.push(position)
+  for (let position = log.first; position < log.next; position += 1) {
+    if (!log.isOutdated(position)) positions.push(position)
+  }
   return positions
 }
 

@@ -5,7 +5,12 @@ import type { Reader } from './reader.ts'
 import type { FanOutChannel, FanOut } from './fan-out.ts'
 
 /** Why messages are missing. */
-export type GapReason = 'unknown-id' | 'overrun' | 'broker-session-lost' | 'broker-connection-lost' | 'subscription-refused'
+export type GapReason =
+  | 'unknown-id'
+  | 'overrun'
+  | 'broker-session-lost'
+  | 'broker-connection-lost'
+  | 'subscription-refused'
 
 export interface StreamCounters {
   wrote(events: number, bytes: number): void
@@ -118,7 +123,11 @@ export class Channel implements FanOutChannel {
   /** A gap event for one reader, just before the oldest event there is: resuming from its id does not announce it again. */
   gap(reason: GapReason, dropped?: number): Buffer {
     this.counters.gap(reason, dropped ?? 0)
-    return this.encode('gap', this.log.overwritten, JSON.stringify({ reason, ...(dropped !== undefined && { dropped }) }))
+    return this.encode(
+      'gap',
+      this.log.overwritten,
+      JSON.stringify({ reason, ...(dropped !== undefined && { dropped }) }),
+    )
   }
 
   encode(event: EventName, sequence: number | undefined, data: string): Buffer {

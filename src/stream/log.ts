@@ -60,7 +60,12 @@ export class Log {
     if (frame.topic !== undefined) this.#newest.set(frame.topic, this.next)
     this.#frames.push(frame)
     this.#bytes += frame.bytes.length
-    while (this.#first < this.#pinned && (this.#bytes > this.#limits.bytes || this.next - this.#first > this.#limits.messages)) this.#dropOldest()
+    while (
+      this.#first < this.#pinned &&
+      (this.#bytes > this.#limits.bytes || this.next - this.#first > this.#limits.messages)
+    ) {
+      this.#dropOldest()
+    }
   }
 
   /** Frames from this position on stay, whatever the limits. */
@@ -97,7 +102,13 @@ export class Log {
     }
     if (end === position + 1) return { bytes: this.#at(position).bytes, next: end }
     const frames = this.#frames.slice(this.#gone + position - this.#first, this.#gone + end - this.#first)
-    return { bytes: Buffer.concat(frames.map(({ bytes }) => bytes), length), next: end }
+    return {
+      bytes: Buffer.concat(
+        frames.map(({ bytes }) => bytes),
+        length,
+      ),
+      next: end,
+    }
   }
 
   #at(position: number): Frame {

@@ -4,7 +4,17 @@ import type { Writable } from 'node:stream'
 export type SlowPolicy = 'gap' | 'latest' | 'close'
 
 /** Why a stream ended. */
-export type CloseReason = 'client' | 'deleted' | 'expired' | 'refused' | 'replaced' | 'revoked' | 'shutdown' | 'slow' | 'stalled' | 'taken-over'
+export type CloseReason =
+  | 'client'
+  | 'deleted'
+  | 'expired'
+  | 'refused'
+  | 'replaced'
+  | 'revoked'
+  | 'shutdown'
+  | 'slow'
+  | 'stalled'
+  | 'taken-over'
 
 /** Why streams end that their source or the bridge ends. */
 export interface Ending {

@@ -14,6 +14,16 @@ test.each([
   expect(parseAuthorization(field)).toEqual(credentials)
 })
 
-test.each(['', 'Bearer', 'Bearer ', 'Bearer a b', 'Bearer "abc"', 'Digest username="a"', 'abc', basic('no colon'), 'Basic %'])('%j is not', (field) => {
+test.each([
+  '',
+  'Bearer',
+  'Bearer ',
+  'Bearer a b',
+  'Bearer "abc"',
+  'Digest username="a"',
+  'abc',
+  basic('no colon'),
+  'Basic %',
+])('%j is not', (field) => {
   expect(parseAuthorization(field)).toBeUndefined()
 })

@@ -9,15 +9,34 @@ const scenario: Scenario = {
   title: 'A pair',
   subjects: { causeway: { title: 'Causeway', measure }, other: { title: 'other', measure } },
   rows: [
-    { what: 'rate', unit: 'messages/s', subject: 'causeway', metric: 'rate', beside: { subject: 'other', metric: 'rate' }, target: { atLeast: 0.8 } },
+    {
+      what: 'rate',
+      unit: 'messages/s',
+      subject: 'causeway',
+      metric: 'rate',
+      beside: { subject: 'other', metric: 'rate' },
+      target: { atLeast: 0.8 },
+    },
     { what: 'lost', unit: '', subject: 'causeway', metric: 'lost', target: { atMost: 0 } },
   ],
 }
-const samples = { causeway: [{ rate: 90, lost: 0 }, { rate: 40, lost: 2 }, { rate: 80, lost: 1 }], other: [{ rate: 100 }, { rate: 40 }, { rate: 200 }] }
+const samples = {
+  causeway: [
+    { rate: 90, lost: 0 },
+    { rate: 40, lost: 2 },
+    { rate: 80, lost: 1 },
+  ],
+  other: [{ rate: 100 }, { rate: 40 }, { rate: 200 }],
+}
 
 test('the ratio is the median of the fanOut, and what the target is held against', () => {
   const [rate, lost] = linesOf(scenario, samples)
-  expect(rate).toMatchObject({ value: { median: 80, min: 40, max: 90 }, beside: { title: 'other', median: 100 }, ratio: { median: 0.9, min: 0.4, max: 1 }, met: true })
+  expect(rate).toMatchObject({
+    value: { median: 80, min: 40, max: 90 },
+    beside: { title: 'other', median: 100 },
+    ratio: { median: 0.9, min: 0.4, max: 1 },
+    met: true,
+  })
   expect(lost).toMatchObject({ value: { median: 1, min: 0, max: 2 }, met: false })
 })
 
@@ -26,7 +45,18 @@ test('lines whose baseline is not installed are left out', () => {
 })
 
 test('the table says by how much each target was met or missed', () => {
-  const text = table([{ scenario: 'pair', title: 'A pair', node: 'v20.0.0', effort: 'full', fanOut: 3, at: '', lines: linesOf(scenario, samples), samples }])
+  const text = table([
+    {
+      scenario: 'pair',
+      title: 'A pair',
+      node: 'v20.0.0',
+      effort: 'full',
+      fanOut: 3,
+      at: '',
+      lines: linesOf(scenario, samples),
+      samples,
+    },
+  ])
   expect(text.split('\n').slice(2, 4)).toEqual([
     '| A pair | v20.0.0 | rate, messages/s | 80 (40–90) | other: 100 (40–200) | 0.9 (0.4–1) | ≥ 0.8 × | met |',
     '|  |  | lost | 1 (0–2) | – | – | ≤ 0 | **not met** |',

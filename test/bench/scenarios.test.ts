@@ -27,7 +27,9 @@ describe.skipIf(!hasMosquitto).concurrent('the benchmark', () => {
       if (NOTHING.includes(metric)) context.expect(value, metric).toBe(0)
     }
     const lines = linesOf(scenario, samples)
-    context.expect(lines.flatMap(({ value, ratio }) => [value.median, ...(ratio ? [ratio.median] : [])])).toSatisfy((values: number[]) => values.every(Number.isFinite))
+    context
+      .expect(lines.flatMap(({ value, ratio }) => [value.median, ...(ratio ? [ratio.median] : [])]))
+      .toSatisfy((values: number[]) => values.every(Number.isFinite))
     if (hasNchan || MUST_BE_THERE) context.expect(lines).toHaveLength(scenario.rows.length)
   })
 })
@@ -42,7 +44,10 @@ test('subjects are measured in turns, each round the other way round, and leave 
       return { before: order.length }
     },
   })
-  const samples = await measure({ name: 'turns', title: '', rows: [], subjects: { a: subject('a'), b: subject('b') } }, { node: process.execPath, effort: 'check', fanOut: 2, onSample: (title) => void order.push(title) })
+  const samples = await measure(
+    { name: 'turns', title: '', rows: [], subjects: { a: subject('a'), b: subject('b') } },
+    { node: process.execPath, effort: 'check', fanOut: 2, onSample: (title) => void order.push(title) },
+  )
   expect(order).toEqual(['a', 'b', 'b', 'a'])
   expect(samples).toEqual({ a: [{ before: 0 }, { before: 3 }], b: [{ before: 1 }, { before: 2 }] })
   for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow('ESRCH')

@@ -2,7 +2,10 @@ import { describe, expect, test } from 'vitest'
 import { loadConfig } from '../../src/config/config.ts'
 import { faultsIn } from '../support/config-faults.ts'
 
-const load = (settings: Record<string, string>) => loadConfig(Object.fromEntries(Object.entries(settings).map(([name, value]) => [`CAUSEWAY_${name}`, value])), () => 'x'.repeat(32))
+const load = (settings: Record<string, string>) =>
+  loadConfig(Object.fromEntries(Object.entries(settings).map(([name, value]) => [`CAUSEWAY_${name}`, value])), () =>
+    'x'.repeat(32),
+  )
 
 const faultsOf = (settings: Record<string, string>) => faultsIn(() => load(settings))
 
@@ -11,35 +14,105 @@ const KEYS = { ...JWT, JWT_JWKS_URL: 'https://issuer.example/keys' }
 const SECRET = { ...JWT, JWT_SECRET: 'x'.repeat(32) }
 
 test.each([
-  [{ AUTH: 'token', AUTH_TOKENS_FILE: '/tokens.json' }, { auth: 'token', authTokensFile: '/tokens.json' }],
-  [{ ...KEYS, JWT_ALGORITHMS: 'ES256,EdDSA' }, { jwtJwksUrl: 'https://issuer.example/keys', jwtAlgorithms: 'ES256,EdDSA', jwtClaim: 'mqtt' }],
-  [{ ...SECRET, JWT_ALGORITHMS: 'HS512', JWT_CLAIM: 'acl' }, { jwtAlgorithms: 'HS512', jwtClaim: 'acl' }],
+  [
+    { AUTH: 'token', AUTH_TOKENS_FILE: '/tokens.json' },
+    { auth: 'token', authTokensFile: '/tokens.json' },
+  ],
+  [
+    { ...KEYS, JWT_ALGORITHMS: 'ES256,EdDSA' },
+    { jwtJwksUrl: 'https://issuer.example/keys', jwtAlgorithms: 'ES256,EdDSA', jwtClaim: 'mqtt' },
+  ],
+  [
+    { ...SECRET, JWT_ALGORITHMS: 'HS512', JWT_CLAIM: 'acl' },
+    { jwtAlgorithms: 'HS512', jwtClaim: 'acl' },
+  ],
   [{ ...JWT, JWT_SECRET_FILE: '/secret' }, { jwtSecret: 'x'.repeat(32) }],
-  [{ ...SECRET, JWT_PUBLISH: 'a/${sub}', JWT_SUBSCRIBE: '${sub}/#' }, { jwtPublish: 'a/${sub}', jwtSubscribe: '${sub}/#' }],
-  [{ AUTH: 'broker', MQTT_URL: 'mqtt://broker', LINK_MAX: '5', LINK_IDLE_MS: '7', AUTH_REFUSED_MS: '8', AUTH_REFUSED_MAX: '9', AUTH_BEARER_USERNAME: 'jwt' }, { linkMax: 5, linkIdleMs: 7, authRefusedMs: 8, authRefusedMax: 9, authBearerUsername: 'jwt' }],
-  [{ ...KEYS, AUTH_COOKIE: 'true', AUTH_QUERY_TOKEN: 'true', CORS_ORIGINS: 'https://app.example,http://localhost:3000' }, { authCookie: true, authQueryToken: true, corsOrigins: 'https://app.example,http://localhost:3000' }],
+  [
+    { ...SECRET, JWT_PUBLISH: 'a/${sub}', JWT_SUBSCRIBE: '${sub}/#' },
+    { jwtPublish: 'a/${sub}', jwtSubscribe: '${sub}/#' },
+  ],
+  [
+    {
+      AUTH: 'broker',
+      MQTT_URL: 'mqtt://broker',
+      LINK_MAX: '5',
+      LINK_IDLE_MS: '7',
+      AUTH_REFUSED_MS: '8',
+      AUTH_REFUSED_MAX: '9',
+      AUTH_BEARER_USERNAME: 'jwt',
+    },
+    { linkMax: 5, linkIdleMs: 7, authRefusedMs: 8, authRefusedMax: 9, authBearerUsername: 'jwt' },
+  ],
+  [
+    {
+      ...KEYS,
+      AUTH_COOKIE: 'true',
+      AUTH_QUERY_TOKEN: 'true',
+      CORS_ORIGINS: 'https://app.example,http://localhost:3000',
+    },
+    { authCookie: true, authQueryToken: true, corsOrigins: 'https://app.example,http://localhost:3000' },
+  ],
 ])('%j is read', (settings, expected) => {
   expect(load(settings)).toMatchObject(expected)
 })
 
 test.each<[Record<string, string>, string]>([
   [{ AUTH: 'token' }, 'CAUSEWAY_AUTH: expected CAUSEWAY_AUTH_TOKENS_FILE with token, got no such setting'],
-  [{ AUTH_TOKENS_FILE: '/tokens.json' }, 'CAUSEWAY_AUTH_TOKENS_FILE: expected with CAUSEWAY_AUTH=token, got it with "none"'],
+  [
+    { AUTH_TOKENS_FILE: '/tokens.json' },
+    'CAUSEWAY_AUTH_TOKENS_FILE: expected with CAUSEWAY_AUTH=token, got it with "none"',
+  ],
   [{ ...KEYS, JWT_ISSUER: '' }, 'CAUSEWAY_AUTH: expected CAUSEWAY_JWT_ISSUER with jwt, got no such setting'],
   [{ ...KEYS, JWT_AUDIENCE: '' }, 'CAUSEWAY_AUTH: expected CAUSEWAY_JWT_AUDIENCE with jwt, got no such setting'],
   [JWT, 'CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET with jwt, got none'],
-  [{ ...KEYS, ...SECRET }, 'CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET with jwt, got both'],
+  [
+    { ...KEYS, ...SECRET },
+    'CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET with jwt, got both',
+  ],
   [{ ...KEYS, JWT_ALGORITHMS: 'RS256,HS256' }, 'CAUSEWAY_JWT_ALGORITHMS: expected algorithms with keys, got "HS256"'],
-  [{ ...SECRET, JWT_ALGORITHMS: 'HS256,ES256' }, 'CAUSEWAY_JWT_ALGORITHMS: expected algorithms with a secret, got "ES256"'],
-  [{ ...KEYS, JWT_ALGORITHMS: 'none' }, 'CAUSEWAY_JWT_ALGORITHMS: expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas, got "none"'],
-  ...['file:///keys', 'https://', 'https://user:hunter2@issuer.example/keys'].map((url): [Record<string, string>, string] => [{ ...KEYS, JWT_JWKS_URL: url }, 'CAUSEWAY_JWT_JWKS_URL: expected an https:// or http:// URL without credentials, got something else, not shown as it may hold a secret']),
-  [{ ...JWT, JWT_SECRET: 'short' }, 'CAUSEWAY_JWT_SECRET: expected a text of 32 characters at least, got something else, not shown as it may hold a secret'],
-  [{ ...KEYS, JWT_CLAIM: 'acl', JWT_PUBLISH: 'a' }, 'CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, got both'],
-  [{ AUTH: 'broker' }, 'CAUSEWAY_AUTH: expected another broker than the embedded one with broker, which lets everyone in, got CAUSEWAY_MQTT_URL=embedded:'],
+  [
+    { ...SECRET, JWT_ALGORITHMS: 'HS256,ES256' },
+    'CAUSEWAY_JWT_ALGORITHMS: expected algorithms with a secret, got "ES256"',
+  ],
+  [
+    { ...KEYS, JWT_ALGORITHMS: 'none' },
+    'CAUSEWAY_JWT_ALGORITHMS: expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas, got "none"',
+  ],
+  ...['file:///keys', 'https://', 'https://user:hunter2@issuer.example/keys'].map(
+    (url): [Record<string, string>, string] => [
+      { ...KEYS, JWT_JWKS_URL: url },
+      'CAUSEWAY_JWT_JWKS_URL: expected an https:// or http:// URL without credentials, got something else, not shown as it may hold a secret',
+    ],
+  ),
+  [
+    { ...JWT, JWT_SECRET: 'short' },
+    'CAUSEWAY_JWT_SECRET: expected a text of 32 characters at least, got something else, not shown as it may hold a secret',
+  ],
+  [
+    { ...KEYS, JWT_CLAIM: 'acl', JWT_PUBLISH: 'a' },
+    'CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, got both',
+  ],
+  [
+    { AUTH: 'broker' },
+    'CAUSEWAY_AUTH: expected another broker than the embedded one with broker, which lets everyone in, got CAUSEWAY_MQTT_URL=embedded:',
+  ],
   [{ LINK_MAX: '5' }, 'CAUSEWAY_LINK_MAX: expected with CAUSEWAY_AUTH=broker, got it with "none"'],
   [{ AUTH_COOKIE: 'true' }, 'CAUSEWAY_AUTH_COOKIE: expected with another CAUSEWAY_AUTH than none, got it with none'],
-  [{ AUTH_QUERY_TOKEN: 'true' }, 'CAUSEWAY_AUTH_QUERY_TOKEN: expected with another CAUSEWAY_AUTH than none, got it with none'],
-  ...['*', 'null', 'app.example', 'https://app.example/', 'https://app.example, https://b.example', 'https://APP.example'].map((origins): [Record<string, string>, string] => [{ CORS_ORIGINS: origins }, `CAUSEWAY_CORS_ORIGINS: expected origins like https://app.example, with commas, got ${JSON.stringify(origins)}`]),
+  [
+    { AUTH_QUERY_TOKEN: 'true' },
+    'CAUSEWAY_AUTH_QUERY_TOKEN: expected with another CAUSEWAY_AUTH than none, got it with none',
+  ],
+  ...[
+    '*',
+    'null',
+    'app.example',
+    'https://app.example/',
+    'https://app.example, https://b.example',
+    'https://APP.example',
+  ].map((origins): [Record<string, string>, string] => [
+    { CORS_ORIGINS: origins },
+    `CAUSEWAY_CORS_ORIGINS: expected origins like https://app.example, with commas, got ${JSON.stringify(origins)}`,
+  ]),
 ])('%j is refused', (settings, fault) => {
   expect(faultsOf(settings)).toEqual([fault])
 })

@@ -42,7 +42,16 @@ test('an empty value is none, and other names are nobody’s business', () => {
 })
 
 test('every fault is reported at once, with what was expected and what was got', () => {
-  expect(faultsOf({ CAUSEWAY_HTTP_PORT: '70000', CAUSEWAY_STREAM_MAX: 'many', CAUSEWAY_LOG_LEVEL: 'loud', CAUSEWAY_HTTP_PROT: '1', CAUSEWAY_STATUS_TOPIC: 'a/#', CAUSEWAY_AUTH: 'magic' })).toEqual([
+  expect(
+    faultsOf({
+      CAUSEWAY_HTTP_PORT: '70000',
+      CAUSEWAY_STREAM_MAX: 'many',
+      CAUSEWAY_LOG_LEVEL: 'loud',
+      CAUSEWAY_HTTP_PROT: '1',
+      CAUSEWAY_STATUS_TOPIC: 'a/#',
+      CAUSEWAY_AUTH: 'magic',
+    }),
+  ).toEqual([
     'CAUSEWAY_HTTP_PROT: expected a setting of the list in the README, got an unknown one',
     'CAUSEWAY_STATUS_TOPIC: expected a topic without wildcards, control characters or leading $, got "a/#"',
     'CAUSEWAY_HTTP_PORT: expected an integer from 0 to 65535, got "70000"',
@@ -53,26 +62,43 @@ test('every fault is reported at once, with what was expected and what was got',
 })
 
 test.each(['1.5', '0x10', '1e3', ' 80', '80 ', 'true'])('%j is no integer', (value) => {
-  expect(faultsOf({ CAUSEWAY_HTTP_PORT: value })).toEqual([`CAUSEWAY_HTTP_PORT: expected an integer from 0 to 65535, got ${JSON.stringify(value)}`])
+  expect(faultsOf({ CAUSEWAY_HTTP_PORT: value })).toEqual([
+    `CAUSEWAY_HTTP_PORT: expected an integer from 0 to 65535, got ${JSON.stringify(value)}`,
+  ])
 })
 
 test.each(['yes', '1', 'TRUE', 'on'])('%j is no boolean', (value) => {
-  expect(faultsOf({ CAUSEWAY_ALLOW_DOLLAR_TOPICS: value })).toEqual([`CAUSEWAY_ALLOW_DOLLAR_TOPICS: expected true or false, got ${JSON.stringify(value)}`])
+  expect(faultsOf({ CAUSEWAY_ALLOW_DOLLAR_TOPICS: value })).toEqual([
+    `CAUSEWAY_ALLOW_DOLLAR_TOPICS: expected true or false, got ${JSON.stringify(value)}`,
+  ])
 })
 
 describe('secrets', () => {
   test('come from a file too', () => {
-    expect(load({ CAUSEWAY_MQTT_USERNAME: 'u', CAUSEWAY_MQTT_PASSWORD_FILE: '/run/password' }).mqttPassword).toBe('from a file')
+    expect(load({ CAUSEWAY_MQTT_USERNAME: 'u', CAUSEWAY_MQTT_PASSWORD_FILE: '/run/password' }).mqttPassword).toBe(
+      'from a file',
+    )
   })
 
   test('from one place only, and from a file that can be read', () => {
-    expect(faultsOf({ CAUSEWAY_MQTT_USERNAME: 'u', CAUSEWAY_MQTT_PASSWORD: 'p', CAUSEWAY_MQTT_PASSWORD_FILE: '/run/password' })).toEqual(['CAUSEWAY_MQTT_PASSWORD_FILE: expected only one of it and CAUSEWAY_MQTT_PASSWORD, got both'])
-    expect(faultsOf({ CAUSEWAY_MQTT_USERNAME: 'u', CAUSEWAY_MQTT_PASSWORD_FILE: '/none' })).toEqual(['CAUSEWAY_MQTT_PASSWORD_FILE: expected a readable file, got "/none" (ENOENT)'])
+    expect(
+      faultsOf({
+        CAUSEWAY_MQTT_USERNAME: 'u',
+        CAUSEWAY_MQTT_PASSWORD: 'p',
+        CAUSEWAY_MQTT_PASSWORD_FILE: '/run/password',
+      }),
+    ).toEqual(['CAUSEWAY_MQTT_PASSWORD_FILE: expected only one of it and CAUSEWAY_MQTT_PASSWORD, got both'])
+    expect(faultsOf({ CAUSEWAY_MQTT_USERNAME: 'u', CAUSEWAY_MQTT_PASSWORD_FILE: '/none' })).toEqual([
+      'CAUSEWAY_MQTT_PASSWORD_FILE: expected a readable file, got "/none" (ENOENT)',
+    ])
     expect(faultsOf({ CAUSEWAY_HTTP_PORT_FILE: '/run/password' })).toHaveLength(1)
   })
 
   test('are in no message', () => {
-    const message = faultsOf({ CAUSEWAY_MQTT_URL: 'http://user:hunter2@broker', CAUSEWAY_MQTT_PASSWORD: 'hunter2' }).join()
+    const message = faultsOf({
+      CAUSEWAY_MQTT_URL: 'http://user:hunter2@broker',
+      CAUSEWAY_MQTT_PASSWORD: 'hunter2',
+    }).join()
     expect(message).toContain('CAUSEWAY_MQTT_URL: expected embedded: or a mqtt://')
     expect(message).toContain('CAUSEWAY_MQTT_PASSWORD: expected CAUSEWAY_MQTT_USERNAME')
     expect(message).not.toContain('hunter2')
@@ -91,5 +117,7 @@ describe('off loopback without authentication', () => {
 })
 
 test('a client certificate needs its key', () => {
-  expect(faultsOf({ CAUSEWAY_MQTT_URL: 'mqtts://broker', CAUSEWAY_MQTT_CERT_FILE: '/run/ca.pem' })).toEqual(['CAUSEWAY_MQTT_CERT_FILE: expected together with CAUSEWAY_MQTT_KEY_FILE, got only one of them'])
+  expect(faultsOf({ CAUSEWAY_MQTT_URL: 'mqtts://broker', CAUSEWAY_MQTT_CERT_FILE: '/run/ca.pem' })).toEqual([
+    'CAUSEWAY_MQTT_CERT_FILE: expected together with CAUSEWAY_MQTT_KEY_FILE, got only one of them',
+  ])
 })

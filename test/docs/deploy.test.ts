@@ -8,7 +8,9 @@ import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { collect, mqttClient } from '../support/mqtt-client.ts'
 
 const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8')
-const { services } = parse(read('docker-compose.yml')) as { services: Record<string, { environment?: Record<string, string>; ports?: string[]; volumes?: string[] }> }
+const { services } = parse(read('docker-compose.yml')) as {
+  services: Record<string, { environment?: Record<string, string>; ports?: string[]; volumes?: string[] }>
+}
 
 test('the environment of the compose file is a valid configuration', () => {
   const config = loadConfig(services['causeway']!.environment!, String)
@@ -23,12 +25,17 @@ test('compose publishes every port on loopback only', () => {
 
 test('Prometheus scrapes the port that Causeway serves metrics on', () => {
   const { scrape_configs: jobs } = parse(read('deploy/prometheus.yml'))
-  expect(jobs[0].static_configs[0].targets).toEqual([`causeway:${services['causeway']!.environment!['CAUSEWAY_ADMIN_PORT']}`])
+  expect(jobs[0].static_configs[0].targets).toEqual([
+    `causeway:${services['causeway']!.environment!['CAUSEWAY_ADMIN_PORT']}`,
+  ])
 })
 
 describe.skipIf(spawnSync('promtool', ['--version']).error !== undefined)('with promtool', () => {
   test('Prometheus takes its configuration', () => {
-    const { status, stderr } = spawnSync('promtool', ['check', 'config', 'deploy/prometheus.yml'], { encoding: 'utf8', cwd: new URL('../..', import.meta.url) })
+    const { status, stderr } = spawnSync('promtool', ['check', 'config', 'deploy/prometheus.yml'], {
+      encoding: 'utf8',
+      cwd: new URL('../..', import.meta.url),
+    })
     expect(status, stderr).toBe(0)
   })
 })
@@ -40,7 +47,9 @@ describe.skipIf(!hasMosquitto)('with Mosquitto', () => {
       wholeConfig(port, directory) {
         kept = join(directory, 'mosquitto.db')
         const text = read('deploy/mosquitto.conf')
-        const here = text.replace('listener 1883\n', `listener ${port} 127.0.0.1\n`).replace('/mosquitto/data/', `${directory}/`)
+        const here = text
+          .replace('listener 1883\n', `listener ${port} 127.0.0.1\n`)
+          .replace('/mosquitto/data/', `${directory}/`)
         expect(here).not.toMatch(/1883|\/mosquitto\/data/)
         return here
       },
@@ -61,7 +70,10 @@ test('the data of Mosquitto is in the volume that outlives it', () => {
 })
 
 test('the files that compose mounts are there', () => {
-  const files = Object.values(services).flatMap(({ volumes = [] }) => volumes).map((volume) => volume.split(':', 1)[0]!).filter((source) => source.startsWith('.'))
+  const files = Object.values(services)
+    .flatMap(({ volumes = [] }) => volumes)
+    .map((volume) => volume.split(':', 1)[0]!)
+    .filter((source) => source.startsWith('.'))
   expect(files.length).toBeGreaterThan(0)
   for (const file of files) expect(existsSync(new URL(`../../${file}`, import.meta.url)), file).toBe(true)
 })

@@ -18,21 +18,36 @@ test('the committed document is what the code says', async () => {
 
 test('every problem has an example with its own status', () => {
   const examples = document.components.examples as Record<string, { value: { code: string; status: number } }>
-  expect(Object.entries(examples).map(([code, { value }]) => [code, value.code, value.status])).toEqual([...PROBLEM_KINDS.values()].map(({ code, status }) => [code, code, status]))
+  expect(Object.entries(examples).map(([code, { value }]) => [code, value.code, value.status])).toEqual(
+    [...PROBLEM_KINDS.values()].map(({ code, status }) => [code, code, status]),
+  )
 })
 
 test.each(operations)('$name has an example of each answer, each body and each parameter it needs', ({ operation }) => {
-  const contents = [operation.requestBody, ...Object.values(operation.responses)].flatMap((part) => Object.values(part?.content ?? {})) as any[]
+  const contents = [operation.requestBody, ...Object.values(operation.responses)].flatMap((part) =>
+    Object.values(part?.content ?? {}),
+  ) as any[]
   expect(contents.length).toBeGreaterThan(0)
-  for (const content of contents) expect(content.examples ?? content.example ?? content.schema?.examples ?? content.schema?.example, JSON.stringify(content)).toBeDefined()
-  for (const parameter of parametersOf(operation).filter(({ required }) => required)) expect(parameter.example, parameter.name).toBeDefined()
+  for (const content of contents) {
+    expect(
+      content.examples ?? content.example ?? content.schema?.examples ?? content.schema?.example,
+      JSON.stringify(content),
+    ).toBeDefined()
+  }
+  for (const parameter of parametersOf(operation).filter(({ required }) => required)) {
+    expect(parameter.example, parameter.name).toBeDefined()
+  }
 })
 
 test('a parameter with a default may be left out, and every one says what it is of', () => {
   const parameters = operations.flatMap(({ operation }) => parametersOf(operation))
   expect(parameters.some(({ schema }) => schema.default !== undefined)).toBe(true)
   for (const { name, required, schema, description } of parameters) {
-    expect({ name, type: schema.type, description }).toEqual({ name, type: expect.any(String), description: expect.any(String) })
+    expect({ name, type: schema.type, description }).toEqual({
+      name,
+      type: expect.any(String),
+      description: expect.any(String),
+    })
     if (schema.default !== undefined) expect({ name, required }).toEqual({ name, required: false })
   }
 })
@@ -45,7 +60,12 @@ test('a filter may be repeated', () => {
 test('every reference resolves', () => {
   const references = [...committed.matchAll(/\$ref: "#\/([^"]+)"/g)].map(([, path]) => path!)
   expect(references.length).toBe(committed.split('$ref').length - 1)
-  for (const path of references) expect(path.split('/').reduce((node, key) => node?.[key], document), path).toBeDefined()
+  for (const path of references) {
+    expect(
+      path.split('/').reduce((node, key) => node?.[key], document),
+      path,
+    ).toBeDefined()
+  }
 })
 
 test('the page at /docs and its description are of one origin', () => {

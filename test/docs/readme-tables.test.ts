@@ -10,17 +10,31 @@ const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
 function tableBelow(heading: string): string[][] {
   const section = readme.split(`\n## ${heading}\n`)[1]!.split('\n## ')[0]!
   const table = section.split('\n').filter((line) => line.startsWith('|'))
-  return table.slice(2).map((line) => line.slice(1, -1).split(/(?<!\\)\|/).map((cell) => cell.trim().replace(/^`(.*)`$/, '$1')))
+  return table.slice(2).map((line) =>
+    line
+      .slice(1, -1)
+      .split(/(?<!\\)\|/)
+      .map((cell) => cell.trim().replace(/^`(.*)`$/, '$1')),
+  )
 }
 
 test('the configuration table and the schema are the same', () => {
   const properties = ConfigSchema.properties as Record<string, { default?: unknown; description?: string }>
-  const settings = Object.entries(properties).map(([key, { default: fallback, description }]) => [variableName(key), fallback === undefined ? '–' : String(fallback), description])
+  const settings = Object.entries(properties).map(([key, { default: fallback, description }]) => [
+    variableName(key),
+    fallback === undefined ? '–' : String(fallback),
+    description,
+  ])
   expect(tableBelow('Configuration')).toEqual(settings)
 })
 
 test('the error table and the problems are the same', () => {
-  const kinds = [...PROBLEM_KINDS.values()].map(({ code, status, title, retryable }) => [code, String(status), retryable ? 'yes' : 'no', title])
+  const kinds = [...PROBLEM_KINDS.values()].map(({ code, status, title, retryable }) => [
+    code,
+    String(status),
+    retryable ? 'yes' : 'no',
+    title,
+  ])
   expect(tableBelow('Errors')).toEqual(kinds)
 })
 
@@ -30,7 +44,18 @@ test('the metrics table and the registry are the same', async () => {
     .filter(({ name }) => name.startsWith('causeway_'))
     .map(({ name, help }) => {
       const { labelNames } = text.getSingleMetric(name) as unknown as { labelNames: string[] }
-      return [name, labelNames.length === 0 ? '–' : labelNames.map((label) => `\`${label}\``).join(', ').replace(/^`([^`]*)`$/, '$1'), help]
+      return [
+        name,
+        labelNames.length === 0
+          ? '–'
+          : labelNames
+              .map((label) => `\`${label}\``)
+              .join(', ')
+              .replace(/^`([^`]*)`$/, '$1'),
+        help,
+      ]
     })
-  expect(tableBelow('Metrics').map((row) => [...row])).toEqual(metrics.map(([name, labels, help]) => [name, labels!.replace(/^`(.*)`$/, '$1'), help]))
+  expect(tableBelow('Metrics').map((row) => [...row])).toEqual(
+    metrics.map(([name, labels, help]) => [name, labels!.replace(/^`(.*)`$/, '$1'), help]),
+  )
 })

@@ -17,7 +17,13 @@ const OPERATIONS = Number(CAUSEWAY_TEST_OPERATIONS ?? 800)
 const CLIENTS = 16
 const LIMIT_MS = 60_000 + OPERATIONS * 20
 const GAUGES = [
-  'causeway_streams_open{format="sse"}', 'causeway_streams_open{format="ndjson"}', 'causeway_publish_in_flight', 'causeway_requests_waiting', 'causeway_subscription_filters', 'causeway_sessions_open', 'causeway_session_unacknowledged',
+  'causeway_streams_open{format="sse"}',
+  'causeway_streams_open{format="ndjson"}',
+  'causeway_publish_in_flight',
+  'causeway_requests_waiting',
+  'causeway_subscription_filters',
+  'causeway_sessions_open',
+  'causeway_session_unacknowledged',
 ]
 
 async function fuzz(url: string, credentials: readonly string[]): Promise<void> {
@@ -28,7 +34,9 @@ async function fuzz(url: string, credentials: readonly string[]): Promise<void> 
   async function client(own: Random): Promise<void> {
     while (left > 0 && found.length < 5) {
       left -= 1
-      const requests = Array.from({ length: own.chance(0.1) ? own.integer(2, 4) : 1 }, () => someRequest(own, credentials))
+      const requests = Array.from({ length: own.chance(0.1) ? own.integer(2, 4) : 1 }, () =>
+        someRequest(own, credentials),
+      )
       const bytes = Buffer.concat(requests.map((request) => request.bytes))
       const manners = someManners(own, bytes.length)
       const sent = manners.ending === 'wait' ? bytes : bytes.subarray(0, own.integer(0, bytes.length))
@@ -40,7 +48,11 @@ async function fuzz(url: string, credentials: readonly string[]): Promise<void> 
         },
         (error: Error) => [error.message],
       )
-      if (faults.length > 0) found.push(`${faults.join('; ')}\n  ${JSON.stringify(manners)} ${JSON.stringify(sent.toString('latin1').slice(0, 2000))}`)
+      if (faults.length > 0) {
+        found.push(
+          `${faults.join('; ')}\n  ${JSON.stringify(manners)} ${JSON.stringify(sent.toString('latin1').slice(0, 2000))}`,
+        )
+      }
     }
   }
   await Promise.all(Array.from({ length: CLIENTS }, () => client(random.fork())))
@@ -53,42 +65,78 @@ async function start(settings: Settings): Promise<BridgeProcess> {
   const broker = await startMosquitto({ config: ['max_queued_messages 0'] })
   // A body behind a stream's request is not read before its turn, and the client's leaving behind that is not seen: only
   // writing to it tells, the second time.
-  return spawnBridge({ MQTT_URL: broker.url, STREAM_LINGER_MS: 100, STREAM_HEARTBEAT_MS: 1000, SESSION_EXPIRY_S: 5, ...settings })
+  return spawnBridge({
+    MQTT_URL: broker.url,
+    STREAM_LINGER_MS: 100,
+    STREAM_HEARTBEAT_MS: 1000,
+    SESSION_EXPIRY_S: 5,
+    ...settings,
+  })
 }
 
 async function gauges(url: string, headers: Record<string, string>): Promise<Record<string, number>> {
   const text = await (await fetch(`${url}/metrics`, { headers })).text()
-  return Object.fromEntries(GAUGES.map((name) => [name, Number(text.split('\n').find((line) => line.startsWith(`${name} `))?.slice(name.length + 1) ?? 0)]))
+  return Object.fromEntries(
+    GAUGES.map((name) => [
+      name,
+      Number(
+        text
+          .split('\n')
+          .find((line) => line.startsWith(`${name} `))
+          ?.slice(name.length + 1) ?? 0,
+      ),
+    ]),
+  )
 }
 
 const token = makeToken('fuzz', ['#', '$SYS/#'])
 const CASES: [name: string, settings: () => Settings, headers: Record<string, string>, credentials: string[]][] = [
   ['without authentication', () => ({}), {}, []],
-  ['with tokens, cookies and CORS', () => ({ ...tokenFile([token]).settings, AUTH_COOKIE: true, AUTH_QUERY_TOKEN: true, CORS_ORIGINS: 'https://app.example' }), token.headers, [`Authorization: ${token.headers.authorization}`]],
+  [
+    'with tokens, cookies and CORS',
+    () => ({
+      ...tokenFile([token]).settings,
+      AUTH_COOKIE: true,
+      AUTH_QUERY_TOKEN: true,
+      CORS_ORIGINS: 'https://app.example',
+    }),
+    token.headers,
+    [`Authorization: ${token.headers.authorization}`],
+  ],
 ]
 
 describe.runIf(hasMosquitto)('a bridge that gets any requests there are', () => {
-  test.each(CASES)('%s, answers each as it should, keeps nothing and serves others meanwhile', { timeout: LIMIT_MS }, async (_name, settings, headers, credentials) => {
-    const bridge = await start(settings())
-    const url = await bridge.url
-    // Whatever it opens once and for all is open now.
-    await (await goodNeighbours(url, headers)).done()
-    await fetch(`${url}/retained?topic=good/%23`, { headers })
-    await expect.poll(() => gauges(url, headers)).toEqual(Object.fromEntries(GAUGES.map((name) => [name, 0])))
-    const files = openFiles(bridge.pid)
-    // On a busy machine it may have been there before the broker answered, and have said so.
-    const quiet = bridge.stdout().length
+  test.each(CASES)(
+    '%s, answers each as it should, keeps nothing and serves others meanwhile',
+    { timeout: LIMIT_MS },
+    async (_name, settings, headers, credentials) => {
+      const bridge = await start(settings())
+      const url = await bridge.url
+      // Whatever it opens once and for all is open now.
+      await (await goodNeighbours(url, headers)).done()
+      await fetch(`${url}/retained?topic=good/%23`, { headers })
+      await expect.poll(() => gauges(url, headers)).toEqual(Object.fromEntries(GAUGES.map((name) => [name, 0])))
+      const files = openFiles(bridge.pid)
+      // On a busy machine it may have been there before the broker answered, and have said so.
+      const quiet = bridge.stdout().length
 
-    const neighbours = await goodNeighbours(url, headers)
-    await fuzz(url, credentials)
-    expect(await neighbours.done()).toBeGreaterThan(0)
-    await expect.poll(() => gauges(url, headers), { timeout: 20_000 }).toEqual(Object.fromEntries(GAUGES.map((name) => [name, 0])))
-    if (files !== undefined) await expect.poll(() => openFiles(bridge.pid), { timeout: 20_000 }).toBeLessThanOrEqual(files!)
-    const reconnects = (await (await fetch(`${url}/metrics`, { headers })).text()).split('\n').filter((line) => line.startsWith('causeway_mqtt_reconnects_total{') && !line.endsWith(' 0'))
-    expect(reconnects).toEqual([])
-    expect(complaints(bridge.stdout().slice(quiet))).toEqual([])
-    bridge.kill('SIGTERM')
-    expect(await bridge.exited).toEqual({ code: 0, signal: null })
-    expect(bridge.stderr()).toBe('')
-  })
+      const neighbours = await goodNeighbours(url, headers)
+      await fuzz(url, credentials)
+      expect(await neighbours.done()).toBeGreaterThan(0)
+      await expect
+        .poll(() => gauges(url, headers), { timeout: 20_000 })
+        .toEqual(Object.fromEntries(GAUGES.map((name) => [name, 0])))
+      if (files !== undefined) {
+        await expect.poll(() => openFiles(bridge.pid), { timeout: 20_000 }).toBeLessThanOrEqual(files!)
+      }
+      const reconnects = (await (await fetch(`${url}/metrics`, { headers })).text())
+        .split('\n')
+        .filter((line) => line.startsWith('causeway_mqtt_reconnects_total{') && !line.endsWith(' 0'))
+      expect(reconnects).toEqual([])
+      expect(complaints(bridge.stdout().slice(quiet))).toEqual([])
+      bridge.kill('SIGTERM')
+      expect(await bridge.exited).toEqual({ code: 0, signal: null })
+      expect(bridge.stderr()).toBe('')
+    },
+  )
 })

@@ -9,11 +9,15 @@ import { openStream } from '../support/stream.ts'
 
 const PYTHON = '/usr/bin/python3'
 const hasPaho = spawnSync(PYTHON, ['-c', 'import paho.mqtt.client']).status === 0
-if (!hasPaho && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) throw new Error('python3-paho-mqtt is required and not installed')
+if (!hasPaho && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
+  throw new Error('python3-paho-mqtt is required and not installed')
+}
 
 /** A program nobody here wrote the MQTT client of; it ends with the test. */
 function paho(script: string, port: string, count: number) {
-  const child = spawn(PYTHON, [fileURLToPath(new URL(script, import.meta.url)), port, String(count)], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(PYTHON, [fileURLToPath(new URL(script, import.meta.url)), port, String(count)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   onTestFinished(() => void child.kill('SIGKILL'))
   return { lines: createInterface(child.stdout)[Symbol.asyncIterator](), exited: once(child, 'exit') }
 }
@@ -25,7 +29,9 @@ describe.skipIf(!hasPaho).each(BROKERS)('on $name', ({ start }) => {
     const stream = await openStream(`${bridge.url}/subscribe?topic=test&encoding=json`)
     const publisher = paho('paho_publisher.py', new URL(brokerUrl(bridge, settings)).port, 5)
     const events = await stream.take(5)
-    expect(events.map(({ data }) => [data.topic, data.payload])).toEqual(Array.from({ length: 5 }, (_, number) => ['test', { number, from: 'paho' }]))
+    expect(events.map(({ data }) => [data.topic, data.payload])).toEqual(
+      Array.from({ length: 5 }, (_, number) => ['test', { number, from: 'paho' }]),
+    )
     expect(await publisher.exited).toEqual([0, null])
   })
 

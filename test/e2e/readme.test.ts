@@ -7,8 +7,13 @@ import { openStream } from '../support/stream.ts'
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
 /** The commands a reader may paste as they stand, in order. */
-const commands = [...readme.matchAll(/```sh\n(.*?)```/gs)].flatMap((block) => block[1]!.trim().split('\n')).filter((line) => line.includes('curl '))
-const scripts = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).scripts as Record<string, string>
+const commands = [...readme.matchAll(/```sh\n(.*?)```/gs)]
+  .flatMap((block) => block[1]!.trim().split('\n'))
+  .filter((line) => line.includes('curl '))
+const scripts = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).scripts as Record<
+  string,
+  string
+>
 
 const run = async (command: string) => promisify(execFile)('bash', ['-c', command])
 
@@ -28,7 +33,8 @@ test('the commands of the README do what it says', async () => {
 
   expect((await stream.next()).data).toMatchObject({ topic: 'home/temp', payload: '21.5' })
   // These have no end, so they get one here.
-  const begin = async (command: string) => (await run(`${here(command).replace('curl ', 'timeout 2 curl -sS ')} || true`)).stdout
+  const begin = async (command: string) =>
+    (await run(`${here(command).replace('curl ', 'timeout 2 curl -sS ')} || true`)).stdout
   expect(await begin(follow!)).toMatch(/^retry: \d+\n\nid: /)
   expect(sessions.length).toBeGreaterThan(0)
   for (const session of sessions) expect(await begin(session)).toMatch(/^retry: \d+\n\nevent: session\nid: /)
@@ -38,11 +44,20 @@ test('the log of a first start says where to publish, subscribe, look at metrics
   const bridge = spawnBridge()
   const base = await bridge.url
   await expect.poll(() => bridge.stdout()).toContain('docs:')
-  const lines = bridge.stdout().trim().split('\n').map((line) => String(JSON.parse(line).msg))
+  const lines = bridge
+    .stdout()
+    .trim()
+    .split('\n')
+    .map((line) => String(JSON.parse(line).msg))
   const publish = lines.find((line) => line.startsWith('publish:'))!
   expect(publish).toContain(base)
-  expect(JSON.parse((await run(publish.replace(/^publish: +/, '').replace('curl', 'curl -sS'))).stdout)).toMatchObject({ topic: 'home/temp' })
-  for (const [name, path] of [['metrics', '/metrics'], ['docs', '/docs']]) {
+  expect(JSON.parse((await run(publish.replace(/^publish: +/, '').replace('curl', 'curl -sS'))).stdout)).toMatchObject({
+    topic: 'home/temp',
+  })
+  for (const [name, path] of [
+    ['metrics', '/metrics'],
+    ['docs', '/docs'],
+  ]) {
     const url = lines.find((line) => line.startsWith(`${name}:`))!.replace(/^\w+: +/, '')
     expect(url).toBe(base + path)
     expect((await fetch(url)).status).toBe(200)

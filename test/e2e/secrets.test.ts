@@ -15,22 +15,48 @@ const secret = (name: string) => `${name}-${randomBytes(16).toString('hex')}`
 const PAYLOAD = secret('payload')
 
 /** Everything a caller may do with credentials, and get wrong with them; returns what of it must be in no log. */
-async function callEverything(bridge: BridgeProcess, headers: { authorization: string }, wrong: { authorization: string }): Promise<string[]> {
+async function callEverything(
+  bridge: BridgeProcess,
+  headers: { authorization: string },
+  wrong: { authorization: string },
+): Promise<string[]> {
   const server = { url: await bridge.url }
   const json = { 'content-type': 'application/json' }
   const stream = await openStream(`${server.url}/subscribe?topic=a/%23`, headers)
   for (const each of [headers, wrong, {} as Record<string, string>]) {
     await send(server, 'POST', '/publish?topic=a/raw&retain=true', each, PAYLOAD)
-    await send(server, 'POST', '/publish', { ...each, ...json, 'idempotency-key': `"${PAYLOAD}"` }, JSON.stringify({ topic: 'a/json', payload: { is: PAYLOAD }, qos: 2, retain: true }))
+    await send(
+      server,
+      'POST',
+      '/publish',
+      { ...each, ...json, 'idempotency-key': `"${PAYLOAD}"` },
+      JSON.stringify({ topic: 'a/json', payload: { is: PAYLOAD }, qos: 2, retain: true }),
+    )
     await send(server, 'POST', '/publish', { ...each, ...json }, `{"topic": "a", "payload": "${PAYLOAD}" ${PAYLOAD}`)
-    await send(server, 'POST', '/publish', { ...each, ...json }, JSON.stringify({ topic: 'a/#', payload: PAYLOAD, unknown: PAYLOAD }))
-    await send(server, 'POST', '/publish/batch', { ...each, 'content-type': 'application/x-ndjson' }, `{"topic":"a","payload":"${PAYLOAD}"}\n${PAYLOAD}\n`)
+    await send(
+      server,
+      'POST',
+      '/publish',
+      { ...each, ...json },
+      JSON.stringify({ topic: 'a/#', payload: PAYLOAD, unknown: PAYLOAD }),
+    )
+    await send(
+      server,
+      'POST',
+      '/publish/batch',
+      { ...each, 'content-type': 'application/x-ndjson' },
+      `{"topic":"a","payload":"${PAYLOAD}"}\n${PAYLOAD}\n`,
+    )
     await send(server, 'POST', '/request?topic=a/request&timeout=50', each, PAYLOAD)
-    for (const path of ['/retained?topic=a/%23', '/none', '/sessions', '/metrics', '/subscribe?topic=%23%23']) await send(server, 'GET', path, each)
+    for (const path of ['/retained?topic=a/%23', '/none', '/sessions', '/metrics', '/subscribe?topic=%23%23']) {
+      await send(server, 'GET', path, each)
+    }
     await send(server, 'DELETE', '/retained?topic=a/raw', each)
   }
   const token = headers.authorization.split(' ')[1]!
-  for (const path of ['/retained?topic=a', '/none?x=1', '/retained?topic=%23%23', '/%zz?x=1', '/publish?topic=a']) await send(server, 'GET', `${path}&access_token=${token}`)
+  for (const path of ['/retained?topic=a', '/none?x=1', '/retained?topic=%23%23', '/%zz?x=1', '/publish?topic=a']) {
+    await send(server, 'GET', `${path}&access_token=${token}`)
+  }
   const { headers: answered } = await send(server, 'POST', '/cookie', headers)
   const cookie = answered.get('set-cookie')!.split(';')[0]!
   for (const each of [cookie, `${cookie}x`]) await send(server, 'GET', '/retained?topic=a/json', { cookie: each })
@@ -52,7 +78,12 @@ async function logOf(bridge: BridgeProcess): Promise<string> {
 const trace: Settings = { LOG_LEVEL: 'trace', AUTH_COOKIE: true, AUTH_QUERY_TOKEN: true }
 
 /** The secrets that are in a text, as they are or in base64. */
-const found = (text: string, secrets: string[]) => secrets.filter((each) => [each, Buffer.from(each).toString('base64'), Buffer.from(each).toString('base64url')].some((form) => text.includes(form.replace(/=+$/, ''))))
+const found = (text: string, secrets: string[]) =>
+  secrets.filter((each) =>
+    [each, Buffer.from(each).toString('base64'), Buffer.from(each).toString('base64url')].some((form) =>
+      text.includes(form.replace(/=+$/, '')),
+    ),
+  )
 
 test('no token, cookie or payload is in the log of a run with tokens', async () => {
   const one = makeToken('one', ['#'])
@@ -63,8 +94,15 @@ test('no token, cookie or payload is in the log of a run with tokens', async () 
 
 test('no token, cookie, payload or secret is in the log of a run with JSON Web Tokens', async () => {
   const jwtSecret = secret('secret')
-  const bridge = spawnBridge({ ...trace, AUTH: 'jwt', JWT_SECRET: jwtSecret, JWT_ISSUER: ISSUER, JWT_AUDIENCE: AUDIENCE })
-  const sign = async (key: string) => bearer(await signed({}).setProtectedHeader({ alg: 'HS256' }).sign(new TextEncoder().encode(key)))
+  const bridge = spawnBridge({
+    ...trace,
+    AUTH: 'jwt',
+    JWT_SECRET: jwtSecret,
+    JWT_ISSUER: ISSUER,
+    JWT_AUDIENCE: AUDIENCE,
+  })
+  const sign = async (key: string) =>
+    bearer(await signed({}).setProtectedHeader({ alg: 'HS256' }).sign(new TextEncoder().encode(key)))
   const secrets = await callEverything(bridge, await sign(jwtSecret), await sign(secret('other')))
   expect(found(await logOf(bridge), [...secrets, jwtSecret])).toEqual([])
 })
@@ -80,20 +118,41 @@ test('no token is in the log where its issuer fails', async () => {
   expect(found(log, [token])).toEqual([])
 })
 
-test.runIf(hasAccounts)('no password, cookie or payload is in the log of a run with the broker’s accounts, the broker’s going included', async () => {
-  const [good, bad, own] = [secret('good'), secret('bad'), secret('own')]
-  const broker = await startMosquittoWithAccounts({ ann: { password: good }, bridge: { password: own } })
-  const bridge = spawnBridge({ ...trace, AUTH: 'broker', MQTT_URL: broker.url, MQTT_USERNAME: 'bridge', MQTT_PASSWORD: own, STATUS_TOPIC: 'status' })
-  const headers = basic('ann', good)
-  const secrets = await callEverything(bridge, headers, basic('ann', bad))
-  await broker.kill()
-  await send({ url: await bridge.url }, 'POST', '/publish?topic=a', headers, PAYLOAD)
-  expect(found(await logOf(bridge), [...secrets, good, bad, own])).toEqual([])
-})
+test.runIf(hasAccounts)(
+  'no password, cookie or payload is in the log of a run with the broker’s accounts, the broker’s going included',
+  async () => {
+    const [good, bad, own] = [secret('good'), secret('bad'), secret('own')]
+    const broker = await startMosquittoWithAccounts({ ann: { password: good }, bridge: { password: own } })
+    const bridge = spawnBridge({
+      ...trace,
+      AUTH: 'broker',
+      MQTT_URL: broker.url,
+      MQTT_USERNAME: 'bridge',
+      MQTT_PASSWORD: own,
+      STATUS_TOPIC: 'status',
+    })
+    const headers = basic('ann', good)
+    const secrets = await callEverything(bridge, headers, basic('ann', bad))
+    await broker.kill()
+    await send({ url: await bridge.url }, 'POST', '/publish?topic=a', headers, PAYLOAD)
+    expect(found(await logOf(bridge), [...secrets, good, bad, own])).toEqual([])
+  },
+)
 
 test('a configuration that is refused is told of without its secrets', async () => {
   const hidden = [secret('one'), secret('two'), secret('three')]
   const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
-  const env = { CAUSEWAY_MQTT_URL: `mqttx://user:${hidden[0]}@broker`, CAUSEWAY_MQTT_PASSWORD: hidden[1]!, CAUSEWAY_JWT_SECRET: hidden[2]!, CAUSEWAY_JWT_JWKS_URL: `https://user:${hidden[0]}@issuer.example` }
-  expect(() => execFileSync(process.execPath, [main], { env, stdio: 'pipe' })).toThrow(expect.objectContaining({ stderr: expect.toSatisfy((stderr: Buffer) => stderr.includes('CAUSEWAY_JWT_JWKS_URL') && found(stderr.toString(), hidden).length === 0) }))
+  const env = {
+    CAUSEWAY_MQTT_URL: `mqttx://user:${hidden[0]}@broker`,
+    CAUSEWAY_MQTT_PASSWORD: hidden[1]!,
+    CAUSEWAY_JWT_SECRET: hidden[2]!,
+    CAUSEWAY_JWT_JWKS_URL: `https://user:${hidden[0]}@issuer.example`,
+  }
+  expect(() => execFileSync(process.execPath, [main], { env, stdio: 'pipe' })).toThrow(
+    expect.objectContaining({
+      stderr: expect.toSatisfy(
+        (stderr: Buffer) => stderr.includes('CAUSEWAY_JWT_JWKS_URL') && found(stderr.toString(), hidden).length === 0,
+      ),
+    }),
+  )
 })

@@ -21,7 +21,12 @@ const SOLO: ConsumerSpec[] = [
 ]
 const AUTO: ConsumerSpec[] = ['one', 'two'].map((name) => ({ name, filter: 's/#', by: 'auto' }))
 const GROUP: ConsumerSpec[] = ['one', 'two'].map((name) => ({ name, filter: '$share/group/s/#', by: 'post' }))
-const TOPICS = [{ topic: 's/http1', by: 'http' }, { topic: 's/http2', by: 'http' }, { topic: 's/mqtt1', by: 'mqtt' }, { topic: 's/mqtt2', by: 'mqtt' }] as const
+const TOPICS = [
+  { topic: 's/http1', by: 'http' },
+  { topic: 's/http2', by: 'http' },
+  { topic: 's/mqtt1', by: 'mqtt' },
+  { topic: 's/mqtt2', by: 'mqtt' },
+] as const
 
 /** Two bridges, of which one at least is up. */
 function startBridges(settings: Settings, random: Random) {
@@ -52,7 +57,9 @@ function startBridges(settings: Settings, random: Random) {
 function disorder(processed: Processed[]): Processed[] {
   const newest = new Map<string, number>()
   return processed.filter(({ topic, sequence, redelivered, stream, isUnbroken }) => {
-    const isBehind = [...(redelivered ? [] : [topic]), ...(isUnbroken ? [`${topic} in ${stream}`] : [])].some((key) => sequence < (newest.get(key) ?? 0))
+    const isBehind = [...(redelivered ? [] : [topic]), ...(isUnbroken ? [`${topic} in ${stream}`] : [])].some(
+      (key) => sequence < (newest.get(key) ?? 0),
+    )
     for (const key of [topic, `${topic} in ${stream}`]) newest.set(key, Math.max(newest.get(key) ?? 0, sequence))
     return isBehind
   })
@@ -66,42 +73,74 @@ const STORMS = [
   { name: 'sharing the work', consumers: GROUP, isGroup: true, killChance: 1, lingerMs: 1000 },
 ]
 
-test.runIf(hasMosquitto).each(STORMS)('in a storm of crashes, kills and restarts, sessions $name process all that was acknowledged to its publisher', { timeout: 60_000 + FAULTS * 20_000 }, async ({ consumers: specs, isGroup, killChance, lingerMs }) => {
-  console.log(`session storm: CAUSEWAY_TEST_SEED=${SEED} CAUSEWAY_TEST_OPERATIONS=${FAULTS * 10}`)
-  const random = new Random(SEED)
-  const broker = await startMosquitto({ persistence: true, config: ['max_queued_messages 0'] })
-  const bridges = startBridges({ MQTT_URL: broker.url, SESSION_MAX_UNACKED: 20, STREAM_LINGER_MS: lingerMs }, random.fork())
-  await bridges.started()
-  let crashes = CRASHES
-  let isOver = false
-  const consumers = specs.map((spec) => new Consumer({ spec, random: random.fork(), url: bridges.url, crashes: () => crashes }))
-  // A session owes nothing from before it began.
-  const isOpen = async (name: string) => (await Promise.all([0, 1, 2, 3].map(async () => (await (await fetch(`${bridges.url()}/sessions`)).json()) as { name: string; connected: boolean }[]))).flat().some((session) => session.name === name && session.connected)
-  for (const { spec } of consumers) await expect.poll(() => isOpen(spec.name), { timeout: 10_000 }).toBe(true)
+test.runIf(hasMosquitto).each(STORMS)(
+  'in a storm of crashes, kills and restarts, sessions $name process all that was acknowledged to its publisher',
+  { timeout: 60_000 + FAULTS * 20_000 },
+  async ({ consumers: specs, isGroup, killChance, lingerMs }) => {
+    console.log(`session storm: CAUSEWAY_TEST_SEED=${SEED} CAUSEWAY_TEST_OPERATIONS=${FAULTS * 10}`)
+    const random = new Random(SEED)
+    const broker = await startMosquitto({ persistence: true, config: ['max_queued_messages 0'] })
+    const bridges = startBridges(
+      { MQTT_URL: broker.url, SESSION_MAX_UNACKED: 20, STREAM_LINGER_MS: lingerMs },
+      random.fork(),
+    )
+    await bridges.started()
+    let crashes = CRASHES
+    let isOver = false
+    const consumers = specs.map(
+      (spec) => new Consumer({ spec, random: random.fork(), url: bridges.url, crashes: () => crashes }),
+    )
+    // A session owes nothing from before it began.
+    const isOpen = async (name: string) =>
+      (
+        await Promise.all(
+          [0, 1, 2, 3].map(
+            async () =>
+              (await (await fetch(`${bridges.url()}/sessions`)).json()) as { name: string; connected: boolean }[],
+          ),
+        )
+      )
+        .flat()
+        .some((session) => session.name === name && session.connected)
+    for (const { spec } of consumers) await expect.poll(() => isOpen(spec.name), { timeout: 10_000 }).toBe(true)
 
-  const publishing = TOPICS.map((topic) => publishNumbers({ ...topic, random: random.fork(), url: bridges.url, brokerUrl: broker.url, isOver: () => isOver }))
-  for (let count = 0; count < FAULTS; count += 1) {
-    await delay(BETWEEN_FAULTS_MS)
-    if (random.chance(killChance)) await bridges.killOne()
-    else {
-      await broker.stop()
-      await broker.start()
+    const publishing = TOPICS.map((topic) =>
+      publishNumbers({
+        ...topic,
+        random: random.fork(),
+        url: bridges.url,
+        brokerUrl: broker.url,
+        isOver: () => isOver,
+      }),
+    )
+    for (let count = 0; count < FAULTS; count += 1) {
+      await delay(BETWEEN_FAULTS_MS)
+      if (random.chance(killChance)) await bridges.killOne()
+      else {
+        await broker.stop()
+        await broker.start()
+      }
     }
-  }
-  await delay(BETWEEN_FAULTS_MS)
-  isOver = true
-  crashes = 0
-  const acknowledged = (await Promise.all(publishing)).flatMap((sequences, index) => [...sequences].map((sequence) => `${TOPICS[index]!.topic} ${sequence}`))
-  const missing = (processed: Processed[]) => {
-    const seen = new Set(processed.map(({ topic, sequence }) => `${topic} ${sequence}`))
-    return acknowledged.filter((each) => !seen.has(each))
-  }
-  const sets = () => (isGroup ? [consumers.flatMap(({ processed }) => processed)] : consumers.map(({ processed }) => processed))
-  await expect.poll(() => sets().flatMap(missing), { timeout: SETTLE_MS }).toEqual([])
-  for (const consumer of consumers) await consumer.stop()
-  console.log(`session storm: ${JSON.stringify({ acknowledged: acknowledged.length, processed: consumers.map(({ processed }) => processed.length), redelivered: consumers.map(({ processed }) => processed.filter(({ redelivered }) => redelivered).length), unbroken: consumers.map(({ processed }) => processed.filter(({ isUnbroken }) => isUnbroken).length), crashes: consumers.map((each) => each.crashes) })}`)
-  expect(acknowledged.length).toBeGreaterThan(100)
-  expect(consumers.reduce((sum, each) => sum + each.crashes, 0)).toBeGreaterThan(0)
-  for (const { gaps } of consumers) expect(gaps).toEqual([])
-  if (!isGroup) for (const { processed } of consumers) expect(disorder(processed)).toEqual([])
-})
+    await delay(BETWEEN_FAULTS_MS)
+    isOver = true
+    crashes = 0
+    const acknowledged = (await Promise.all(publishing)).flatMap((sequences, index) =>
+      [...sequences].map((sequence) => `${TOPICS[index]!.topic} ${sequence}`),
+    )
+    const missing = (processed: Processed[]) => {
+      const seen = new Set(processed.map(({ topic, sequence }) => `${topic} ${sequence}`))
+      return acknowledged.filter((each) => !seen.has(each))
+    }
+    const sets = () =>
+      isGroup ? [consumers.flatMap(({ processed }) => processed)] : consumers.map(({ processed }) => processed)
+    await expect.poll(() => sets().flatMap(missing), { timeout: SETTLE_MS }).toEqual([])
+    for (const consumer of consumers) await consumer.stop()
+    console.log(
+      `session storm: ${JSON.stringify({ acknowledged: acknowledged.length, processed: consumers.map(({ processed }) => processed.length), redelivered: consumers.map(({ processed }) => processed.filter(({ redelivered }) => redelivered).length), unbroken: consumers.map(({ processed }) => processed.filter(({ isUnbroken }) => isUnbroken).length), crashes: consumers.map((each) => each.crashes) })}`,
+    )
+    expect(acknowledged.length).toBeGreaterThan(100)
+    expect(consumers.reduce((sum, each) => sum + each.crashes, 0)).toBeGreaterThan(0)
+    for (const { gaps } of consumers) expect(gaps).toEqual([])
+    if (!isGroup) for (const { processed } of consumers) expect(disorder(processed)).toEqual([])
+  },
+)

@@ -73,7 +73,11 @@ describe('the process', () => {
     const broker = await startScriptedBroker((packet, peer) => packet.cmd === 'publish' && isPublisher(peer))
     const bridge = spawnBridge({ MQTT_URL: broker.url, SHUTDOWN_MS: 600_000, PUBLISH_TIMEOUT_MS: 600_000 })
     const publishing = post(await bridge.url, 'a').catch(() => 'cut')
-    await expect.poll(async () => (await (await fetch(`${await bridge.url}/metrics`)).text()).includes('causeway_publish_in_flight 1')).toBe(true)
+    await expect
+      .poll(async () =>
+        (await (await fetch(`${await bridge.url}/metrics`)).text()).includes('causeway_publish_in_flight 1'),
+      )
+      .toBe(true)
     bridge.kill('SIGTERM')
     await expect.poll(() => bridge.stdout()).toContain('shutting down')
     bridge.kill('SIGTERM')
@@ -93,11 +97,18 @@ describe('the process', () => {
 describe.runIf(hasMosquitto).each(['5', '3.1.1'])('with the broker frozen, over MQTT %s', (protocol) => {
   test('it exits with 0 all the same, publishes in flight or not', async () => {
     const broker = await startMosquitto()
-    const bridge = spawnBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, SHUTDOWN_MS: 2000, PUBLISH_TIMEOUT_MS: 600_000 })
+    const bridge = spawnBridge({
+      MQTT_URL: broker.url,
+      MQTT_PROTOCOL: protocol,
+      SHUTDOWN_MS: 2000,
+      PUBLISH_TIMEOUT_MS: 600_000,
+    })
     const url = await bridge.url
     broker.freeze()
     const publishing = post(url, 'a').catch(() => 'cut')
-    await expect.poll(async () => (await (await fetch(`${url}/metrics`)).text()).includes('causeway_publish_in_flight 1')).toBe(true)
+    await expect
+      .poll(async () => (await (await fetch(`${url}/metrics`)).text()).includes('causeway_publish_in_flight 1'))
+      .toBe(true)
     bridge.kill('SIGTERM')
     expect(await bridge.exited).toEqual({ code: 0, signal: null })
     expect(await publishing).toBe('cut')

@@ -14,7 +14,9 @@ const MESSAGES = 2000
 const MAX_GROWTH_BYTES = 80_000_000
 
 /** A reader that keeps the numbers in the payloads alone. */
-async function openCounter(url: string): Promise<{ numbers: number[]; others: string[]; until(count: number): Promise<void> }> {
+async function openCounter(
+  url: string,
+): Promise<{ numbers: number[]; others: string[]; until(count: number): Promise<void> }> {
   const request = get(url, { agent: false }).on('error', () => {})
   onTestFinished(() => void request.destroy())
   const [response] = (await once(request, 'response')) as [IncomingMessage]
@@ -41,7 +43,11 @@ describe.each(PROCESS_BROKERS)('on $name', ({ start }) => {
     const { settings, url } = await start()
     const bridge = spawnBridge(settings)
     const adminUrl = await bridge.url
-    const readers = await Promise.all(['topic=a', 'topic=a', 'topic=a&topic=b/%23', 'topic=a&encoding=json'].map((query) => openCounter(`${adminUrl}/subscribe?${query}`)))
+    const readers = await Promise.all(
+      ['topic=a', 'topic=a', 'topic=a&topic=b/%23', 'topic=a&encoding=json'].map((query) =>
+        openCounter(`${adminUrl}/subscribe?${query}`),
+      ),
+    )
     const client = await mqttClient(url)
     const before = await flow(client, bridge.pid, readers, 0, WARM_UP)
     const stalled = await openStream(`${adminUrl}/subscribe?topic=a`)
@@ -66,6 +72,8 @@ describe.each(PROCESS_BROKERS)('on $name', ({ start }) => {
     const gaps = stalled.events.filter(({ event }) => event === 'gap')
     expect(gaps.length).toBeGreaterThan(0)
     expect(await metric({ adminUrl }, 'causeway_stream_gaps_total{reason="overrun"}')).toBe(gaps.length)
-    expect(await metric({ adminUrl }, 'causeway_stream_dropped_events_total{reason="overrun"}')).toBe(gaps.reduce((sum, { data }) => sum + data.dropped, 0))
+    expect(await metric({ adminUrl }, 'causeway_stream_dropped_events_total{reason="overrun"}')).toBe(
+      gaps.reduce((sum, { data }) => sum + data.dropped, 0),
+    )
   }, 60_000)
 })

@@ -54,7 +54,9 @@ describe.each(PROCESS_BROKERS)('on $name', ({ start }) => {
     await expect.poll(open).toBe(readers.length)
     const client = await mqttClient(brokerUrl)
     const before = await flow(client, bridge.pid, readers, 0, WARM_UP)
-    const stalled = await Promise.all(Array.from({ length: STALLED }, (_, index) => openSocket(url, `slow=${POLICIES[index % POLICIES.length]}`)))
+    const stalled = await Promise.all(
+      Array.from({ length: STALLED }, (_, index) => openSocket(url, `slow=${POLICIES[index % POLICIES.length]}`)),
+    )
     for (const socket of stalled) socket.pause()
     await expect.poll(open).toBe(readers.length + STALLED)
     const most = await flow(client, bridge.pid, readers, WARM_UP, WARM_UP + MESSAGES)

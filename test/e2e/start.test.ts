@@ -14,21 +14,32 @@ async function takenPort(): Promise<number> {
 describe('a configuration that is not valid', () => {
   test('is told of in full, with exit code 1, before anything listens', async () => {
     const embeddedPort = await takenPort()
-    const bridge = spawnBridge({ HTTP_PORT: 'eighty', MQTT_URL: 'http://broker', PUBLISH_TIMEOUT_MS: -1, REATIN: 'x', EMBEDDED_PORT: embeddedPort })
+    const bridge = spawnBridge({
+      HTTP_PORT: 'eighty',
+      MQTT_URL: 'http://broker',
+      PUBLISH_TIMEOUT_MS: -1,
+      REATIN: 'x',
+      EMBEDDED_PORT: embeddedPort,
+    })
     expect(await bridge.exited).toEqual({ code: 1, signal: null })
     const stderr = bridge.stderr()
-    for (const name of ['CAUSEWAY_HTTP_PORT', 'CAUSEWAY_MQTT_URL', 'CAUSEWAY_PUBLISH_TIMEOUT_MS', 'CAUSEWAY_REATIN']) expect(stderr).toMatch(new RegExp(`${name}: expected .*, got `))
+    for (const name of ['CAUSEWAY_HTTP_PORT', 'CAUSEWAY_MQTT_URL', 'CAUSEWAY_PUBLISH_TIMEOUT_MS', 'CAUSEWAY_REATIN']) {
+      expect(stderr).toMatch(new RegExp(`${name}: expected .*, got `))
+    }
     expect(bridge.stdout()).toBe('')
   })
 })
 
 describe('a port that is taken', () => {
-  test.each(['HTTP_PORT', 'ADMIN_PORT', 'EMBEDDED_PORT'])('is told of with the variable to change: %s', async (name) => {
-    const port = await takenPort()
-    const bridge = spawnBridge({ [name]: port })
-    expect(await bridge.exited).toEqual({ code: 1, signal: null })
-    expect(bridge.stdout()).toContain(`port ${port} is taken by another process; set CAUSEWAY_${name} to another one`)
-  })
+  test.each(['HTTP_PORT', 'ADMIN_PORT', 'EMBEDDED_PORT'])(
+    'is told of with the variable to change: %s',
+    async (name) => {
+      const port = await takenPort()
+      const bridge = spawnBridge({ [name]: port })
+      expect(await bridge.exited).toEqual({ code: 1, signal: null })
+      expect(bridge.stdout()).toContain(`port ${port} is taken by another process; set CAUSEWAY_${name} to another one`)
+    },
+  )
 })
 
 test('the first log lines say where to publish, subscribe and look at metrics and docs', async () => {
@@ -37,5 +48,12 @@ test('the first log lines say where to publish, subscribe and look at metrics an
   const url = await bridge.url
   expect(url).toBe(`http://127.0.0.1:${httpPort}`)
   await expect.poll(() => bridge.stdout()).toContain(`${url}/docs`)
-  for (const place of [`mqtt://127.0.0.1:${embeddedPort}`, `${url}/publish?topic=home/temp`, `${url}/subscribe?topic=home/%23`, `${url}/metrics`]) expect(bridge.stdout()).toContain(place)
+  for (const place of [
+    `mqtt://127.0.0.1:${embeddedPort}`,
+    `${url}/publish?topic=home/temp`,
+    `${url}/subscribe?topic=home/%23`,
+    `${url}/metrics`,
+  ]) {
+    expect(bridge.stdout()).toContain(place)
+  }
 })

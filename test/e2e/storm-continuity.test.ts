@@ -7,7 +7,9 @@ const PUBLISHED = 9
 /** One topic with nine publications, all acknowledged but those named. */
 function ledgerOf(qos: 0 | 1 | 2, outcomes: Record<number, Outcome> = {}): Ledger {
   const ledger = new Ledger([{ name: 't', qos, retain: false, by: 'mqtt' }])
-  for (let sequence = 1; sequence <= PUBLISHED; sequence += 1) ledger.begin('t').settle(outcomes[sequence] ?? 'acknowledged')
+  for (let sequence = 1; sequence <= PUBLISHED; sequence += 1) {
+    ledger.begin('t').settle(outcomes[sequence] ?? 'acknowledged')
+  }
   return ledger
 }
 
@@ -27,7 +29,15 @@ function historyOf(story: string, qos: number): Happening[] {
     if (word.startsWith('back')) return { kind: 'status', connected: true, begun }
     const gap = /^(overrun|unknown-id|broker-session-lost|subscription-refused)\d/.exec(word)
     if (gap !== null) return { kind: 'gap', reason: gap[1]!, begun }
-    return { kind: 'message', topic: 't', sequence, qos, retained: word.startsWith('r'), id: undefined, restarts: { begun: restarts, over: restarts } }
+    return {
+      kind: 'message',
+      topic: 't',
+      sequence,
+      qos,
+      retained: word.startsWith('r'),
+      id: undefined,
+      restarts: { begun: restarts, over: restarts },
+    }
   })
 }
 
@@ -66,15 +76,55 @@ describe('what a follower saw is a breach:', () => {
     ['an older message behind a newer one', '<0 1 3 2', 't 3 came behind 1, without 2'],
     ['an older message behind a retained one', '<4 r4 3', 't 3 came again, behind 4, without a reconnect'],
     ['a redelivery with a hole', '<0 1 2 3 4 away4 back4 2 4', 't 4 came behind a redelivery of 2, without 3'],
-    ['a redelivery that does not reach what was last', '<0 1 2 3 4 away4 back4 2 5', 't 5 came behind a redelivery of 2, without 3'],
+    [
+      'a redelivery that does not reach what was last',
+      '<0 1 2 3 4 away4 back4 2 5',
+      't 5 came behind a redelivery of 2, without 3',
+    ],
     ['a repeat at QoS 2, even behind a reconnect', '<0 1 2 away2 back2 2', 't 2 came again, behind 2, at QoS 2', 2],
-    ['a QoS 2 message that a gap covers, twice', '<0 1 away1 broker-session-lost3 5 3 3', 't 3 came again, behind 5, at QoS 2', 2],
-    ['an older message behind a retained one and a gap', '<4 r5 away5 broker-session-lost6 3', 't 3 came again, behind 5, at QoS 2', 2],
-    ['a QoS 0 message that a gap covers behind a newer one', '<0 1 away1 broker-session-lost3 5 3', 't 3 came again, behind 5, at QoS 0', 0],
-    ['a redelivery at QoS 2 of what came behind the restart', '<0 1 away1 restart back1 2 3 away3 back3 3', 't 3 came again, behind 3, at QoS 2', 2],
-    ['a redelivery at QoS 2 with a hole behind a restart', '<0 1 2 3 4 away4 restart back4 2 4', 't 4 came behind a redelivery of 2, without 3', 2],
-    ['a repeat at QoS 2 of a redelivery', '<0 1 2 3 away3 restart back3 2 3 3', 't 3 came again, behind a redelivery of 3', 2],
-    ['what was not sent', '<0 1 2', 't 2 came, though its publisher was told that it was not sent', 1, { 2: 'refused' }],
+    [
+      'a QoS 2 message that a gap covers, twice',
+      '<0 1 away1 broker-session-lost3 5 3 3',
+      't 3 came again, behind 5, at QoS 2',
+      2,
+    ],
+    [
+      'an older message behind a retained one and a gap',
+      '<4 r5 away5 broker-session-lost6 3',
+      't 3 came again, behind 5, at QoS 2',
+      2,
+    ],
+    [
+      'a QoS 0 message that a gap covers behind a newer one',
+      '<0 1 away1 broker-session-lost3 5 3',
+      't 3 came again, behind 5, at QoS 0',
+      0,
+    ],
+    [
+      'a redelivery at QoS 2 of what came behind the restart',
+      '<0 1 away1 restart back1 2 3 away3 back3 3',
+      't 3 came again, behind 3, at QoS 2',
+      2,
+    ],
+    [
+      'a redelivery at QoS 2 with a hole behind a restart',
+      '<0 1 2 3 4 away4 restart back4 2 4',
+      't 4 came behind a redelivery of 2, without 3',
+      2,
+    ],
+    [
+      'a repeat at QoS 2 of a redelivery',
+      '<0 1 2 3 away3 restart back3 2 3 3',
+      't 3 came again, behind a redelivery of 3',
+      2,
+    ],
+    [
+      'what was not sent',
+      '<0 1 2',
+      't 2 came, though its publisher was told that it was not sent',
+      1,
+      { 2: 'refused' },
+    ],
     ['what was never published', '<0 10', 't 10 was never published'],
     ['QoS 0 that had been seen, lost without a gap', '<0 1 away1 back3 4', 't 4 came behind 1, without 2', 0],
     ['a refusal', '<0 1 subscription-refused1', 'a filter was refused, by no broker'],

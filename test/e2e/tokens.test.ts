@@ -10,7 +10,13 @@ async function publishes(bridge: BridgeProcess, headers: Record<string, string>)
   return (await fetch(`${await bridge.url}/publish?topic=a`, { method: 'POST', body: 'x', headers })).status
 }
 
-const logged = (bridge: BridgeProcess, level: number) => bridge.stdout().trim().split('\n').map((line) => JSON.parse(line)).filter((line) => line.level === level)
+const logged = (bridge: BridgeProcess, level: number) =>
+  bridge
+    .stdout()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+    .filter((line) => line.level === level)
 
 test('SIGHUP reads the tokens again, and keeps those there are where the file is broken', async () => {
   const [one, two] = [makeToken('one', ['#']), makeToken('two', ['#'])]
@@ -25,7 +31,9 @@ test('SIGHUP reads the tokens again, and keeps those there are where the file is
 
   file.writeText('[{"name": "half a f')
   bridge.kill('SIGHUP')
-  await expect.poll(() => logged(bridge, 50)).toMatchObject([{ msg: `the tokens stay as they were: CAUSEWAY_AUTH_TOKENS_FILE ${file.path}: expected JSON` }])
+  await expect
+    .poll(() => logged(bridge, 50))
+    .toMatchObject([{ msg: `the tokens stay as they were: CAUSEWAY_AUTH_TOKENS_FILE ${file.path}: expected JSON` }])
   expect([await publishes(bridge, one.headers), await publishes(bridge, two.headers)]).toEqual([401, 200])
 })
 
@@ -54,7 +62,9 @@ test.each([
 ])('with AUTH=%s the commands of the first log lines say who calls', async (_auth, settings, credentials) => {
   const bridge = spawnBridge(settings())
   await bridge.url
-  for (const name of ['publish', 'subscribe']) expect(bridge.stdout()).toMatch(new RegExp(`${name}: +curl ${credentials} `))
+  for (const name of ['publish', 'subscribe']) {
+    expect(bridge.stdout()).toMatch(new RegExp(`${name}: +curl ${credentials} `))
+  }
 })
 
 test('the command prints a token that its entry in the file lets in', async () => {
@@ -67,5 +77,7 @@ test('the command prints a token that its entry in the file lets in', async () =
 })
 
 test.each([[[]], [['']], [['one', 'two']]])('the command with the names %j says how to use it', (names) => {
-  expect(() => execFileSync(process.execPath, [TOKEN, ...names], { stdio: 'pipe' })).toThrow(/usage: npm run --silent token -- NAME/)
+  expect(() => execFileSync(process.execPath, [TOKEN, ...names], { stdio: 'pipe' })).toThrow(
+    /usage: npm run --silent token -- NAME/,
+  )
 })

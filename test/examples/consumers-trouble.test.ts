@@ -27,7 +27,9 @@ describe.runIf(hasMosquitto).each(CONSUMERS)('the example $name', { timeout: 60_
     const settings = { MQTT_URL: (await startMosquitto()).url, SESSION_MAX_UNACKED: 2, STREAM_LINGER_MS: 60_000 }
     const [one, other] = await Promise.all([startBridge(settings), startBridge(settings)])
     let strays = 3
-    const base = await startBalancer({ targetOf: ({ method }) => (method === 'POST' && (strays -= 1) >= 0 ? other : one).url })
+    const base = await startBalancer({
+      targetOf: ({ method }) => (method === 'POST' && (strays -= 1) >= 0 ? other : one).url,
+    })
     const { lines } = startConsumer(example, base)
     await expect.poll(() => sessions(one.url), SLOW).toMatchObject(CONNECTED)
     await count(one, 0, 6)

@@ -7,31 +7,36 @@ import { CONSUMERS, startConsumer } from '../support/example.ts'
 const publish = (base: string, body: string) => fetch(`${base}/publish?topic=orders/1`, { method: 'POST', body })
 
 describe.runIf(hasMosquitto).each(CONSUMERS)('the example $name', (example) => {
-  test('processes what comes, over its own death and the bridge’s, and stops where another reader takes over', { timeout: 60_000 }, async () => {
-    const settings = { MQTT_URL: (await startMosquitto()).url, HTTP_PORT: await freePort() }
-    const bridge = spawnBridge(settings)
-    const base = await bridge.url
-    const first = startConsumer(example, base)
-    const isConnected = async () => ((await (await fetch(`${base}/sessions`)).json()) as { connected: boolean; unacknowledged: number }[])[0]
-    await expect.poll(isConnected).toMatchObject({ connected: true })
-    await publish(base, 'one')
-    await expect.poll(first.lines).toEqual(['orders/1 one'])
-    await expect.poll(isConnected).toMatchObject({ unacknowledged: 0 })
-    first.kill()
-    await first.exited
-    await expect.poll(isConnected).toMatchObject({ connected: false })
-    await publish(base, 'two')
-    const second = startConsumer(example, base)
-    await expect.poll(second.lines).toEqual(['orders/1 two'])
-    await expect.poll(isConnected).toMatchObject({ unacknowledged: 0 })
-    bridge.kill('SIGKILL')
-    await bridge.exited
-    await spawnBridge(settings).url
-    await publish(base, 'three')
-    await expect.poll(second.lines, { timeout: 20_000 }).toEqual(['orders/1 two', 'orders/1 three'])
-    const third = startConsumer(example, base)
-    expect(await second.exited).toBe(0)
-    await publish(base, 'four')
-    await expect.poll(third.lines).toContain('orders/1 four')
-  })
+  test(
+    'processes what comes, over its own death and the bridge’s, and stops where another reader takes over',
+    { timeout: 60_000 },
+    async () => {
+      const settings = { MQTT_URL: (await startMosquitto()).url, HTTP_PORT: await freePort() }
+      const bridge = spawnBridge(settings)
+      const base = await bridge.url
+      const first = startConsumer(example, base)
+      const isConnected = async () =>
+        ((await (await fetch(`${base}/sessions`)).json()) as { connected: boolean; unacknowledged: number }[])[0]
+      await expect.poll(isConnected).toMatchObject({ connected: true })
+      await publish(base, 'one')
+      await expect.poll(first.lines).toEqual(['orders/1 one'])
+      await expect.poll(isConnected).toMatchObject({ unacknowledged: 0 })
+      first.kill()
+      await first.exited
+      await expect.poll(isConnected).toMatchObject({ connected: false })
+      await publish(base, 'two')
+      const second = startConsumer(example, base)
+      await expect.poll(second.lines).toEqual(['orders/1 two'])
+      await expect.poll(isConnected).toMatchObject({ unacknowledged: 0 })
+      bridge.kill('SIGKILL')
+      await bridge.exited
+      await spawnBridge(settings).url
+      await publish(base, 'three')
+      await expect.poll(second.lines, { timeout: 20_000 }).toEqual(['orders/1 two', 'orders/1 three'])
+      const third = startConsumer(example, base)
+      expect(await second.exited).toBe(0)
+      await publish(base, 'four')
+      await expect.poll(third.lines).toContain('orders/1 four')
+    },
+  )
 })

@@ -8,8 +8,12 @@ import { get, publish, send } from '../support/http.ts'
 import { openBatch } from '../support/ndjson.ts'
 import { makeToken, tokenFile } from '../support/token-file.ts'
 
-const document = parse(readFileSync(new URL('../../openapi/openapi.yaml', import.meta.url), 'utf8')) as { paths: Record<string, Record<string, object>> }
-const operations = Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => [method.toUpperCase(), path] as const))
+const document = parse(readFileSync(new URL('../../openapi/openapi.yaml', import.meta.url), 'utf8')) as {
+  paths: Record<string, Record<string, object>>
+}
+const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.keys(methods).map((method) => [method.toUpperCase(), path] as const),
+)
 
 test('no operation does anything without credentials', async () => {
   const bridge = await startBridge({ ...tokenFile([makeToken('one', ['#'])]).settings, AUTH_COOKIE: true })
@@ -29,19 +33,25 @@ test.each([
   const bridge = await startBridge(tokenFile([makeToken('one', ['#'])]).settings)
   const { status, headers, body } = await publish(bridge, { topic: 'a' }, { authorization })
   expect([status, body.code]).toEqual([401, 'unauthorized'])
-  expect(headers.get('www-authenticate')).toBe(`Bearer realm="causeway", error="invalid_token", error_description="${body.detail}"`)
+  expect(headers.get('www-authenticate')).toBe(
+    `Bearer realm="causeway", error="invalid_token", error_description="${body.detail}"`,
+  )
 })
 
 test('a known token is let in, whatever the case of its scheme', async () => {
   const { token, entry } = makeToken('one', ['#'])
   const bridge = await startBridge(tokenFile([{ token, entry, headers: { authorization: '' } }]).settings)
-  for (const scheme of ['Bearer', 'bearer']) expect((await publish(bridge, { topic: 'a' }, { authorization: `${scheme} ${token}` })).status).toBe(200)
+  for (const scheme of ['Bearer', 'bearer']) {
+    expect((await publish(bridge, { topic: 'a' }, { authorization: `${scheme} ${token}` })).status).toBe(200)
+  }
 })
 
 test('a token of capitals is another token', async () => {
   const one = makeToken('one', ['#'])
   const bridge = await startBridge(tokenFile([one]).settings)
-  expect((await publish(bridge, { topic: 'a' }, { authorization: one.headers.authorization.toUpperCase() })).status).toBe(401)
+  expect(
+    (await publish(bridge, { topic: 'a' }, { authorization: one.headers.authorization.toUpperCase() })).status,
+  ).toBe(401)
 })
 
 test('a file without tokens lets nobody in', async () => {
@@ -64,7 +74,9 @@ test('the body of a stranger is not read to its end', async () => {
 describe('without credentials', () => {
   test('the description of the API can be read', async () => {
     const bridge = await startBridge(tokenFile([]).settings)
-    for (const path of ['/openapi.json', '/docs', '/docs/static/index.html']) expect([path, (await get(bridge, path)).status]).toEqual([path, 200])
+    for (const path of ['/openapi.json', '/docs', '/docs/static/index.html']) {
+      expect([path, (await get(bridge, path)).status]).toEqual([path, 200])
+    }
   })
 
   test('health and metrics can be read on the admin port alone', async () => {

@@ -4,14 +4,29 @@ import { expect, onTestFinished, test } from 'vitest'
 import { type Bridge, startBridge } from '../support/bridge.ts'
 
 /** An NDJSON batch whose sender does not end it. */
-async function openBatch({ url }: Bridge, lines: string): Promise<{ post: ClientRequest; answers: () => Record<string, unknown>[]; ended: Promise<unknown> }> {
-  const post = request(`${url}/publish/batch`, { method: 'POST', headers: { 'content-type': 'application/x-ndjson' }, agent: false }).on('error', () => {})
+async function openBatch(
+  { url }: Bridge,
+  lines: string,
+): Promise<{ post: ClientRequest; answers: () => Record<string, unknown>[]; ended: Promise<unknown> }> {
+  const post = request(`${url}/publish/batch`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    agent: false,
+  }).on('error', () => {})
   onTestFinished(() => void post.destroy())
   post.write(lines)
   const [response] = (await once(post, 'response')) as [IncomingMessage]
   let text = ''
   response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
-  return { post, answers: () => text.trimEnd().split('\n').map((line) => JSON.parse(line)), ended: once(response, 'end') }
+  return {
+    post,
+    answers: () =>
+      text
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ended: once(response, 'end'),
+  }
 }
 
 test('an open batch does not keep the bridge from closing, and its last line says why it ended', async () => {
@@ -21,7 +36,9 @@ test('an open batch does not keep the bridge from closing, and its last line say
   const closed = bridge.close()
   await ended
   expect(answers().map(({ status }) => status)).toEqual([200, 200, undefined])
-  expect(answers()[2]).toEqual({ problem: expect.objectContaining({ code: 'shutting-down', retryable: true, outcome: 'not-sent' }) })
+  expect(answers()[2]).toEqual({
+    problem: expect.objectContaining({ code: 'shutting-down', retryable: true, outcome: 'not-sent' }),
+  })
   await closed
 })
 

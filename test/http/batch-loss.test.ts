@@ -19,10 +19,14 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => 
     await broker.kill()
     conversation.end()
     const results = await conversation.rest()
-    expect(results.map(({ index, line: at }) => [index, at])).toEqual(Array.from({ length: 30 }, (_, index) => [index + 1, index + 2]))
+    expect(results.map(({ index, line: at }) => [index, at])).toEqual(
+      Array.from({ length: 30 }, (_, index) => [index + 1, index + 2]),
+    )
     expect(results.slice(0, 20).map(({ problem }) => problem.outcome)).toEqual(Array(20).fill('unknown'))
     // Never sent: refused for want of a broker, or given up waiting.
-    for (const { problem } of results.slice(20)) expect(problem.code === 'broker-unavailable' || problem.outcome === 'not-sent').toBe(true)
+    for (const { problem } of results.slice(20)) {
+      expect(problem.code === 'broker-unavailable' || problem.outcome === 'not-sent').toBe(true)
+    }
     expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
   })
 
@@ -32,7 +36,10 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => 
     await broker.kill()
     await expect.poll(() => bridge.isReachable()).toBe(false)
     const away = await batch(bridge.url, 'json', Array(9).fill({ topic: 'b' }))
-    expect(away).toMatchObject({ status: 207, body: Array(9).fill({ problem: { status: 503, code: 'broker-unavailable' } }) })
+    expect(away).toMatchObject({
+      status: 207,
+      body: Array(9).fill({ problem: { status: 503, code: 'broker-unavailable' } }),
+    })
     await broker.start()
     await expect.poll(() => bridge.isReachable(), { timeout: 20_000 }).toBe(true)
     expect(await batch(bridge.url, 'json', Array(9).fill({ topic: 'b' }))).toMatchObject({ status: 200 })
@@ -43,9 +50,15 @@ test.runIf(hasMosquitto)('a message the broker refuses fails alone', async () =>
   const broker = await startMosquitto({ acl: ['topic write ok/#'] })
   const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_CONNECTIONS: 1 })
   const topics = ['ok/1', 'no/1', 'ok/2', 'ok/3', 'no/2', 'ok/4']
-  const { status, body } = await batch(bridge.url, 'json', topics.map((topic) => ({ topic })))
+  const { status, body } = await batch(
+    bridge.url,
+    'json',
+    topics.map((topic) => ({ topic })),
+  )
   expect(status).toBe(207)
-  expect(body.map((result: { status?: number; problem?: { status: number } }) => result.status ?? result.problem?.status)).toEqual([200, 403, 200, 200, 403, 200])
+  expect(
+    body.map((result: { status?: number; problem?: { status: number } }) => result.status ?? result.problem?.status),
+  ).toEqual([200, 403, 200, 200, 403, 200])
 })
 
 test('a caller that leaves is read no further', async () => {
@@ -69,11 +82,16 @@ test('a caller that leaves is read no further', async () => {
   // What had been read is published; far from all that was sent is.
   const answered = 'causeway_publish_messages_total{qos="1",outcome="acknowledged"}'
   let before = -1
-  await expect.poll(async () => {
-    const last = before
-    before = await metric(bridge, answered)
-    return before === last && (await metric(bridge, 'causeway_publish_in_flight')) === 0
-  }, { timeout: 10_000 }).toBe(true)
+  await expect
+    .poll(
+      async () => {
+        const last = before
+        before = await metric(bridge, answered)
+        return before === last && (await metric(bridge, 'causeway_publish_in_flight')) === 0
+      },
+      { timeout: 10_000 },
+    )
+    .toBe(true)
   expect(published).toBe(before)
   expect(published).toBeLessThan(5000)
   expect(bridge.logs.filter(({ level }) => Number(level) >= 40)).toEqual([])

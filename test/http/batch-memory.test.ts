@@ -9,7 +9,11 @@ const MIB = 2 ** 20
 
 /** Sends a batch as fast as it is taken, and reads its results. */
 async function sendBatch(url: string, line: string, count: number, onSent: (sent: number) => void): Promise<number> {
-  const request = open(`${url}/publish/batch`, { method: 'POST', headers: { 'content-type': 'application/x-ndjson' }, agent: false })
+  const request = open(`${url}/publish/batch`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson' },
+    agent: false,
+  })
   let succeeded = 0
   const answered = once(request, 'response').then(async ([response]) => {
     let tail = ''
@@ -32,35 +36,39 @@ describe.runIf(hasMosquitto)('a batch much larger than memory may grow', () => {
   test.each([
     ['lines of some length', 20_000, 10_000],
     ['lines as long as they may be', 1_000_000, 200],
-  ])('%s wait at the sender while the broker is frozen, and all arrive', async (_name, payloadBytes, count) => {
-    const broker = await startMosquitto()
-    const bridge = spawnBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 60_000 })
-    const url = await bridge.url
-    const line = `${JSON.stringify({ topic: 'm', payload: 'x'.repeat(payloadBytes) })}\n`
-    // The first messages also pay for compiled code and the heap's own growth.
-    expect(await sendBatch(url, line, count / 5, () => {})).toBe(count / 5)
-    const before = residentBytes(bridge.pid)
-    let peak = before
-    let sent = 0
-    let thawing = false
-    broker.freeze()
-    const watch = setInterval(() => (peak = Math.max(peak, residentBytes(bridge.pid))), 20)
-    let lastSent = -1
-    const standstill = setInterval(() => {
-      // Nothing more is taken: as much is held as ever will be.
-      if (sent === lastSent && !thawing) {
-        thawing = true
-        broker.thaw()
+  ])(
+    '%s wait at the sender while the broker is frozen, and all arrive',
+    async (_name, payloadBytes, count) => {
+      const broker = await startMosquitto()
+      const bridge = spawnBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 60_000 })
+      const url = await bridge.url
+      const line = `${JSON.stringify({ topic: 'm', payload: 'x'.repeat(payloadBytes) })}\n`
+      // The first messages also pay for compiled code and the heap's own growth.
+      expect(await sendBatch(url, line, count / 5, () => {})).toBe(count / 5)
+      const before = residentBytes(bridge.pid)
+      let peak = before
+      let sent = 0
+      let thawing = false
+      broker.freeze()
+      const watch = setInterval(() => (peak = Math.max(peak, residentBytes(bridge.pid))), 20)
+      let lastSent = -1
+      const standstill = setInterval(() => {
+        // Nothing more is taken: as much is held as ever will be.
+        if (sent === lastSent && !thawing) {
+          thawing = true
+          broker.thaw()
+        }
+        lastSent = sent
+      }, 500)
+      try {
+        expect(await sendBatch(url, line, count, (number) => (sent = number))).toBe(count)
+      } finally {
+        clearInterval(watch)
+        clearInterval(standstill)
       }
-      lastSent = sent
-    }, 500)
-    try {
-      expect(await sendBatch(url, line, count, (number) => (sent = number))).toBe(count)
-    } finally {
-      clearInterval(watch)
-      clearInterval(standstill)
-    }
-    expect(thawing).toBe(true)
-    expect(Math.round((peak - before) / MIB)).toBeLessThan(50)
-  }, 60_000)
+      expect(thawing).toBe(true)
+      expect(Math.round((peak - before) / MIB)).toBeLessThan(50)
+    },
+    60_000,
+  )
 })

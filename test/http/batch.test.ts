@@ -8,11 +8,23 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     const settings = await start()
     const bridge = await startBridge(settings)
     const messages = await collect(await mqttClient(brokerUrl(bridge, settings)), 'b/#')
-    const answer = await batch(bridge.url, 'json', [{ topic: 'b/1', payload: 'one' }, { topic: 'b/2', qos: 0 }, { topic: 'b/3', payload: { a: 1 }, qos: 2 }])
+    const answer = await batch(bridge.url, 'json', [
+      { topic: 'b/1', payload: 'one' },
+      { topic: 'b/2', qos: 0 },
+      { topic: 'b/3', payload: { a: 1 }, qos: 2 },
+    ])
     expect(answer.status).toBe(200)
-    expect(answer.body).toMatchObject([{ index: 0, status: 200, topic: 'b/1', qos: 1 }, { index: 1, status: 202, topic: 'b/2', qos: 0 }, { index: 2, status: 200, topic: 'b/3', qos: 2 }])
+    expect(answer.body).toMatchObject([
+      { index: 0, status: 200, topic: 'b/1', qos: 1 },
+      { index: 1, status: 202, topic: 'b/2', qos: 0 },
+      { index: 2, status: 200, topic: 'b/3', qos: 2 },
+    ])
     const got = [await messages.next(), await messages.next(), await messages.next()]
-    expect(got.map(({ topic, payload }) => [topic, payload.toString()]).toSorted()).toEqual([['b/1', 'one'], ['b/2', ''], ['b/3', '{"a":1}']])
+    expect(got.map(({ topic, payload }) => [topic, payload.toString()]).toSorted()).toEqual([
+      ['b/1', 'one'],
+      ['b/2', ''],
+      ['b/3', '{"a":1}'],
+    ])
   })
 
   test('a bad message of an array fails alone, with all that is wrong with it, and the answer is 207', async () => {
@@ -22,7 +34,10 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     expect(answer.headers.get('content-type')).toContain('application/json')
     expect(answer.body).toMatchObject([
       { index: 0, status: 200 },
-      { index: 1, problem: { status: 400, code: 'invalid-request', errors: [{ pointer: '#/topic' }, { pointer: '#/qos' }] } },
+      {
+        index: 1,
+        problem: { status: 400, code: 'invalid-request', errors: [{ pointer: '#/topic' }, { pointer: '#/qos' }] },
+      },
       { index: 2, problem: { status: 400 } },
       { index: 3, status: 200 },
     ])
@@ -30,7 +45,18 @@ describe.each(BROKERS)('on $name', ({ start }) => {
 
   test('NDJSON gets a line for each message with its index and line number', async () => {
     const bridge = await startBridge({ ...(await start()), BODY_LIMIT_BYTES: 100 })
-    const lines = ['{"topic":"b/1"}', '', '{"topic":', `{"topic":"b/2","payload":"${'x'.repeat(100)}"}`, '{"topic":"b/3","__proto__":{"qos":2}}', '{"topic":"b/4","qos":0}\r', '\r', '{"topic":"b/+"}', '7', '{"topic":"b/5"}']
+    const lines = [
+      '{"topic":"b/1"}',
+      '',
+      '{"topic":',
+      `{"topic":"b/2","payload":"${'x'.repeat(100)}"}`,
+      '{"topic":"b/3","__proto__":{"qos":2}}',
+      '{"topic":"b/4","qos":0}\r',
+      '\r',
+      '{"topic":"b/+"}',
+      '7',
+      '{"topic":"b/5"}',
+    ]
     const answer = await batch(bridge.url, 'x-ndjson', lines.join('\n'))
     expect(answer.status).toBe(200)
     expect(answer.headers.get('content-type')).toContain('application/x-ndjson')
@@ -60,22 +86,33 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     expect(await conversation.rest()).toMatchObject([{ index: 3, line: 4, status: 200, topic: 'b/last' }])
   })
 
-  test.each(['json', 'x-ndjson'] as const)('%s that is more than may be in flight waits for room, and each topic keeps its order', async (type) => {
-    const settings = await start()
-    const bridge = await startBridge({ ...settings, PUBLISH_MAX_IN_FLIGHT: 5, PUBLISH_CONNECTIONS: 2 })
-    const messages = await collect(await mqttClient(brokerUrl(bridge, settings)), 'b/#')
-    const batched = Array.from({ length: 400 }, (_, index) => ({ topic: `b/${index % 3}`, payload: `${index}`, qos: 1 + ((index % 3) % 2) }))
-    const answer = await batch(bridge.url, type, type === 'json' ? batched : batched.map((message) => JSON.stringify(message)).join('\n'))
-    expect(answer.status).toBe(200)
-    expect(answer.body.map(({ status }: { status: number }) => status)).toEqual(batched.map(() => 200))
-    const orders: Record<string, number[]> = {}
-    for (let count = 0; count < 400; count += 1) {
-      const { topic, payload } = await messages.next()
-      ;(orders[topic] ??= []).push(Number(payload.toString()))
-    }
-    for (const order of Object.values(orders)) expect(order).toEqual(order.toSorted((a, b) => a - b))
-    expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
-  })
+  test.each(['json', 'x-ndjson'] as const)(
+    '%s that is more than may be in flight waits for room, and each topic keeps its order',
+    async (type) => {
+      const settings = await start()
+      const bridge = await startBridge({ ...settings, PUBLISH_MAX_IN_FLIGHT: 5, PUBLISH_CONNECTIONS: 2 })
+      const messages = await collect(await mqttClient(brokerUrl(bridge, settings)), 'b/#')
+      const batched = Array.from({ length: 400 }, (_, index) => ({
+        topic: `b/${index % 3}`,
+        payload: `${index}`,
+        qos: 1 + ((index % 3) % 2),
+      }))
+      const answer = await batch(
+        bridge.url,
+        type,
+        type === 'json' ? batched : batched.map((message) => JSON.stringify(message)).join('\n'),
+      )
+      expect(answer.status).toBe(200)
+      expect(answer.body.map(({ status }: { status: number }) => status)).toEqual(batched.map(() => 200))
+      const orders: Record<string, number[]> = {}
+      for (let count = 0; count < 400; count += 1) {
+        const { topic, payload } = await messages.next()
+        ;(orders[topic] ??= []).push(Number(payload.toString()))
+      }
+      for (const order of Object.values(orders)) expect(order).toEqual(order.toSorted((a, b) => a - b))
+      expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
+    },
+  )
 })
 
 test.each([
@@ -97,8 +134,15 @@ test('a member named __proto__ is one that is not known, and its message fails a
 
 test('a line that is not UTF-8 fails alone; nothing is published in its place', async () => {
   const bridge = await startBridge()
-  const answer = await batch(bridge.url, 'x-ndjson', Buffer.from('{"topic":"a","payload":"\xff"}\n{"topic":"a","payload":"\xc3\xbc"}\n', 'latin1'))
-  expect(answer.body).toMatchObject([{ line: 1, problem: { status: 400 } }, { line: 2, status: 200 }])
+  const answer = await batch(
+    bridge.url,
+    'x-ndjson',
+    Buffer.from('{"topic":"a","payload":"\xff"}\n{"topic":"a","payload":"\xc3\xbc"}\n', 'latin1'),
+  )
+  expect(answer.body).toMatchObject([
+    { line: 1, problem: { status: 400 } },
+    { line: 2, status: 200 },
+  ])
 })
 
 test('an empty batch has no results', async () => {
@@ -109,6 +153,10 @@ test('an empty batch has no results', async () => {
 
 test('a batch of another type is refused', async () => {
   const bridge = await startBridge()
-  const response = await fetch(`${bridge.url}/publish/batch`, { method: 'POST', headers: { 'content-type': 'text/plain' }, body: '[]' })
+  const response = await fetch(`${bridge.url}/publish/batch`, {
+    method: 'POST',
+    headers: { 'content-type': 'text/plain' },
+    body: '[]',
+  })
   expect(response.status).toBe(415)
 })

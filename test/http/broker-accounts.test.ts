@@ -25,15 +25,26 @@ describe.runIf(hasAccounts).each(['5', '3.1.1'])('over MQTT %s', (protocol) => {
     expect((await publish(bridge, { topic: 'a' }, ann)).status).toBe(200)
     for (const headers of [basic('ann', 'wrong'), basic('nobody', 'x')]) {
       const answer = await publish(bridge, { topic: 'a' }, headers)
-      expect(answer.body).toMatchObject({ status: 403, code: 'not-authorized', mqtt: { reasonCode: protocol === '5' ? 0x87 : 5 } })
-      expect(answer.headers.get('www-authenticate')).toBe('Bearer realm="causeway", Basic realm="causeway", charset="UTF-8"')
+      expect(answer.body).toMatchObject({
+        status: 403,
+        code: 'not-authorized',
+        mqtt: { reasonCode: protocol === '5' ? 0x87 : 5 },
+      })
+      expect(answer.headers.get('www-authenticate')).toBe(
+        'Bearer realm="causeway", Basic realm="causeway", charset="UTF-8"',
+      )
     }
   })
 
   test('a token is their password, with the user name that is configured', async () => {
     const { bridge } = await start({ MQTT_PROTOCOL: protocol, AUTH_BEARER_USERNAME: 'device' })
     const broker = await startMosquittoWithAccounts({ device: { password: 'token-1' } })
-    const other = await startBridge({ AUTH: 'broker', MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, AUTH_BEARER_USERNAME: 'device' })
+    const other = await startBridge({
+      AUTH: 'broker',
+      MQTT_URL: broker.url,
+      MQTT_PROTOCOL: protocol,
+      AUTH_BEARER_USERNAME: 'device',
+    })
     expect((await publish(other, { topic: 'a' }, { authorization: 'Bearer token-1' })).status).toBe(200)
     expect((await publish(other, { topic: 'a' }, { authorization: 'Bearer token-2' })).status).toBe(403)
     expect((await publish(bridge, { topic: 'a' }, { authorization: 'Bearer token-1' })).status).toBe(403)
@@ -59,8 +70,13 @@ describe.runIf(hasAccounts)('the access rules of the broker', () => {
 describe.runIf(hasAccounts)('a caller', () => {
   test('has its idempotency keys, streams and sessions for itself', async () => {
     const { bridge } = await start()
-    const order = (headers: Record<string, string>) => publishRaw(bridge, 'topic=bob/orders', 'x', { ...headers, 'idempotency-key': '"1"' })
-    expect([(await order(ann)).status, (await order(bob)).headers.get('idempotency-replayed'), (await order(ann)).headers.get('idempotency-replayed')]).toEqual([200, null, 'true'])
+    const order = (headers: Record<string, string>) =>
+      publishRaw(bridge, 'topic=bob/orders', 'x', { ...headers, 'idempotency-key': '"1"' })
+    expect([
+      (await order(ann)).status,
+      (await order(bob)).headers.get('idempotency-replayed'),
+      (await order(ann)).headers.get('idempotency-replayed'),
+    ]).toEqual([200, null, 'true'])
 
     const session = await openStream(`${bridge.url}/subscribe?topic=bob/%23&session=s`, ann)
     const { id } = (await session.next()).data
@@ -72,15 +88,23 @@ describe.runIf(hasAccounts)('a caller', () => {
   test('of a broker that looks at no password shares nothing with another of the same name', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ AUTH: 'broker', MQTT_URL: broker.url })
-    const order = (password: string) => publishRaw(bridge, 'topic=orders', 'x', { ...basic('ann', password), 'idempotency-key': '"1"' })
-    expect([(await order('one')).status, (await order('two')).headers.get('idempotency-replayed'), (await order('one')).headers.get('idempotency-replayed')]).toEqual([200, null, 'true'])
+    const order = (password: string) =>
+      publishRaw(bridge, 'topic=orders', 'x', { ...basic('ann', password), 'idempotency-key': '"1"' })
+    expect([
+      (await order('one')).status,
+      (await order('two')).headers.get('idempotency-replayed'),
+      (await order('one')).headers.get('idempotency-replayed'),
+    ]).toEqual([200, null, 'true'])
   })
 
   test('without credentials, or with half of them, is told which are taken', async () => {
     const { bridge } = await start()
     for (const headers of [{}, basic('', 'x'), basic('ann', ''), basic('', ''), basic('a\0b', 'x')]) {
       const { status, headers: answered } = await publish(bridge, { topic: 'a' }, headers as Record<string, string>)
-      expect([status, answered.get('www-authenticate')]).toEqual([401, expect.stringContaining('Bearer realm="causeway"')])
+      expect([status, answered.get('www-authenticate')]).toEqual([
+        401,
+        expect.stringContaining('Bearer realm="causeway"'),
+      ])
     }
     expect(await links(bridge)).toBe(0)
   })
@@ -106,17 +130,25 @@ describe.runIf(hasAccounts)('a caller', () => {
   test('connects no more than it needs', async () => {
     const { bridge } = await start()
     await publish(bridge, { topic: 'a' }, ann)
-    expect([await metric(bridge, 'causeway_mqtt_connections{role="publish",state="connected"}'), await metric(bridge, 'causeway_mqtt_connections{role="retained",state="connected"}')]).toEqual([1, 0])
+    expect([
+      await metric(bridge, 'causeway_mqtt_connections{role="publish",state="connected"}'),
+      await metric(bridge, 'causeway_mqtt_connections{role="retained",state="connected"}'),
+    ]).toEqual([1, 0])
     await get(bridge, '/retained?topic=a', ann)
     expect(await metric(bridge, 'causeway_mqtt_connections{role="retained",state="connected"}')).toBe(1)
   })
 
   test('whose password the broker changes loses its streams, with an event that says why', async () => {
     const { broker, bridge } = await start()
-    const [annStream, bobStream] = [await openStream(`${bridge.url}/subscribe?topic=bob/1`, ann), await openStream(`${bridge.url}/subscribe?topic=bob/1`, bob)]
+    const [annStream, bobStream] = [
+      await openStream(`${bridge.url}/subscribe?topic=bob/1`, ann),
+      await openStream(`${bridge.url}/subscribe?topic=bob/1`, bob),
+    ]
     broker.change({ ...accounts, ann: { password: 'another one' } })
     const events: unknown[] = []
-    while (events.length === 0 || !JSON.stringify(events.at(-1)).includes('credentials')) events.push((await annStream.next()).data)
+    while (events.length === 0 || !JSON.stringify(events.at(-1)).includes('credentials')) {
+      events.push((await annStream.next()).data)
+    }
     expect(events.at(-1)).toEqual({ credentials: 'revoked' })
     await annStream.ended
     await expect.poll(async () => (await publish(bridge, { topic: 'a' }, ann)).status).toBe(403)
@@ -130,7 +162,9 @@ test.runIf(hasAccounts)('a caller whose password changed while the broker was aw
   const stream = await openStream(`${bridge.url}/subscribe?topic=a`, ann)
   await broker.stop()
   expect((await stream.next()).data).toEqual({ broker: 'disconnected' })
-  for (const role of ['publish', 'subscribe']) await expect.poll(() => metric(bridge, `causeway_mqtt_connections{role="${role}",state="disconnected"}`)).toBe(1)
+  for (const role of ['publish', 'subscribe']) {
+    await expect.poll(() => metric(bridge, `causeway_mqtt_connections{role="${role}",state="disconnected"}`)).toBe(1)
+  }
   broker.write({ ...accounts, ann: { password: 'another one' } })
   await broker.start()
   expect((await stream.next()).data).toEqual({ credentials: 'revoked' })

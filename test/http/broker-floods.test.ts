@@ -17,7 +17,13 @@ async function start(settings: Settings = {}) {
     if (direction === 'up' && packet.cmd === 'connect' && packet.username !== undefined) connects.push(packet.username)
     return undefined
   })
-  const bridge = await startBridge({ AUTH: 'broker', MQTT_URL: proxy.url, MQTT_PROTOCOL: '5', ADMIN_PORT: 0, ...settings })
+  const bridge = await startBridge({
+    AUTH: 'broker',
+    MQTT_URL: proxy.url,
+    MQTT_PROTOCOL: '5',
+    ADMIN_PORT: 0,
+    ...settings,
+  })
   const status = async (headers: Record<string, string>) => (await publish(bridge, { topic: 'a' }, headers)).status
   return { bridge, connects, status }
 }
@@ -46,7 +52,9 @@ describe.runIf(hasAccounts)('wrong credentials', () => {
     const { body, headers } = await publish(bridge, { topic: 'a' }, basic('bob', 'guess 5'))
     expect(body).toMatchObject({ status: 429, code: 'too-many-attempts', retryable: true })
     expect(Number(headers.get('retry-after'))).toBeGreaterThan(0)
-    const flood = await Promise.all(Array.from({ length: 200 }, (_none, attempt) => status(basic('bob', `more ${attempt}`))))
+    const flood = await Promise.all(
+      Array.from({ length: 200 }, (_none, attempt) => status(basic('bob', `more ${attempt}`))),
+    )
     expect(new Set(flood)).toEqual(new Set([429]))
     expect(connects.length - before).toBe(5)
     expect(await status(good('ann'))).toBe(200)
@@ -64,7 +72,10 @@ describe.runIf(hasAccounts)('links', () => {
 
   test('of callers who are there do not', async () => {
     const { bridge, status } = await start({ LINK_MAX: 2 })
-    const [first, second] = [await openStream(`${bridge.url}/subscribe?topic=a`, good('ann')), await openStream(`${bridge.url}/subscribe?topic=a`, good('bob'))]
+    const [first, second] = [
+      await openStream(`${bridge.url}/subscribe?topic=a`, good('ann')),
+      await openStream(`${bridge.url}/subscribe?topic=a`, good('bob')),
+    ]
     const { body } = await publish(bridge, { topic: 'a' }, good('cyd'))
     expect(body).toMatchObject({ status: 503, code: 'too-many-callers', retryable: true })
     expect(await status(good('ann'))).toBe(200)
@@ -86,7 +97,9 @@ test('credentials are tried a few at a time, and the rest of a flood is told to 
   })
   const bridge = await startBridge({ AUTH: 'broker', MQTT_URL: broker.url, MQTT_PROTOCOL: '5' })
   const codes: string[] = []
-  const flood = Array.from({ length: 40 }, async (_none, attempt) => codes.push((await publish(bridge, { topic: 'a' }, basic('bob', `guess ${attempt}`))).body.code))
+  const flood = Array.from({ length: 40 }, async (_none, attempt) =>
+    codes.push((await publish(bridge, { topic: 'a' }, basic('bob', `guess ${attempt}`))).body.code),
+  )
   await expect.poll(() => [waiting.length, codes.length]).toEqual([16, 24])
   expect(new Set(codes)).toEqual(new Set(['too-many-callers']))
   for (const peer of waiting) peer.send({ cmd: 'connack', sessionPresent: false, reasonCode: 0x87 })
@@ -103,19 +116,37 @@ test.each([
 ] as const)('over protocol %i the answer %i of the broker is %i %s', async (protocol, code, status, problem) => {
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd !== 'connect' || packet.username === undefined) return false
-    peer.send({ cmd: 'connack', sessionPresent: false, ...(protocol === 5 ? { reasonCode: code } : { returnCode: code }) } as never)
+    peer.send({
+      cmd: 'connack',
+      sessionPresent: false,
+      ...(protocol === 5 ? { reasonCode: code } : { returnCode: code }),
+    } as never)
     return true
   })
-  const bridge = await startBridge({ AUTH: 'broker', MQTT_URL: broker.url, MQTT_PROTOCOL: protocol === 5 ? '5' : '3.1.1' })
+  const bridge = await startBridge({
+    AUTH: 'broker',
+    MQTT_URL: broker.url,
+    MQTT_PROTOCOL: protocol === 5 ? '5' : '3.1.1',
+  })
   const { body } = await publish(bridge, { topic: 'a' }, good('ann'))
   expect(body).toMatchObject({ status, code: problem })
 })
 
 test('the bridge’s own credentials are never those of a caller', async () => {
   const broker = await startScriptedBroker(() => false)
-  const bridge = await startBridge({ AUTH: 'broker', MQTT_URL: broker.url, MQTT_USERNAME: 'bridge', MQTT_PASSWORD: 'secret of the bridge' })
+  const bridge = await startBridge({
+    AUTH: 'broker',
+    MQTT_URL: broker.url,
+    MQTT_USERNAME: 'bridge',
+    MQTT_PASSWORD: 'secret of the bridge',
+  })
   await publish(bridge, { topic: 'a' }, good('ann'))
   await publish(bridge, { topic: 'a' }, { authorization: 'Bearer token' })
-  const logins = broker.peers.filter(({ received }) => received.some(({ cmd }) => cmd === 'publish')).map(({ connect }) => [connect!.username, connect!.password?.toString()])
-  expect(logins).toEqual([['ann', 'good'], ['bearer', 'token']])
+  const logins = broker.peers
+    .filter(({ received }) => received.some(({ cmd }) => cmd === 'publish'))
+    .map(({ connect }) => [connect!.username, connect!.password?.toString()])
+  expect(logins).toEqual([
+    ['ann', 'good'],
+    ['bearer', 'token'],
+  ])
 })

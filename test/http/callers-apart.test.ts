@@ -9,7 +9,8 @@ const [one, two] = [makeToken('one', ['#']), makeToken('two', ['#'])]
 
 test('the same Idempotency-Key of two callers is two keys', async () => {
   const bridge = await startBridge(tokenFile([one, two]).settings)
-  const order = (caller: typeof one, payload: string) => publishRaw(bridge, 'topic=orders', payload, { ...caller.headers, 'idempotency-key': '"4711"' })
+  const order = (caller: typeof one, payload: string) =>
+    publishRaw(bridge, 'topic=orders', payload, { ...caller.headers, 'idempotency-key': '"4711"' })
   expect((await order(one, 'a')).headers.get('idempotency-replayed')).toBeNull()
   expect((await order(one, 'a')).headers.get('idempotency-replayed')).toBe('true')
   const { status, headers } = await order(two, 'b')
@@ -28,15 +29,25 @@ describe.runIf(hasMosquitto)('a durable session', () => {
   test('of the same name and filters is another one for each caller, whom nobody else can list, acknowledge or delete', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ ...tokenFile([one, two]).settings, MQTT_URL: broker.url })
-    const open = (caller: typeof one) => openStream(`${bridge.url}/subscribe?topic=a&session=mine&ack=explicit`, caller.headers)
+    const open = (caller: typeof one) =>
+      openStream(`${bridge.url}/subscribe?topic=a&session=mine&ack=explicit`, caller.headers)
     const [first, second] = [await open(one), await open(two)]
     const { data, id: event } = await first.next()
     const { id } = data
     expect((await second.next()).data.id).not.toBe(id)
     expect((await get(bridge, '/sessions', one.headers)).body).toMatchObject([{ id, name: 'mine' }])
 
-    expect((await get(bridge, '/sessions', two.headers)).body.map((session: { id: string }) => session.id)).not.toContain(id)
-    const acknowledge = (caller: typeof one) => send(bridge, 'POST', `/sessions/${id}/ack`, { ...caller.headers, 'content-type': 'application/json' }, JSON.stringify({ id: event }))
+    expect(
+      (await get(bridge, '/sessions', two.headers)).body.map((session: { id: string }) => session.id),
+    ).not.toContain(id)
+    const acknowledge = (caller: typeof one) =>
+      send(
+        bridge,
+        'POST',
+        `/sessions/${id}/ack`,
+        { ...caller.headers, 'content-type': 'application/json' },
+        JSON.stringify({ id: event }),
+      )
     expect((await acknowledge(two)).body.code).toBe('session-not-open')
     expect((await acknowledge(one)).status).toBe(200)
     expect((await send(bridge, 'DELETE', `/sessions/${id}`, two.headers)).status).toBe(404)

@@ -11,9 +11,19 @@ test('a caller who leaves while the broker is asked who it is leaves nothing beh
     waiting.push(peer)
     return waiting.length === 1
   })
-  const bridge = await startBridge({ AUTH: 'broker', MQTT_URL: broker.url, MQTT_PROTOCOL: '5', STREAM_MAX: 1, LINK_IDLE_MS: 0, ADMIN_PORT: 0 })
+  const bridge = await startBridge({
+    AUTH: 'broker',
+    MQTT_URL: broker.url,
+    MQTT_PROTOCOL: '5',
+    STREAM_MAX: 1,
+    LINK_IDLE_MS: 0,
+    ADMIN_PORT: 0,
+  })
   const left = new AbortController()
-  const leaving = fetch(`${bridge.url}/subscribe?topic=a`, { headers: basic('slow', 'good'), signal: left.signal }).catch(() => 'left')
+  const leaving = fetch(`${bridge.url}/subscribe?topic=a`, {
+    headers: basic('slow', 'good'),
+    signal: left.signal,
+  }).catch(() => 'left')
   await expect.poll(() => waiting.length).toBe(1)
   left.abort()
   expect(await leaving).toBe('left')

@@ -4,7 +4,8 @@ import { expectNothingLeft } from '../support/nothing-left.ts'
 import { exchange } from '../support/raw-http.ts'
 
 const INNER = 'POST /publish?topic=smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n'
-const post = (...headers: string[]) => ['POST /publish?topic=outer HTTP/1.1', 'Host: localhost', ...headers, '', ''].join('\r\n')
+const post = (...headers: string[]) =>
+  ['POST /publish?topic=outer HTTP/1.1', 'Host: localhost', ...headers, '', ''].join('\r\n')
 
 /*
  * A proxy in front and the bridge have to agree where a request ends. Where a request can be read in two ways, one of
@@ -12,8 +13,14 @@ const post = (...headers: string[]) => ['POST /publish?topic=outer HTTP/1.1', 'H
  * delivered to another client of the proxy.
  */
 const SHAPES: [name: string, request: string][] = [
-  ['Content-Length and Transfer-Encoding', `${post('Content-Length: 4', 'Transfer-Encoding: chunked')}0\r\n\r\n${INNER}`],
-  ['Transfer-Encoding and Content-Length', `${post('Transfer-Encoding: chunked', `Content-Length: ${INNER.length + 5}`)}0\r\n\r\n${INNER}`],
+  [
+    'Content-Length and Transfer-Encoding',
+    `${post('Content-Length: 4', 'Transfer-Encoding: chunked')}0\r\n\r\n${INNER}`,
+  ],
+  [
+    'Transfer-Encoding and Content-Length',
+    `${post('Transfer-Encoding: chunked', `Content-Length: ${INNER.length + 5}`)}0\r\n\r\n${INNER}`,
+  ],
   ['two lengths', `${post('Content-Length: 0', `Content-Length: ${INNER.length}`)}${INNER}`],
   ['two lengths that are the same', `${post('Content-Length: 0', 'Content-Length: 0')}${INNER}`],
   ['a list of lengths', `${post(`Content-Length: 0, ${INNER.length}`)}${INNER}`],
@@ -61,7 +68,10 @@ describe('a request that can be read in two ways', () => {
     const bridge = await startBridge()
     for (const [name, request] of SHAPES) {
       const { answers, closed } = await exchange(bridge.url, Buffer.from(request, 'latin1'), ['POST', 'POST'])
-      expect(answers.map(({ status, headers }) => [status, headers.get('content-type'), headers.get('connection')]), name).toEqual([[400, 'application/problem+json', 'close']])
+      expect(
+        answers.map(({ status, headers }) => [status, headers.get('content-type'), headers.get('connection')]),
+        name,
+      ).toEqual([[400, 'application/problem+json', 'close']])
       expect(closed, name).toBe(true)
     }
     expect(await published(bridge)).toBe(0)
@@ -69,7 +79,9 @@ describe('a request that can be read in two ways', () => {
 
   test('asks for a tunnel: the connection is closed without a word', async () => {
     const bridge = await startBridge()
-    expect(await exchange(bridge.url, Buffer.from(`CONNECT a:80 HTTP/1.1\r\nHost: localhost\r\n\r\n${INNER}`), ['CONNECT'])).toMatchObject({ answers: [], closed: true })
+    expect(
+      await exchange(bridge.url, Buffer.from(`CONNECT a:80 HTTP/1.1\r\nHost: localhost\r\n\r\n${INNER}`), ['CONNECT']),
+    ).toMatchObject({ answers: [], closed: true })
     expect(await published(bridge)).toBe(0)
   })
 })
@@ -91,9 +103,16 @@ test.each(LAST)('what is behind a request that is %s is none', async (_name, req
 
 test('a body that looks like a request is a body', async () => {
   const bridge = await startBridge()
-  for (const framed of [`Content-Length: ${INNER.length}\r\n\r\n${INNER}`, `Transfer-Encoding: chunked\r\n\r\n${INNER.length.toString(16)}\r\n${INNER}\r\n0\r\n\r\n`]) {
+  for (const framed of [
+    `Content-Length: ${INNER.length}\r\n\r\n${INNER}`,
+    `Transfer-Encoding: chunked\r\n\r\n${INNER.length.toString(16)}\r\n${INNER}\r\n0\r\n\r\n`,
+  ]) {
     for (const method of ['POST /publish?topic=a', 'GET /livez', 'DELETE /retained?topic=a', 'PUT /nothing']) {
-      const { answers } = await exchange(bridge.url, Buffer.from(`${method} HTTP/1.1\r\nHost: localhost\r\n${framed}GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n`), [method, 'GET'])
+      const { answers } = await exchange(
+        bridge.url,
+        Buffer.from(`${method} HTTP/1.1\r\nHost: localhost\r\n${framed}GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n`),
+        [method, 'GET'],
+      )
       expect(answers).toHaveLength(2)
       expect(answers[1]).toMatchObject({ status: 200 })
     }
@@ -104,14 +123,24 @@ test('a body that looks like a request is a body', async () => {
 describe('requests that do not wait for the answer before', () => {
   test('are answered in order', async () => {
     const bridge = await startBridge()
-    const requests = Array.from({ length: 50 }, (_, index) => (index % 3 === 0 ? 'GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n' : INNER))
-    const { answers } = await exchange(bridge.url, Buffer.from(requests.join('')), requests.map(() => 'POST'))
+    const requests = Array.from({ length: 50 }, (_, index) =>
+      index % 3 === 0 ? 'GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n' : INNER,
+    )
+    const { answers } = await exchange(
+      bridge.url,
+      Buffer.from(requests.join('')),
+      requests.map(() => 'POST'),
+    )
     expect(answers.map(({ status }) => status)).toEqual(requests.map((_, index) => (index % 3 === 0 ? 404 : 200)))
   })
 
   test('are bounded in number', async () => {
     const bridge = await startBridge()
-    const { answers, closed } = await exchange(bridge.url, Buffer.from(INNER.repeat(400)), Array.from({ length: 400 }, () => 'POST'))
+    const { answers, closed } = await exchange(
+      bridge.url,
+      Buffer.from(INNER.repeat(400)),
+      Array.from({ length: 400 }, () => 'POST'),
+    )
     expect(closed).toBe(true)
     expect(answers.length).toBeLessThan(400)
     expect(await published(bridge)).toBeLessThan(200)
@@ -130,7 +159,11 @@ describe('requests that do not wait for the answer before', () => {
   test('and are none never put an answer into that of an earlier one', async () => {
     const bridge = await startBridge()
     for (const path of ['/subscribe?topic=a', '/metrics', '/retained?topic=a/%23']) {
-      const { text } = await exchange(bridge.url, Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\nno HTTP\r\n\r\n`), ['GET', 'GET'])
+      const { text } = await exchange(
+        bridge.url,
+        Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\nno HTTP\r\n\r\n`),
+        ['GET', 'GET'],
+      )
       expect(text).not.toContain('400 Bad Request')
     }
     await expectNothingLeft(bridge)
@@ -139,7 +172,10 @@ describe('requests that do not wait for the answer before', () => {
 
 test('a body that breaks off behind its answer gets no second one', async () => {
   const bridge = await startBridge()
-  for (const request of ['GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n', 'POST /publish/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{"topic":"a"}\n      \r\n']) {
+  for (const request of [
+    'GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n',
+    'POST /publish/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{"topic":"a"}\n      \r\n',
+  ]) {
     const { answers, closed } = await exchange(bridge.url, Buffer.from(request), ['GET', 'GET'], { ending: 'end' })
     expect(answers.length).toBeLessThan(2)
     expect(closed).toBe(true)
@@ -149,19 +185,31 @@ test('a body that breaks off behind its answer gets no second one', async () => 
 test('a stream ends with its client, whatever body came with the request', async () => {
   const bridge = await startBridge()
   const body = 'x'.repeat(500_000)
-  await exchange(bridge.url, Buffer.from(`GET /subscribe?topic=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`), ['GET', 'GET'], { ending: 'end' })
+  await exchange(
+    bridge.url,
+    Buffer.from(`GET /subscribe?topic=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`),
+    ['GET', 'GET'],
+    { ending: 'end' },
+  )
   await expectNothingLeft(bridge)
 })
 
 test('an expectation that nobody knows is none', async () => {
   const bridge = await startBridge()
-  const { answers } = await exchange(bridge.url, Buffer.from(post('Expect: the unexpected', 'Content-Length: 0')), ['POST'])
+  const { answers } = await exchange(bridge.url, Buffer.from(post('Expect: the unexpected', 'Content-Length: 0')), [
+    'POST',
+  ])
   expect(answers).toMatchObject([{ status: 200 }])
 })
 
-test.each(['/publish', '/request', '/publish/batch', '/sessions/x/ack'])('POST %s without a body is a request that is not valid', async (path) => {
-  const bridge = await startBridge()
-  const { answers } = await exchange(bridge.url, Buffer.from(`POST ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`), ['POST'])
-  expect(answers[0]!.headers.get('content-type')).toBe('application/problem+json')
-  expect(answers[0]!.status).toBeLessThan(500)
-})
+test.each(['/publish', '/request', '/publish/batch', '/sessions/x/ack'])(
+  'POST %s without a body is a request that is not valid',
+  async (path) => {
+    const bridge = await startBridge()
+    const { answers } = await exchange(bridge.url, Buffer.from(`POST ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`), [
+      'POST',
+    ])
+    expect(answers[0]!.headers.get('content-type')).toBe('application/problem+json')
+    expect(answers[0]!.status).toBeLessThan(500)
+  },
+)

@@ -9,13 +9,20 @@ const ready = async (bridge: Bridge) => (await get(bridge, '/readyz')).status
 
 test('a bridge with its broker is alive and ready', async () => {
   const bridge = await startBridge()
-  for (const path of ['/livez', '/readyz']) expect([path, await get(bridge, path)]).toMatchObject([path, { status: 200, body: { status: 'ok' } }])
+  for (const path of ['/livez', '/readyz']) {
+    expect([path, await get(bridge, path)]).toMatchObject([path, { status: 200, body: { status: 'ok' } }])
+  }
 })
 
 test('a bridge without its broker starts, alive and not ready', async () => {
   const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}` })
   const { status, headers, body } = await get(bridge, '/readyz')
-  expect([status, headers.get('content-type'), body.code, body.retryable]).toEqual([503, expect.stringMatching(/^application\/problem\+json/), 'broker-unavailable', true])
+  expect([status, headers.get('content-type'), body.code, body.retryable]).toEqual([
+    503,
+    expect.stringMatching(/^application\/problem\+json/),
+    'broker-unavailable',
+    true,
+  ])
   expect(Number(headers.get('retry-after'))).toBeGreaterThan(0)
   expect((await get(bridge, '/livez')).status).toBe(200)
 })
@@ -62,7 +69,9 @@ test('ADMIN_PORT moves health and metrics to a listener of their own, and nothin
   for (const path of ['/livez', '/readyz', '/metrics']) {
     expect([path, (await get(admin, path)).status, (await get(bridge, path)).status]).toEqual([path, 200, 404])
   }
-  for (const path of ['/subscribe?topic=a%23', '/openapi.json']) expect([path, (await get(admin, path)).status]).toEqual([path, 404])
+  for (const path of ['/subscribe?topic=a%23', '/openapi.json']) {
+    expect([path, (await get(admin, path)).status]).toEqual([path, 404])
+  }
   expect((await get(bridge, '/subscribe?topic=a%23')).status).toBe(400)
   await openStream(`${bridge.url}/subscribe?topic=a`)
   expect(await metric(bridge, 'causeway_streams_open{format="sse"}')).toBe(1)

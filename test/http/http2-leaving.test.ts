@@ -10,20 +10,32 @@ import { startSecureBridge } from '../support/secure-bridge.ts'
 describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
   test.each([
     ['a payload', '/publish?topic=a', {}, 'half a payl'],
-    ['a line of a batch', '/publish/batch', { 'content-type': 'application/x-ndjson' }, '{"topic":"a","payload":"half a payl"}'],
+    [
+      'a line of a batch',
+      '/publish/batch',
+      { 'content-type': 'application/x-ndjson' },
+      '{"topic":"a","payload":"half a payl"}',
+    ],
   ])('%s that was cut off is not published', async (_what, path, headers, body) => {
     const bridge = await startSecureBridge()
     const messages = await collect(await mqttClient(bridge.embeddedUrl!), 'a')
     for (const leave of ['reset', 'close'] as const) {
       const socket = await openRaw(bridge.url, bridge.ca)
-      socket.write(Buffer.concat([postHeaders(path, headers), frame('data', body), ...(leave === 'reset' ? [cancel] : [])]))
+      socket.write(
+        Buffer.concat([postHeaders(path, headers), frame('data', body), ...(leave === 'reset' ? [cancel] : [])]),
+      )
       if (leave === 'close') socket.end()
     }
     // What those would have published is so by the time this is.
     const session = await openSession(bridge.url, bridge.ca)
     expect((await ask(session, 'POST', '/publish?topic=a', {}, 'whole')).status).toBe(200)
     expect((await messages.next()).payload.toString()).toBe('whole')
-    expect(await metric(bridge, 'causeway_http_request_duration_seconds_count{method="POST",route="/publish",status_code="200"}')).toBe(1)
+    expect(
+      await metric(
+        bridge,
+        'causeway_http_request_duration_seconds_count{method="POST",route="/publish",status_code="200"}',
+      ),
+    ).toBe(1)
     expect(bridge.logs.filter(({ level }) => (level as number) >= 40)).toEqual([])
   })
 
@@ -50,7 +62,9 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
     for (let index = 0; index < 300; index += 1) {
       expect((await ask(session, 'POST', '/publish?topic=a', {}, `${index} ${payload}`)).status).toBe(200)
     }
-    expect((await reading!.take(300)).map(({ data }) => Number.parseInt(data.payload))).toEqual(Array.from({ length: 300 }, (_, index) => index))
+    expect((await reading!.take(300)).map(({ data }) => Number.parseInt(data.payload))).toEqual(
+      Array.from({ length: 300 }, (_, index) => index),
+    )
     stalled!.stream.resume()
     await expect.poll(() => stalled!.events.at(-1)?.data.payload).toMatch(/^299 /)
     expect(stalled!.events.filter(({ event }) => event === 'gap')).toMatchObject([{ data: { reason: 'overrun' } }])

@@ -24,7 +24,10 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
     expect(session.alpnProtocol).toBe('h2')
     const messages = await collect(await mqttClient(bridge.embeddedUrl!), 'a/b')
     const bytes = Buffer.from(Array.from({ length: 100_000 }, (_, index) => index % 256))
-    expect(await ask(session, 'POST', '/publish?topic=a/b', {}, bytes)).toMatchObject({ status: 200, body: { topic: 'a/b', qos: 1 } })
+    expect(await ask(session, 'POST', '/publish?topic=a/b', {}, bytes)).toMatchObject({
+      status: 200,
+      body: { topic: 'a/b', qos: 1 },
+    })
     expect(bytes.equals((await messages.next()).payload as Buffer)).toBe(true)
     expect((await ask(session, 'POST', '/publish?topic=a/b')).status).toBe(200)
     expect((await messages.next()).payload).toHaveLength(0)
@@ -47,7 +50,11 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
     const bridge = await startSecureBridge({ STREAM_LINGER_MS: 60_000 })
     const session = await openSession(bridge.url, bridge.ca)
     const streams = await Promise.all(Array.from({ length: 10 }, () => follow(session, 'topic=a/%23')))
-    expect(streams[0]!.headers).toMatchObject({ ':status': 200, 'content-type': expect.stringMatching('^text/event-stream'), 'x-accel-buffering': 'no' })
+    expect(streams[0]!.headers).toMatchObject({
+      ':status': 200,
+      'content-type': expect.stringMatching('^text/event-stream'),
+      'x-accel-buffering': 'no',
+    })
     await expectStreams(bridge, 10)
     for (const payload of ['1', '2', '3']) await publish(session, payload)
     const events = await Promise.all(streams.map((stream) => stream.take(3)))
@@ -65,7 +72,11 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
   test('a batch is answered while it is sent', async () => {
     const bridge = await startSecureBridge()
     const session = await openSession(bridge.url, bridge.ca)
-    const stream = session.request({ ':method': 'POST', ':path': '/publish/batch', 'content-type': 'application/x-ndjson' })
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': '/publish/batch',
+      'content-type': 'application/x-ndjson',
+    })
     const results = createInterface({ input: stream })[Symbol.asyncIterator]()
     for (const index of [0, 1, 2]) {
       stream.write(`${JSON.stringify({ topic: 'a', payload: String(index) })}\n`)
@@ -79,13 +90,23 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
   test('what is wrong is a problem, and the connection lives on', async () => {
     const bridge = await startSecureBridge({ BODY_LIMIT_BYTES: 1000 })
     const session = await openSession(bridge.url, bridge.ca)
-    const problem = (code: string, status: number) => ({ status, headers: { 'content-type': expect.stringMatching('^application/problem\\+json') }, body: { code, status } })
+    const problem = (code: string, status: number) => ({
+      status,
+      headers: { 'content-type': expect.stringMatching('^application/problem\\+json') },
+      body: { code, status },
+    })
     expect(await ask(session, 'GET', '/none')).toMatchObject(problem('not-found', 404))
-    expect(await ask(session, 'GET', '/livez', { 'x-long': 'x'.repeat(16_384) })).toMatchObject(problem('headers-too-large', 431))
+    expect(await ask(session, 'GET', '/livez', { 'x-long': 'x'.repeat(16_384) })).toMatchObject(
+      problem('headers-too-large', 431),
+    )
     expect(await ask(session, 'POST', '/publish', JSON_BODY, '{')).toMatchObject(problem('invalid-request', 400))
     expect(await ask(session, 'POST', '/publish', JSON_BODY, '')).toMatchObject(problem('invalid-request', 400))
-    expect(await ask(session, 'POST', '/publish?topic=a', {}, 'x'.repeat(1001))).toMatchObject(problem('payload-too-large', 413))
-    expect(await ask(session, 'POST', '/publish?topic=a', { origin: 'https://evil.example' }, 'x')).toMatchObject(problem('forbidden', 403))
+    expect(await ask(session, 'POST', '/publish?topic=a', {}, 'x'.repeat(1001))).toMatchObject(
+      problem('payload-too-large', 413),
+    )
+    expect(await ask(session, 'POST', '/publish?topic=a', { origin: 'https://evil.example' }, 'x')).toMatchObject(
+      problem('forbidden', 403),
+    )
     expect(await ask(session, 'POST', '/publish?topic=a', { origin: bridge.url }, 'x')).toMatchObject({ status: 200 })
   })
 

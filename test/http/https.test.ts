@@ -21,10 +21,16 @@ async function handshake({ url, ca }: SecureBridge, options: object = {}): Promi
 const nameOf = (socket: TLSSocket) => socket.getPeerCertificate().subject.CN
 
 /** Over HTTP/1.1, with a connection that is kept. */
-async function post(bridge: SecureBridge, path: string, headers: Record<string, string> = {}): Promise<{ status: number; cookie: string | undefined }> {
+async function post(
+  bridge: SecureBridge,
+  path: string,
+  headers: Record<string, string> = {},
+): Promise<{ status: number; cookie: string | undefined }> {
   const agent = new Agent({ keepAlive: true, ca: bridge.ca })
   onTestFinished(() => agent.destroy())
-  const call = request(bridge.url + path, { method: 'POST', agent, headers }).end(path.includes('topic') ? 'x' : undefined)
+  const call = request(bridge.url + path, { method: 'POST', agent, headers }).end(
+    path.includes('topic') ? 'x' : undefined,
+  )
   const [response] = await once(call, 'response')
   response.resume()
   await once(response, 'end')
@@ -60,7 +66,9 @@ describe.skipIf(!hasOpenssl)('with a certificate', () => {
 
   test('TLS below 1.2, and what is no TLS, gets no connection and harms nobody', async () => {
     const bridge = await startSecureBridge()
-    await expect(handshake(bridge, { maxVersion: 'TLSv1.1', minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' })).rejects.toThrow(/ALERT_PROTOCOL_VERSION|alert protocol version/i)
+    await expect(
+      handshake(bridge, { maxVersion: 'TLSv1.1', minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' }),
+    ).rejects.toThrow(/ALERT_PROTOCOL_VERSION|alert protocol version/i)
     const plain = connectTcp(Number(new URL(bridge.url).port), '127.0.0.1').on('error', () => {})
     plain.end('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
     await once(plain.resume(), 'close')
@@ -70,9 +78,14 @@ describe.skipIf(!hasOpenssl)('with a certificate', () => {
   test('a cookie is for TLS alone, on loopback too', async () => {
     const token = makeToken('one', ['#'])
     const bridge = await startSecureBridge({ ...tokenFile([token]).settings, AUTH_COOKIE: true })
-    expect(await post(bridge, '/cookie', token.headers)).toMatchObject({ status: 204, cookie: expect.stringMatching(/^causeway=\S+; Path=\/; HttpOnly; SameSite=Strict; Secure/) })
+    expect(await post(bridge, '/cookie', token.headers)).toMatchObject({
+      status: 204,
+      cookie: expect.stringMatching(/^causeway=\S+; Path=\/; HttpOnly; SameSite=Strict; Secure/),
+    })
     const session = await openSession(bridge.url, bridge.ca)
-    expect((await ask(session, 'POST', '/cookie', token.headers)).headers['set-cookie']).toEqual([expect.stringMatching('; Secure')])
+    expect((await ask(session, 'POST', '/cookie', token.headers)).headers['set-cookie']).toEqual([
+      expect.stringMatching('; Secure'),
+    ])
   })
 
   test('a reload takes the new certificate for new connections, and open streams notice nothing', async () => {
@@ -98,10 +111,14 @@ describe.skipIf(!hasOpenssl)('with a certificate', () => {
     const stays = 'the certificate stays as it was: '
     copyFileSync(bridge.authority.issue('other').key, key)
     bridge.reload()
-    expect(errors()).toEqual([`${stays}CAUSEWAY_HTTP_KEY_FILE ${key}: expected the key of the certificate, got another one`])
+    expect(errors()).toEqual([
+      `${stays}CAUSEWAY_HTTP_KEY_FILE ${key}: expected the key of the certificate, got another one`,
+    ])
     writeFileSync(key, 'half a k')
     bridge.reload()
-    expect(errors()[1]).toBe(`${stays}CAUSEWAY_HTTP_KEY_FILE ${key}: expected a private key in PEM, without a passphrase, got none`)
+    expect(errors()[1]).toBe(
+      `${stays}CAUSEWAY_HTTP_KEY_FILE ${key}: expected a private key in PEM, without a passphrase, got none`,
+    )
     writeFileSync(cert, '')
     bridge.reload()
     expect(errors()[2]).toBe(`${stays}CAUSEWAY_HTTP_CERT_FILE ${cert}: expected a certificate in PEM, got none`)

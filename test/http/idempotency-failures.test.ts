@@ -57,7 +57,10 @@ describe.runIf(hasMosquitto)('a key whose request', () => {
     const again = await send(bridge, 'k')
     expect([again.status, again.body, again.headers.get('idempotency-replayed')]).toEqual([504, first.body, 'true'])
     await publishRaw(bridge, 'topic=i', 'end')
-    expect([(await messages.next()).payload.toString(), (await messages.next()).payload.toString()]).toEqual(['x', 'end'])
+    expect([(await messages.next()).payload.toString(), (await messages.next()).payload.toString()]).toEqual([
+      'x',
+      'end',
+    ])
   })
 
   test('the broker refused is refused again without asking it', async () => {
@@ -75,7 +78,12 @@ describe.runIf(hasMosquitto)('a key whose request', () => {
     const bridge = await startBridge({ MQTT_URL: broker.url })
     broker.freeze()
     const leaving = new AbortController()
-    const first = fetch(`${bridge.url}/publish?topic=i`, { method: 'POST', body: 'x', headers: { 'idempotency-key': 'k' }, signal: leaving.signal })
+    const first = fetch(`${bridge.url}/publish?topic=i`, {
+      method: 'POST',
+      body: 'x',
+      headers: { 'idempotency-key': 'k' },
+      signal: leaving.signal,
+    })
     await expect.poll(() => metric(bridge, 'causeway_publish_in_flight')).toBe(1)
     leaving.abort()
     await expect(first).rejects.toThrow()
@@ -102,8 +110,16 @@ describe.runIf(hasMosquitto)('a key whose request', () => {
 test('one caller’s keys make room for each other, and leave those of others alone', async () => {
   const [many, few] = [makeToken('many', ['#']), makeToken('few', ['#'])]
   const bridge = await startBridge({ ...tokenFile([many, few]).settings, IDEMPOTENCY_KEYS_MAX_IDENTITY: 2 })
-  const isReplayed = async ({ headers }: TestToken, key: string) => (await publishRaw(bridge, 'topic=i', 'x', { ...headers, 'idempotency-key': key })).headers.has('idempotency-replayed')
+  const isReplayed = async ({ headers }: TestToken, key: string) =>
+    (await publishRaw(bridge, 'topic=i', 'x', { ...headers, 'idempotency-key': key })).headers.has(
+      'idempotency-replayed',
+    )
   expect(await isReplayed(few, 'k')).toBe(false)
   for (const key of ['k1', 'k2', 'k3']) expect(await isReplayed(many, key)).toBe(false)
-  expect([await isReplayed(few, 'k'), await isReplayed(many, 'k3'), await isReplayed(many, 'k2'), await isReplayed(many, 'k1')]).toEqual([true, true, true, false])
+  expect([
+    await isReplayed(few, 'k'),
+    await isReplayed(many, 'k3'),
+    await isReplayed(many, 'k2'),
+    await isReplayed(many, 'k1'),
+  ]).toEqual([true, true, true, false])
 })

@@ -10,7 +10,14 @@ function send(bridge: Bridge, key: string, body = 'x', query = 'topic=i', header
 }
 
 const results = async (bridge: Bridge) =>
-  Object.fromEntries(await Promise.all(['new', 'replayed', 'running', 'mismatch'].map(async (result) => [result, await metric(bridge, `causeway_idempotency_keys_total{result="${result}"}`)])))
+  Object.fromEntries(
+    await Promise.all(
+      ['new', 'replayed', 'running', 'mismatch'].map(async (result) => [
+        result,
+        await metric(bridge, `causeway_idempotency_keys_total{result="${result}"}`),
+      ]),
+    ),
+  )
 
 describe.each(BROKERS)('on $name', ({ start }) => {
   test('the same key and request get the first answer again, and make one message', async () => {
@@ -24,7 +31,10 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     expect(second.headers.get('idempotency-replayed')).toBe('true')
     expect([second.status, second.body]).toEqual([first.status, first.body])
     expect((await send(bridge, '"other"', 'end')).headers.get('idempotency-replayed')).toBe(null)
-    expect([(await messages.next()).payload.toString(), (await messages.next()).payload.toString()]).toEqual(['x', 'end'])
+    expect([(await messages.next()).payload.toString(), (await messages.next()).payload.toString()]).toEqual([
+      'x',
+      'end',
+    ])
     expect(await results(bridge)).toEqual({ new: 2, replayed: 1, running: 0, mismatch: 0 })
   })
 
@@ -40,7 +50,10 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     await send(bridge, 'k')
     expect(await send(bridge, 'k', body, query)).toMatchObject({ status: 422, body: { code: 'idempotency-mismatch' } })
     await send(bridge, 'end', 'end')
-    expect([(await messages.next()).payload.toString(), (await messages.next()).payload.toString()]).toEqual(['x', 'end'])
+    expect([(await messages.next()).payload.toString(), (await messages.next()).payload.toString()]).toEqual([
+      'x',
+      'end',
+    ])
     expect(await results(bridge)).toEqual({ new: 2, replayed: 0, running: 0, mismatch: 1 })
   })
 })
@@ -53,11 +66,17 @@ test('a key is the same with and without its quotes', async () => {
   expect((await send(bridge, String.raw`"b\"\\2"`)).headers.get('idempotency-replayed')).toBe('true')
 })
 
-test.each(['""', '"open', 'two words', '"a", "b"', '"a";p=1', 'a"b', `"${'k'.repeat(256)}"`, '"ü"'])('the key %s is refused, with a pointer to it', async (key) => {
-  const bridge = await startBridge()
-  expect(await send(bridge, key)).toMatchObject({ status: 400, body: { errors: [{ in: 'headers', pointer: '#/idempotency-key' }] } })
-  expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="acknowledged"}')).toBe(0)
-})
+test.each(['""', '"open', 'two words', '"a", "b"', '"a";p=1', 'a"b', `"${'k'.repeat(256)}"`, '"ü"'])(
+  'the key %s is refused, with a pointer to it',
+  async (key) => {
+    const bridge = await startBridge()
+    expect(await send(bridge, key)).toMatchObject({
+      status: 400,
+      body: { errors: [{ in: 'headers', pointer: '#/idempotency-key' }] },
+    })
+    expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="acknowledged"}')).toBe(0)
+  },
+)
 
 test('an answer is kept for as long as configured', async () => {
   const bridge = await startBridge({ IDEMPOTENCY_TTL_S: 1 })

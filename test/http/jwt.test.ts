@@ -54,7 +54,9 @@ describe('a token signed with a key of the issuer', () => {
   test('is refused if it is signed with the public key as if that were a secret', async () => {
     const issuer = await startIssuer()
     const bridge = await startBridge(issuer.settings)
-    const token = await signed({}).setProtectedHeader({ alg: 'HS256', kid: 'key-1' }).sign(new TextEncoder().encode(issuer.pem))
+    const token = await signed({})
+      .setProtectedHeader({ alg: 'HS256', kid: 'key-1' })
+      .sign(new TextEncoder().encode(issuer.pem))
     expect((await publish(bridge, { topic: 'a' }, bearer(token))).status).toBe(401)
   })
 })
@@ -74,12 +76,18 @@ describe('a token signed with the secret', () => {
     ['is for others', { aud: ['other'] }, 'The aud claim of the token is not what it has to be'],
     ['is for nobody', { aud: undefined }, 'The aud claim of the token is not what it has to be'],
     ['is not valid yet', { nbf: now() + 60 }, 'The nbf claim of the token is not what it has to be'],
-    ['has rules that are none', { mqtt: { publish: '#' } }, 'The claim with the topic rules is not {publish, subscribe} with arrays of filters'],
+    [
+      'has rules that are none',
+      { mqtt: { publish: '#' } },
+      'The claim with the topic rules is not {publish, subscribe} with arrays of filters',
+    ],
   ])('that %s is refused', async (_what, claims, detail) => {
     const bridge = await startBridge(withSecret)
     const { status, body, headers } = await publish(bridge, { topic: 'a' }, bearer(await sign(claims as JWTPayload)))
     expect([status, body.detail]).toEqual([401, detail])
-    expect(headers.get('www-authenticate')).toBe(`Bearer realm="causeway", error="invalid_token", error_description="${detail}"`)
+    expect(headers.get('www-authenticate')).toBe(
+      `Bearer realm="causeway", error="invalid_token", error_description="${detail}"`,
+    )
   })
 
   test('is refused if it is not signed, signed with another secret or algorithm, or cut', async () => {
@@ -87,7 +95,9 @@ describe('a token signed with the secret', () => {
     const token = await sign()
     const [, payload] = token.split('.')
     const unsigned = `${Buffer.from('{"alg":"none"}').toString('base64url')}.${payload}.`
-    const other = await signed({}).setProtectedHeader({ alg: 'HS256' }).sign(new TextEncoder().encode(SECRET.toUpperCase()))
+    const other = await signed({})
+      .setProtectedHeader({ alg: 'HS256' })
+      .sign(new TextEncoder().encode(SECRET.toUpperCase()))
     const longer = await signed({}).setProtectedHeader({ alg: 'HS512' }).sign(key)
     for (const each of [unsigned, other, longer, token.slice(0, -4), token.split('.').slice(0, 2).join('.'), 'x']) {
       expect([each, (await publish(bridge, { topic: 'a' }, bearer(each))).status]).toEqual([each, 401])
@@ -95,7 +105,11 @@ describe('a token signed with the secret', () => {
   })
 
   test('gets the rules of the templates, and none where a claim would widen one', async () => {
-    const bridge = await startBridge({ ...withSecret, JWT_PUBLISH: 'users/${sub}/#,all', JWT_SUBSCRIBE: 'users/${sub}/in' })
+    const bridge = await startBridge({
+      ...withSecret,
+      JWT_PUBLISH: 'users/${sub}/#,all',
+      JWT_SUBSCRIBE: 'users/${sub}/in',
+    })
     const as = async (sub: string) => bearer(await sign({ sub }))
     expect((await publish(bridge, { topic: 'users/ann/x' }, await as('ann'))).status).toBe(200)
     expect((await publish(bridge, { topic: 'users/bob/x' }, await as('ann'))).status).toBe(403)
@@ -109,11 +123,21 @@ describe('a token signed with the secret', () => {
   test('shares its idempotency keys with others of its subject, and with nobody else', async () => {
     const bridge = await startBridge(withSecret)
     const order = async (claims: JWTPayload) => {
-      const { headers } = await publishRaw(bridge, 'topic=a', 'x', { ...bearer(await sign(claims)), 'idempotency-key': '"1"' })
+      const { headers } = await publishRaw(bridge, 'topic=a', 'x', {
+        ...bearer(await sign(claims)),
+        'idempotency-key': '"1"',
+      })
       return headers.get('idempotency-replayed')
     }
-    expect([await order({ sub: 'ann' }), await order({ sub: 'ann', jti: '2' }), await order({ sub: 'bob' })]).toEqual([null, 'true', null])
-    expect([await order({ sub: undefined as never }), await order({ sub: undefined as never, jti: '2' })]).toEqual([null, null])
+    expect([await order({ sub: 'ann' }), await order({ sub: 'ann', jti: '2' }), await order({ sub: 'bob' })]).toEqual([
+      null,
+      'true',
+      null,
+    ])
+    expect([await order({ sub: undefined as never }), await order({ sub: undefined as never, jti: '2' })]).toEqual([
+      null,
+      null,
+    ])
   })
 })
 
@@ -127,7 +151,10 @@ test('a stream ends when its token expires, with an event that says why', async 
   await stream.ended
   expect(await metric(bridge, 'causeway_stream_closed_total{reason="expired"}')).toBe(1)
   const again = await openStream(`${bridge.url}/subscribe?topic=a`, headers)
-  expect([again.status, again.headers['www-authenticate']]).toEqual([401, expect.stringContaining('error="invalid_token"')])
+  expect([again.status, again.headers['www-authenticate']]).toEqual([
+    401,
+    expect.stringContaining('error="invalid_token"'),
+  ])
 })
 
 test('a token that is good for longer than a timer can wait keeps its stream', async () => {

@@ -13,7 +13,9 @@ const OPENMETRICS = 'application/openmetrics-text; version=1.0.0'
 /** promtool reads the text format alone; OpenMetrics names the family of a counter without `_total`. */
 function asText(openMetrics: string): string {
   const counters = new Set([...openMetrics.matchAll(/^# TYPE (\S+) counter$/gm)].map(([, name]) => name))
-  return openMetrics.replace(/^# (TYPE|HELP) (\S+)/gm, (line, _word, name) => (counters.has(name) ? `${line}_total` : line))
+  return openMetrics.replace(/^# (TYPE|HELP) (\S+)/gm, (line, _word, name) =>
+    counters.has(name) ? `${line}_total` : line,
+  )
 }
 
 describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
@@ -22,17 +24,33 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
     const bridge = await startBridge({ ...settings, STREAM_LINGER_MS: 60_000 })
     const client = await mqttClient(brokerUrl(bridge, settings))
     const value = (series: string) => metric(bridge, `causeway_${series}`)
-    expect([await value('streams_open{format="sse"}'), await value('stream_events_total'), await value('subscription_filters')]).toEqual([0, 0, 0])
+    expect([
+      await value('streams_open{format="sse"}'),
+      await value('stream_events_total'),
+      await value('subscription_filters'),
+    ]).toEqual([0, 0, 0])
 
     const first = await openStream(`${bridge.url}/subscribe?topic=a`)
     const second = await openStream(`${bridge.url}/subscribe?topic=a&topic=b`)
     expect([await value('streams_open{format="sse"}'), await value('subscription_filters')]).toEqual([2, 2])
-    for (const [topic, payload, qos] of [['a', 'four', 1], ['a', '', 0], ['b', 'é', 1]] as const) await client.publishAsync(topic, payload, { qos })
+    for (const [topic, payload, qos] of [
+      ['a', 'four', 1],
+      ['a', '', 0],
+      ['b', 'é', 1],
+    ] as const) {
+      await client.publishAsync(topic, payload, { qos })
+    }
     await first.take(2)
     const last = (await second.take(3)).at(-1)!
-    expect([await value('received_messages_total{qos="0"}'), await value('received_messages_total{qos="1"}'), await value('received_bytes_total')]).toEqual([1, 2, 6])
+    expect([
+      await value('received_messages_total{qos="0"}'),
+      await value('received_messages_total{qos="1"}'),
+      await value('received_bytes_total'),
+    ]).toEqual([1, 2, 6])
     expect(await value('stream_events_total')).toBe(5)
-    expect(await value('http_request_duration_seconds_count{method="GET",route="/subscribe",status_code="200"}')).toBe(2)
+    expect(await value('http_request_duration_seconds_count{method="GET",route="/subscribe",status_code="200"}')).toBe(
+      2,
+    )
 
     first.close()
     await expectStreams(bridge, 1)
@@ -41,8 +59,14 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
     await expectStreams(bridge, 0)
     await openStream(`${bridge.url}/subscribe?topic=a&topic=b`, { 'last-event-id': last.id! })
     await (await openStream(`${bridge.url}/subscribe?topic=a`, { 'last-event-id': 'other-1' })).next()
-    expect([await value('stream_resumes_total{result="resumed"}'), await value('stream_resumes_total{result="unknown-id"}')]).toEqual([1, 1])
-    expect([await value('stream_gaps_total{reason="unknown-id"}'), await value('stream_dropped_events_total{reason="unknown-id"}')]).toEqual([1, 0])
+    expect([
+      await value('stream_resumes_total{result="resumed"}'),
+      await value('stream_resumes_total{result="unknown-id"}'),
+    ]).toEqual([1, 1])
+    expect([
+      await value('stream_gaps_total{reason="unknown-id"}'),
+      await value('stream_dropped_events_total{reason="unknown-id"}'),
+    ]).toEqual([1, 0])
     expect(await value('mqtt_connections{role="subscribe",state="connected"}')).toBe(1)
   })
 
@@ -55,7 +79,7 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
     await client.publishAsync('a', 'é'.repeat(1000), { qos: 1 })
     await stream.next()
     const event = /id: [^\n]+\ndata: [^\n]+\n\n/.exec(stream.text())![0]
-    expect(await metric(bridge, 'causeway_stream_bytes_total') - before).toBe(Buffer.byteLength(event))
+    expect((await metric(bridge, 'causeway_stream_bytes_total')) - before).toBe(Buffer.byteLength(event))
   })
 
   test('count a gap for each reader that was told of it', async () => {
@@ -64,7 +88,9 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
     const client = await mqttClient(brokerUrl(bridge, settings))
     const streams = await Promise.all([1, 2, 3].map(() => openStream(`${bridge.url}/subscribe?topic=a`)))
     await client.publishAsync('a', 'x'.repeat(2000), { qos: 1 })
-    for (const stream of streams) expect(await stream.next()).toMatchObject({ event: 'gap', data: { reason: 'overrun', dropped: 1 } })
+    for (const stream of streams) {
+      expect(await stream.next()).toMatchObject({ event: 'gap', data: { reason: 'overrun', dropped: 1 } })
+    }
     expect(await metric(bridge, 'causeway_stream_gaps_total{reason="overrun"}')).toBe(3)
     expect(await metric(bridge, 'causeway_stream_dropped_events_total{reason="overrun"}')).toBe(3)
   })
@@ -79,10 +105,14 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
 test.runIf(hasMosquitto)('a gap over a lost session is counted for each reader too', async () => {
   const broker = await startMosquitto()
   const bridge = await startBridge({ MQTT_URL: broker.url })
-  const streams = await Promise.all(['a', 'a', 'a&encoding=json', 'b'].map((query) => openStream(`${bridge.url}/subscribe?topic=${query}`)))
+  const streams = await Promise.all(
+    ['a', 'a', 'a&encoding=json', 'b'].map((query) => openStream(`${bridge.url}/subscribe?topic=${query}`)),
+  )
   await broker.kill()
   await broker.start()
-  for (const stream of streams) expect((await stream.take(3)).map(({ event }) => event)).toEqual(['status', 'gap', 'status'])
+  for (const stream of streams) {
+    expect((await stream.take(3)).map(({ event }) => event)).toEqual(['status', 'gap', 'status'])
+  }
   expect(await metric(bridge, 'causeway_stream_gaps_total{reason="broker-session-lost"}')).toBe(4)
 })
 
@@ -101,8 +131,13 @@ describe('GET /metrics', () => {
 
   test('is OpenMetrics for a client that accepts that, as Prometheus does', async () => {
     const bridge = await startBridge()
-    const { status, headers, body } = await get(bridge, '/metrics', { accept: `${OPENMETRICS},text/plain;version=0.0.4;q=0.5,*/*;q=0.1` })
-    expect([status, headers.get('content-type')]).toEqual([200, 'application/openmetrics-text; version=1.0.0; charset=utf-8'])
+    const { status, headers, body } = await get(bridge, '/metrics', {
+      accept: `${OPENMETRICS},text/plain;version=0.0.4;q=0.5,*/*;q=0.1`,
+    })
+    expect([status, headers.get('content-type')]).toEqual([
+      200,
+      'application/openmetrics-text; version=1.0.0; charset=utf-8',
+    ])
     expect(body).toMatch(/\n# EOF\n$/)
     expect(body).toContain('# TYPE causeway_stream_events counter')
   })
@@ -110,7 +145,12 @@ describe('GET /metrics', () => {
   test('has the same series in both', async () => {
     const bridge = await startBridge()
     await (await openStream(`${bridge.url}/subscribe?topic=a`, { 'last-event-id': 'x' })).next()
-    const seriesOf = (text: string) => text.split('\n').filter((line) => line.startsWith('causeway_') && !line.includes('http_request')).map((line) => line.replace(/ \S+$/, '')).sort()
+    const seriesOf = (text: string) =>
+      text
+        .split('\n')
+        .filter((line) => line.startsWith('causeway_') && !line.includes('http_request'))
+        .map((line) => line.replace(/ \S+$/, ''))
+        .sort()
     const text = seriesOf((await get(bridge, '/metrics')).body)
     expect(seriesOf((await get(bridge, '/metrics', { accept: OPENMETRICS })).body)).toEqual(text)
     expect(text).toContain('causeway_stream_gaps_total{reason="unknown-id"}')
@@ -120,8 +160,13 @@ describe('GET /metrics', () => {
     const bridge = await startBridge()
     await (await openStream(`${bridge.url}/subscribe?topic=a`, { 'last-event-id': 'x' })).next()
     const { body } = await get(bridge, '/metrics', { accept })
-    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: accept === OPENMETRICS ? asText(body) : body, encoding: 'utf8' })
-    const complaints = `${stdout}${stderr}`.split('\n').filter((line) => line.startsWith('causeway_') || line.includes('error'))
+    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
+      input: accept === OPENMETRICS ? asText(body) : body,
+      encoding: 'utf8',
+    })
+    const complaints = `${stdout}${stderr}`
+      .split('\n')
+      .filter((line) => line.startsWith('causeway_') || line.includes('error'))
     expect([status === 1, complaints]).toEqual([false, []])
   })
 })

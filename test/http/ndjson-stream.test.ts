@@ -10,11 +10,23 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     const stream = await openStream(`${bridge.url}/subscribe?topic=n/%23`, { accept: 'application/x-ndjson' })
     expect(stream.headers['content-type']).toBe('application/x-ndjson; charset=utf-8')
     await publish(bridge, { topic: 'n/b', payload: 'a\r\nb\u2028c' })
-    const lines = () => stream.text().split('\n').filter((line) => line !== '').map((line) => JSON.parse(line))
+    const lines = () =>
+      stream
+        .text()
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => JSON.parse(line))
     await expect.poll(() => lines().length).toBe(2)
     expect(lines()).toEqual([
-      { event: 'message', data: { topic: 'n/a', payload: 'old', encoding: 'utf8', qos: expect.any(Number), retain: true } },
-      { event: 'message', id: expect.stringMatching(/^[0-9a-f]+-\d+$/), data: { topic: 'n/b', payload: 'a\r\nb\u2028c', encoding: 'utf8', qos: 1, retain: false } },
+      {
+        event: 'message',
+        data: { topic: 'n/a', payload: 'old', encoding: 'utf8', qos: expect.any(Number), retain: true },
+      },
+      {
+        event: 'message',
+        id: expect.stringMatching(/^[0-9a-f]+-\d+$/),
+        data: { topic: 'n/b', payload: 'a\r\nb\u2028c', encoding: 'utf8', qos: 1, retain: false },
+      },
     ])
     // Heartbeats are empty lines.
     await expect.poll(() => stream.text()).toContain('\n\n')
@@ -35,5 +47,8 @@ test.each([
 
 test.each(['text/html', 'application/json', 'text/event-stream;q=0'])('Accept: %s gets a 406', async (accept) => {
   const bridge = await startBridge()
-  expect((await get(bridge, '/subscribe?topic=a', { accept })).body).toMatchObject({ status: 406, code: 'not-acceptable' })
+  expect((await get(bridge, '/subscribe?topic=a', { accept })).body).toMatchObject({
+    status: 406,
+    code: 'not-acceptable',
+  })
 })

@@ -20,7 +20,9 @@ describe('a page of an origin nobody named', () => {
     const bridge = await startBridge()
     const { status, body } = await publishRaw(bridge, 'topic=a', 'x', { origin: APP, 'content-type': 'text/plain' })
     expect([status, body.code]).toEqual([403, 'forbidden'])
-    expect((await publishRaw(bridge, 'topic=a', 'x', { origin: bridge.url, 'content-type': 'text/plain' })).status).toBe(200)
+    expect(
+      (await publishRaw(bridge, 'topic=a', 'x', { origin: bridge.url, 'content-type': 'text/plain' })).status,
+    ).toBe(200)
     expect((await publishRaw(bridge, 'topic=a', 'x')).status).toBe(200)
   })
 })
@@ -31,16 +33,39 @@ describe('a page of an origin nobody named', () => {
  */
 describe('without authentication, a name that a page may have pointed here', () => {
   async function statusFor(bridge: Bridge, host: string, path = '/publish?topic=a', headers = ''): Promise<number> {
-    const { answers } = await exchange(bridge.url, Buffer.from(`POST ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 0\r\n${headers}\r\n`), ['POST'])
+    const { answers } = await exchange(
+      bridge.url,
+      Buffer.from(`POST ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 0\r\n${headers}\r\n`),
+      ['POST'],
+    )
     return answers[0]!.status
   }
 
   test('is served nothing', async () => {
     const bridge = await startBridge()
-    for (const host of ['evil.example', 'evil.example:8080', 'localhost.evil.example', '127.0.0.1.evil.example', 'evil-localhost', '1.2.3.4.5', 'a']) {
+    for (const host of [
+      'evil.example',
+      'evil.example:8080',
+      'localhost.evil.example',
+      '127.0.0.1.evil.example',
+      'evil-localhost',
+      '1.2.3.4.5',
+      'a',
+    ]) {
       expect(await statusFor(bridge, host, '/publish?topic=a', `Origin: http://${host}\r\n`), host).toBe(403)
     }
-    for (const host of ['localhost', 'LOCALHOST:8080', 'bridge.localhost', '127.0.0.1', '127.0.0.1:1', '[::1]', '[::1]:8080', '192.168.1.2:80']) expect(await statusFor(bridge, host), host).toBe(200)
+    for (const host of [
+      'localhost',
+      'LOCALHOST:8080',
+      'bridge.localhost',
+      '127.0.0.1',
+      '127.0.0.1:1',
+      '[::1]',
+      '[::1]:8080',
+      '192.168.1.2:80',
+    ]) {
+      expect(await statusFor(bridge, host), host).toBe(200)
+    }
   })
 
   test('is served where it is named, or where everyone is served on purpose', async () => {
@@ -52,7 +77,9 @@ describe('without authentication, a name that a page may have pointed here', () 
   test('is no matter where there are credentials, which no browser sends along', async () => {
     const one = makeToken('one', ['#'])
     const bridge = await startBridge(tokenFile([one]).settings)
-    expect(await statusFor(bridge, 'bridge.example', '/publish?topic=a', `Authorization: ${one.headers.authorization}\r\n`)).toBe(200)
+    expect(
+      await statusFor(bridge, 'bridge.example', '/publish?topic=a', `Authorization: ${one.headers.authorization}\r\n`),
+    ).toBe(200)
   })
 })
 
@@ -62,14 +89,28 @@ describe('a page of an origin that is named', () => {
     const bridge = await startBridge({ ...tokenFile([one]).settings, CORS_ORIGINS: `${APP},https://other.example` })
     const asked = await send(bridge, 'OPTIONS', '/publish', { origin: APP, ...preflight })
     expect(asked.status).toBe(204)
-    expect(Object.fromEntries(['origin', 'credentials', 'methods', 'headers'].map((name) => [name, asked.headers.get(`access-control-allow-${name}`)]))).toEqual({ origin: APP, credentials: 'true', methods: 'GET, POST, DELETE', headers: 'authorization' })
+    expect(
+      Object.fromEntries(
+        ['origin', 'credentials', 'methods', 'headers'].map((name) => [
+          name,
+          asked.headers.get(`access-control-allow-${name}`),
+        ]),
+      ),
+    ).toEqual({ origin: APP, credentials: 'true', methods: 'GET, POST, DELETE', headers: 'authorization' })
 
     const answer = await publish(bridge, { topic: 'a' }, { ...one.headers, origin: APP })
-    expect([answer.status, answer.headers.get('access-control-allow-origin'), answer.headers.get('vary')]).toEqual([200, APP, expect.stringMatching(/origin/i)])
+    expect([answer.status, answer.headers.get('access-control-allow-origin'), answer.headers.get('vary')]).toEqual([
+      200,
+      APP,
+      expect.stringMatching(/origin/i),
+    ])
     expect(answer.headers.get('access-control-expose-headers')).toContain('Retry-After')
     const refused = await publish(bridge, { topic: 'a' }, { origin: APP })
     expect([refused.status, refused.headers.get('access-control-allow-origin')]).toEqual([401, APP])
-    const stream = await openStream(`${bridge.url}/subscribe?topic=a`, { ...one.headers, origin: 'https://other.example' })
+    const stream = await openStream(`${bridge.url}/subscribe?topic=a`, {
+      ...one.headers,
+      origin: 'https://other.example',
+    })
     expect([stream.status, stream.headers['access-control-allow-origin']]).toEqual([200, 'https://other.example'])
   })
 
@@ -84,7 +125,13 @@ describe('a page of an origin that is named', () => {
 
 test('answers are nothing a browser would run, frame or guess the type of', async () => {
   const bridge = await startBridge()
-  const expected = { 'content-security-policy': "default-src 'none'; frame-ancestors 'none'", 'referrer-policy': 'no-referrer', 'x-content-type-options': 'nosniff', 'x-frame-options': 'DENY', 'cross-origin-resource-policy': 'same-origin' }
+  const expected = {
+    'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+    'referrer-policy': 'no-referrer',
+    'x-content-type-options': 'nosniff',
+    'x-frame-options': 'DENY',
+    'cross-origin-resource-policy': 'same-origin',
+  }
   for (const path of ['/retained?topic=%23', '/livez', '/metrics', '/none', '/subscribe']) {
     expect([path, Object.fromEntries((await get(bridge, path)).headers)]).toMatchObject([path, expected])
   }

@@ -11,7 +11,11 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     const settings = await start()
     const bridge = await startBridge(settings)
     const client = await mqttClient(brokerUrl(bridge, settings))
-    const readers = await Promise.all(['topic=a/%23', 'topic=a/%2B', 'topic=a/b', 'topic=a/%23&topic=a/%2B&topic=a/b'].map((query) => openStream(`${bridge.url}/subscribe?${query}`)))
+    const readers = await Promise.all(
+      ['topic=a/%23', 'topic=a/%2B', 'topic=a/b', 'topic=a/%23&topic=a/%2B&topic=a/b'].map((query) =>
+        openStream(`${bridge.url}/subscribe?${query}`),
+      ),
+    )
     let stop = false
     const churn = (async () => {
       while (!stop) (await openStream(`${bridge.url}/subscribe?topic=%2B/b&topic=a/b/%23&topic=%23`)).close()

@@ -18,12 +18,18 @@ describe.each(BROKERS)('a message as JSON, on $name', ({ start, protocol }) => {
     expect(status).toBe(qos === 0 ? 202 : 200)
     expect(headers.get('content-type')).toMatch('application/json')
     expect(body).toEqual({
-      topic: 'home/temp', qos,
+      topic: 'home/temp',
+      qos,
       reasonCode: acknowledged ? 0 : null,
       reason: acknowledged ? 'Success' : null,
       matchedSubscribers: acknowledged ? true : null,
     })
-    expect(await messages.next()).toMatchObject({ topic: 'home/temp', payload: Buffer.from('21.5'), qos, retain: false })
+    expect(await messages.next()).toMatchObject({
+      topic: 'home/temp',
+      payload: Buffer.from('21.5'),
+      qos,
+      retain: false,
+    })
   })
 
   test('QoS 1 without subscribers says so where the broker does', async () => {
@@ -31,7 +37,8 @@ describe.each(BROKERS)('a message as JSON, on $name', ({ start, protocol }) => {
     const { status, body } = await publish(bridge, { topic: 'nobody/listens', payload: 'x' })
     expect(status).toBe(200)
     expect(body).toEqual({
-      topic: 'nobody/listens', qos: 1,
+      topic: 'nobody/listens',
+      qos: 1,
       reasonCode: protocol === 5 ? 16 : null,
       reason: protocol === 5 ? 'No matching subscribers' : null,
       matchedSubscribers: protocol === 5 ? false : null,
@@ -56,8 +63,16 @@ describe.each(BROKERS)('a message as JSON, on $name', ({ start, protocol }) => {
     ['text', { payload: 'a\r\nb\0ü€𝄞' }, Buffer.from('a\r\nb\0ü€𝄞')],
     ['text that looks like JSON', { payload: '{"a": 1}' }, Buffer.from('{"a": 1}')],
     ['text, said to be utf8', { payload: 'x', encoding: 'utf8' }, Buffer.from('x')],
-    ['base64', { payload: Buffer.from([0, 13, 10, 0xff, 0xfe]).toString('base64'), encoding: 'base64' }, Buffer.from([0, 13, 10, 0xff, 0xfe])],
-    ['base64 as long as a body may be', { payload: Buffer.alloc(786_000, 7).toString('base64'), encoding: 'base64' }, Buffer.alloc(786_000, 7)],
+    [
+      'base64',
+      { payload: Buffer.from([0, 13, 10, 0xff, 0xfe]).toString('base64'), encoding: 'base64' },
+      Buffer.from([0, 13, 10, 0xff, 0xfe]),
+    ],
+    [
+      'base64 as long as a body may be',
+      { payload: Buffer.alloc(786_000, 7).toString('base64'), encoding: 'base64' },
+      Buffer.alloc(786_000, 7),
+    ],
     ['empty base64', { payload: '', encoding: 'base64' }, Buffer.alloc(0)],
     ['an object', { payload: { celsius: 21.5, list: [1, null] } }, Buffer.from('{"celsius":21.5,"list":[1,null]}')],
     ['a number', { payload: 21.5 }, Buffer.from('21.5')],
@@ -75,7 +90,15 @@ describe.each(BROKERS)('a message as JSON, on $name', ({ start, protocol }) => {
   test('a topic of any letters and as many levels as allowed is taken', async () => {
     const { bridge, client } = await bridgeAndClient()
     const messages = await collect(client, '#')
-    const topics = ['häuser/küche/🌡', '/leading', 'trailing/', 'a//b', ' ', '%41&=?', Array.from({ length: 100 }, () => 'l').join('/')]
+    const topics = [
+      'häuser/küche/🌡',
+      '/leading',
+      'trailing/',
+      'a//b',
+      ' ',
+      '%41&=?',
+      Array.from({ length: 100 }, () => 'l').join('/'),
+    ]
     for (const topic of topics) expect(await publish(bridge, { topic })).toMatchObject({ status: 200 })
     for (const topic of topics) expect((await messages.next()).topic).toBe(topic)
     expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}')).toBe(0)
@@ -89,7 +112,10 @@ describe.each(BROKERS)('a message as JSON, on $name', ({ start, protocol }) => {
 
   test('properties are refused by name where MQTT 5 is not spoken', async () => {
     const { bridge } = await bridgeAndClient()
-    const { status, body } = await publish(bridge, { topic: 'a', properties: { contentType: 'text/plain', messageExpiryInterval: 5 } })
+    const { status, body } = await publish(bridge, {
+      topic: 'a',
+      properties: { contentType: 'text/plain', messageExpiryInterval: 5 },
+    })
     expect(status).toBe(protocol === 5 ? 200 : 422)
     if (protocol === 5) return
     expect(body.code).toBe('properties-not-supported')

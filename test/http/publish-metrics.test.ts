@@ -17,7 +17,12 @@ describe.each(BROKERS)('publishing is counted, on $name', ({ start, protocol }) 
     expect(await metric(bridge, 'causeway_publish_ack_seconds_count{qos="1"}')).toBe(2)
     expect(await metric(bridge, 'causeway_publish_ack_seconds_count{qos="2"}')).toBe(3)
     expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
-    expect(await metric(bridge, 'causeway_http_request_duration_seconds_count{method="POST",route="/publish",status_code="400"}')).toBe(1)
+    expect(
+      await metric(
+        bridge,
+        'causeway_http_request_duration_seconds_count{method="POST",route="/publish",status_code="400"}',
+      ),
+    ).toBe(1)
   })
 })
 

@@ -24,12 +24,23 @@ describe.runIf(hasMosquitto)('message properties over MQTT 5', () => {
     }
     expect(await publish(bridge, { topic: 'a', payload: 'ü', properties })).toMatchObject({ status: 200 })
     const { properties: arrived } = await messages.next()
-    expect({ ...arrived, userProperties: { ...arrived!.userProperties } }).toMatchObject({ ...properties, correlationData: Buffer.from([0, 1, 255]), messageExpiryInterval: expect.any(Number) })
+    expect({ ...arrived, userProperties: { ...arrived!.userProperties } }).toMatchObject({
+      ...properties,
+      correlationData: Buffer.from([0, 1, 255]),
+      messageExpiryInterval: expect.any(Number),
+    })
   })
 
   test.each([
     ['an expiry of nothing is not left out', { messageExpiryInterval: 60, payloadFormatIndicator: false }],
-    ['the largest there may be', { correlationData: Buffer.alloc(65_535, 1).toString('base64'), contentType: 'x'.repeat(65_535), responseTopic: 'r'.repeat(65_535) }],
+    [
+      'the largest there may be',
+      {
+        correlationData: Buffer.alloc(65_535, 1).toString('base64'),
+        contentType: 'x'.repeat(65_535),
+        responseTopic: 'r'.repeat(65_535),
+      },
+    ],
     ['none', {}],
     ['no user properties', { userProperties: {} }],
     ['a user property without values', { userProperties: { a: [] } }],
@@ -44,9 +55,15 @@ describe.runIf(hasMosquitto)('message properties over MQTT 5', () => {
   test('names that are special in JavaScript are names like any other', async () => {
     const { bridge, messages } = await following()
     const stream = await openStream(`${bridge.url}/subscribe?topic=a&encoding=json`)
-    const text = '{"topic":"a","payload":{"__proto__":{"x":1},"constructor":{"prototype":{"x":1}}},"encoding":"json","qos":1,"retain":false,"properties":{"userProperties":{"__proto__":"p","constructor":["prototype","x"]}}}'
-    const post = (path: string, body: string) => fetch(bridge.url + path, { method: 'POST', body, headers: { 'content-type': 'application/json' } })
-    expect(await Promise.all([post('/publish', text), post('/publish/batch', `[${text}]`)].map(async (answer) => (await answer).status))).toEqual([200, 200])
+    const text =
+      '{"topic":"a","payload":{"__proto__":{"x":1},"constructor":{"prototype":{"x":1}}},"encoding":"json","qos":1,"retain":false,"properties":{"userProperties":{"__proto__":"p","constructor":["prototype","x"]}}}'
+    const post = (path: string, body: string) =>
+      fetch(bridge.url + path, { method: 'POST', body, headers: { 'content-type': 'application/json' } })
+    expect(
+      await Promise.all(
+        [post('/publish', text), post('/publish/batch', `[${text}]`)].map(async (answer) => (await answer).status),
+      ),
+    ).toEqual([200, 200])
     for (const event of await stream.take(2)) expect(JSON.stringify(event.data)).toBe(text)
     const { payload, properties } = await messages.next()
     expect(payload.toString()).toBe('{"__proto__":{"x":1},"constructor":{"prototype":{"x":1}}}')

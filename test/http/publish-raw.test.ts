@@ -29,7 +29,9 @@ describe.each(BROKERS)('a payload as it is, on $name', ({ start, protocol }) => 
     ['a whole megabyte', Buffer.alloc(1_048_576, 0xa5)],
   ])('the body arrives byte for byte: %s', async (_name, bytes) => {
     const { bridge, messages } = await following('raw')
-    expect(await publishRaw(bridge, 'topic=raw', bytes, { 'content-type': 'application/json' })).toMatchObject({ status: 200 })
+    expect(await publishRaw(bridge, 'topic=raw', bytes, { 'content-type': 'application/json' })).toMatchObject({
+      status: 200,
+    })
     expect((await messages.next()).payload).toEqual(bytes)
   })
 
@@ -60,7 +62,9 @@ describe.each(BROKERS)('a payload as it is, on $name', ({ start, protocol }) => 
 
   test('curl’s form type is taken as no type', async () => {
     const { bridge, messages } = await following('raw')
-    expect(await publishRaw(bridge, 'topic=raw', '21.5', { 'content-type': 'application/x-www-form-urlencoded' })).toMatchObject({ status: 200 })
+    expect(
+      await publishRaw(bridge, 'topic=raw', '21.5', { 'content-type': 'application/x-www-form-urlencoded' }),
+    ).toMatchObject({ status: 200 })
     const { payload, properties } = await messages.next()
     expect(payload.toString()).toBe('21.5')
     expect(properties?.contentType).toBeUndefined()
@@ -80,9 +84,16 @@ describe.each(BROKERS)('a payload as it is, on $name', ({ start, protocol }) => 
 
   test('an expiry travels over MQTT 5 and is refused over 3.1.1', async () => {
     const { bridge, messages } = await following('raw')
-    const { status, body } = await publishRaw(bridge, 'topic=raw&expiry=60', 'x', { 'content-type': 'application/x-www-form-urlencoded' })
+    const { status, body } = await publishRaw(bridge, 'topic=raw&expiry=60', 'x', {
+      'content-type': 'application/x-www-form-urlencoded',
+    })
     expect(status).toBe(protocol === 5 ? 200 : 422)
     if (protocol === 5) expect((await messages.next()).properties?.messageExpiryInterval).toBe(60)
-    else expect(body).toMatchObject({ code: 'properties-not-supported', detail: expect.stringContaining('messageExpiryInterval') })
+    else {
+      expect(body).toMatchObject({
+        code: 'properties-not-supported',
+        detail: expect.stringContaining('messageExpiryInterval'),
+      })
+    }
   })
 })

@@ -27,13 +27,18 @@ describe.each(BROKERS)('a request that is not valid, on $name', ({ start }) => {
       const { status, headers, body } = await publish(bridge, { topic })
       expect(status, name).toBe(400)
       expect(headers.get('content-type')).toBe('application/problem+json')
-      expect(body, name).toMatchObject({ code: 'invalid-request', errors: [{ in: 'body', pointer: '#/topic', detail: expect.stringMatching(detail) }] })
+      expect(body, name).toMatchObject({
+        code: 'invalid-request',
+        errors: [{ in: 'body', pointer: '#/topic', detail: expect.stringMatching(detail) }],
+      })
       expect(body.errors).toHaveLength(1)
     }
     for (const [name, topic, detail] of BAD_TOPICS.filter(([, { length }]) => length < 1000)) {
       const { status, body } = await publishRaw(bridge, `topic=${encodeURIComponent(topic)}`, 'x')
       expect(status, name).toBe(400)
-      expect(body, name).toMatchObject({ errors: [{ in: 'query', pointer: '#/topic', detail: expect.stringMatching(detail) }] })
+      expect(body, name).toMatchObject({
+        errors: [{ in: 'query', pointer: '#/topic', detail: expect.stringMatching(detail) }],
+      })
     }
     expect(await publish(bridge, { topic: 'good' })).toMatchObject({ status: 200 })
     expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}')).toBe(0)
@@ -42,20 +47,47 @@ describe.each(BROKERS)('a request that is not valid, on $name', ({ start }) => {
 
 async function problemOf(message: unknown): Promise<{ status: number; faults: [string, string][] }> {
   const { status, body } = await publish(await startBridge(), message)
-  return { status, faults: (body.errors ?? []).map(({ pointer, detail }: { pointer: string; detail: string }) => [pointer, detail]) }
+  return {
+    status,
+    faults: (body.errors ?? []).map(({ pointer, detail }: { pointer: string; detail: string }) => [pointer, detail]),
+  }
 }
 
 test('every fault of a message is listed with its pointer', async () => {
   const properties = {
-    contentType: 'a\0', responseTopic: 'a/#', correlationData: '%', messageExpiryInterval: -1, payloadFormatIndicator: 'yes',
-    userProperties: { 'a\r': 'x', ok: ['x', 'y\0'], number: 1 }, other: 1,
+    contentType: 'a\0',
+    responseTopic: 'a/#',
+    correlationData: '%',
+    messageExpiryInterval: -1,
+    payloadFormatIndicator: 'yes',
+    userProperties: { 'a\r': 'x', ok: ['x', 'y\0'], number: 1 },
+    other: 1,
   }
-  const { status, faults } = await problemOf({ topic: 'a/+', payload: 5, encoding: 'utf8', qos: 3, retain: 'no', more: 1, properties })
+  const { status, faults } = await problemOf({
+    topic: 'a/+',
+    payload: 5,
+    encoding: 'utf8',
+    qos: 3,
+    retain: 'no',
+    more: 1,
+    properties,
+  })
   expect(status).toBe(400)
   expect(faults.map(([pointer]) => pointer).toSorted()).toEqual([
-    '#/more', '#/payload', '#/properties/contentType', '#/properties/correlationData', '#/properties/messageExpiryInterval', '#/properties/other',
-    '#/properties/payloadFormatIndicator', '#/properties/responseTopic', '#/properties/userProperties/a%0D', '#/properties/userProperties/number',
-    '#/properties/userProperties/ok/1', '#/qos', '#/retain', '#/topic',
+    '#/more',
+    '#/payload',
+    '#/properties/contentType',
+    '#/properties/correlationData',
+    '#/properties/messageExpiryInterval',
+    '#/properties/other',
+    '#/properties/payloadFormatIndicator',
+    '#/properties/responseTopic',
+    '#/properties/userProperties/a%0D',
+    '#/properties/userProperties/number',
+    '#/properties/userProperties/ok/1',
+    '#/qos',
+    '#/retain',
+    '#/topic',
   ])
 })
 
@@ -65,12 +97,27 @@ test.each<[string, unknown, [string, string | RegExp][]]>([
   ['no object', [], [['#', 'must be object']]],
   ['null', null, [['#', 'must be object']]],
   ['a QoS in quotes', { topic: 'a', qos: '1' }, [['#/qos', 'must be one of 0, 1, 2']]],
-  ['base64 that is none', { topic: 'a', payload: 'a-b', encoding: 'base64' }, [['#/payload', 'must be base64 with its padding']]],
+  [
+    'base64 that is none',
+    { topic: 'a', payload: 'a-b', encoding: 'base64' },
+    [['#/payload', 'must be base64 with its padding']],
+  ],
   ['base64 that is no string', { topic: 'a', payload: 5, encoding: 'base64' }, [['#/payload', 'must be string']]],
   ['an unknown encoding', { topic: 'a', encoding: 'hex' }, [['#/encoding', 'must be one of "utf8", "base64", "json"']]],
-  ['a lone surrogate as payload', { topic: 'a', payload: '\udfff' }, [['#/payload', 'must not contain lone surrogates']]],
+  [
+    'a lone surrogate as payload',
+    { topic: 'a', payload: '\udfff' },
+    [['#/payload', 'must not contain lone surrogates']],
+  ],
   ['names that need escaping', { topic: 'a', 'a/b~#%ü': 1 }, [['#/a~1b~0%23%25%C3%BC', 'is not known here']]],
-  ['user properties named like line ends that are none', { topic: 'a', properties: { userProperties: { '\u2028': null, '\u2029': [null] } } }, [['#/properties/userProperties/%E2%80%A8', 'must be string or array'], ['#/properties/userProperties/%E2%80%A9/0', 'must be string']]],
+  [
+    'user properties named like line ends that are none',
+    { topic: 'a', properties: { userProperties: { '\u2028': null, '\u2029': [null] } } },
+    [
+      ['#/properties/userProperties/%E2%80%A8', 'must be string or array'],
+      ['#/properties/userProperties/%E2%80%A9/0', 'must be string'],
+    ],
+  ],
   ['a name with a lone surrogate', { topic: 'a', '\ud800': 1 }, [['#/%EF%BF%BD', 'is not known here']]],
 ])('%s is told where and why', async (_name, message, faults) => {
   expect(await problemOf(message)).toEqual({ status: 400, faults })
@@ -84,14 +131,25 @@ test('of a million faults no more are looked at than are told', async () => {
 })
 
 test('a message of a million faults gets an answer of bounded length', async () => {
-  const { faults } = await problemOf({ topic: 'a', ...Object.fromEntries(Array.from({ length: 50_000 }, (_, index) => [`x${index}`, 1])) })
+  const { faults } = await problemOf({
+    topic: 'a',
+    ...Object.fromEntries(Array.from({ length: 50_000 }, (_, index) => [`x${index}`, 1])),
+  })
   expect(faults).toHaveLength(50)
 })
 
 async function postBody(body: string | Buffer, type = 'application/json') {
   const bridge = await startBridge()
-  const response = await fetch(`${bridge.url}/publish`, { method: 'POST', body: body as string, headers: { 'content-type': type } })
-  return { status: response.status, type: response.headers.get('content-type'), body: (await response.json()) as { code: string } }
+  const response = await fetch(`${bridge.url}/publish`, {
+    method: 'POST',
+    body: body as string,
+    headers: { 'content-type': type },
+  })
+  return {
+    status: response.status,
+    type: response.headers.get('content-type'),
+    body: (await response.json()) as { code: string },
+  }
 }
 
 test.each([
@@ -102,18 +160,34 @@ test.each([
   ['__proto__ among the properties', '{"topic":"a","properties":{"__proto__":{"contentType":"x"}}}'],
   ['__proto__ with a value that is none', '{"topic":"a","properties":{"userProperties":{"__proto__":{"x":"y"}}}}'],
 ])('a body of %s is 400', async (_name, body) => {
-  expect(await postBody(body)).toMatchObject({ status: 400, type: 'application/problem+json', body: { code: 'invalid-request', retryable: false } })
+  expect(await postBody(body)).toMatchObject({
+    status: 400,
+    type: 'application/problem+json',
+    body: { code: 'invalid-request', retryable: false },
+  })
 })
 
-test.each(['text/plain', 'application/x-www-form-urlencoded', 'application/jsonp', 'application/problem+json', 'foo', 'multipart/form-data; boundary=x'])(
-  'a message sent as %s without a topic in the query is 415', async (type) => {
-    expect(await postBody('{"topic":"a"}', type)).toMatchObject({ status: 415, type: 'application/problem+json', body: { code: 'unsupported-media-type' } })
+test.each([
+  'text/plain',
+  'application/x-www-form-urlencoded',
+  'application/jsonp',
+  'application/problem+json',
+  'foo',
+  'multipart/form-data; boundary=x',
+])('a message sent as %s without a topic in the query is 415', async (type) => {
+  expect(await postBody('{"topic":"a"}', type)).toMatchObject({
+    status: 415,
+    type: 'application/problem+json',
+    body: { code: 'unsupported-media-type' },
+  })
+})
+
+test.each(['application/json; charset=utf-8', 'Application/JSON', 'application/json;charset=utf-8'])(
+  'JSON may be sent as %s',
+  async (type) => {
+    expect(await postBody('{"topic":"a"}', type)).toMatchObject({ status: 200 })
   },
 )
-
-test.each(['application/json; charset=utf-8', 'Application/JSON', 'application/json;charset=utf-8'])('JSON may be sent as %s', async (type) => {
-  expect(await postBody('{"topic":"a"}', type)).toMatchObject({ status: 200 })
-})
 
 test.each<[string, string, string[]]>([
   ['an unknown parameter', 'topic=a&reatin=true', ['#/reatin']],
@@ -133,7 +207,11 @@ test.each<[string, string, string[]]>([
 
 test('what belongs to a raw payload is refused without a topic in the query', async () => {
   const bridge = await startBridge()
-  const response = await fetch(`${bridge.url}/publish?qos=2`, { method: 'POST', body: '{"topic":"a"}', headers: { 'content-type': 'application/json' } })
+  const response = await fetch(`${bridge.url}/publish?qos=2`, {
+    method: 'POST',
+    body: '{"topic":"a"}',
+    headers: { 'content-type': 'application/json' },
+  })
   expect(response.status).toBe(400)
   expect(await response.json()).toMatchObject({ errors: [{ in: 'query', detail: 'goes only with topic' }] })
 })
@@ -150,15 +228,23 @@ async function exchange(bridge: Bridge, request: string): Promise<string> {
 }
 
 test.each([
-  ['unescaped bytes in the address', 'POST /publish?topic=häuser HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n', '400'],
+  [
+    'unescaped bytes in the address',
+    'POST /publish?topic=häuser HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n',
+    '400',
+  ],
   ['headers without end', `POST /publish?topic=a HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`, '431'],
   ['no HTTP at all', '\x16\x03\x01\x02\0', '400'],
 ])('%s get a problem document and the connection closed', async (_name, request, status) => {
   const answer = await exchange(await startBridge(), request)
-  expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} [^]*Content-Type: application/problem\\+json[^]*"status":${status}`, 'i'))
+  expect(answer).toMatch(
+    new RegExp(`^HTTP/1.1 ${status} [^]*Content-Type: application/problem\\+json[^]*"status":${status}`, 'i'),
+  )
 })
 
 test('an address that would be a malformed route pattern is 404', async () => {
   const bridge = await startBridge()
-  for (const path of ['/a*b', '/publish*x', '/(', '/:a(']) expect((await send(bridge, 'PUT', path)).status, path).toBe(404)
+  for (const path of ['/a*b', '/publish*x', '/(', '/:a(']) {
+    expect((await send(bridge, 'PUT', path)).status, path).toBe(404)
+  }
 })

@@ -16,12 +16,17 @@ test('a token in the URL is taken only where that is switched on', async () => {
   expect([status, headers.get('cache-control')]).toEqual([404, 'no-store'])
   expect((await openStream(`${on.url}/subscribe?topic=a&${query(one.token)}`)).status).toBe(200)
   expect((await get(on, `/retained?topic=a&${query('cw_nobody')}`)).status).toBe(401)
-  for (const token of ['', 'a%20b', '%FF']) expect([token, (await get(on, `/retained?topic=a&${query(token)}`)).status]).toEqual([token, 401])
+  for (const token of ['', 'a%20b', '%FF']) {
+    expect([token, (await get(on, `/retained?topic=a&${query(token)}`)).status]).toEqual([token, 401])
+  }
 })
 
 test('two tokens are one too many', async () => {
   const bridge = await startBridge({ ...tokenFile([one]).settings, AUTH_QUERY_TOKEN: true })
-  expect((await get(bridge, `/retained?topic=a&${query(one.token)}`, one.headers)).body).toMatchObject({ status: 400, code: 'invalid-request' })
+  expect((await get(bridge, `/retained?topic=a&${query(one.token)}`, one.headers)).body).toMatchObject({
+    status: 400,
+    code: 'invalid-request',
+  })
   expect((await get(bridge, `/retained?topic=a&${query(one.token)}&${query(one.token)}`)).status).toBe(400)
 })
 

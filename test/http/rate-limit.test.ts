@@ -21,7 +21,9 @@ describe('a bucket', () => {
         }
         for (const [first, from] of passed.entries()) {
           for (const [last, until] of passed.entries()) {
-            if (last >= first) expect(last - first + 1).toBeLessThanOrEqual(quota + ((until - from) / 1000) * quota + 1e-6)
+            if (last >= first) {
+              expect(last - first + 1).toBeLessThanOrEqual(quota + ((until - from) / 1000) * quota + 1e-6)
+            }
           }
         }
       }),
@@ -30,24 +32,32 @@ describe('a bucket', () => {
 
   test('lets the next one through when it said it would', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 1, max: 50 }), fc.array(fc.nat(300), { minLength: 1, maxLength: 100 }), (quota, waits) => {
-        let now = 0
-        const limit = new RateLimit(() => now)
-        let last = limit.take('a', quota)
-        for (const wait of waits) {
-          now += wait
-          last = limit.take('a', quota)
-        }
-        if (last.isAllowed) return
-        now += last.resetS * 1000
-        expect(limit.take('a', quota).isAllowed).toBe(true)
-      }),
+      fc.property(
+        fc.integer({ min: 1, max: 50 }),
+        fc.array(fc.nat(300), { minLength: 1, maxLength: 100 }),
+        (quota, waits) => {
+          let now = 0
+          const limit = new RateLimit(() => now)
+          let last = limit.take('a', quota)
+          for (const wait of waits) {
+            now += wait
+            last = limit.take('a', quota)
+          }
+          if (last.isAllowed) return
+          now += last.resetS * 1000
+          expect(limit.take('a', quota).isAllowed).toBe(true)
+        },
+      ),
     )
   })
 
   test('is one for each caller, of a bounded number', () => {
     const limit = new RateLimit(() => 0)
-    expect([limit.take('a', 1), limit.take('a', 1), limit.take('b', 1)].map(({ isAllowed }) => isAllowed)).toEqual([true, false, true])
+    expect([limit.take('a', 1), limit.take('a', 1), limit.take('b', 1)].map(({ isAllowed }) => isAllowed)).toEqual([
+      true,
+      false,
+      true,
+    ])
     for (let index = 0; index < 20_000; index += 1) limit.take(`${index}`, 1)
     expect(limit.size).toBe(10_000)
   })
@@ -60,11 +70,20 @@ test('a caller beyond its rate gets 429 and when to come back; others notice not
   const refused = answers.filter(({ status }) => status === 429)
   expect(answers.filter(({ status }) => status === 200).length).toBeGreaterThanOrEqual(2)
   expect(refused.length).toBeGreaterThan(0)
-  expect(refused[0]!.body).toMatchObject({ code: 'rate-limited', retryable: true, outcome: 'not-sent', detail: expect.stringContaining('the rate of this token') })
+  expect(refused[0]!.body).toMatchObject({
+    code: 'rate-limited',
+    retryable: true,
+    outcome: 'not-sent',
+    detail: expect.stringContaining('the rate of this token'),
+  })
   expect(refused[0]!.headers.get('retry-after')).toBe('1')
   expect(refused[0]!.headers.get('ratelimit')).toBe('"identity";r=0;t=1')
   const other = await publishRaw(bridge, 'topic=a', 'x', fast.headers)
-  expect([other.status, other.headers.get('ratelimit-policy'), other.headers.get('ratelimit')]).toEqual([200, '"identity";q=500;w=1', '"identity";r=499;t=1'])
+  expect([other.status, other.headers.get('ratelimit-policy'), other.headers.get('ratelimit')]).toEqual([
+    200,
+    '"identity";q=500;w=1',
+    '"identity";r=499;t=1',
+  ])
   expect(await metric({ adminUrl: `${bridge.adminUrl}` }, 'causeway_limited_total{limit="rate-identity"}')).toBe(0)
   const metrics = await get(bridge, '/metrics', fast.headers)
   expect(metrics.body).toContain(`causeway_limited_total{limit="rate-identity"} ${refused.length}`)
@@ -73,11 +92,15 @@ test('a caller beyond its rate gets 429 and when to come back; others notice not
 test('an address beyond its rate is refused before its credentials are looked at', async () => {
   const known = makeToken('known', ['#'])
   const bridge = await startBridge({ ...tokenFile([known]).settings, RATE_ADDRESS: 3 })
-  const answers = await Promise.all(Array.from({ length: 12 }, () => publishRaw(bridge, 'topic=a', 'x', { authorization: 'Bearer wrong' })))
+  const answers = await Promise.all(
+    Array.from({ length: 12 }, () => publishRaw(bridge, 'topic=a', 'x', { authorization: 'Bearer wrong' })),
+  )
   const statuses = answers.map(({ status }) => status)
   expect(new Set(statuses)).toEqual(new Set([401, 429]))
   expect(statuses.filter((status) => status === 401).length).toBeLessThan(12)
-  await expect.poll(async () => (await publishRaw(bridge, 'topic=a', 'x', known.headers)).headers.get('ratelimit-policy')).toBe('"address";q=3;w=1, "identity";q=1000;w=1')
+  await expect
+    .poll(async () => (await publishRaw(bridge, 'topic=a', 'x', known.headers)).headers.get('ratelimit-policy'))
+    .toBe('"address";q=3;w=1, "identity";q=1000;w=1')
 })
 
 test('without a limit nothing is said of one', async () => {

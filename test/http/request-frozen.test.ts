@@ -3,7 +3,8 @@ import { type Bridge, metric, startBridge } from '../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { startScriptedBroker } from '../support/scripted-broker.ts'
 
-const ask = (bridge: Bridge, query: string, signal?: AbortSignal) => fetch(`${bridge.url}/request?topic=q&${query}`, { method: 'POST', body: 'ping', ...(signal && { signal }) })
+const ask = (bridge: Bridge, query: string, signal?: AbortSignal) =>
+  fetch(`${bridge.url}/request?topic=q&${query}`, { method: 'POST', body: 'ping', ...(signal && { signal }) })
 const waiting = (bridge: Bridge) => metric(bridge, 'causeway_requests_waiting')
 
 describe.runIf(hasMosquitto)('while the broker is frozen', () => {
@@ -53,7 +54,15 @@ test('a reply that overtakes the acknowledgement is the answer at once', async (
     if (packet.cmd !== 'publish') return false
     const { responseTopic, correlationData } = packet.properties!
     const subscriber = broker.peers.findLast(({ connect }) => connect!.clientId.endsWith('-request'))!
-    subscriber.send({ cmd: 'publish', topic: responseTopic!, payload: 'pong', qos: 0, retain: false, dup: false, properties: { correlationData: correlationData! } })
+    subscriber.send({
+      cmd: 'publish',
+      topic: responseTopic!,
+      payload: 'pong',
+      qos: 0,
+      retain: false,
+      dup: false,
+      properties: { correlationData: correlationData! },
+    })
     return true
   })
   const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 600_000 })

@@ -9,20 +9,34 @@ function ask(bridge: Bridge, query = 'topic=q', body = 'ping', options: RequestI
 }
 
 function askJson(bridge: Bridge, message: object, query = ''): Promise<Response> {
-  return fetch(`${bridge.url}/request${query}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(message) })
+  return fetch(`${bridge.url}/request${query}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(message),
+  })
 }
 
 const replies = async (bridge: Bridge) =>
-  Object.fromEntries(await Promise.all(['delivered', 'late', 'foreign'].map(async (result) => [result, await metric(bridge, `causeway_request_replies_total{result="${result}"}`)])))
+  Object.fromEntries(
+    await Promise.all(
+      ['delivered', 'late', 'foreign'].map(async (result) => [
+        result,
+        await metric(bridge, `causeway_request_replies_total{result="${result}"}`),
+      ]),
+    ),
+  )
 const waiting = (bridge: Bridge) => metric(bridge, 'causeway_requests_waiting')
 
-test.each(BROKERS.filter(({ protocol }) => protocol === 4))('on $name requests get 501, and nothing is published', async ({ start }) => {
-  const bridge = await startBridge(await start())
-  const response = await ask(bridge)
-  expect(response.status).toBe(501)
-  expect(await response.json()).toMatchObject({ code: 'requests-not-supported' })
-  expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="acknowledged"}')).toBe(0)
-})
+test.each(BROKERS.filter(({ protocol }) => protocol === 4))(
+  'on $name requests get 501, and nothing is published',
+  async ({ start }) => {
+    const bridge = await startBridge(await start())
+    const response = await ask(bridge)
+    expect(response.status).toBe(501)
+    expect(await response.json()).toMatchObject({ code: 'requests-not-supported' })
+    expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="acknowledged"}')).toBe(0)
+  },
+)
 
 describe.runIf(hasMosquitto)('over MQTT 5', () => {
   async function pair(settings = {}) {
@@ -33,8 +47,16 @@ describe.runIf(hasMosquitto)('over MQTT 5', () => {
   test.runIf(hasPaho)('a responder on Paho answers, with content type and user properties', async () => {
     const { broker, bridge } = await pair()
     await startPahoResponder(broker.port, 'q')
-    const response = await askJson(bridge, { topic: 'q', payload: 'grüße', properties: { userProperties: { from: 'us' } } })
-    expect([response.status, response.headers.get('content-type'), await response.text()]).toEqual([200, 'text/x-shout', 'GRÜSSE'])
+    const response = await askJson(bridge, {
+      topic: 'q',
+      payload: 'grüße',
+      properties: { userProperties: { from: 'us' } },
+    })
+    expect([response.status, response.headers.get('content-type'), await response.text()]).toEqual([
+      200,
+      'text/x-shout',
+      'GRÜSSE',
+    ])
     expect(JSON.parse(response.headers.get('mqtt-user-properties')!)).toEqual({ from: 'us', by: 'paho' })
     expect(response.headers.get('x-content-type-options')).toBe('nosniff')
   })
@@ -94,7 +116,11 @@ describe.runIf(hasMosquitto)('over MQTT 5', () => {
   test('over the limit it is 503, and a caller that leaves makes room', async () => {
     const { broker, bridge } = await pair({ REQUESTS_MAX: 1 })
     const seen: IPublishPacket[] = []
-    await startResponder(broker.url, 'q', (payload, reply, packet) => void (seen.push(packet), payload === 'answer me' && reply('yes')))
+    await startResponder(
+      broker.url,
+      'q',
+      (payload, reply, packet) => void (seen.push(packet), payload === 'answer me' && reply('yes')),
+    )
     const leaving = new AbortController()
     const first = ask(bridge, 'topic=q&timeout=60000', 'ping', { signal: leaving.signal })
     await expect.poll(() => seen.length).toBe(1)
@@ -108,12 +134,15 @@ describe.runIf(hasMosquitto)('over MQTT 5', () => {
     expect(seen).toHaveLength(2)
   })
 
-  test.each(['responseTopic', 'correlationData'])('a message with %s of its own is refused, with a pointer to it', async (name) => {
-    const { bridge } = await pair()
-    const response = await askJson(bridge, { topic: 'q', properties: { [name]: 'YQ==' } })
-    expect(response.status).toBe(400)
-    expect(await response.json()).toMatchObject({ errors: [{ in: 'body', pointer: `#/properties/${name}` }] })
-  })
+  test.each(['responseTopic', 'correlationData'])(
+    'a message with %s of its own is refused, with a pointer to it',
+    async (name) => {
+      const { bridge } = await pair()
+      const response = await askJson(bridge, { topic: 'q', properties: { [name]: 'YQ==' } })
+      expect(response.status).toBe(400)
+      expect(await response.json()).toMatchObject({ errors: [{ in: 'body', pointer: `#/properties/${name}` }] })
+    },
+  )
 
   test.each(['0', '300001', 'x', '1.5'])('a timeout of %s is refused', async (timeout) => {
     const { bridge } = await pair()

@@ -7,11 +7,17 @@ import { get } from '../support/http.ts'
 import { startScriptedBroker } from '../support/scripted-broker.ts'
 
 /** A bridge for a broker that passes on any properties; Mosquitto for one closes the connection over control characters. */
-async function bridgeWith(properties: NonNullable<IPublishPacket['properties']>, payload = '<script>alert(1)</script>'): Promise<Bridge> {
+async function bridgeWith(
+  properties: NonNullable<IPublishPacket['properties']>,
+  payload = '<script>alert(1)</script>',
+): Promise<Bridge> {
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
     if (packet.cmd !== 'subscribe') return packet.cmd === 'unsubscribe'
-    peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { cmd: 'publish', topic: 'a', payload, qos: 1, messageId: 1, retain: true, dup: false, properties })
+    peer.send(
+      { cmd: 'suback', messageId: packet.messageId!, granted: [1] },
+      { cmd: 'publish', topic: 'a', payload, qos: 1, messageId: 1, retain: true, dup: false, properties },
+    )
     return true
   })
   return startBridge({ MQTT_URL: broker.url })
@@ -19,7 +25,9 @@ async function bridgeWith(properties: NonNullable<IPublishPacket['properties']>,
 
 /** The header lines as they came, names and values in turn. */
 async function rawHeaders(bridge: Bridge): Promise<string[]> {
-  const [response] = (await once(httpGet(`${bridge.url}/retained?topic=a`, { agent: false }), 'response')) as [IncomingMessage]
+  const [response] = (await once(httpGet(`${bridge.url}/retained?topic=a`, { agent: false }), 'response')) as [
+    IncomingMessage,
+  ]
   response.resume()
   expect(response.statusCode).toBe(200)
   return response.rawHeaders
@@ -41,19 +49,21 @@ describe('a retained message of somebody hostile', () => {
     ['nothing', ''],
     ['a leading space', ' text/html'],
     ['a type without end', `text/${'x'.repeat(20_000)}`],
-  ])(
-    'cannot put %s into the content type',
-    async (_what, contentType) => {
-      const bridge = await bridgeWith({ contentType })
-      const headers = await rawHeaders(bridge)
-      expect(headers.map((name) => name.toLowerCase())).not.toContain('set-cookie')
-      expect(headers[headers.findIndex((name) => name.toLowerCase() === 'content-type') + 1]).toBe('application/octet-stream')
-    },
-  )
+  ])('cannot put %s into the content type', async (_what, contentType) => {
+    const bridge = await bridgeWith({ contentType })
+    const headers = await rawHeaders(bridge)
+    expect(headers.map((name) => name.toLowerCase())).not.toContain('set-cookie')
+    expect(headers[headers.findIndex((name) => name.toLowerCase() === 'content-type') + 1]).toBe(
+      'application/octet-stream',
+    )
+  })
 
   test('cannot break out of the other headers', async () => {
     const evil = 'x\r\nSet-Cookie: a=b\r\n\r\n<script>'
-    const bridge = await bridgeWith({ userProperties: { [evil]: evil, 'set-cookie': evil }, correlationData: Buffer.from(evil) })
+    const bridge = await bridgeWith({
+      userProperties: { [evil]: evil, 'set-cookie': evil },
+      correlationData: Buffer.from(evil),
+    })
     const headers = await rawHeaders(bridge)
     expect(headers.map((name) => name.toLowerCase())).not.toContain('set-cookie')
     expect(headers.join('')).not.toMatch(/[^\x20-\x7e]/)
@@ -63,10 +73,19 @@ describe('a retained message of somebody hostile', () => {
   })
 
   test('cannot make the answer unreadable by the length of its properties', async () => {
-    const userProperties = Object.fromEntries(Array.from({ length: 100 }, (_, index) => [`name-${index}`, 'x'.repeat(1000)]))
-    const bridge = await bridgeWith({ userProperties, correlationData: Buffer.alloc(60_000), responseTopic: 'r/'.repeat(90) })
+    const userProperties = Object.fromEntries(
+      Array.from({ length: 100 }, (_, index) => [`name-${index}`, 'x'.repeat(1000)]),
+    )
+    const bridge = await bridgeWith({
+      userProperties,
+      correlationData: Buffer.alloc(60_000),
+      responseTopic: 'r/'.repeat(90),
+    })
     const headers = await rawHeaders(bridge)
-    expect(headers.filter((name) => name.toLowerCase().startsWith('mqtt-'))).toEqual(['mqtt-response-topic', 'mqtt-qos'])
+    expect(headers.filter((name) => name.toLowerCase().startsWith('mqtt-'))).toEqual([
+      'mqtt-response-topic',
+      'mqtt-qos',
+    ])
     const [message] = (await get(bridge, '/retained?topic=a', { accept: 'application/json' })).body
     expect(message.properties.userProperties).toEqual(userProperties)
   })

@@ -6,8 +6,10 @@ import { mqttClient } from '../support/mqtt-client.ts'
 import { expectNothingLeft } from '../support/nothing-left.ts'
 import { openStream } from '../support/stream.ts'
 
-const retain = async (bridge: Bridge, topic: string, payload: string) => expect((await publishRaw(bridge, `topic=${topic}&retain=true`, payload)).status).toBe(200)
-const views = (events: { data: { topic: string; payload: string; retain: boolean } }[]) => events.map(({ data }) => [data.topic, data.payload, data.retain])
+const retain = async (bridge: Bridge, topic: string, payload: string) =>
+  expect((await publishRaw(bridge, `topic=${topic}&retain=true`, payload)).status).toBe(200)
+const views = (events: { data: { topic: string; payload: string; retain: boolean } }[]) =>
+  events.map(({ data }) => [data.topic, data.payload, data.retain])
 
 describe.each(BROKERS)('on $name', ({ start }) => {
   test('a stream begins with the retained messages that match, then live ones; each joiner gets them and no other reader', async () => {
@@ -15,7 +17,11 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     for (const name of ['a', 'b', 'c']) await retain(bridge, `r/${name}`, `old ${name}`)
     await retain(bridge, 's/x', 'elsewhere')
     const first = await openStream(`${bridge.url}/subscribe?topic=r/%23&topic=r/a&topic=r/%2B`)
-    expect(views(await first.take(3)).sort()).toEqual([['r/a', 'old a', true], ['r/b', 'old b', true], ['r/c', 'old c', true]])
+    expect(views(await first.take(3)).sort()).toEqual([
+      ['r/a', 'old a', true],
+      ['r/b', 'old b', true],
+      ['r/c', 'old c', true],
+    ])
     const second = await openStream(`${bridge.url}/subscribe?topic=r/%23&topic=r/a&topic=r/%2B`)
     expect(views(await second.take(3))).toHaveLength(3)
     // Over 3.1.1 its filter has a connection, and copies, of its own.
@@ -71,8 +77,12 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     await publish(bridge, { topic: 'r/b', payload: { n: 1 }, retain: true })
     const one = await get(bridge, '/retained?topic=r/a')
     expect([one.status, one.body, one.headers.get('x-content-type-options')]).toEqual([200, 'x', 'nosniff'])
-    expect((await get(bridge, '/retained?topic=r/a', { accept: 'application/json' })).body).toMatchObject([{ topic: 'r/a', payload: 'x', retain: true }])
-    expect((await get(bridge, '/retained?topic=r/%2B&encoding=json')).body).toEqual(expect.arrayContaining([expect.objectContaining({ topic: 'r/b', payload: { n: 1 }, encoding: 'json' })]))
+    expect((await get(bridge, '/retained?topic=r/a', { accept: 'application/json' })).body).toMatchObject([
+      { topic: 'r/a', payload: 'x', retain: true },
+    ])
+    expect((await get(bridge, '/retained?topic=r/%2B&encoding=json')).body).toEqual(
+      expect.arrayContaining([expect.objectContaining({ topic: 'r/b', payload: { n: 1 }, encoding: 'json' })]),
+    )
     expect((await get(bridge, '/retained?topic=$share/g/r/a')).status).toBe(400)
   })
 
@@ -99,7 +109,16 @@ describe.skipIf(!hasMosquitto)('on Mosquitto', () => {
     const { url } = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: url })
     const client = await mqttClient(url, { protocolVersion: 5 })
-    await client.publishAsync('r/a', 'x', { qos: 1, retain: true, properties: { contentType: 'text/html; charset=utf-8', responseTopic: 'ä%', correlationData: Buffer.from([1]), userProperties: { a: ['1', 'ü'] } } })
+    await client.publishAsync('r/a', 'x', {
+      qos: 1,
+      retain: true,
+      properties: {
+        contentType: 'text/html; charset=utf-8',
+        responseTopic: 'ä%',
+        correlationData: Buffer.from([1]),
+        userProperties: { a: ['1', 'ü'] },
+      },
+    })
     const { headers } = await get(bridge, '/retained?topic=r/a')
     expect(headers.get('content-type')).toBe('text/html; charset=utf-8')
     expect(headers.get('content-security-policy')).toContain('sandbox')

@@ -15,7 +15,11 @@ describe('a token that is taken out of the file', () => {
     const file = tokenFile([gone, stays])
     const bridge = await startBridge({ ...file.settings, ADMIN_PORT: 0 })
     const url = `${bridge.url}/subscribe?topic=a`
-    const [ending, going, lines] = [await openStream(url, gone.headers), await openStream(url, stays.headers), await openStream(url, { ...gone.headers, accept: 'application/x-ndjson' })]
+    const [ending, going, lines] = [
+      await openStream(url, gone.headers),
+      await openStream(url, stays.headers),
+      await openStream(url, { ...gone.headers, accept: 'application/x-ndjson' }),
+    ]
     file.write([stays])
     bridge.reload()
 

@@ -7,17 +7,20 @@ import { openSession, told } from '../support/session.ts'
 const CONNECTED = 'causeway_mqtt_connections{role="session",state="connected"}'
 
 // As behind a load balancer that sends each connection somewhere else.
-test.runIf(hasMosquitto)('a reader that moves to another bridge and comes back while the first still waits for it goes on there', async () => {
-  const settings = { MQTT_URL: (await startMosquitto()).url, STREAM_LINGER_MS: 60_000 }
-  const [one, other] = await Promise.all([startBridge(settings), startBridge(settings)])
-  const first = await openSession(one, { ack: 'explicit' })
-  first.close()
-  await expect.poll(() => metric(one, CONNECTED)).toBe(0)
-  const moved = await openSession(other, { ack: 'explicit', lastEventId: first.about.id })
-  await publish(other, { topic: 'a', payload: '0' })
-  await moved.next()
-  moved.close()
-  await expect.poll(() => metric(other, CONNECTED)).toBe(0)
-  const back = await openSession(one, { ack: 'explicit', lastEventId: moved.about.id })
-  expect(told([await back.next()])).toEqual(['!0'])
-})
+test.runIf(hasMosquitto)(
+  'a reader that moves to another bridge and comes back while the first still waits for it goes on there',
+  async () => {
+    const settings = { MQTT_URL: (await startMosquitto()).url, STREAM_LINGER_MS: 60_000 }
+    const [one, other] = await Promise.all([startBridge(settings), startBridge(settings)])
+    const first = await openSession(one, { ack: 'explicit' })
+    first.close()
+    await expect.poll(() => metric(one, CONNECTED)).toBe(0)
+    const moved = await openSession(other, { ack: 'explicit', lastEventId: first.about.id })
+    await publish(other, { topic: 'a', payload: '0' })
+    await moved.next()
+    moved.close()
+    await expect.poll(() => metric(other, CONNECTED)).toBe(0)
+    const back = await openSession(one, { ack: 'explicit', lastEventId: moved.about.id })
+    expect(told([await back.next()])).toEqual(['!0'])
+  },
+)

@@ -17,7 +17,14 @@ describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start })
     expect(about).toEqual({
       event: 'session',
       id: expect.stringMatching(/^[0-9a-f]+-0$/),
-      data: { id: expect.stringMatching(/^[0-9a-f]{12}-[0-9a-f]{20}$/), name: 'billing', present: false, unacknowledgedLimit: 7, ack: 'explicit', ...(protocol === 5 && { expiry: 120 }) },
+      data: {
+        id: expect.stringMatching(/^[0-9a-f]{12}-[0-9a-f]{20}$/),
+        name: 'billing',
+        present: false,
+        unacknowledgedLimit: 7,
+        ack: 'explicit',
+        ...(protocol === 5 && { expiry: 120 }),
+      },
     })
     const back = await openSession(bridge, { name: 'billing', ack: 'explicit', lastEventId: about.id })
     expect(back.about).toEqual({ ...about, data: { ...about.data, present: true } })
@@ -40,7 +47,11 @@ describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start })
 
   test('is another one under another name or for other filters', async () => {
     const bridge = await startBridge(await start())
-    const ids = await Promise.all([{}, { name: 'other' }, { topics: ['b'] }].map(async (request) => (await openSession(bridge, request)).about.data.id))
+    const ids = await Promise.all(
+      [{}, { name: 'other' }, { topics: ['b'] }].map(
+        async (request) => (await openSession(bridge, request)).about.data.id,
+      ),
+    )
     expect(new Set(ids).size).toBe(3)
     expect(await metric(bridge, 'causeway_sessions_open')).toBe(3)
   })
@@ -50,7 +61,10 @@ describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start })
     const first = await openSession(bridge, { ack: 'explicit' })
     await count(bridge, 0, 5)
     const events = await first.take(5)
-    expect(await acknowledge(bridge, first, events[1]!)).toEqual({ status: 200, body: { acknowledged: 2, unacknowledged: 3 } })
+    expect(await acknowledge(bridge, first, events[1]!)).toEqual({
+      status: 200,
+      body: { acknowledged: 2, unacknowledged: 3 },
+    })
     first.close()
     await expectStreams(bridge, 0)
     await count(bridge, 5, 6)
@@ -69,7 +83,9 @@ describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start })
     await count(bridge, 5, 7)
     const second = await openSession(bridge, { ack: 'explicit', lastEventId: events[2]!.id })
     expect(told(await second.take(4))).toEqual(['3', '4', '5', '6'])
-    expect(await acknowledge(bridge, second, second.events[2]!)).toMatchObject({ body: { acknowledged: 2, unacknowledged: 2 } })
+    expect(await acknowledge(bridge, second, second.events[2]!)).toMatchObject({
+      body: { acknowledged: 2, unacknowledged: 2 },
+    })
     second.close()
     await expectStreams(bridge, 0)
     const third = await openSession(bridge, { ack: 'explicit' })
@@ -109,7 +125,11 @@ describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start })
     const reader = await openSession(bridge, { accept: 'application/x-ndjson', encoding: 'json' })
     expect(reader.about.event).toBe('session')
     await publish(bridge, { topic: 'a', payload: { n: 1 } })
-    expect(await reader.next()).toMatchObject({ event: 'message', id: expect.stringMatching(/-1$/), data: { payload: { n: 1 }, encoding: 'json' } })
+    expect(await reader.next()).toMatchObject({
+      event: 'message',
+      id: expect.stringMatching(/-1$/),
+      data: { payload: { n: 1 }, encoding: 'json' },
+    })
   })
 
   test('has the retained messages as it begins, and not again', async () => {
@@ -132,7 +152,15 @@ describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start })
 
   test('is refused with another QoS, with slow readers’ policies, and with ack where there is none', async () => {
     const bridge = await startBridge(await start())
-    const answers = ['session=s&qos=2', 'session=s&qos=0', 'session=s&slow=latest', 'session=', 'ack=explicit', 'session=s&ack=never', 'session=s&topic=%24share%2Fg%2Fa'].map(async (query) => {
+    const answers = [
+      'session=s&qos=2',
+      'session=s&qos=0',
+      'session=s&slow=latest',
+      'session=',
+      'ack=explicit',
+      'session=s&ack=never',
+      'session=s&topic=%24share%2Fg%2Fa',
+    ].map(async (query) => {
       const response = await fetch(`${bridge.url}/subscribe?topic=a&${query}`)
       return `${query}: ${response.status} ${((await response.json()) as { code: string }).code}`
     })
@@ -153,7 +181,11 @@ describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start })
     const reader = await openSession(bridge)
     const refused = await trySession(bridge, { name: 'other' })
     await refused.ended
-    expect([refused.status, refused.headers['retry-after'], JSON.parse(refused.text()).code]).toEqual([503, '5', 'too-many-sessions'])
+    expect([refused.status, refused.headers['retry-after'], JSON.parse(refused.text()).code]).toEqual([
+      503,
+      '5',
+      'too-many-sessions',
+    ])
     reader.close()
     await expect.poll(() => metric(bridge, 'causeway_sessions_open')).toBe(0)
     await openSession(bridge, { name: 'other' })

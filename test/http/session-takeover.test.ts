@@ -26,7 +26,10 @@ describe.each(BROKERS)('readers of one session on $name', ({ name, start }) => {
     await first.ended
     await count(bridge, 3, 4)
     expect(told(await second.take(3))).toEqual([...numbers(1, 3, again), '3'])
-    expect(await acknowledge(bridge, second, first.events[2]!)).toMatchObject({ status: 409, body: { code: 'event-unknown' } })
+    expect(await acknowledge(bridge, second, first.events[2]!)).toMatchObject({
+      status: 409,
+      body: { code: 'event-unknown' },
+    })
     expect(await metric(bridge, 'causeway_stream_closed_total{reason="taken-over"}')).toBe(1)
     expect(await metric(bridge, 'causeway_sessions_open')).toBe(1)
   })
@@ -63,14 +66,19 @@ describe.each(BROKERS)('readers of one session on $name', ({ name, start }) => {
     await first.ended
     await count(bridge, 3, 4)
     expect(told(await second.take(3))).toEqual(['1', '2', '3'])
-    expect(await acknowledge(bridge, second, second.events.at(-1)!)).toEqual({ status: 200, body: { acknowledged: 3, unacknowledged: 0 } })
+    expect(await acknowledge(bridge, second, second.events.at(-1)!)).toEqual({
+      status: 200,
+      body: { acknowledged: 3, unacknowledged: 0 },
+    })
     expect(await metric(bridge, 'causeway_stream_closed_total{reason="replaced"}')).toBe(1)
   })
 
   test('a burst of them leaves one, and the others are told', async () => {
     const bridge = await startBridge({ ...(await start()), ...LINGER })
     const readers = await Promise.all(Array.from({ length: 5 }, () => openSession(bridge)))
-    await expect.poll(() => readers.filter(({ events }) => events.some(({ event }) => event === 'status')).length).toBe(4)
+    await expect
+      .poll(() => readers.filter(({ events }) => events.some(({ event }) => event === 'status')).length)
+      .toBe(4)
     await count(bridge, 0, 1)
     const left = readers.find(({ events }) => events.every(({ event }) => event !== 'status'))!
     expect(told([await left.next()])).toEqual(['0'])
@@ -91,9 +99,14 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('two bridges, over MQTT %s', (
     const second = await openSession(other, { ack: 'explicit' })
     expect(await last(first)).toEqual(TAKEN_OVER)
     await expect.poll(() => told(second.events).filter((what) => what !== 'status')).toEqual(['session', '!0', '!1'])
-    for (const bridge of [one, other]) expect((await trySession(bridge, { ack: 'explicit', lastEventId: events[1]!.id })).status).toBe(204)
+    for (const bridge of [one, other]) {
+      expect((await trySession(bridge, { ack: 'explicit', lastEventId: events[1]!.id })).status).toBe(204)
+    }
     expect(await acknowledge(other, second, second.events.at(-1)!)).toMatchObject({ status: 200 })
-    expect(await acknowledge(one, first, events[1]!)).toMatchObject({ status: 404, body: { code: 'session-not-open', retryable: true } })
+    expect(await acknowledge(one, first, events[1]!)).toMatchObject({
+      status: 404,
+      body: { code: 'session-not-open', retryable: true },
+    })
     expect(await metric(one, 'causeway_sessions_open')).toBe(0)
   })
 

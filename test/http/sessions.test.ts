@@ -17,7 +17,9 @@ describe.each(BROKERS)('sessions on $name', ({ start }) => {
     await count(bridge, 0, 2)
     await reader.take(2)
     const { id } = reader.about.data
-    expect((await get(bridge, '/sessions')).body).toEqual([{ id, name: 'billing', filters: ['a', 'b'], ack: 'explicit', connected: true, unacknowledged: 2 }])
+    expect((await get(bridge, '/sessions')).body).toEqual([
+      { id, name: 'billing', filters: ['a', 'b'], ack: 'explicit', connected: true, unacknowledged: 2 },
+    ])
     expect(await metric(bridge, 'causeway_session_unacknowledged')).toBe(2)
     expect(await metric(bridge, 'causeway_mqtt_connections{role="session",state="connected"}')).toBe(1)
     reader.close()
@@ -38,15 +40,33 @@ describe.each(BROKERS)('sessions on $name', ({ start }) => {
     const reader = await openSession(bridge, { ack: 'explicit' })
     await count(bridge, 0, 2)
     const [first, second] = await reader.take(2)
-    expect(await acknowledge(bridge, reader, second!)).toEqual({ status: 200, body: { acknowledged: 2, unacknowledged: 0 } })
-    expect(await acknowledge(bridge, reader, first!)).toEqual({ status: 200, body: { acknowledged: 0, unacknowledged: 0 } })
-    expect(await acknowledge(bridge, reader, reader.about)).toEqual({ status: 200, body: { acknowledged: 0, unacknowledged: 0 } })
+    expect(await acknowledge(bridge, reader, second!)).toEqual({
+      status: 200,
+      body: { acknowledged: 2, unacknowledged: 0 },
+    })
+    expect(await acknowledge(bridge, reader, first!)).toEqual({
+      status: 200,
+      body: { acknowledged: 0, unacknowledged: 0 },
+    })
+    expect(await acknowledge(bridge, reader, reader.about)).toEqual({
+      status: 200,
+      body: { acknowledged: 0, unacknowledged: 0 },
+    })
     for (const id of ['', 'ffff-1', '-1', '1', first!.id!.replace(/\d+$/, '999'), `${first!.id}x`]) {
-      expect(await acknowledge(bridge, reader, { id }), id).toMatchObject({ status: 409, body: { code: 'event-unknown', retryable: false } })
+      expect(await acknowledge(bridge, reader, { id }), id).toMatchObject({
+        status: 409,
+        body: { code: 'event-unknown', retryable: false },
+      })
     }
-    expect(await acknowledge(bridge, reader, { id: undefined })).toMatchObject({ status: 400, body: { code: 'invalid-request' } })
+    expect(await acknowledge(bridge, reader, { id: undefined })).toMatchObject({
+      status: 400,
+      body: { code: 'invalid-request' },
+    })
     for (const id of ['nothing', '000000000000-00000000000000000000', reader.about.data.id.replace(/.$/, 'g')]) {
-      expect(await acknowledge(bridge, { about: { ...reader.about, data: { id } } }, first!), id).toMatchObject({ status: 404, body: { code: 'session-not-open' } })
+      expect(await acknowledge(bridge, { about: { ...reader.about, data: { id } } }, first!), id).toMatchObject({
+        status: 404,
+        body: { code: 'session-not-open' },
+      })
     }
   })
 
@@ -54,7 +74,10 @@ describe.each(BROKERS)('sessions on $name', ({ start }) => {
     const bridge = await startBridge(await start())
     const reader = await openSession(bridge)
     await count(bridge, 0, 1)
-    expect(await acknowledge(bridge, reader, await reader.next())).toMatchObject({ status: 409, body: { code: 'acknowledges-itself' } })
+    expect(await acknowledge(bridge, reader, await reader.next())).toMatchObject({
+      status: 409,
+      body: { code: 'acknowledges-itself' },
+    })
   })
 
   test('are forgotten by the broker with all it kept, and their stream ends', async () => {

@@ -7,7 +7,9 @@ import { openStream, type StreamReader } from '../support/stream.ts'
 
 /** Publishes to each topic its index in turn. */
 async function publishAll(bridge: Bridge, topics: string[], qos = 1): Promise<void> {
-  for (const [index, topic] of topics.entries()) expect((await publish(bridge, { topic, payload: `${index}`, qos })).status).toBe(qos === 0 ? 202 : 200)
+  for (const [index, topic] of topics.entries()) {
+    expect((await publish(bridge, { topic, payload: `${index}`, qos })).status).toBe(qos === 0 ? 202 : 200)
+  }
 }
 
 /** Whether streams got these and nothing else, in any order; each has to follow `end` too. */
@@ -70,7 +72,12 @@ describe.each(BROKERS)('filters on $name', ({ start }) => {
       ['topic=%23&qos=2', all],
       ['topic=%23&topic=+/b&encoding=json', all],
     ]
-    const streams = await Promise.all(cases.map(async ([query, expected]) => [await openStream(`${bridge.url}/subscribe?${query}`), [...expected]] as [StreamReader, string[]]))
+    const streams = await Promise.all(
+      cases.map(
+        async ([query, expected]) =>
+          [await openStream(`${bridge.url}/subscribe?${query}`), [...expected]] as [StreamReader, string[]],
+      ),
+    )
     await publishAll(bridge, ['a/b', 'a/c', 'a/b/c', 'a/b'])
     await expectExactly(bridge, streams)
   })
@@ -83,7 +90,10 @@ describe.each(BROKERS)('filters on $name', ({ start }) => {
     for (const remaining of [[first, second, third], [second, third], [third]]) {
       await expect.poll(() => metric(bridge, 'causeway_subscription_filters')).toBe([0, 1, 4, 5][remaining.length])
       await publishAll(bridge, ['a/b', 'a/b'])
-      await expectExactly(bridge, remaining.map((stream) => [stream, ['a/b 0', 'a/b 1']]))
+      await expectExactly(
+        bridge,
+        remaining.map((stream) => [stream, ['a/b 0', 'a/b 1']]),
+      )
       remaining[0]!.close()
     }
     await expectNothingLeft(bridge)
@@ -104,12 +114,20 @@ describe.each(BROKERS)('filters on $name', ({ start }) => {
 describe.each(BROKERS.filter(({ name }) => name.startsWith('Mosquitto')))('QoS on $name', ({ start }) => {
   test('is asked of the broker as the query says, 1 unless it does, and each message shows its own', async () => {
     const bridge = await startBridge(await start())
-    const streams = await Promise.all(['&qos=0', '', '&qos=1', '&qos=2'].map((qos, index) => openStream(`${bridge.url}/subscribe?topic=q${index}/+${qos}`)))
+    const streams = await Promise.all(
+      ['&qos=0', '', '&qos=1', '&qos=2'].map((qos, index) =>
+        openStream(`${bridge.url}/subscribe?topic=q${index}/+${qos}`),
+      ),
+    )
     const granted = [0, 1, 1, 2]
     for (const [index, stream] of streams.entries()) {
       for (const qos of [0, 1, 2]) {
         await publish(bridge, { topic: `q${index}/${qos}`, qos })
-        expect((await stream.next()).data).toMatchObject({ topic: `q${index}/${qos}`, qos: Math.min(qos, granted[index]!), retain: false })
+        expect((await stream.next()).data).toMatchObject({
+          topic: `q${index}/${qos}`,
+          qos: Math.min(qos, granted[index]!),
+          retain: false,
+        })
       }
     }
   })

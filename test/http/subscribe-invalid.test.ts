@@ -54,13 +54,22 @@ describe('a stream that cannot be is refused with every fault and its pointer', 
   test('all of them at once', async () => {
     const bridge = await startBridge()
     const { body } = await problem(bridge, '?topic=a%23&topic=ok&topic=b+&qos=7&encoding=xml&colour=red')
-    expect(body.errors.map(({ pointer }: { pointer: string }) => pointer).sort()).toEqual(['#/colour', '#/encoding', '#/qos', '#/topic/0', '#/topic/2'])
+    expect(body.errors.map(({ pointer }: { pointer: string }) => pointer).sort()).toEqual([
+      '#/colour',
+      '#/encoding',
+      '#/qos',
+      '#/topic/0',
+      '#/topic/2',
+    ])
   })
 
   test('more filters than STREAM_FILTERS_MAX, and as many are none', async () => {
     const bridge = await startBridge({ STREAM_FILTERS_MAX: 3 })
     const { status, body } = await problem(bridge, '?topic=a&topic=b&topic=c&topic=d')
-    expect([status, body.errors]).toMatchObject([400, [{ in: 'query', pointer: '#/topic', detail: expect.stringContaining('3') }]])
+    expect([status, body.errors]).toMatchObject([
+      400,
+      [{ in: 'query', pointer: '#/topic', detail: expect.stringContaining('3') }],
+    ])
     expect((await openStream(`${bridge.url}/subscribe?topic=a&topic=b&topic=c`)).status).toBe(200)
   })
 
@@ -71,26 +80,35 @@ describe('a stream that cannot be is refused with every fault and its pointer', 
 })
 
 describe('a request for a stream', () => {
-  test.each(['application/json', 'text/html', 'image/*', 'text/plain, application/json', 'text/event-streams'])('that accepts only %s gets 406', async (accept) => {
-    const bridge = await startBridge()
-    const { status, body } = await problem(bridge, '?topic=a', { accept })
-    expect([status, body.code]).toEqual([406, 'not-acceptable'])
-    expect(body.detail).toContain('text/event-stream')
-    await expectNothingLeft(bridge)
-  })
+  test.each(['application/json', 'text/html', 'image/*', 'text/plain, application/json', 'text/event-streams'])(
+    'that accepts only %s gets 406',
+    async (accept) => {
+      const bridge = await startBridge()
+      const { status, body } = await problem(bridge, '?topic=a', { accept })
+      expect([status, body.code]).toEqual([406, 'not-acceptable'])
+      expect(body.detail).toContain('text/event-stream')
+      await expectNothingLeft(bridge)
+    },
+  )
 
-  test.each(['POST', 'PUT', 'DELETE', 'HEAD', 'PATCH'])('by %s gets 405 and the method that is allowed', async (method) => {
-    const bridge = await startBridge()
-    const call = request(`${bridge.url}/subscribe?topic=a`, { method }).end()
-    const [response] = (await once(call, 'response')) as [IncomingMessage]
-    response.resume()
-    expect([response.statusCode, response.headers.allow]).toEqual([405, 'GET'])
-    await expectNothingLeft(bridge)
-  })
+  test.each(['POST', 'PUT', 'DELETE', 'HEAD', 'PATCH'])(
+    'by %s gets 405 and the method that is allowed',
+    async (method) => {
+      const bridge = await startBridge()
+      const call = request(`${bridge.url}/subscribe?topic=a`, { method }).end()
+      const [response] = (await once(call, 'response')) as [IncomingMessage]
+      response.resume()
+      expect([response.statusCode, response.headers.allow]).toEqual([405, 'GET'])
+      await expectNothingLeft(bridge)
+    },
+  )
 
   test('beyond STREAM_MAX gets 503 and when to come back, until another one ends', async () => {
     const bridge = await startBridge({ STREAM_MAX: 2 })
-    const streams = [await openStream(`${bridge.url}/subscribe?topic=a`), await openStream(`${bridge.url}/subscribe?topic=b`)]
+    const streams = [
+      await openStream(`${bridge.url}/subscribe?topic=a`),
+      await openStream(`${bridge.url}/subscribe?topic=b`),
+    ]
     const { status, headers, body } = await problem(bridge, '?topic=a')
     expect([status, body.code, body.retryable]).toEqual([503, 'too-many-streams', true])
     expect(Number(headers['retry-after'])).toBeGreaterThan(0)

@@ -9,7 +9,17 @@ import { openStream } from '../support/stream.ts'
 
 const LINES = { accept: 'application/x-ndjson' }
 /** All that could end a line in one format or the other, or be taken for a field. */
-const TEXTS = ['a\nb', 'a\rb', 'a\r\n\r\nb', '\u2028\u2029', '\nid: 9\ndata: x\n\n', '"}\n{"event":"gap"}\n', '\0', '\ufeff', '']
+const TEXTS = [
+  'a\nb',
+  'a\rb',
+  'a\r\n\r\nb',
+  '\u2028\u2029',
+  '\nid: 9\ndata: x\n\n',
+  '"}\n{"event":"gap"}\n',
+  '\0',
+  '\ufeff',
+  '',
+]
 
 async function expectNoLines(bridge: Bridge): Promise<void> {
   await expect.poll(() => metric(bridge, 'causeway_streams_open{format="ndjson"}')).toBe(0)
@@ -40,7 +50,9 @@ describe.each(BROKERS)('a stream of lines on $name', ({ start }) => {
     const streams = [await openStream(path), await openStream(path, LINES)]
     const plain = await openStream(`${bridge.url}/subscribe?topic=a`, LINES)
     const json = '{ "on": true,\r\n "list": [1, "\\u2028"] }'
-    for (const payload of [json, '21.5', 'null', '"text"', 'no JSON', '', '{"a":1} x']) await publishRaw(bridge, 'topic=a', payload)
+    for (const payload of [json, '21.5', 'null', '"text"', 'no JSON', '', '{"a":1} x']) {
+      await publishRaw(bridge, 'topic=a', payload)
+    }
     for (const stream of streams) {
       expect((await stream.take(7)).map(({ data: { payload, encoding } }) => [payload, encoding])).toEqual([
         [{ on: true, list: [1, '\u2028'] }, 'json'],
@@ -88,14 +100,23 @@ test('curl reads a line for each event at once', async () => {
   const settings = {}
   const bridge = await startBridge(settings)
   const outside = await mqttClient(brokerUrl(bridge, settings))
-  const curl = spawn('curl', ['-sN', '-H', 'Accept: application/x-ndjson', `${bridge.url}/subscribe?topic=a/%23&encoding=json`])
+  const curl = spawn('curl', [
+    '-sN',
+    '-H',
+    'Accept: application/x-ndjson',
+    `${bridge.url}/subscribe?topic=a/%23&encoding=json`,
+  ])
   onTestFinished(() => void curl.kill())
   const lines = createInterface({ input: curl.stdout })[Symbol.asyncIterator]()
   await expect.poll(() => metric(bridge, 'causeway_streams_open{format="ndjson"}')).toBe(1)
   for (const payload of ['{"t":1}', 'x\ny']) {
     await outside.publishAsync('a/b', payload, { qos: 1 })
     const { value } = await lines.next()
-    expect(JSON.parse(value!)).toMatchObject({ event: 'message', id: expect.any(String), data: { topic: 'a/b', payload: payload === 'x\ny' ? payload : { t: 1 } } })
+    expect(JSON.parse(value!)).toMatchObject({
+      event: 'message',
+      id: expect.any(String),
+      data: { topic: 'a/b', payload: payload === 'x\ny' ? payload : { t: 1 } },
+    })
   }
   curl.kill()
   await expectNoLines(bridge)

@@ -13,7 +13,10 @@ const TEXTS: [string, string][] = [
   ['CRLF', 'one\r\ntwo\r\n\r\nthree\r\n'],
   ['a forged event', '\n\nevent: gap\nid: 0-0\nretry: 1\ndata: {"forged":true}\n\n'],
   ['NUL', 'one\0two\0'],
-  ['every control character', Array.from({ length: 32 }, (_, code) => String.fromCharCode(code)).join('') + '\u007f\u0085\u009f'],
+  [
+    'every control character',
+    Array.from({ length: 32 }, (_, code) => String.fromCharCode(code)).join('') + '\u007f\u0085\u009f',
+  ],
   ['the separators of Unicode', 'one\u2028two\u2029three\u0085'],
   ['a byte order mark', '\uFEFFtext'],
   ['quotes and backslashes', '"\\"\\\\n\'</script>'],
@@ -39,7 +42,11 @@ describe.each(BROKERS)('a payload on $name', ({ start }) => {
     for (const [name, text] of TEXTS) {
       await client.publishAsync('a', text, { qos: 1 })
       const { event, data } = await stream.next()
-      expect([name, event, data]).toEqual([name, 'message', { topic: 'a', payload: text, encoding: 'utf8', qos: 1, retain: false }])
+      expect([name, event, data]).toEqual([
+        name,
+        'message',
+        { topic: 'a', payload: text, encoding: 'utf8', qos: 1, retain: false },
+      ])
     }
     expect(rawEvents(stream.text())).toEqual(TEXTS.map(() => ['id', 'data']))
   })
@@ -52,7 +59,10 @@ describe.each(BROKERS)('a payload on $name', ({ start }) => {
     for (const [name, bytes] of BYTES) {
       await client.publishAsync('a', Buffer.from(bytes), { qos: 1 })
       const { data } = await stream.next()
-      expect([name, data]).toEqual([name, { topic: 'a', payload: Buffer.from(bytes).toString('base64'), encoding: 'base64', qos: 1, retain: false }])
+      expect([name, data]).toEqual([
+        name,
+        { topic: 'a', payload: Buffer.from(bytes).toString('base64'), encoding: 'base64', qos: 1, retain: false },
+      ])
     }
   })
 
@@ -83,14 +93,22 @@ describe.each(BROKERS)('a payload on $name', ({ start }) => {
     const seen = await collect(await mqttClient(brokerUrl(bridge, settings)), 'a')
     for (const encoding of ['', '&encoding=json']) {
       const stream = await openStream(`${bridge.url}/subscribe?topic=a${encoding}`)
-      for (const payload of [...TEXTS.slice(0, -1).map(([, text]) => Buffer.from(text)), ...BYTES.map(([, bytes]) => Buffer.from(bytes)), Buffer.from('{"a":[1,null,"x"]}')]) {
+      for (const payload of [
+        ...TEXTS.slice(0, -1).map(([, text]) => Buffer.from(text)),
+        ...BYTES.map(([, bytes]) => Buffer.from(bytes)),
+        Buffer.from('{"a":[1,null,"x"]}'),
+      ]) {
         await client.publishAsync('a', payload, { qos: 1 })
         const original = await seen.next()
         const { data } = await stream.next()
         expect((await publish(bridge, data)).status).toBe(200)
         const again = await seen.next()
         expect(Buffer.from(again.payload).equals(payload)).toBe(true)
-        expect({ topic: again.topic, qos: again.qos, retain: again.retain }).toEqual({ topic: original.topic, qos: original.qos, retain: original.retain })
+        expect({ topic: again.topic, qos: again.qos, retain: again.retain }).toEqual({
+          topic: original.topic,
+          qos: original.qos,
+          retain: original.retain,
+        })
         expect((await stream.next()).data).toEqual(data)
       }
       stream.close()
@@ -102,9 +120,26 @@ describe.each(BROKERS)('a payload on $name', ({ start }) => {
     const bridge = await startBridge(settings)
     const client = await mqttClient(brokerUrl(bridge, settings))
     const stream = await openStream(`${bridge.url}/subscribe?topic=t/%23`)
-    for (const level of ['"quoted"', 'back\\slash', 'data: x', 'ü 𝄞 \u2028\u2029', '{"a":1}', ' ', '%23%2B', 'x'.repeat(5000), '\uFEFF', '<b>&amp;']) {
+    for (const level of [
+      '"quoted"',
+      'back\\slash',
+      'data: x',
+      'ü 𝄞 \u2028\u2029',
+      '{"a":1}',
+      ' ',
+      '%23%2B',
+      'x'.repeat(5000),
+      '\uFEFF',
+      '<b>&amp;',
+    ]) {
       await client.publishAsync(`t/${level}`, 'x', { qos: 1 })
-      expect((await stream.next()).data).toEqual({ topic: `t/${level}`, payload: 'x', encoding: 'utf8', qos: 1, retain: false })
+      expect((await stream.next()).data).toEqual({
+        topic: `t/${level}`,
+        payload: 'x',
+        encoding: 'utf8',
+        qos: 1,
+        retain: false,
+      })
     }
   })
 })

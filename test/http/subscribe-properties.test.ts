@@ -20,8 +20,18 @@ describe.each(BROKERS.filter(({ protocol }) => protocol === 5))('the properties 
     const bridge = await startBridge(settings)
     const client = await mqttClient(brokerUrl(bridge, settings), { protocolVersion: 5 })
     const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
-    await client.publishAsync('a', 'x', { qos: 1, properties: { ...properties, correlationData: Buffer.from(properties.correlationData, 'base64') } })
-    expect((await stream.next()).data).toEqual({ topic: 'a', payload: 'x', encoding: 'utf8', qos: 1, retain: false, properties })
+    await client.publishAsync('a', 'x', {
+      qos: 1,
+      properties: { ...properties, correlationData: Buffer.from(properties.correlationData, 'base64') },
+    })
+    expect((await stream.next()).data).toEqual({
+      topic: 'a',
+      payload: 'x',
+      encoding: 'utf8',
+      qos: 1,
+      retain: false,
+      properties,
+    })
   })
 
   test('are left out where there are none, and each where it is not there', async () => {

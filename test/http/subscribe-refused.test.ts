@@ -16,7 +16,10 @@ describe.runIf(canRefuseSubscriptions).each([
     const stream = await openStream(`${bridge.url}/subscribe?topic=secret/%23`)
     await stream.ended
     expect(stream.headers['content-type']).toMatch(/^application\/problem\+json/)
-    expect([stream.status, JSON.parse(stream.text())]).toMatchObject([status, { status, code, mqtt, retryable: false, detail: expect.stringContaining('secret/#') }])
+    expect([stream.status, JSON.parse(stream.text())]).toMatchObject([
+      status,
+      { status, code, mqtt, retryable: false, detail: expect.stringContaining('secret/#') },
+    ])
     await expectNothingLeft(bridge)
   })
 
@@ -26,14 +29,18 @@ describe.runIf(canRefuseSubscriptions).each([
     const stream = await openStream(`${bridge.url}/subscribe?topic=a&topic=secret/%23&topic=b/%23`)
     expect(stream.status).toBe(status)
     await expectNothingLeft(bridge)
-    for (const topic of ['a', 'b/1', 'secret/1']) expect([topic, await hasSubscribers(url, topic)]).toEqual([topic, false])
+    for (const topic of ['a', 'b/1', 'secret/1']) {
+      expect([topic, await hasSubscribers(url, topic)]).toEqual([topic, false])
+    }
   })
 
   test('costs the streams that are open nothing, those of the same filters among them', async () => {
     const { url } = await startRefusingMosquitto(['secret/#'])
     const bridge = await startBridge({ MQTT_URL: url, MQTT_PROTOCOL: protocol })
     const open = await openStream(`${bridge.url}/subscribe?topic=a`)
-    const refused = await Promise.all(Array.from({ length: 5 }, () => openStream(`${bridge.url}/subscribe?topic=secret/%23&topic=a`)))
+    const refused = await Promise.all(
+      Array.from({ length: 5 }, () => openStream(`${bridge.url}/subscribe?topic=secret/%23&topic=a`)),
+    )
     expect(refused.map((stream) => stream.status)).toEqual(Array.from({ length: 5 }, () => status))
     // It is unsubscribed from once those who asked have their answer.
     await expect.poll(() => metric(bridge, 'causeway_subscription_filters'), { timeout: 10_000 }).toBe(1)
@@ -51,9 +58,14 @@ describe.runIf(canRefuseSubscriptions).each([
     await broker.kill()
     await broker.start()
     await refused.ended
-    expect(refused.events.at(-1)).toMatchObject({ event: 'gap', data: { reason: 'subscription-refused', detail: expect.stringContaining('secret/#') } })
+    expect(refused.events.at(-1)).toMatchObject({
+      event: 'gap',
+      data: { reason: 'subscription-refused', detail: expect.stringContaining('secret/#') },
+    })
     expect(await metric(bridge, 'causeway_stream_closed_total{reason="refused"}')).toBe(1)
-    for (const [index, event] of ['status', 'gap', 'status'].entries()) expect([index, (await other.next()).event]).toEqual([index, event])
+    for (const [index, event] of ['status', 'gap', 'status'].entries()) {
+      expect([index, (await other.next()).event]).toEqual([index, event])
+    }
     await expect.poll(() => hasSubscribers(broker.url, 'a')).toBe(true)
     expect((await other.next()).data).toMatchObject({ topic: 'a' })
     other.close()

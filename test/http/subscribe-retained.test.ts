@@ -37,7 +37,12 @@ describe.each(BROKERS)('a stream on $name', ({ start }) => {
     expect(brief(await first.next())).toBe('a/1 new')
     const later = []
     // The same filter, another one, the other format, and a QoS that has the filter subscribed to again.
-    for (const [query, accept] of [['', '*/*'], ['&topic=a/%23', '*/*'], ['', 'application/x-ndjson'], ['&qos=2', '*/*']] as const) {
+    for (const [query, accept] of [
+      ['', '*/*'],
+      ['&topic=a/%23', '*/*'],
+      ['', 'application/x-ndjson'],
+      ['&qos=2', '*/*'],
+    ] as const) {
       const stream = await openStream(url + query, { accept })
       expect(brief(await stream.next())).toBe('a/1 new retained')
       later.push(stream)

@@ -35,7 +35,9 @@ describe.each(BROKERS)('a stream on $name', ({ start }) => {
     const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
     const other = await openStream(`${bridge.url}/subscribe?topic=b`)
     for (const topic of ['a', 'b', 'a', 'b', 'a']) await publish(bridge, { topic })
-    const ids = [...(await stream.take(3)), ...(await other.take(2))].map(({ id }) => /^([0-9a-z]+)-(\d+)$/.exec(id ?? ''))
+    const ids = [...(await stream.take(3)), ...(await other.take(2))].map(({ id }) =>
+      /^([0-9a-z]+)-(\d+)$/.exec(id ?? ''),
+    )
     expect(new Set(ids.map((id) => id?.[1])).size).toBe(1)
     const [first, third, fifth, second, fourth] = ids.map((id) => Number(id?.[2]))
     expect([first, second, third, fourth, fifth]).toEqual([first, second, third, fourth, fifth].sort((a, b) => a! - b!))
@@ -65,9 +67,19 @@ describe.each(BROKERS)('a stream on $name', ({ start }) => {
 
   test('is asked for by any Accept that takes event streams', async () => {
     const bridge = await startBridge(await start())
-    for (const accept of ['text/event-stream', '*/*', 'text/*', 'application/json, text/event-stream;q=0.5', 'Text/Event-Stream; charset=utf-8']) {
+    for (const accept of [
+      'text/event-stream',
+      '*/*',
+      'text/*',
+      'application/json, text/event-stream;q=0.5',
+      'Text/Event-Stream; charset=utf-8',
+    ]) {
       const stream = await openStream(`${bridge.url}/subscribe?topic=a`, { accept })
-      expect([accept, stream.status, stream.headers['content-type']]).toEqual([accept, 200, 'text/event-stream; charset=utf-8'])
+      expect([accept, stream.status, stream.headers['content-type']]).toEqual([
+        accept,
+        200,
+        'text/event-stream; charset=utf-8',
+      ])
       stream.close()
     }
     await expectNothingLeft(bridge)
@@ -83,7 +95,12 @@ describe.runIf(hasMosquitto)('a broker that does not answer SUBSCRIBE', () => {
     await stream.ended
     expect(stream.status).toBe(504)
     expect(stream.headers['content-type']).toMatch(/^application\/problem\+json/)
-    expect(JSON.parse(stream.text())).toMatchObject({ status: 504, code: 'acknowledgement-timeout', outcome: 'unknown', retryable: true })
+    expect(JSON.parse(stream.text())).toMatchObject({
+      status: 504,
+      code: 'acknowledgement-timeout',
+      outcome: 'unknown',
+      retryable: true,
+    })
   })
 
   test('keeps the headers back until SUBACK', async () => {

@@ -46,7 +46,9 @@ describe.runIf(hasMosquitto).each(PROTOCOLS)('over MQTT %s', (protocol) => {
     expect(await publish(bridge, { topic: 'a', payload: 'lost', qos: 0 })).toMatchObject(unavailable)
     await broker.start()
     const messages = await collect(await mqttClient(broker.url), 'a')
-    await expect.poll(async () => (await publish(bridge, { topic: 'a', payload: 'behind', qos: 0 })).status, { timeout: 20_000 }).toBe(202)
+    await expect
+      .poll(async () => (await publish(bridge, { topic: 'a', payload: 'behind', qos: 0 })).status, { timeout: 20_000 })
+      .toBe(202)
     expect((await messages.next()).payload.toString()).toBe('behind')
   })
 
@@ -88,5 +90,7 @@ test('the reason given is that of the last attempt', async () => {
   const bridge = await startBridge({ MQTT_URL: broker.url })
   expect((await publish(bridge, { topic: 'a' })).body.mqtt).toBeUndefined()
   silent = false
-  await expect.poll(async () => (await publish(bridge, { topic: 'a' })).body.mqtt, { timeout: 20_000 }).toMatchObject({ reasonCode: 0x88 })
+  await expect
+    .poll(async () => (await publish(bridge, { topic: 'a' })).body.mqtt, { timeout: 20_000 })
+    .toMatchObject({ reasonCode: 0x88 })
 })

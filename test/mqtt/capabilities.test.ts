@@ -5,7 +5,14 @@ import type { Message } from '../../src/mqtt/message.ts'
 import { packetSize } from '../../src/mqtt/client/packets.ts'
 
 const all: Capabilities = {
-  protocol: 5, receiveMaximum: 20, maximumPacketSize: undefined, maximumQoS: 2, retain: true, wildcards: true, sharedSubscriptions: true, subscriptionIdentifiers: true,
+  protocol: 5,
+  receiveMaximum: 20,
+  maximumPacketSize: undefined,
+  maximumQoS: 2,
+  retain: true,
+  wildcards: true,
+  sharedSubscriptions: true,
+  subscriptionIdentifiers: true,
   sessionExpiryS: undefined,
 }
 const plain: Message = { topic: 'a', payload: Buffer.from('x'), qos: 1, retain: false }
@@ -21,16 +28,35 @@ function problemOf(check: () => void): [code: string, status: number] | undefine
 }
 
 const publish = (message: Partial<Message>, restriction: Partial<Capabilities> = {}) =>
-  problemOf(() => checkPublish({ ...plain, ...message }, { ...all, ...restriction }, () => packetSize({ ...plain, ...message })))
-const subscribe = (filter: string, restriction: Partial<Capabilities> = {}) => problemOf(() => checkSubscribe(filter, { ...all, ...restriction }))
+  problemOf(() =>
+    checkPublish({ ...plain, ...message }, { ...all, ...restriction }, () => packetSize({ ...plain, ...message })),
+  )
+const subscribe = (filter: string, restriction: Partial<Capabilities> = {}) =>
+  problemOf(() => checkSubscribe(filter, { ...all, ...restriction }))
 
 describe('of publishes', () => {
-  test.each<[string, Partial<Capabilities>, refused: Partial<Message>, taken: Partial<Message>, code: string, status: number]>([
+  test.each<
+    [string, Partial<Capabilities>, refused: Partial<Message>, taken: Partial<Message>, code: string, status: number]
+  >([
     ['a maximum QoS of 1', { maximumQoS: 1 }, { qos: 2 }, { qos: 1 }, 'qos-not-supported', 422],
     ['a maximum QoS of 0', { maximumQoS: 0 }, { qos: 1 }, { qos: 0 }, 'qos-not-supported', 422],
     ['no retained messages', { retain: false }, { retain: true }, { retain: false }, 'retain-not-supported', 422],
-    ['MQTT 3.1.1', { protocol: 4 }, { properties: { contentType: 'text/plain' } }, { retain: true, qos: 2 }, 'properties-not-supported', 422],
-    ['a maximum packet size', { maximumPacketSize: 50 }, { payload: Buffer.alloc(50) }, { payload: Buffer.alloc(10) }, 'payload-too-large', 413],
+    [
+      'MQTT 3.1.1',
+      { protocol: 4 },
+      { properties: { contentType: 'text/plain' } },
+      { retain: true, qos: 2 },
+      'properties-not-supported',
+      422,
+    ],
+    [
+      'a maximum packet size',
+      { maximumPacketSize: 50 },
+      { payload: Buffer.alloc(50) },
+      { payload: Buffer.alloc(10) },
+      'payload-too-large',
+      413,
+    ],
   ])('%s rules out what it says and no more', (_name, restriction, refused, taken, code, status) => {
     expect(publish(refused, restriction)).toEqual([code, status])
     expect(publish(taken, restriction)).toBeUndefined()
@@ -50,11 +76,17 @@ describe('of publishes', () => {
     })
   })
 
-  test.each([[Buffer.from([0xff])], [Buffer.from([0xe2, 0x82])], [Buffer.from([0xed, 0xa0, 0x80])]])('a payload of %j is not the text its indicator says', (payload) => {
-    expect(publish({ payload, properties: { payloadFormatIndicator: true } })).toEqual(['payload-format-invalid', 422])
-    expect(publish({ payload, properties: { payloadFormatIndicator: false } })).toBeUndefined()
-    expect(publish({ payload: Buffer.from('€'), properties: { payloadFormatIndicator: true } })).toBeUndefined()
-  })
+  test.each([[Buffer.from([0xff])], [Buffer.from([0xe2, 0x82])], [Buffer.from([0xed, 0xa0, 0x80])]])(
+    'a payload of %j is not the text its indicator says',
+    (payload) => {
+      expect(publish({ payload, properties: { payloadFormatIndicator: true } })).toEqual([
+        'payload-format-invalid',
+        422,
+      ])
+      expect(publish({ payload, properties: { payloadFormatIndicator: false } })).toBeUndefined()
+      expect(publish({ payload: Buffer.from('€'), properties: { payloadFormatIndicator: true } })).toBeUndefined()
+    },
+  )
 })
 
 describe('of subscriptions', () => {

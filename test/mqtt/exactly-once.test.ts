@@ -19,37 +19,52 @@ const PLACES: Place[] = [
 ]
 
 describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => {
-  test.each(PLACES)('a QoS 2 message arrives exactly once when the connection is cut, %s, at %s, %s it', async (direction, cmd, place) => {
-    const broker = await startMosquitto()
-    const proxy = await startCuttingProxy(broker.url, (way, packet, connect) =>
-      proxy.cuts === 0 && way === direction && packet.cmd === cmd && connect?.clientId.includes('-publish-') ? place : undefined)
-    const messages = await collect(await mqttClient(broker.url), 'a')
-    const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
-    expect(await publish(bridge, { topic: 'a', payload: 'once', qos: 2 })).toMatchObject({ status: 200 })
-    expect(proxy.cuts).toBe(1)
-    expect(await publish(bridge, { topic: 'a', payload: 'end', qos: 2 })).toMatchObject({ status: 200 })
-    expect((await messages.next()).payload.toString()).toBe('once')
-    expect((await messages.next()).payload.toString()).toBe('end')
-  })
+  test.each(PLACES)(
+    'a QoS 2 message arrives exactly once when the connection is cut, %s, at %s, %s it',
+    async (direction, cmd, place) => {
+      const broker = await startMosquitto()
+      const proxy = await startCuttingProxy(broker.url, (way, packet, connect) =>
+        proxy.cuts === 0 && way === direction && packet.cmd === cmd && connect?.clientId.includes('-publish-')
+          ? place
+          : undefined,
+      )
+      const messages = await collect(await mqttClient(broker.url), 'a')
+      const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
+      expect(await publish(bridge, { topic: 'a', payload: 'once', qos: 2 })).toMatchObject({ status: 200 })
+      expect(proxy.cuts).toBe(1)
+      expect(await publish(bridge, { topic: 'a', payload: 'end', qos: 2 })).toMatchObject({ status: 200 })
+      expect((await messages.next()).payload.toString()).toBe('once')
+      expect((await messages.next()).payload.toString()).toBe('end')
+    },
+  )
 
   test('many of them arrive exactly once when the connection is cut again and again', async () => {
     const broker = await startMosquitto()
     let packets = 0
     const proxy = await startCuttingProxy(broker.url, (_way, packet, connect) => {
-      if (!connect?.clientId.includes('-publish-') || !['publish', 'pubrec', 'pubrel', 'pubcomp'].includes(packet.cmd)) return undefined
+      if (
+        !connect?.clientId.includes('-publish-') ||
+        !['publish', 'pubrec', 'pubrel', 'pubcomp'].includes(packet.cmd)
+      ) {
+        return undefined
+      }
       packets += 1
       // Far enough apart that no message is in flight at two of them.
       return packets % 400 === 0 ? (packets % 800 === 0 ? 'before' : 'behind') : undefined
     })
     const messages = await collect(await mqttClient(broker.url), 'a')
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
-    const answers = await Promise.all(Array.from({ length: 300 }, (_, index) => publish(bridge, { topic: 'a', payload: `${index}`, qos: 2 })))
+    const answers = await Promise.all(
+      Array.from({ length: 300 }, (_, index) => publish(bridge, { topic: 'a', payload: `${index}`, qos: 2 })),
+    )
     expect(answers.filter(({ status }) => status !== 200)).toEqual([])
     expect(proxy.cuts).toBeGreaterThan(1)
     await publish(bridge, { topic: 'a', payload: 'end', qos: 2 })
     const arrived: string[] = []
     while (arrived.at(-1) !== 'end') arrived.push((await messages.next()).payload.toString())
-    expect(arrived.slice(0, -1).toSorted((a, b) => Number(a) - Number(b))).toEqual(Array.from({ length: 300 }, (_, index) => `${index}`))
+    expect(arrived.slice(0, -1).toSorted((a, b) => Number(a) - Number(b))).toEqual(
+      Array.from({ length: 300 }, (_, index) => `${index}`),
+    )
     expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
   })
 
@@ -59,14 +74,20 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => 
     expect((await publish(bridge, { topic: 'a', qos })).status).toBe(200)
     broker.freeze()
     // As many as go out at once; those that wait behind them get 503, which is honest as well.
-    const publishing = Promise.all(Array.from({ length: 10 }, (_, index) => publish(bridge, { topic: `a/${index}`, qos, payload: `${index}`, retain: true })))
+    const publishing = Promise.all(
+      Array.from({ length: 10 }, (_, index) =>
+        publish(bridge, { topic: `a/${index}`, qos, payload: `${index}`, retain: true }),
+      ),
+    )
     await expect.poll(() => metric(bridge, 'causeway_publish_in_flight')).toBe(10)
     await broker.stop()
     await broker.start()
     expect((await publishing).map(({ status }) => status)).toEqual(Array.from({ length: 10 }, () => 200))
     const messages = await collect(await mqttClient(broker.url), 'a/#')
     const arrived = await Promise.all(Array.from({ length: 10 }, () => messages.next()))
-    expect(arrived.map(({ payload }) => Number(payload)).toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    expect(arrived.map(({ payload }) => Number(payload)).toSorted((a, b) => a - b)).toEqual([
+      0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
+    ])
   })
 })
 

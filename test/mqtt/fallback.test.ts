@@ -4,37 +4,56 @@ import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { publish } from '../support/http.ts'
 import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
 
-const protocols = (peers: Peer[]) => new Set(peers.filter(({ received }) => received.some(({ cmd }) => cmd === 'publish')).map(({ connect }) => connect?.protocolVersion))
+const protocols = (peers: Peer[]) =>
+  new Set(
+    peers
+      .filter(({ received }) => received.some(({ cmd }) => cmd === 'publish'))
+      .map(({ connect }) => connect?.protocolVersion),
+  )
 
 /** Which protocol the bridge speaks now: 3.1.1 has no reason codes. */
-const speaks = async (bridge: Bridge) => ((await publish(bridge, { topic: 'a' })).body.reasonCode === null ? '3.1.1' : '5')
+const speaks = async (bridge: Bridge) =>
+  (await publish(bridge, { topic: 'a' })).body.reasonCode === null ? '3.1.1' : '5'
 
 test('the embedded broker, which refuses MQTT 5, is spoken to in 3.1.1', async () => {
   expect(await speaks(await startBridge())).toBe('3.1.1')
 })
 
 describe.runIf(hasMosquitto)('Mosquitto, which speaks both', () => {
-  test.each([['auto', '5'], ['5', '5'], ['3.1.1', '3.1.1']])('CAUSEWAY_MQTT_PROTOCOL=%s speaks %s', async (protocol, spoken) => {
-    expect(await speaks(await startBridge({ MQTT_URL: (await startMosquitto()).url, MQTT_PROTOCOL: protocol }))).toBe(spoken)
+  test.each([
+    ['auto', '5'],
+    ['5', '5'],
+    ['3.1.1', '3.1.1'],
+  ])('CAUSEWAY_MQTT_PROTOCOL=%s speaks %s', async (protocol, spoken) => {
+    expect(await speaks(await startBridge({ MQTT_URL: (await startMosquitto()).url, MQTT_PROTOCOL: protocol }))).toBe(
+      spoken,
+    )
   })
 })
 
 describe.each([
   ['refuses MQTT 5 with the old return code', (peer: Peer) => peer.sendRaw(Uint8Array.of(0x20, 2, 0, 1))],
-  ['refuses MQTT 5 with its own reason code', (peer: Peer) => peer.send({ cmd: 'connack', sessionPresent: false, reasonCode: 0x84 })],
+  [
+    'refuses MQTT 5 with its own reason code',
+    (peer: Peer) => peer.send({ cmd: 'connack', sessionPresent: false, reasonCode: 0x84 }),
+  ],
   ['closes the connection over MQTT 5 without a word, as RabbitMQ does', () => {}],
 ])('a broker that %s', (_name, refuse) => {
-  const start = () => startScriptedBroker((packet, peer) => {
-    if (packet.cmd !== 'connect' || packet.protocolVersion !== 5) return false
-    refuse(peer)
-    peer.close()
-    return true
-  })
+  const start = () =>
+    startScriptedBroker((packet, peer) => {
+      if (packet.cmd !== 'connect' || packet.protocolVersion !== 5) return false
+      refuse(peer)
+      peer.close()
+      return true
+    })
 
   test('is spoken to in 3.1.1', async () => {
     const broker = await start()
     const bridge = await startBridge({ MQTT_URL: broker.url })
-    expect(await publish(bridge, { topic: 'a', qos: 2 })).toMatchObject({ status: 200, body: { reasonCode: null, matchedSubscribers: null } })
+    expect(await publish(bridge, { topic: 'a', qos: 2 })).toMatchObject({
+      status: 200,
+      body: { reasonCode: null, matchedSubscribers: null },
+    })
     expect([...protocols(broker.peers)]).toEqual([4])
   })
 
@@ -43,7 +62,9 @@ describe.each([
     const bridge = await startBridge({ MQTT_URL: broker.url })
     await publish(bridge, { topic: 'a' })
     for (const peer of broker.peers) peer.close()
-    await expect.poll(() => metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}'), { timeout: 10_000 }).toBe(2)
+    await expect
+      .poll(() => metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}'), { timeout: 10_000 })
+      .toBe(2)
     expect(await publish(bridge, { topic: 'a' })).toMatchObject({ status: 200, body: { reasonCode: null } })
   })
 

@@ -10,10 +10,26 @@ async function openConnection() {
   const told: string[] = []
   let opened!: () => void
   let closed!: () => void
-  const [isOpen, isClosed] = [new Promise<void>((resolve) => (opened = resolve)), new Promise<void>((resolve) => (closed = resolve))]
+  const [isOpen, isClosed] = [
+    new Promise<void>((resolve) => (opened = resolve)),
+    new Promise<void>((resolve) => (closed = resolve)),
+  ]
   const network = new NetworkConnection(
-    { endpoint: { url: broker.url, keepaliveS: 30 }, protocol: 5, clientId: 'flushed', clean: true, session: new SessionState() },
-    { opened, closed: () => closed(), acknowledged: () => {}, message: () => {}, flushed: () => void told.push('flushed'), drained: () => {} },
+    {
+      endpoint: { url: broker.url, keepaliveS: 30 },
+      protocol: 5,
+      clientId: 'flushed',
+      clean: true,
+      session: new SessionState(),
+    },
+    {
+      opened,
+      closed: () => closed(),
+      acknowledged: () => {},
+      message: () => {},
+      flushed: () => void told.push('flushed'),
+      drained: () => {},
+    },
   )
   await isOpen
   const publishes = () => broker.peers[0]!.received.filter(({ cmd }) => cmd === 'publish').length

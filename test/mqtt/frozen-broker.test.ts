@@ -7,30 +7,49 @@ import { collect, mqttClient } from '../support/mqtt-client.ts'
 import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
 
 describe.runIf(hasMosquitto)('a broker that freezes', () => {
-  test.each(['5', '3.1.1'])('over MQTT %s: what was sent is unknown, what waited behind it was not sent', async (protocol) => {
-    const broker = await startMosquitto()
-    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 300, PUBLISH_CONNECTIONS: 1 })
-    broker.freeze()
-    const answers = await Promise.all(Array.from({ length: 50 }, (_, index) => publish(bridge, { topic: 'a', payload: `${index}`, qos: 1 + (index % 2) })))
-    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 504))
-    const outcomes = answers.map(({ body }) => body.outcome)
-    expect(outcomes.filter((outcome) => outcome === 'unknown')).toHaveLength(20)
-    expect(outcomes.filter((outcome) => outcome === 'not-sent')).toHaveLength(30)
-    expect(answers[0]!.body).toMatchObject({ code: 'acknowledgement-timeout', retryable: true })
-    expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="timeout"}')).toBe(25)
-    expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
-    broker.thaw()
-    await expect.poll(async () => (await publish(bridge, { topic: 'a' })).status, { timeout: 20_000 }).toBe(200)
-  })
+  test.each(['5', '3.1.1'])(
+    'over MQTT %s: what was sent is unknown, what waited behind it was not sent',
+    async (protocol) => {
+      const broker = await startMosquitto()
+      const bridge = await startBridge({
+        MQTT_URL: broker.url,
+        MQTT_PROTOCOL: protocol,
+        PUBLISH_TIMEOUT_MS: 300,
+        PUBLISH_CONNECTIONS: 1,
+      })
+      broker.freeze()
+      const answers = await Promise.all(
+        Array.from({ length: 50 }, (_, index) =>
+          publish(bridge, { topic: 'a', payload: `${index}`, qos: 1 + (index % 2) }),
+        ),
+      )
+      expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 504))
+      const outcomes = answers.map(({ body }) => body.outcome)
+      expect(outcomes.filter((outcome) => outcome === 'unknown')).toHaveLength(20)
+      expect(outcomes.filter((outcome) => outcome === 'not-sent')).toHaveLength(30)
+      expect(answers[0]!.body).toMatchObject({ code: 'acknowledgement-timeout', retryable: true })
+      expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="timeout"}')).toBe(25)
+      expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
+      broker.thaw()
+      await expect.poll(async () => (await publish(bridge, { topic: 'a' })).status, { timeout: 20_000 }).toBe(200)
+    },
+  )
 
   test('what was answered “not sent” never arrives', async () => {
     const broker = await startMosquitto()
-    const messages = await collect(await mqttClient(broker.url, { reconnectPeriod: 100, clean: false, clientId: 'listener' }), 'a')
+    const messages = await collect(
+      await mqttClient(broker.url, { reconnectPeriod: 100, clean: false, clientId: 'listener' }),
+      'a',
+    )
     const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 300 })
     broker.freeze()
-    const answers = await Promise.all(Array.from({ length: 30 }, (_, index) => publish(bridge, { topic: 'a', payload: `${index}` })))
+    const answers = await Promise.all(
+      Array.from({ length: 30 }, (_, index) => publish(bridge, { topic: 'a', payload: `${index}` })),
+    )
     broker.thaw()
-    await expect.poll(async () => (await publish(bridge, { topic: 'a', payload: 'end' })).status, { timeout: 20_000 }).toBe(200)
+    await expect
+      .poll(async () => (await publish(bridge, { topic: 'a', payload: 'end' })).status, { timeout: 20_000 })
+      .toBe(200)
     const arrived: string[] = []
     while (arrived.at(-1) !== 'end') arrived.push((await messages.next()).payload.toString())
     const unsent = answers.flatMap(({ body }, index) => (body.outcome === 'not-sent' ? [`${index}`] : []))
@@ -68,12 +87,16 @@ test('a QoS 2 message nobody waits for any more is released after a reconnect, n
   silent = false
   const first = broker.peers.findLast(isPublisher)!
   first.close()
-  await expect.poll(async () => (await publish(bridge, { topic: 'a', payload: 'new' })).status, { timeout: 20_000 }).toBe(200)
+  await expect
+    .poll(async () => (await publish(bridge, { topic: 'a', payload: 'new' })).status, { timeout: 20_000 })
+    .toBe(200)
   const second = broker.peers.findLast(isPublisher)!
   expect(second).not.toBe(first)
   const qos2 = first.received.find((packet) => packet.cmd === 'publish' && packet.qos === 2) as { messageId: number }
   // Behind what somebody waits for.
-  await expect.poll(() => second.received.filter(({ cmd }) => cmd === 'pubrel')).toMatchObject([{ messageId: qos2.messageId }])
+  await expect
+    .poll(() => second.received.filter(({ cmd }) => cmd === 'pubrel'))
+    .toMatchObject([{ messageId: qos2.messageId }])
   const payloads = second.received.flatMap((packet) => (packet.cmd === 'publish' ? [packet.payload.toString()] : []))
   expect(payloads).toContain('new')
   expect(payloads).not.toContain('late')

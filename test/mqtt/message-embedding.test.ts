@@ -9,44 +9,104 @@ import { publishRaw } from '../support/http.ts'
 import { openStream } from '../support/stream.ts'
 
 const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth)
-const text = (payload: string | Buffer, embedJson = true) => toJsonText({ topic: 't', payload: Buffer.from(payload), qos: 1, retain: false }, embedJson)
+const text = (payload: string | Buffer, embedJson = true) =>
+  toJsonText({ topic: 't', payload: Buffer.from(payload), qos: 1, retain: false }, embedJson)
 
 test.each<[string, string | Buffer, string]>([
-  ['a large integer keeps its digits', '12345678901234567890', '{"topic":"t","payload":12345678901234567890,"encoding":"json","qos":1,"retain":false}'],
-  ['a number beyond doubles is no null', '[1e400]', '{"topic":"t","payload":[1e400],"encoding":"json","qos":1,"retain":false}'],
+  [
+    'a large integer keeps its digits',
+    '12345678901234567890',
+    '{"topic":"t","payload":12345678901234567890,"encoding":"json","qos":1,"retain":false}',
+  ],
+  [
+    'a number beyond doubles is no null',
+    '[1e400]',
+    '{"topic":"t","payload":[1e400],"encoding":"json","qos":1,"retain":false}',
+  ],
   ['trailing zeros stay', '21.50', '{"topic":"t","payload":21.50,"encoding":"json","qos":1,"retain":false}'],
-  ['line breaks between values become spaces', '{\r\n"a":\n1}', '{"topic":"t","payload":{  "a": 1},"encoding":"json","qos":1,"retain":false}'],
-  ['escapes stay escapes', String.raw`"a\nb\u0000"`, String.raw`{"topic":"t","payload":"a\nb\u0000","encoding":"json","qos":1,"retain":false}`],
-  ['a name of __proto__ is a name', '{"__proto__":1}', '{"topic":"t","payload":{"__proto__":1},"encoding":"json","qos":1,"retain":false}'],
-  ['a byte order mark makes it no JSON', '\ufeff1', '{"topic":"t","payload":"\ufeff1","encoding":"utf8","qos":1,"retain":false}'],
-  ['what closes the event and goes on is no JSON', '1},"x":{"a":1', String.raw`{"topic":"t","payload":"1},\"x\":{\"a\":1","encoding":"utf8","qos":1,"retain":false}`],
-  ['bytes that are not UTF-8 are base64', Buffer.from([0xff, 0x31]), '{"topic":"t","payload":"/zE=","encoding":"base64","qos":1,"retain":false}'],
+  [
+    'line breaks between values become spaces',
+    '{\r\n"a":\n1}',
+    '{"topic":"t","payload":{  "a": 1},"encoding":"json","qos":1,"retain":false}',
+  ],
+  [
+    'escapes stay escapes',
+    String.raw`"a\nb\u0000"`,
+    String.raw`{"topic":"t","payload":"a\nb\u0000","encoding":"json","qos":1,"retain":false}`,
+  ],
+  [
+    'a name of __proto__ is a name',
+    '{"__proto__":1}',
+    '{"topic":"t","payload":{"__proto__":1},"encoding":"json","qos":1,"retain":false}',
+  ],
+  [
+    'a byte order mark makes it no JSON',
+    '\ufeff1',
+    '{"topic":"t","payload":"\ufeff1","encoding":"utf8","qos":1,"retain":false}',
+  ],
+  [
+    'what closes the event and goes on is no JSON',
+    '1},"x":{"a":1',
+    String.raw`{"topic":"t","payload":"1},\"x\":{\"a\":1","encoding":"utf8","qos":1,"retain":false}`,
+  ],
+  [
+    'bytes that are not UTF-8 are base64',
+    Buffer.from([0xff, 0x31]),
+    '{"topic":"t","payload":"/zE=","encoding":"base64","qos":1,"retain":false}',
+  ],
 ])('of embedded JSON %s', (_name, payload, event) => {
   expect(text(payload)).toBe(event)
 })
 
 test('any JSON embedded in an event is the same value, on one line, whatever its white space', () => {
   fc.assert(
-    fc.property(fc.json({ maxDepth: 1, stringUnit: 'binary' }), fc.constantFrom('', ' ', '\r\n', '\t'), (json, indent) => {
-      const payload = JSON.stringify(JSON.parse(json), null, indent)
-      const event = text(payload)
-      expect(event).not.toMatch(/[\r\n]/)
-      expect(JSON.parse(event)).toEqual({ topic: 't', payload: JSON.parse(json), encoding: 'json', qos: 1, retain: false })
-      expect(JSON.parse(fromJson(JSON.parse(event)).payload.toString())).toEqual(JSON.parse(json))
-    }),
+    fc.property(
+      fc.json({ maxDepth: 1, stringUnit: 'binary' }),
+      fc.constantFrom('', ' ', '\r\n', '\t'),
+      (json, indent) => {
+        const payload = JSON.stringify(JSON.parse(json), null, indent)
+        const event = text(payload)
+        expect(event).not.toMatch(/[\r\n]/)
+        expect(JSON.parse(event)).toEqual({
+          topic: 't',
+          payload: JSON.parse(json),
+          encoding: 'json',
+          qos: 1,
+          retain: false,
+        })
+        expect(JSON.parse(fromJson(JSON.parse(event)).payload.toString())).toEqual(JSON.parse(json))
+      },
+    ),
   )
 })
 
 test('any message is one server-sent event with exactly its JSON', () => {
-  const bytes = fc.oneof(fc.uint8Array(), fc.string({ unit: 'binary' }), fc.constantFrom('\r\n\r\nid: 9\ndata: x\n\n', '"\r"', '[1,\r2]'))
+  const bytes = fc.oneof(
+    fc.uint8Array(),
+    fc.string({ unit: 'binary' }),
+    fc.constantFrom('\r\n\r\nid: 9\ndata: x\n\n', '"\r"', '[1,\r2]'),
+  )
   fc.assert(
     fc.property(fc.string({ unit: 'binary', minLength: 1 }), bytes, fc.boolean(), (topic, payload, embedJson) => {
-      const message: Message = { topic: topic.toWellFormed(), payload: Buffer.from(payload as string), qos: 2, retain: true, properties: { contentType: 'a\nb' } }
+      const message: Message = {
+        topic: topic.toWellFormed(),
+        payload: Buffer.from(payload as string),
+        qos: 2,
+        retain: true,
+        properties: { contentType: 'a\nb' },
+      }
       const data = toJsonText(message, embedJson)
       const events: unknown[] = []
-      createParser({ onEvent: (event) => events.push(event) }).feed(eventStream.event('message', 'e-1', data).toString())
+      createParser({ onEvent: (event) => events.push(event) }).feed(
+        eventStream.event('message', 'e-1', data).toString(),
+      )
       expect(events).toEqual([{ event: undefined, id: 'e-1', data }])
-      expect(JSON.parse(data)).toMatchObject({ topic: message.topic, qos: 2, retain: true, properties: { contentType: 'a\nb' } })
+      expect(JSON.parse(data)).toMatchObject({
+        topic: message.topic,
+        qos: 2,
+        retain: true,
+        properties: { contentType: 'a\nb' },
+      })
     }),
   )
 })
@@ -54,7 +114,9 @@ test('any message is one server-sent event with exactly its JSON', () => {
 // 10 kB of brackets ended the process: JSON.parse takes any depth, JSON.stringify overflows the stack.
 describe('JSON nested deeper than the stack', () => {
   test('is embedded as it is', () => {
-    expect(text(nested(200_000))).toBe(`{"topic":"t","payload":${nested(200_000)},"encoding":"json","qos":1,"retain":false}`)
+    expect(text(nested(200_000))).toBe(
+      `{"topic":"t","payload":${nested(200_000)},"encoding":"json","qos":1,"retain":false}`,
+    )
   })
 
   test('reaches the readers of a bridge, which goes on', async () => {
@@ -72,8 +134,15 @@ describe('JSON nested deeper than the stack', () => {
     expect(() => fromJson({ topic: 't', payload: JSON.parse(nested(200_000)) })).toThrow(CausewayError)
     const bridge = await startBridge()
     const body = `{"topic":"t","payload":${nested(20_000)}}`
-    const response = await fetch(`${bridge.url}/publish`, { method: 'POST', body, headers: { 'content-type': 'application/json' } })
+    const response = await fetch(`${bridge.url}/publish`, {
+      method: 'POST',
+      body,
+      headers: { 'content-type': 'application/json' },
+    })
     expect(response.status).toBe(400)
-    expect(await response.json()).toMatchObject({ code: 'invalid-request', errors: [{ in: 'body', pointer: '#/payload' }] })
+    expect(await response.json()).toMatchObject({
+      code: 'invalid-request',
+      errors: [{ in: 'body', pointer: '#/payload' }],
+    })
   })
 })

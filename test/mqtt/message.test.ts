@@ -22,10 +22,19 @@ test('is QoS 1 and not retained unless it says so', () => {
 test('any message posted back from its event is the same message', () => {
   const message = fc.record({
     topic: fc.string({ minLength: 1 }),
-    payload: fc.oneof(fc.uint8Array(), fc.string().map((text) => new TextEncoder().encode(text)), fc.json().map((text) => new TextEncoder().encode(text))).map(Buffer.from),
+    payload: fc
+      .oneof(
+        fc.uint8Array(),
+        fc.string().map((text) => new TextEncoder().encode(text)),
+        fc.json().map((text) => new TextEncoder().encode(text)),
+      )
+      .map(Buffer.from),
     qos: fc.constantFrom(0 as const, 1 as const, 2 as const),
     retain: fc.boolean(),
-    properties: fc.option(fc.constant<MessageProperties>({ contentType: 'text/plain', userProperties: { a: ['1', '2'] } }), { nil: undefined }),
+    properties: fc.option(
+      fc.constant<MessageProperties>({ contentType: 'text/plain', userProperties: { a: ['1', '2'] } }),
+      { nil: undefined },
+    ),
   })
   fc.assert(
     fc.property(message, (sent) => {
@@ -37,7 +46,8 @@ test('any message posted back from its event is the same message', () => {
 })
 
 test('embeds payloads that are JSON where asked to, and only those', () => {
-  const event = (payload: string | Buffer) => JSON.parse(toJsonText({ topic: 't', payload: Buffer.from(payload), qos: 0, retain: false }, true))
+  const event = (payload: string | Buffer) =>
+    JSON.parse(toJsonText({ topic: 't', payload: Buffer.from(payload), qos: 0, retain: false }, true))
   expect(event('{"a":1}')).toMatchObject({ payload: { a: 1 }, encoding: 'json' })
   expect(event('21.5')).toMatchObject({ payload: 21.5, encoding: 'json' })
   expect(event('on')).toMatchObject({ payload: 'on', encoding: 'utf8' })

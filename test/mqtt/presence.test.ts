@@ -31,7 +31,10 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('on Mosquitto over MQTT %s', (
     await client.publishAsync('end', '')
     await expect.poll(() => statuses.packets.at(-1)?.topic).toBe('end')
     expect(statuses.packets.map(({ payload }) => payload.toString())).toEqual(['online', 'offline', ''])
-    expect(await (await collect(await mqttClient(url), STATUS_TOPIC)).next()).toMatchObject({ payload: Buffer.from('offline'), retain: true })
+    expect(await (await collect(await mqttClient(url), STATUS_TOPIC)).next()).toMatchObject({
+      payload: Buffer.from('offline'),
+      retain: true,
+    })
   })
 
   test('says offline as Last Will when the bridge is killed', async () => {
@@ -41,7 +44,10 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('on Mosquitto over MQTT %s', (
     expect((await statuses.next()).payload.toString()).toBe('online')
     bridge.kill('SIGKILL')
     expect((await statuses.next()).payload.toString()).toBe('offline')
-    expect(await (await collect(await mqttClient(url), STATUS_TOPIC)).next()).toMatchObject({ payload: Buffer.from('offline'), retain: true })
+    expect(await (await collect(await mqttClient(url), STATUS_TOPIC)).next()).toMatchObject({
+      payload: Buffer.from('offline'),
+      retain: true,
+    })
   })
 
   test('says online again when the broker is back', async () => {
@@ -77,5 +83,9 @@ test('a status topic the broker does not allow is logged once and not tried agai
   expect(errors()[0]!['msg']).toContain(STATUS_TOPIC)
   await expect.poll(() => metric(bridge, 'causeway_mqtt_connections{role="presence",state="connected"}')).toBe(1)
   await publish(bridge, { topic: 'a' })
-  expect(broker.peers.flatMap(({ received }) => received).filter((packet) => packet.cmd === 'publish' && packet.topic === STATUS_TOPIC)).toHaveLength(1)
+  expect(
+    broker.peers
+      .flatMap(({ received }) => received)
+      .filter((packet) => packet.cmd === 'publish' && packet.topic === STATUS_TOPIC),
+  ).toHaveLength(1)
 })

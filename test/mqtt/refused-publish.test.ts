@@ -11,10 +11,16 @@ async function besideRefusals(bridge: Bridge): Promise<{ good: Answer[]; refused
   let over = false
   const refused: Answer[] = []
   async function refuse(): Promise<void> {
-    while (!over) refused.push(await publish(bridge, { topic: `secret/${refused.length}`, qos: 1 + (refused.length % 2) }))
+    while (!over) {
+      refused.push(await publish(bridge, { topic: `secret/${refused.length}`, qos: 1 + (refused.length % 2) }))
+    }
   }
   const refusals = [refuse(), refuse()]
-  const good = await Promise.all(Array.from({ length: 200 }, (_, index) => publish(bridge, { topic: `open/${index % 7}`, payload: `${index}`, qos: 1 + (index % 2) })))
+  const good = await Promise.all(
+    Array.from({ length: 200 }, (_, index) =>
+      publish(bridge, { topic: `open/${index % 7}`, payload: `${index}`, qos: 1 + (index % 2) }),
+    ),
+  )
   over = true
   await Promise.all(refusals)
   return { good, refused }
@@ -34,7 +40,11 @@ describe.runIf(hasMosquitto)('Mosquitto, which refuses a publish and closes the 
     const bridge = await start('5')
     const { status, body } = await publish(bridge, { topic: 'secret/door', qos })
     expect(status).toBe(403)
-    expect(body).toMatchObject({ code: 'not-authorized', retryable: false, mqtt: { reasonCode: 135, reason: 'Not authorized' } })
+    expect(body).toMatchObject({
+      code: 'not-authorized',
+      retryable: false,
+      mqtt: { reasonCode: 135, reason: 'Not authorized' },
+    })
   })
 
   test('the publish behind a refused one succeeds, every time', async () => {
@@ -101,7 +111,11 @@ describe('a broker that closes the connection instead of answering', () => {
 
   test('several culprits among good ones end alone', async () => {
     const bridge = await start()
-    const answers = await Promise.all(Array.from({ length: 60 }, (_, index) => publish(bridge, { topic: index % 20 === 7 ? `secret/${index}` : `open/${index}` })))
+    const answers = await Promise.all(
+      Array.from({ length: 60 }, (_, index) =>
+        publish(bridge, { topic: index % 20 === 7 ? `secret/${index}` : `open/${index}` }),
+      ),
+    )
     const culprits = answers.filter((_, index) => index % 20 === 7)
     expect(countByStatus(culprits)).toEqual({ 502: 3 })
     expect(countByStatus(answers.filter((answer) => !culprits.includes(answer)))).toEqual({ 200: 57 })

@@ -41,7 +41,10 @@ describe.each(BROKERS)('reading retained messages on $name', ({ start }) => {
     expect((await get(bridge, '/retained?topic=r/%23')).body).toHaveLength(5)
     async function expectTooMany(): Promise<void> {
       for (const path of ['/retained?topic=r/%23', '/subscribe?topic=r/%23', '/subscribe?topic=r/%23&topic=r/%2B']) {
-        expect(await get(bridge, path)).toMatchObject({ status: 422, body: { code: 'too-many-retained', retryable: false } })
+        expect(await get(bridge, path)).toMatchObject({
+          status: 422,
+          body: { code: 'too-many-retained', retryable: false },
+        })
       }
       expect((await get(bridge, '/retained?topic=r/1')).status).toBe(200)
     }
@@ -74,12 +77,16 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
     const broker = await startMosquitto()
     const subscribes: string[] = []
     const proxy = await startCuttingProxy(broker.url, (direction, packet, connect) => {
-      if (direction === 'up' && packet.cmd === 'subscribe' && connect?.clientId.endsWith('-retained')) subscribes.push(...packet.subscriptions.map(({ topic }) => topic))
+      if (direction === 'up' && packet.cmd === 'subscribe' && connect?.clientId.endsWith('-retained')) {
+        subscribes.push(...packet.subscriptions.map(({ topic }) => topic))
+      }
       return undefined
     })
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
     await publishRaw(bridge, 'topic=a/b&retain=true', 'x')
-    const streams = await Promise.all(Array.from({ length: 60 }, () => openStream(`${bridge.url}/subscribe?topic=a/%2B`)))
+    const streams = await Promise.all(
+      Array.from({ length: 60 }, () => openStream(`${bridge.url}/subscribe?topic=a/%2B`)),
+    )
     for (const stream of streams) {
       expect((await stream.next()).data).toMatchObject({ topic: 'a/b', retain: true })
       stream.close()
@@ -98,13 +105,18 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 300 })
     await publishRaw(bridge, 'topic=a&retain=true', 'x')
     broker.freeze()
-    expect(await get(bridge, '/retained?topic=a')).toMatchObject({ status: 504, body: { code: 'acknowledgement-timeout' } })
+    expect(await get(bridge, '/retained?topic=a')).toMatchObject({
+      status: 504,
+      body: { code: 'acknowledgement-timeout' },
+    })
     expect((await fetch(`${bridge.url}/retained?topic=a`, { method: 'DELETE' })).status).toBe(504)
     broker.thaw()
     await publishRaw(bridge, 'topic=a&retain=true', 'y')
     await expect.poll(async () => (await get(bridge, '/retained?topic=a')).body).toBe('y')
     await proxy.refuse()
-    await expect.poll(async () => get(bridge, '/retained?topic=a')).toMatchObject({ status: 503, body: { code: 'broker-unavailable', retryable: true } })
+    await expect
+      .poll(async () => get(bridge, '/retained?topic=a'))
+      .toMatchObject({ status: 503, body: { code: 'broker-unavailable', retryable: true } })
     const away = await get(bridge, '/retained?topic=a/%23')
     expect(away.status).toBe(503)
     expect(Number(away.headers.get('retry-after'))).toBeGreaterThan(0)
@@ -121,19 +133,31 @@ test('a stream waits for the live copies of what it begins with, however late th
   let pings = 0
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd === 'subscribe' && isRetained(peer)) {
-      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
+      peer.send(
+        { cmd: 'suback', messageId: packet.messageId!, granted: [1] },
+        { ...live, payload: '2', messageId: 1, retain: true },
+      )
     } else if (packet.cmd === 'pingreq' && !isRetained(peer)) {
       pings += 1
       // What was published before the snapshot comes only now: some brokers hand it on behind answers to earlier pings.
       if (pings !== 3) return false
-      peer.send({ ...live, payload: '1', messageId: 1 }, { ...live, payload: '2', messageId: 2 }, { cmd: 'pingresp' }, { ...live, payload: '3', messageId: 3 })
+      peer.send(
+        { ...live, payload: '1', messageId: 1 },
+        { ...live, payload: '2', messageId: 2 },
+        { cmd: 'pingresp' },
+        { ...live, payload: '3', messageId: 3 },
+      )
     } else if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
     else return false
     return true
   })
   const bridge = await startBridge({ MQTT_URL: broker.url })
   const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
-  expect((await stream.take(3)).map(({ data: { payload, retain } }) => [payload, retain])).toEqual([['1', false], ['2', false], ['3', false]])
+  expect((await stream.take(3)).map(({ data: { payload, retain } }) => [payload, retain])).toEqual([
+    ['1', false],
+    ['2', false],
+    ['3', false],
+  ])
   stream.close()
   await expectNothingLeft(bridge)
 })
@@ -155,7 +179,10 @@ test('a stream waits for live copies at QoS 2 that wait for the broker’s windo
       inFlight -= 1
       sendOn()
     } else if (packet.cmd === 'subscribe' && isRetained(peer)) {
-      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: payloads.at(-1)!, messageId: 1, retain: true })
+      peer.send(
+        { cmd: 'suback', messageId: packet.messageId!, granted: [1] },
+        { ...live, payload: payloads.at(-1)!, messageId: 1, retain: true },
+      )
     } else if (packet.cmd === 'pingreq' && isSubscriber(peer)) {
       sendOn()
       peer.send({ cmd: 'pingresp' })
@@ -164,7 +191,9 @@ test('a stream waits for live copies at QoS 2 that wait for the broker’s windo
   })
   const bridge = await startBridge({ MQTT_URL: broker.url })
   const stream = await openStream(`${bridge.url}/subscribe?topic=a&qos=2`)
-  expect((await stream.take(payloads.length)).map(({ data: { payload, retain } }) => [payload, retain])).toEqual(payloads.map((payload) => [payload, false]))
+  expect((await stream.take(payloads.length)).map(({ data: { payload, retain } }) => [payload, retain])).toEqual(
+    payloads.map((payload) => [payload, false]),
+  )
 })
 
 test('a stream waits for what the broker kept while its connection was lost', async () => {
@@ -180,7 +209,10 @@ test('a stream waits for what the broker kept while its connection was lost', as
     if (packet.cmd === 'subscribe' && isRetained(peer)) {
       broker.peers.findLast(isSubscriber)!.close()
       isLost = true
-      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
+      peer.send(
+        { cmd: 'suback', messageId: packet.messageId!, granted: [1] },
+        { ...live, payload: '2', messageId: 1, retain: true },
+      )
     } else if (packet.cmd === 'unsubscribe' && isRetained(peer)) {
       peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
       isRead = true
@@ -207,7 +239,11 @@ test('a stream whose connection loses messages while it is opened begins behind 
   let answer = (): void => {}
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd === 'subscribe' && isRetained(peer)) {
-      answer = () => peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] }, { ...live, payload: '2', messageId: 1, retain: true })
+      answer = () =>
+        peer.send(
+          { cmd: 'suback', messageId: packet.messageId!, granted: [1] },
+          { ...live, payload: '2', messageId: 1, retain: true },
+        )
       if (isLost) answer()
       else {
         const subscriber = broker.peers.findLast(isSubscriber)!

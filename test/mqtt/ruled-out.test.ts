@@ -12,7 +12,10 @@ describe.runIf(hasMosquitto)('what CONNACK ruled out is refused before it is sen
     ['a packet too large', ['max_packet_size 200'], { payload: 'x'.repeat(200) }, 413, 'payload-too-large'],
   ])('%s', async (_name, config, message, status, code) => {
     const bridge = await startBridge({ MQTT_URL: (await startMosquitto({ config })).url })
-    expect(await publish(bridge, { topic: 'a', ...message })).toMatchObject({ status, body: { code, retryable: false } })
+    expect(await publish(bridge, { topic: 'a', ...message })).toMatchObject({
+      status,
+      body: { code, retryable: false },
+    })
     expect((await publish(bridge, { topic: 'a', qos: 0 })).status).toBe(202)
     expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}')).toBe(0)
     expect(await metric(bridge, `causeway_publish_rejections_total{reason="${code}"}`)).toBe(1)

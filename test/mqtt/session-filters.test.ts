@@ -73,7 +73,9 @@ describe.runIf(hasMosquitto)('a $share filter in sessions', () => {
     await expect.poll(() => metric(other, 'causeway_sessions_open')).toBe(0)
     await count(one, 20, 30, 'jobs')
     const back = await openSession(one, { name: 'w2', topics, ack: 'explicit' })
-    await expect.poll(() => new Set([...messages(first), ...had, ...messages(back).map((each) => each.replace('!', ''))]).size).toBe(30)
+    await expect
+      .poll(() => new Set([...messages(first), ...had, ...messages(back).map((each) => each.replace('!', ''))]).size)
+      .toBe(30)
   })
 })
 

@@ -21,7 +21,10 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %
     await proxy.refuse()
     expect((await reader.next()).data).toEqual({ broker: 'disconnected' })
     // PUBACK of these cannot leave before the broker is back.
-    expect(await acknowledge(bridge, reader, events[2]!)).toEqual({ status: 200, body: { acknowledged: 3, unacknowledged: 3 } })
+    expect(await acknowledge(bridge, reader, events[2]!)).toEqual({
+      status: 200,
+      body: { acknowledged: 3, unacknowledged: 3 },
+    })
     for (const payload of numbers(6, 8)) await publisher.publishAsync('a', payload, { qos: 1 })
     await proxy.accept()
     expect((await reader.next()).data).toEqual({ broker: 'connected' })
@@ -59,11 +62,17 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %
     const [first] = await reader.take(2)
     await broker.kill()
     await broker.start()
-    expect((await reader.take(3)).map(({ data }) => data)).toEqual([{ broker: 'disconnected' }, { reason: 'broker-session-lost' }, { broker: 'connected' }])
+    expect((await reader.take(3)).map(({ data }) => data)).toEqual([
+      { broker: 'disconnected' },
+      { reason: 'broker-session-lost' },
+      { broker: 'connected' },
+    ])
     // The broker waits for no acknowledgement of these any more.
     expect(await acknowledge(bridge, reader, first!)).toMatchObject({ body: { acknowledged: 1, unacknowledged: 1 } })
     await isReady(bridge)
-    await expect.poll(async () => (await publish(bridge, { topic: 'a', payload: '2' })).body.matchedSubscribers).not.toBe(false)
+    await expect
+      .poll(async () => (await publish(bridge, { topic: 'a', payload: '2' })).body.matchedSubscribers)
+      .not.toBe(false)
     await expect.poll(() => messages(reader).at(-1)).toBe('2')
     const id = reader.events.at(-1)!.id
     reader.close()
@@ -81,7 +90,10 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
     await broker.kill()
     await expect.poll(async () => (await get(bridge, '/readyz')).status).toBe(503)
-    expect(await get(bridge, '/subscribe?topic=a&session=s')).toMatchObject({ status: 503, body: { code: 'broker-unavailable', retryable: true } })
+    expect(await get(bridge, '/subscribe?topic=a&session=s')).toMatchObject({
+      status: 503,
+      body: { code: 'broker-unavailable', retryable: true },
+    })
     expect(await metric(bridge, 'causeway_sessions_open')).toBe(0)
     await broker.start()
     await isReady(bridge)

@@ -12,7 +12,9 @@ describe.each(BROKERS)('a session on $name whose broker sends more than there is
     const reader = await openSession(bridge, { ack: 'explicit' })
     const total = 100
     const pad = 'x'.repeat(1000)
-    for (let number = 0; number < total; number += 1) expect((await publish(bridge, { topic: 'a', payload: `${number} ${pad}` })).status).toBe(200)
+    for (let number = 0; number < total; number += 1) {
+      expect((await publish(bridge, { topic: 'a', payload: `${number} ${pad}` })).status).toBe(200)
+    }
     const seen = new Set<number>()
     while (seen.size < total) {
       const event = await reader.next()

@@ -7,11 +7,21 @@ import { acknowledge, openSession, told, trySession } from '../support/session.t
 const isSession = (peer: Peer) => peer.connect?.clientId.startsWith('causeway-session-') === true
 const packets = (peer: Peer, cmd: Packet['cmd']) => peer.received.filter((packet) => packet.cmd === cmd)
 const acknowledged = (peer: Peer) => packets(peer, 'puback').map(({ messageId }) => messageId)
-const message = (messageId: number, payload: string, dup = false) => ({ cmd: 'publish' as const, topic: 'a', payload: Buffer.from(payload), qos: 1 as const, retain: false, dup, messageId })
+const message = (messageId: number, payload: string, dup = false) => ({
+  cmd: 'publish' as const,
+  topic: 'a',
+  payload: Buffer.from(payload),
+  qos: 1 as const,
+  retain: false,
+  dup,
+  messageId,
+})
 
 /** A broker that keeps sessions, and the peer that is the session's connection now. */
 async function startSessionBroker(onConnect: (peer: Peer) => boolean | void = () => {}) {
-  const broker = await startScriptedBroker((packet, peer) => (packet.cmd === 'connect' && isSession(peer) ? onConnect(peer) : undefined))
+  const broker = await startScriptedBroker((packet, peer) =>
+    packet.cmd === 'connect' && isSession(peer) ? onConnect(peer) : undefined,
+  )
   return { ...broker, session: () => broker.peers.findLast(isSession)! }
 }
 
@@ -29,7 +39,12 @@ test('a session connects without Clean Start, with its expiry and limit, and lea
 
 test('the expiry in the first event is the broker’s, where that is another', async () => {
   const broker = await startSessionBroker((peer) => {
-    peer.send({ cmd: 'connack', sessionPresent: false, reasonCode: 0, properties: { sessionExpiryInterval: 60 } } as Packet)
+    peer.send({
+      cmd: 'connack',
+      sessionPresent: false,
+      reasonCode: 0,
+      properties: { sessionExpiryInterval: 60 },
+    } as Packet)
     return true
   })
   const bridge = await startBridge({ MQTT_URL: broker.url })
@@ -80,7 +95,10 @@ test('a session is refused where the broker refuses a filter, or grants QoS 0 on
     return true
   })
   const bridge = await startBridge({ MQTT_URL: broker.url })
-  for (const expected of [[403, 'not-authorized'], [422, 'qos-not-supported']]) {
+  for (const expected of [
+    [403, 'not-authorized'],
+    [422, 'qos-not-supported'],
+  ]) {
     const refused = await trySession(bridge)
     await refused.ended
     expect([refused.status, JSON.parse(refused.text()).code]).toEqual(expected)
@@ -119,15 +137,19 @@ test('a session that the broker forgot is back once its filters are granted agai
   const broker = await startScriptedBroker((packet, peer) => {
     if (!isNew || !isSession(peer)) return false
     if (packet.cmd === 'connect') peer.accept(false)
-    else if (packet.cmd === 'subscribe') held = () => peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
-    else return false
+    else if (packet.cmd === 'subscribe') {
+      held = () => peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
+    } else return false
     return true
   })
   const bridge = await startBridge({ MQTT_URL: broker.url })
   const reader = await openSession(bridge)
   isNew = true
   broker.peers.findLast(isSession)!.close()
-  expect((await reader.take(2)).map(({ data }) => data)).toEqual([{ broker: 'disconnected' }, { reason: 'broker-session-lost' }])
+  expect((await reader.take(2)).map(({ data }) => data)).toEqual([
+    { broker: 'disconnected' },
+    { reason: 'broker-session-lost' },
+  ])
   await expect.poll(() => held).toBeDefined()
   expect(reader.events).toHaveLength(3)
   held!()

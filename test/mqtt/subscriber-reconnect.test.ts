@@ -45,9 +45,15 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
   test('say that the broker went, that messages may be missing, and that it is back; then go on', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
-    const streams = await Promise.all(['topic=a', 'topic=a&topic=b/%23', 'topic=a&encoding=json'].map((query) => openStream(`${bridge.url}/subscribe?${query}`)))
+    const streams = await Promise.all(
+      ['topic=a', 'topic=a&topic=b/%23', 'topic=a&encoding=json'].map((query) =>
+        openStream(`${bridge.url}/subscribe?${query}`),
+      ),
+    )
     await broker.kill()
-    for (const stream of streams) expect(await stream.next()).toMatchObject({ event: 'status', data: { broker: 'disconnected' } })
+    for (const stream of streams) {
+      expect(await stream.next()).toMatchObject({ event: 'status', data: { broker: 'disconnected' } })
+    }
     await expect.poll(async () => (await get(bridge, '/subscribe?topic=new')).status).toBe(503)
     await broker.start()
     for (const stream of streams) {
@@ -72,7 +78,10 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
       expect((await stream.next()).data).toEqual({ broker: 'disconnected' })
       leaving.close()
       await broker.start()
-      expect((await stream.take(2)).map(({ data }) => data)).toEqual([{ reason: 'broker-session-lost' }, { broker: 'connected' }])
+      expect((await stream.take(2)).map(({ data }) => data)).toEqual([
+        { reason: 'broker-session-lost' },
+        { broker: 'connected' },
+      ])
       await expect.poll(() => hasSubscribers(broker.url, 'a/1')).toBe(true)
       expect((await stream.next()).data).toMatchObject({ topic: 'a/1' })
       await expect.poll(() => metric(bridge, 'causeway_subscription_filters')).toBe(1)
@@ -94,7 +103,9 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     await proxy.accept()
     // What the broker kept may be there before all subscriptions are known to be.
     const events = await stream.take(51)
-    expect(events.filter(({ event }) => event === 'message').map(({ data }) => data.payload)).toEqual(Array.from({ length: 50 }, (_, index) => `${index + 1}`))
+    expect(events.filter(({ event }) => event === 'message').map(({ data }) => data.payload)).toEqual(
+      Array.from({ length: 50 }, (_, index) => `${index + 1}`),
+    )
     expect(events.filter(({ event }) => event !== 'message').map(({ data }) => data)).toEqual([{ broker: 'connected' }])
   })
 
@@ -109,7 +120,11 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     expect((await sparse.next()).data).toMatchObject({ qos: 0 })
     proxy.cut()
     for (const stream of [modest, sparse]) {
-      expect((await stream.take(3)).map(({ data }) => data)).toEqual([{ broker: 'disconnected' }, { reason: 'broker-connection-lost' }, { broker: 'connected' }])
+      expect((await stream.take(3)).map(({ data }) => data)).toEqual([
+        { broker: 'disconnected' },
+        { reason: 'broker-connection-lost' },
+        { broker: 'connected' },
+      ])
     }
     await publisher.publishAsync('a', 'live', { qos: 1 })
     expect((await modest.next()).data).toMatchObject({ payload: 'live' })
@@ -122,7 +137,10 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
     // Mosquitto 2.0 saves no session that began with Clean Start 1 until it has been resumed.
     proxy.cut()
-    expect((await stream.take(2)).map(({ data }) => data)).toEqual([{ broker: 'disconnected' }, { broker: 'connected' }])
+    expect((await stream.take(2)).map(({ data }) => data)).toEqual([
+      { broker: 'disconnected' },
+      { broker: 'connected' },
+    ])
     await proxy.refuse()
     expect((await stream.next()).data).toEqual({ broker: 'disconnected' })
     const publisher = await mqttClient(broker.url)
@@ -145,7 +163,11 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     await broker.start()
     proxy.delay(100)
     await proxy.accept()
-    expect((await stream.take(3)).map(({ data }) => data)).toEqual([{ broker: 'disconnected' }, { reason: 'broker-session-lost' }, { broker: 'connected' }])
+    expect((await stream.take(3)).map(({ data }) => data)).toEqual([
+      { broker: 'disconnected' },
+      { reason: 'broker-session-lost' },
+      { broker: 'connected' },
+    ])
     // One published now would be lost behind the gap that speaks of the ones before it.
     expect(await hasSubscribers(broker.url, 'a')).toBe(true)
     expect((await stream.next()).data).toMatchObject({ topic: 'a' })

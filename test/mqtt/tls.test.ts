@@ -36,9 +36,14 @@ async function expectItWorks(settings: Settings): Promise<void> {
 async function expectRefused(settings: Settings, why: string): Promise<Bridge> {
   const bridge = await startBridge({ ...settings, PUBLISH_CONNECTIONS: 1 })
   const warning = () => bridge.logs.find(({ msg }) => msg === 'the broker cannot be reached; trying again until it can')
-  await expect.poll(warning).toMatchObject({ reason: expect.stringContaining(`There is no connection to the broker: ${why}`) })
+  await expect
+    .poll(warning)
+    .toMatchObject({ reason: expect.stringContaining(`There is no connection to the broker: ${why}`) })
   expect(await send(bridge, 'GET', '/readyz')).toMatchObject({ status: 503, body: { code: 'broker-unavailable' } })
-  expect(await send(bridge, 'POST', '/publish?topic=a', {}, 'x')).toMatchObject({ status: 503, body: { detail: expect.stringContaining(why) } })
+  expect(await send(bridge, 'POST', '/publish?topic=a', {}, 'x')).toMatchObject({
+    status: 503,
+    body: { detail: expect.stringContaining(why) },
+  })
   expect(JSON.stringify(bridge.logs)).not.toContain('PRIVATE KEY')
   expect(await metric(bridge, 'causeway_mqtt_connections{role="publish",state="connected"}')).toBe(0)
   return bridge
@@ -60,21 +65,31 @@ describe.skipIf(!hasMosquitto || !hasOpenssl)('over TLS', () => {
 
   test('the broker’s certificate is verified, and the bridge shows its own', async () => {
     const { port } = await startBroker(server, 'require_certificate true')
-    await expectItWorks({ MQTT_URL: `mqtts://localhost:${port}`, MQTT_CA_FILE: authority.caFile, ...ownCertificate(client) })
+    await expectItWorks({
+      MQTT_URL: `mqtts://localhost:${port}`,
+      MQTT_CA_FILE: authority.caFile,
+      ...ownCertificate(client),
+    })
   })
 
   test('a broker that wants another certificate, or one at all, is what is reported', async () => {
     const { port } = await startBroker(server, 'require_certificate true')
     const settings = { MQTT_URL: `mqtts://127.0.0.1:${port}`, MQTT_CA_FILE: authority.caFile }
     await expectRefused(settings, 'it wants a client certificate (ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED)')
-    await expectRefused({ ...settings, ...ownCertificate(other.issue('client')) }, 'it does not take the client certificate (ERR_SSL_TLSV1_ALERT_UNKNOWN_CA)')
+    await expectRefused(
+      { ...settings, ...ownCertificate(other.issue('client')) },
+      'it does not take the client certificate (ERR_SSL_TLSV1_ALERT_UNKNOWN_CA)',
+    )
   })
 
   test('a broker signed by nobody the bridge trusts is none', async () => {
     const { port } = await startBroker(server)
     const url = `mqtts://localhost:${port}`
     await expectRefused({ MQTT_URL: url }, 'its certificate is signed by nobody who is trusted here')
-    await expectRefused({ MQTT_URL: url, MQTT_CA_FILE: other.caFile }, 'its certificate is signed by nobody who is trusted here')
+    await expectRefused(
+      { MQTT_URL: url, MQTT_CA_FILE: other.caFile },
+      'its certificate is signed by nobody who is trusted here',
+    )
   })
 
   test('a broker with a certificate for another name is none, unless that name is the one asked for', async () => {
@@ -86,7 +101,10 @@ describe.skipIf(!hasMosquitto || !hasOpenssl)('over TLS', () => {
 
   test('a broker whose certificate has expired is none until it has another', async () => {
     const broker = await startBroker(expired)
-    const bridge = await expectRefused({ MQTT_URL: `mqtts://localhost:${broker.port}`, MQTT_CA_FILE: authority.caFile }, 'its certificate has expired (CERT_HAS_EXPIRED)')
+    const bridge = await expectRefused(
+      { MQTT_URL: `mqtts://localhost:${broker.port}`, MQTT_CA_FILE: authority.caFile },
+      'its certificate has expired (CERT_HAS_EXPIRED)',
+    )
     await broker.stop()
     copyFileSync(server.cert, expired.cert)
     copyFileSync(server.key, expired.key)
@@ -101,12 +119,21 @@ describe.skipIf(!hasMosquitto || !hasOpenssl)('over TLS', () => {
     const settings = { MQTT_URL: `wss://localhost:${port}/mqtt`, MQTT_CA_FILE: authority.caFile }
     await expectItWorks({ ...settings, MQTT_SERVER_NAME: 'broker.example' })
     await expectRefused(settings, 'its certificate is for another name (ERR_TLS_CERT_ALTNAME_INVALID)')
-    await expectRefused({ MQTT_URL: settings.MQTT_URL, MQTT_SERVER_NAME: 'broker.example' }, 'its certificate is signed by nobody who is trusted here')
+    await expectRefused(
+      { MQTT_URL: settings.MQTT_URL, MQTT_SERVER_NAME: 'broker.example' },
+      'its certificate is signed by nobody who is trusted here',
+    )
   })
 
   test('callers with accounts of their own connect over TLS too', async () => {
     const { port } = await startBroker(server)
-    const bridge = await startBridge({ MQTT_URL: `mqtts://localhost:${port}`, MQTT_CA_FILE: authority.caFile, AUTH: 'broker' })
-    expect((await send(bridge, 'POST', '/publish?topic=a', { authorization: `Basic ${btoa('ann:good')}` }, 'x')).status).toBe(200)
+    const bridge = await startBridge({
+      MQTT_URL: `mqtts://localhost:${port}`,
+      MQTT_CA_FILE: authority.caFile,
+      AUTH: 'broker',
+    })
+    expect(
+      (await send(bridge, 'POST', '/publish?topic=a', { authorization: `Basic ${btoa('ann:good')}` }, 'x')).status,
+    ).toBe(200)
   })
 })

@@ -16,7 +16,10 @@ function matches(filter: string, topic: string): boolean {
 }
 
 const level = fc.constantFrom('', 'a', 'b', '$x')
-const topics = fc.array(level, { minLength: 1, maxLength: 4 }).map((levels) => levels.join('/')).filter((topic) => topic !== '')
+const topics = fc
+  .array(level, { minLength: 1, maxLength: 4 })
+  .map((levels) => levels.join('/'))
+  .filter((topic) => topic !== '')
 const filters = fc
   .tuple(fc.array(fc.oneof(level, fc.constant('+')), { minLength: 1, maxLength: 4 }), fc.boolean())
   .map(([levels, rest]) => [...levels, ...(rest ? ['#'] : [])].join('/'))

@@ -5,29 +5,33 @@ import { startProxy } from '../support/proxy.ts'
 import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
 import { openStream } from '../support/stream.ts'
 
-const subscribes = (peer: Peer) => peer.received.flatMap((packet) => (packet.cmd === 'subscribe' ? packet.subscriptions.map(({ topic }) => topic) : []))
+const subscribes = (peer: Peer) =>
+  peer.received.flatMap((packet) => (packet.cmd === 'subscribe' ? packet.subscriptions.map(({ topic }) => topic) : []))
 
-test.each(['5', '3.1.1'])('a session that began while its CONNACK was lost does not pass for the one before, over MQTT %s', async (protocol) => {
-  let unanswered = 0
-  const broker = await startScriptedBroker((packet, peer) => {
-    // Its session is new, as it would have said; the next time that session is there.
-    if (packet.cmd !== 'connect' || unanswered === 0 || !packet.clientId.includes('-subscribe-')) return false
-    unanswered -= 1
-    peer.close()
-    return true
-  })
-  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
-  const stream = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
-  unanswered = 1
-  broker.peers.find((peer) => subscribes(peer).length > 0)!.close()
-  expect((await stream.take(3)).map(({ event, data }) => [event, data])).toEqual([
-    ['status', { broker: 'disconnected' }],
-    ['gap', { reason: 'broker-session-lost' }],
-    ['status', { broker: 'connected' }],
-  ])
-  const last = broker.peers.findLast((peer) => peer.connect?.clientId.includes('-subscribe-'))!
-  expect(subscribes(last)).toEqual(['a'])
-})
+test.each(['5', '3.1.1'])(
+  'a session that began while its CONNACK was lost does not pass for the one before, over MQTT %s',
+  async (protocol) => {
+    let unanswered = 0
+    const broker = await startScriptedBroker((packet, peer) => {
+      // Its session is new, as it would have said; the next time that session is there.
+      if (packet.cmd !== 'connect' || unanswered === 0 || !packet.clientId.includes('-subscribe-')) return false
+      unanswered -= 1
+      peer.close()
+      return true
+    })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    const stream = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
+    unanswered = 1
+    broker.peers.find((peer) => subscribes(peer).length > 0)!.close()
+    expect((await stream.take(3)).map(({ event, data }) => [event, data])).toEqual([
+      ['status', { broker: 'disconnected' }],
+      ['gap', { reason: 'broker-session-lost' }],
+      ['status', { broker: 'connected' }],
+    ])
+    const last = broker.peers.findLast((peer) => peer.connect?.clientId.includes('-subscribe-'))!
+    expect(subscribes(last)).toEqual(['a'])
+  },
+)
 
 test('a session whose broker refused connections meanwhile does', async () => {
   const broker = await startScriptedBroker(() => false)

@@ -7,7 +7,9 @@ import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
 describe.each(BROKERS)('many publishes at once, on $name', ({ start }) => {
   test('300 are all acknowledged', async () => {
     const bridge = await startBridge(await start())
-    const answers = await Promise.all(Array.from({ length: 300 }, (_, index) => publish(bridge, { topic: `t/${index % 3}`, qos: 1 + (index % 2) })))
+    const answers = await Promise.all(
+      Array.from({ length: 300 }, (_, index) => publish(bridge, { topic: `t/${index % 3}`, qos: 1 + (index % 2) })),
+    )
     expect(answers.filter(({ status }) => status !== 200)).toEqual([])
     expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
     expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}')).toBe(0)
@@ -19,9 +21,13 @@ describe.each(BROKERS)('many publishes at once, on $name', ({ start }) => {
     // At QoS 0, so that the broker's own handshakes with the subscriber do not change the order.
     const messages = await collect(await mqttClient(brokerUrl(bridge, settings)), 't/#', 0)
     const topics = ['t/a', 't/b', 't/c', 't/d', 't/e']
-    await Promise.all(topics.map(async (topic) => {
-      for (let index = 0; index < 100; index += 1) expect((await publish(bridge, { topic, payload: `${index}`, qos: index % 3 })).status).toBeLessThan(300)
-    }))
+    await Promise.all(
+      topics.map(async (topic) => {
+        for (let index = 0; index < 100; index += 1) {
+          expect((await publish(bridge, { topic, payload: `${index}`, qos: index % 3 })).status).toBeLessThan(300)
+        }
+      }),
+    )
     await expect.poll(() => messages.packets.length).toBe(500)
     for (const topic of topics) {
       const order = messages.packets.filter((packet) => packet.topic === topic).map(({ payload }) => Number(payload))
@@ -80,7 +86,10 @@ test('past the limit in bytes too, but one message always has room', async () =>
   const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_CONNECTIONS: 1, PUBLISH_MAX_IN_FLIGHT_BYTES: 1024 })
   const large = publish(bridge, { topic: 'a', payload: 'x'.repeat(5000) })
   await expect.poll(() => metric(bridge, 'causeway_publish_in_flight')).toBe(1)
-  expect(await publish(bridge, { topic: 'a', payload: 'x' })).toMatchObject({ status: 503, body: { code: 'overloaded' } })
+  expect(await publish(bridge, { topic: 'a', payload: 'x' })).toMatchObject({
+    status: 503,
+    body: { code: 'overloaded' },
+  })
   broker.answer()
   expect(await large).toMatchObject({ status: 200 })
   expect(await publish(bridge, { topic: 'a', payload: 'x' })).toMatchObject({ status: 200 })

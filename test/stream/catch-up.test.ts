@@ -19,7 +19,13 @@ function createSocket() {
   const socket = new Writable({
     highWaterMark: 1,
     write(chunk: Buffer, _encoding, done) {
-      events.push(...chunk.toString().split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Event))
+      events.push(
+        ...chunk
+          .toString()
+          .split('\n')
+          .filter((line) => line !== '')
+          .map((line) => JSON.parse(line) as Event),
+      )
       taken = done
     },
   })
@@ -36,55 +42,80 @@ function createSocket() {
 
 function createChannel(messages: number): Channel {
   const counters = { wrote: () => {}, gap: () => {} }
-  return new Channel({ filters: ['#'], shared: false, format: ndjson, limits: { bytes: 1e6, messages }, fanOut: new FanOut(), counters, floor: 0, id: String })
+  return new Channel({
+    filters: ['#'],
+    shared: false,
+    format: ndjson,
+    limits: { bytes: 1e6, messages },
+    fanOut: new FanOut(),
+    counters,
+    floor: 0,
+    id: String,
+  })
 }
 
 function createReader(channel: Channel, socket: Writable, slow: SlowPolicy): Reader {
-  const reader: Reader = new Reader(socket, { slow, position: 0, onDrain: () => follow(channel, reader), onClose: () => {}, onWrite: () => {} })
+  const reader: Reader = new Reader(socket, {
+    slow,
+    position: 0,
+    onDrain: () => follow(channel, reader),
+    onClose: () => {},
+    onWrite: () => {},
+  })
   channel.readers.add(reader)
   return reader
 }
 
 /** A message on a topic, or the socket takes what was written. */
-const steps = fc.array(fc.oneof({ weight: 3, arbitrary: fc.nat(4) }, { weight: 1, arbitrary: fc.constant('take' as const) }), { minLength: 50, maxLength: 200, size: 'max' })
+const steps = fc.array(
+  fc.oneof({ weight: 3, arbitrary: fc.nat(4) }, { weight: 1, arbitrary: fc.constant('take' as const) }),
+  { minLength: 50, maxLength: 200, size: 'max' },
+)
 
-test.each(['gap', 'latest'] as const)('whatever a reader with slow=%s misses is counted, and nothing comes twice or out of order', async (slow) => {
-  await fc.assert(
-    fc.asyncProperty(steps, fc.integer({ min: 1, max: 12 }), async (sequence, limit) => {
-      const channel = createChannel(limit)
-      const { socket, events, take } = createSocket()
-      const reader = createReader(channel, socket, slow)
-      let count = 0
-      const newest = new Map<string, number>()
-      for (const step of sequence) {
-        if (step === 'take') {
-          await take()
-        } else {
-          count += 1
-          newest.set(`${step}`, count)
-          channel.log.append({ sequence: count, topic: `${step}`, bytes: ndjson.event('message', `${count}`, JSON.stringify({ number: count, topic: `${step}` })) })
-          follow(channel, reader)
+test.each(['gap', 'latest'] as const)(
+  'whatever a reader with slow=%s misses is counted, and nothing comes twice or out of order',
+  async (slow) => {
+    await fc.assert(
+      fc.asyncProperty(steps, fc.integer({ min: 1, max: 12 }), async (sequence, limit) => {
+        const channel = createChannel(limit)
+        const { socket, events, take } = createSocket()
+        const reader = createReader(channel, socket, slow)
+        let count = 0
+        const newest = new Map<string, number>()
+        for (const step of sequence) {
+          if (step === 'take') {
+            await take()
+          } else {
+            count += 1
+            newest.set(`${step}`, count)
+            channel.log.append({
+              sequence: count,
+              topic: `${step}`,
+              bytes: ndjson.event('message', `${count}`, JSON.stringify({ number: count, topic: `${step}` })),
+            })
+            follow(channel, reader)
+          }
         }
-      }
-      while (await take());
-      const numbers = events.filter(({ event }) => event === 'message').map(({ data }) => data.number)
-      const dropped = events.filter(({ event }) => event === 'gap').reduce((sum, { data }) => sum + data.dropped, 0)
-      expect(numbers.length + dropped).toBe(count)
-      expect(numbers).toEqual([...new Set(numbers)].toSorted((a, b) => a - b))
-      // Each jump was announced just before it.
-      let last = 0
-      for (const { event, data } of events) {
-        if (event === 'gap') last = -1
-        else {
-          if (slow === 'gap' && last >= 0) expect(data.number).toBe(last + 1)
-          last = data.number
+        while (await take());
+        const numbers = events.filter(({ event }) => event === 'message').map(({ data }) => data.number)
+        const dropped = events.filter(({ event }) => event === 'gap').reduce((sum, { data }) => sum + data.dropped, 0)
+        expect(numbers.length + dropped).toBe(count)
+        expect(numbers).toEqual([...new Set(numbers)].toSorted((a, b) => a - b))
+        // Each jump was announced just before it.
+        let last = 0
+        for (const { event, data } of events) {
+          if (event === 'gap') last = -1
+          else {
+            if (slow === 'gap' && last >= 0) expect(data.number).toBe(last + 1)
+            last = data.number
+          }
         }
-      }
-      if (count > 0) expect(numbers.at(-1)).toBe(count)
-    }),
-    { numRuns: 500 },
-  )
-})
+        if (count > 0) expect(numbers.at(-1)).toBe(count)
+      }),
+      { numRuns: 500 },
+    )
+  },
+)
 
 test('a reader with slow=latest skips to the newest of each topic as they stood, in order', async () => {
   const channel = createChannel(6)
@@ -94,7 +125,11 @@ test('a reader with slow=latest skips to the newest of each topic as they stood,
   function publish(topics: string): void {
     for (const topic of topics) {
       number += 1
-      channel.log.append({ sequence: number, topic, bytes: ndjson.event('message', `${number}`, JSON.stringify({ number, topic })) })
+      channel.log.append({
+        sequence: number,
+        topic,
+        bytes: ndjson.event('message', `${number}`, JSON.stringify({ number, topic })),
+      })
       follow(channel, reader)
     }
   }
@@ -102,5 +137,7 @@ test('a reader with slow=latest skips to the newest of each topic as they stood,
   await take()
   publish('c')
   while (await take());
-  expect(events.map(({ event, data }) => (event === 'gap' ? `gap ${data.dropped}` : `${data.topic}${data.number}`))).toEqual(['a1', 'gap 6', 'c7', 'a8', 'b10', 'c11'])
+  expect(
+    events.map(({ event, data }) => (event === 'gap' ? `gap ${data.dropped}` : `${data.topic}${data.number}`)),
+  ).toEqual(['a1', 'gap 6', 'c7', 'a8', 'b10', 'c11'])
 })

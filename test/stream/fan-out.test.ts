@@ -8,7 +8,16 @@ import { FanOut } from '../../src/stream/fan-out.ts'
 const turn = () => new Promise(setImmediate)
 
 function channelOn(fanOut: FanOut): Channel {
-  return new Channel({ filters: ['#'], shared: false, format: ndjson, limits: { bytes: 1e6, messages: 1000 }, fanOut, counters: { wrote: () => {}, gap: () => {} }, floor: 0, id: String })
+  return new Channel({
+    filters: ['#'],
+    shared: false,
+    format: ndjson,
+    limits: { bytes: 1e6, messages: 1000 },
+    fanOut,
+    counters: { wrote: () => {}, gap: () => {} },
+    floor: 0,
+    id: String,
+  })
 }
 
 /** What each of so many readers was written, write by write. */
@@ -16,14 +25,29 @@ function follow(channel: Channel, count: number): string[][] {
   return Array.from({ length: count }, () => {
     const writes: string[] = []
     const response = new Writable({ write: (bytes, _encoding, done) => (writes.push(String(bytes)), done()) })
-    channel.readers.add(new Reader(response, { slow: 'gap', position: channel.log.next, onDrain: () => {}, onClose: () => {}, onWrite: () => {} }))
+    channel.readers.add(
+      new Reader(response, {
+        slow: 'gap',
+        position: channel.log.next,
+        onDrain: () => {},
+        onClose: () => {},
+        onWrite: () => {},
+      }),
+    )
     return writes
   })
 }
 
-const append = (channel: Channel, text: string) => channel.append({ sequence: channel.log.next + 1, bytes: Buffer.from(text) })
+const append = (channel: Channel, text: string) =>
+  channel.append({ sequence: channel.log.next + 1, bytes: Buffer.from(text) })
 /** How many readers got which writes. */
-const tally = (all: string[][]) => Object.fromEntries([...new Set(all.map((writes) => writes.join(' ')))].map((key) => [key, all.filter((writes) => writes.join(' ') === key).length]))
+const tally = (all: string[][]) =>
+  Object.fromEntries(
+    [...new Set(all.map((writes) => writes.join(' ')))].map((key) => [
+      key,
+      all.filter((writes) => writes.join(' ') === key).length,
+    ]),
+  )
 
 test('what comes during a round goes to the readers whose turn is still to come, and to the others in the next', async () => {
   const channel = channelOn(new FanOut())

@@ -81,19 +81,22 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a reader that leaves before S
   })
 })
 
-test.runIf(hasMosquitto).each(['5', '3.1.1'])('a reader that got 504 leaves nothing once the broker answers, over MQTT %s', async (protocol) => {
-  const broker = await startMosquitto()
-  const proxy = await startProxy(broker.url)
-  const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 300 })
-  proxy.stall('down')
-  const topics = ['a', 'b', 'c', 'd']
-  // By the time the last one is given up, every UNSUBSCRIBE of the first has timed out too.
-  for (const topic of topics) expect((await openStream(`${bridge.url}/subscribe?topic=${topic}`)).status).toBe(504)
-  proxy.flow()
-  await expectNothingLeft(bridge)
-  for (const topic of topics) expect([topic, await hasSubscribers(broker.url, topic)]).toEqual([topic, false])
-  expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="subscribe"}')).toBe(0)
-})
+test.runIf(hasMosquitto).each(['5', '3.1.1'])(
+  'a reader that got 504 leaves nothing once the broker answers, over MQTT %s',
+  async (protocol) => {
+    const broker = await startMosquitto()
+    const proxy = await startProxy(broker.url)
+    const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 300 })
+    proxy.stall('down')
+    const topics = ['a', 'b', 'c', 'd']
+    // By the time the last one is given up, every UNSUBSCRIBE of the first has timed out too.
+    for (const topic of topics) expect((await openStream(`${bridge.url}/subscribe?topic=${topic}`)).status).toBe(504)
+    proxy.flow()
+    await expectNothingLeft(bridge)
+    for (const topic of topics) expect([topic, await hasSubscribers(broker.url, topic)]).toEqual([topic, false])
+    expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="subscribe"}')).toBe(0)
+  },
+)
 
 async function leave(request: ClientRequest): Promise<void> {
   const closed = new Promise((resolve) => request.once('close', resolve))

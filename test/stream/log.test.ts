@@ -3,7 +3,14 @@ import { expect, test } from 'vitest'
 import { Log } from '../../src/stream/log.ts'
 
 const limits = { bytes: 100, messages: 8 }
-const appends = fc.array(fc.record({ step: fc.integer({ min: 1, max: 3 }), size: fc.oneof(fc.integer({ min: 1, max: 30 }), fc.integer({ min: 90, max: 130 })), topic: fc.constantFrom('a', 'b', undefined) }), { maxLength: 60 })
+const appends = fc.array(
+  fc.record({
+    step: fc.integer({ min: 1, max: 3 }),
+    size: fc.oneof(fc.integer({ min: 1, max: 30 }), fc.integer({ min: 90, max: 130 })),
+    topic: fc.constantFrom('a', 'b', undefined),
+  }),
+  { maxLength: 60 },
+)
 
 test('holds the newest frames its limits allow, and knows what it overwrote', () => {
   fc.assert(
@@ -19,7 +26,12 @@ test('holds the newest frames its limits allow, and knows what it overwrote', ()
       }
       let held: typeof all = []
       for (const frame of all.toReversed()) {
-        if (held.length === limits.messages || held.reduce((sum, { bytes }) => sum + bytes.length, frame.bytes.length) > limits.bytes) break
+        if (
+          held.length === limits.messages ||
+          held.reduce((sum, { bytes }) => sum + bytes.length, frame.bytes.length) > limits.bytes
+        ) {
+          break
+        }
         held = [frame, ...held]
       }
       const first = all.length - held.length
@@ -30,11 +42,13 @@ test('holds the newest frames its limits allow, and knows what it overwrote', ()
       for (const [index, frame] of held.entries()) {
         expect(log.positionAfter(frame.sequence)).toBe(first + index + 1)
         expect(log.positionAfter(frame.sequence - 1)).toBe(first + index)
-        expect(log.isOutdated(first + index)).toBe(frame.topic !== undefined && held.slice(index + 1).some(({ topic }) => topic === frame.topic))
+        expect(log.isOutdated(first + index)).toBe(
+          frame.topic !== undefined && held.slice(index + 1).some(({ topic }) => topic === frame.topic),
+        )
       }
 
       const chunks: Buffer[] = []
-      for (let position = log.first; position < log.next; ) {
+      for (let position = log.first; position < log.next;) {
         const { bytes, next } = log.read(position, maxBytes)
         expect(next === position + 1 || bytes.length <= maxBytes).toBe(true)
         chunks.push(bytes)

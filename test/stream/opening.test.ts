@@ -12,7 +12,9 @@ const PAYLOAD = 'x'.repeat(30_000)
 test('the retained messages a stream begins with are written as they are read, and live ones behind them', async () => {
   const bridge = await startBridge({ RETAINED_MAX_BYTES: 100_000_000 })
   const outside = await mqttClient(brokerUrl(bridge, {}))
-  for (let index = 0; index < RETAINED; index += 1) await outside.publishAsync(`r/${index}`, PAYLOAD, { qos: 1, retain: true })
+  for (let index = 0; index < RETAINED; index += 1) {
+    await outside.publishAsync(`r/${index}`, PAYLOAD, { qos: 1, retain: true })
+  }
   const quick = await openStream(`${bridge.url}/subscribe?topic=r/0&retained=false`)
   const stream = await openStream(`${bridge.url}/subscribe?topic=r/%2B`)
   stream.pause()
@@ -39,8 +41,9 @@ async function startHalfOpenBroker() {
       if (answer !== undefined) return false
       answer = () => peer.send({ cmd: 'pingresp' })
     } else if (packet.cmd === 'connect' && isRefusing) peer.accept(false)
-    else if (packet.cmd === 'subscribe' && isRefusing) peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [0x87] })
-    else if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
+    else if (packet.cmd === 'subscribe' && isRefusing) {
+      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [0x87] })
+    } else if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
     else return false
     return true
   })
@@ -73,7 +76,9 @@ test('a stream that is half open when its subscription is refused is told so and
   const opening = openStream(`${bridge.url}/subscribe?topic=a`)
   await broker.halfOpen()
   broker.refuse()
-  await expect.poll(() => bridge.logs.some(({ problem }) => problem === 'not-authorized'), { timeout: 10_000 }).toBe(true)
+  await expect
+    .poll(() => bridge.logs.some(({ problem }) => problem === 'not-authorized'), { timeout: 10_000 })
+    .toBe(true)
   broker.goOn()
   const stream = await opening
   await stream.ended
@@ -94,7 +99,10 @@ test('a stream sets the id to continue from before its first event, behind what 
   await expect.poll(() => metric(bridge, 'causeway_streams_open{format="sse"}')).toBe(0)
   for (const payload of ['1', '2']) await outside.publishAsync('a', payload, { qos: 1 })
   const back = await openStream(path, { 'last-event-id': id })
-  expect((await back.take(2)).map(({ data }) => [data.payload, data.retain])).toEqual([['1', false], ['2', false]])
+  expect((await back.take(2)).map(({ data }) => [data.payload, data.retain])).toEqual([
+    ['1', false],
+    ['2', false],
+  ])
   expect(await metric(bridge, 'causeway_stream_resumes_total{result="resumed"}')).toBe(1)
 })
 

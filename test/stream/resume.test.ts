@@ -9,7 +9,9 @@ const LINGER = { STREAM_LINGER_MS: 60_000 }
 
 /** Publishes numbers, the first one included and the last one not. */
 async function count(bridge: Bridge, topic: string, from: number, to: number): Promise<void> {
-  for (let number = from; number < to; number += 1) expect((await publish(bridge, { topic, payload: `${number}` })).status).toBe(200)
+  for (let number = from; number < to; number += 1) {
+    expect((await publish(bridge, { topic, payload: `${number}` })).status).toBe(200)
+  }
 }
 
 const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `message ${from + index}`)
@@ -27,7 +29,10 @@ describe.each(BROKERS)('a reader that comes back on $name', ({ start }) => {
     await count(bridge, 'a/c', 10, 20)
     for (const last of [9, 4, 0]) {
       const id = events[last]!.id!
-      for (const back of [await openStream(url, { 'last-event-id': id }), await openStream(`${url}&lastEventId=${id}`)]) {
+      for (const back of [
+        await openStream(url, { 'last-event-id': id }),
+        await openStream(`${url}&lastEventId=${id}`),
+      ]) {
         expect(payloads(await back.take(19 - last))).toEqual(numbers(last + 1, 20))
         expect(back.events.slice(0, 9 - last)).toEqual(events.slice(last + 1))
       }
@@ -57,7 +62,9 @@ describe.each(BROKERS)('a reader that comes back on $name', ({ start }) => {
     await count(bridge, 'a', 0, 3)
     const [first, second] = await stream.take(3)
     // EventSource repeats the URL it was made with, and sends the newer id as the header.
-    const back = await openStream(`${bridge.url}/subscribe?topic=a&lastEventId=${first!.id}`, { 'last-event-id': second!.id! })
+    const back = await openStream(`${bridge.url}/subscribe?topic=a&lastEventId=${first!.id}`, {
+      'last-event-id': second!.id!,
+    })
     expect(payloads([await back.next()])).toEqual(['message 2'])
   })
 

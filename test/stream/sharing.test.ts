@@ -10,7 +10,9 @@ describe.each(BROKERS)('readers on $name', ({ start, protocol }) => {
   test('of one filter share one subscription and one copy of each message, whatever their number', async () => {
     const bridge = await startBridge(await start())
     const queries = ['topic=a', 'topic=a&encoding=json', 'topic=a&qos=0', 'topic=b&topic=a']
-    const streams = await Promise.all(Array.from({ length: 40 }, (_, index) => openStream(`${bridge.url}/subscribe?${queries[index % 4]}`)))
+    const streams = await Promise.all(
+      Array.from({ length: 40 }, (_, index) => openStream(`${bridge.url}/subscribe?${queries[index % 4]}`)),
+    )
     expect(await metric(bridge, FILTERS)).toBe(2)
     await publish(bridge, { topic: 'a', payload: '1' })
     for (const stream of streams) expect((await stream.next()).data).toMatchObject({ topic: 'a' })

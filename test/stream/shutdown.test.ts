@@ -7,7 +7,9 @@ import { openStream } from '../support/stream.ts'
 describe.each(BROKERS)('closing the bridge on $name', ({ start }) => {
   test('ends every stream, and asks its client to come back', async () => {
     const bridge = await startBridge({ ...(await start()), STREAM_LINGER_MS: 60_000 })
-    const streams = await Promise.all(['a', 'a', 'b/%23'].map((topic) => openStream(`${bridge.url}/subscribe?topic=${topic}`)))
+    const streams = await Promise.all(
+      ['a', 'a', 'b/%23'].map((topic) => openStream(`${bridge.url}/subscribe?topic=${topic}`)),
+    )
     const left = await openStream(`${bridge.url}/subscribe?topic=lingers`)
     left.close()
     await bridge.close()
@@ -70,10 +72,19 @@ describe.runIf(hasMosquitto)('a bridge that has closed', () => {
     await expect.poll(() => metric(bridge, 'causeway_subscription_filters')).toBe(1)
     const closed = bridge.close()
     // Its listener closes at once, so this fails as soon as closing has begun.
-    await expect.poll(() => fetch(bridge.url).then(() => 'open', () => 'closed')).toBe('closed')
+    await expect
+      .poll(() =>
+        fetch(bridge.url).then(
+          () => 'open',
+          () => 'closed',
+        ),
+      )
+      .toBe('closed')
     broker.thaw()
     await closed
-    await (await opening)?.ended
+    await (
+      await opening
+    )?.ended
     expect(await hasSubscribers(broker.url, 'a')).toBe(false)
   })
 })

@@ -9,8 +9,10 @@ const LINES = { accept: 'application/x-ndjson' }
 /** Ends what is published; sockets hold less than that much before it. */
 const STALLING = 600
 const number = ({ data }: { data: { payload: string } }): number => Number.parseInt(data.payload)
-const messages = (stream: StreamReader): number[] => stream.events.filter(({ event }) => event === 'message').map(number)
-const dropped = (stream: StreamReader): number => stream.events.filter(({ event }) => event === 'gap').reduce((sum, { data }) => sum + data.dropped, 0)
+const messages = (stream: StreamReader): number[] =>
+  stream.events.filter(({ event }) => event === 'message').map(number)
+const dropped = (stream: StreamReader): number =>
+  stream.events.filter(({ event }) => event === 'gap').reduce((sum, { data }) => sum + data.dropped, 0)
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, index) => from + index)
 
 /** Numbered messages on five topics in turn, 20 kB each. They are read by one stream that keeps up. */
@@ -37,7 +39,10 @@ async function expectEnd(bridge: Bridge, quick: StreamReader, sent: number): Pro
 }
 
 describe('a reader that the log overtakes', () => {
-  test.each([['events', {}], ['lines', LINES]])('is told how many it missed, then gets the oldest there are, then live ones: %s', async (_format, headers) => {
+  test.each([
+    ['events', {}],
+    ['lines', LINES],
+  ])('is told how many it missed, then gets the oldest there are, then live ones: %s', async (_format, headers) => {
     const { bridge, url, quick, send } = await started()
     const slow = await openStream(url, headers)
     slow.pause()
@@ -81,36 +86,47 @@ describe('a reader that the log overtakes', () => {
     await send(STALLING)
     slow.resume()
     await slow.ended
-    expect(slow.events.at(-1)).toMatchObject({ event: 'gap', data: { reason: 'overrun', dropped: STALLING - 20 - messages(slow).length } })
+    expect(slow.events.at(-1)).toMatchObject({
+      event: 'gap',
+      data: { reason: 'overrun', dropped: STALLING - 20 - messages(slow).length },
+    })
     expect(messages(slow)).toEqual(range(0, messages(slow).length))
     expect(await metric(bridge, 'causeway_stream_closed_total{reason="slow"}')).toBe(1)
     await expectEnd(bridge, quick, STALLING)
   })
 
-  test.each(['gap', 'latest'])('again and again, in the middle of catching up, can count on the numbers: slow=%s', async (slow) => {
-    const { bridge, url, quick, send } = await started({ STREAM_LOG_BYTES: 300_000 })
-    const stream = await openStream(`${url}&slow=${slow}`)
-    let sent = 0
-    for (const whileCatchingUp of [0, 10, 40]) {
-      stream.pause()
-      await send(STALLING)
-      stream.resume()
-      await send(whileCatchingUp)
-      sent += STALLING + whileCatchingUp
-    }
-    await expect.poll(() => messages(stream).length + dropped(stream)).toBe(sent)
-    expect(stream.events.filter(({ event }) => event === 'gap').length).toBeGreaterThan(1)
-    const seen = messages(stream)
-    expect(seen).toEqual(seen.toSorted((a, b) => a - b))
-    expect(new Set(seen).size).toBe(seen.length)
-    expect(seen.at(-1)).toBe(sent - 1)
-    stream.close()
-    await expectEnd(bridge, quick, sent)
-  })
+  test.each(['gap', 'latest'])(
+    'again and again, in the middle of catching up, can count on the numbers: slow=%s',
+    async (slow) => {
+      const { bridge, url, quick, send } = await started({ STREAM_LOG_BYTES: 300_000 })
+      const stream = await openStream(`${url}&slow=${slow}`)
+      let sent = 0
+      for (const whileCatchingUp of [0, 10, 40]) {
+        stream.pause()
+        await send(STALLING)
+        stream.resume()
+        await send(whileCatchingUp)
+        sent += STALLING + whileCatchingUp
+      }
+      await expect.poll(() => messages(stream).length + dropped(stream)).toBe(sent)
+      expect(stream.events.filter(({ event }) => event === 'gap').length).toBeGreaterThan(1)
+      const seen = messages(stream)
+      expect(seen).toEqual(seen.toSorted((a, b) => a - b))
+      expect(new Set(seen).size).toBe(seen.length)
+      expect(seen.at(-1)).toBe(sent - 1)
+      stream.close()
+      await expectEnd(bridge, quick, sent)
+    },
+  )
 })
 
 test('a reader that reads nothing for too long is ended, one that reads slowly is not', async () => {
-  const { bridge, url, quick, send } = await started({ STREAM_HEARTBEAT_MS: 50, STREAM_STALL_MS: 1000, STREAM_LOG_BYTES: 100_000_000, STREAM_LOG_MESSAGES: 10_000 })
+  const { bridge, url, quick, send } = await started({
+    STREAM_HEARTBEAT_MS: 50,
+    STREAM_STALL_MS: 1000,
+    STREAM_LOG_BYTES: 100_000_000,
+    STREAM_LOG_MESSAGES: 10_000,
+  })
   const [stalled, reading] = [await openStream(url), await openStream(url)]
   stalled.pause()
   reading.pause()

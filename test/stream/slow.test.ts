@@ -8,7 +8,12 @@ const PAYLOAD = 'x'.repeat(20_000)
 const numberOf = (event: StreamReader['events'][number]) => Number(event.data.payload.split(' ')[0])
 
 /** Publishes while one reader stands still and another one keeps up, far past what sockets and log hold. */
-async function overrun(bridge: Bridge, stalled: StreamReader, topicOf: (number: number) => string, count = 1000): Promise<StreamReader> {
+async function overrun(
+  bridge: Bridge,
+  stalled: StreamReader,
+  topicOf: (number: number) => string,
+  count = 1000,
+): Promise<StreamReader> {
   const keepsUp = await openStream(`${bridge.url}/subscribe?topic=s/%23`)
   const client = await mqttClient(bridge.embeddedUrl!)
   stalled.pause()
@@ -26,7 +31,9 @@ describe('a reader that the log has overtaken', () => {
     const stalled = await openStream(`${bridge.url}/subscribe?topic=s/%23`)
     const keepsUp = await overrun(bridge, stalled, () => 's/a')
     stalled.resume()
-    await expect.poll(() => stalled.events.at(-1)?.event === 'message' && numberOf(stalled.events.at(-1)!), { timeout: 20_000 }).toBe(999)
+    await expect
+      .poll(() => stalled.events.at(-1)?.event === 'message' && numberOf(stalled.events.at(-1)!), { timeout: 20_000 })
+      .toBe(999)
     const messages = stalled.events.filter(({ event }) => event === 'message')
     const gaps = stalled.events.filter(({ event }) => event === 'gap')
     expect(gaps.length).toBeGreaterThan(0)
@@ -45,7 +52,16 @@ describe('a reader that the log has overtaken', () => {
     const stalled = await openStream(`${bridge.url}/subscribe?topic=s/%23&slow=latest`)
     await overrun(bridge, stalled, (number) => `s/${number % 3}`)
     stalled.resume()
-    await expect.poll(() => stalled.events.filter(({ event }) => event === 'message').slice(-3).map(numberOf), { timeout: 20_000 }).toEqual([997, 998, 999])
+    await expect
+      .poll(
+        () =>
+          stalled.events
+            .filter(({ event }) => event === 'message')
+            .slice(-3)
+            .map(numberOf),
+        { timeout: 20_000 },
+      )
+      .toEqual([997, 998, 999])
     const behindGap = stalled.events.slice(stalled.events.findIndex(({ event }) => event === 'gap') + 1)
     expect(behindGap.map(numberOf)).toEqual([997, 998, 999])
     const dropped = stalled.events.find(({ event }) => event === 'gap')!.data.dropped

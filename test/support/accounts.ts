@@ -5,7 +5,9 @@ import { hasMosquitto, type Mosquitto, startMosquitto } from './broker.ts'
 
 /** Whether a Mosquitto with accounts can be started here. */
 export const hasAccounts = hasMosquitto && spawnSync('mosquitto_passwd').error === undefined
-if (!hasAccounts && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) throw new Error('mosquitto_passwd is required and not installed')
+if (!hasAccounts && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
+  throw new Error('mosquitto_passwd is required and not installed')
+}
 
 export interface Account {
   password: string
@@ -27,14 +29,29 @@ export async function startMosquittoWithAccounts(accounts: Record<string, Accoun
     wholeConfig(port, directory) {
       files = { passwords: join(directory, 'passwords'), acl: join(directory, 'acl') }
       write(accounts)
-      return [`listener ${port} 127.0.0.1`, 'allow_anonymous false', `password_file ${files.passwords}`, `acl_file ${files.acl}`].join('\n')
+      return [
+        `listener ${port} 127.0.0.1`,
+        'allow_anonymous false',
+        `password_file ${files.passwords}`,
+        `acl_file ${files.acl}`,
+      ].join('\n')
     },
   })
 
   function write(some: Record<string, Account>): void {
-    writeFileSync(files.passwords, Object.entries(some).map(([name, { password }]) => `${name}:${password}\n`).join(''))
+    writeFileSync(
+      files.passwords,
+      Object.entries(some)
+        .map(([name, { password }]) => `${name}:${password}\n`)
+        .join(''),
+    )
     if (Object.keys(some).length > 0) spawnSync('mosquitto_passwd', ['-U', files.passwords])
-    writeFileSync(files.acl, Object.entries(some).map(([name, { acl = ['topic readwrite #'] }]) => `user ${name}\n${acl.join('\n')}\n`).join(''))
+    writeFileSync(
+      files.acl,
+      Object.entries(some)
+        .map(([name, { acl = ['topic readwrite #'] }]) => `user ${name}\n${acl.join('\n')}\n`)
+        .join(''),
+    )
   }
 
   return {
@@ -47,4 +64,6 @@ export async function startMosquittoWithAccounts(accounts: Record<string, Accoun
   }
 }
 
-export const basic = (username: string, password: string) => ({ authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}` })
+export const basic = (username: string, password: string) => ({
+  authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
+})

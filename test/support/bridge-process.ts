@@ -20,12 +20,21 @@ export interface BridgeProcess {
 /** The bridge as production runs it, from `dist/`, on free ports; it ends with the test. */
 export function spawnBridge(settings: Settings = {}): BridgeProcess {
   const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0 }
-  const variables = Object.entries({ ...defaults, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
+  const variables = Object.entries({ ...defaults, ...settings }).map(([name, value]) => [
+    `CAUSEWAY_${name}`,
+    String(value),
+  ])
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
-  const child = spawn(process.execPath, [MAIN], { env: Object.fromEntries([...inherited, ...variables]), stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [MAIN], {
+    env: Object.fromEntries([...inherited, ...variables]),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let stdout = ''
   let stderr = ''
-  const exited = once(child, 'close').then(([code, signal]) => ({ code: code as number | null, signal: signal as NodeJS.Signals | null }))
+  const exited = once(child, 'close').then(([code, signal]) => ({
+    code: code as number | null,
+    signal: signal as NodeJS.Signals | null,
+  }))
   const url = new Promise<string>((resolve, reject) => {
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       stdout += chunk
@@ -43,5 +52,12 @@ export function spawnBridge(settings: Settings = {}): BridgeProcess {
     child.kill('SIGKILL')
     await exited
   })
-  return { url, pid: child.pid!, stdout: () => stdout, stderr: () => stderr, kill: (signal) => void child.kill(signal), exited }
+  return {
+    url,
+    pid: child.pid!,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    kill: (signal) => void child.kill(signal),
+    exited,
+  }
 }

@@ -17,7 +17,9 @@ export type Settings = Record<string, string | number | boolean>
 export async function startBridge(settings: Settings = {}): Promise<Bridge> {
   const logs: Record<string, unknown>[] = []
   const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0, STREAM_LINGER_MS: 0, PUBLISH_TIMEOUT_MS: 5000 }
-  const env = Object.entries({ ...defaults, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)] as const)
+  const env = Object.entries({ ...defaults, ...settings }).map(
+    ([name, value]) => [`CAUSEWAY_${name}`, String(value)] as const,
+  )
   const readFile = (path: string) => readFileSync(path, 'utf8')
   const config = loadConfig(Object.fromEntries(env), readFile)
   const logger = pino({ level: 'debug' }, { write: (line: string) => void logs.push(JSON.parse(line)) })
@@ -33,8 +35,16 @@ export const BROKERS: { name: string; protocol: 5 | 4; start: () => Promise<Sett
   { name: 'embedded broker, MQTT 3.1.1', protocol: 4, start: async () => ({}) },
   ...(hasMosquitto
     ? [
-        { name: 'Mosquitto, MQTT 5', protocol: 5 as const, start: async () => ({ MQTT_URL: (await startMosquitto()).url }) },
-        { name: 'Mosquitto, MQTT 3.1.1', protocol: 4 as const, start: async () => ({ MQTT_URL: (await startMosquitto()).url, MQTT_PROTOCOL: '3.1.1' }) },
+        {
+          name: 'Mosquitto, MQTT 5',
+          protocol: 5 as const,
+          start: async () => ({ MQTT_URL: (await startMosquitto()).url }),
+        },
+        {
+          name: 'Mosquitto, MQTT 3.1.1',
+          protocol: 4 as const,
+          start: async () => ({ MQTT_URL: (await startMosquitto()).url, MQTT_PROTOCOL: '3.1.1' }),
+        },
       ]
     : []),
 ]

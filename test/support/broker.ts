@@ -12,7 +12,9 @@ const MOSQUITTO = ['mosquitto', '/usr/sbin/mosquitto'].find((path) => spawnSync(
 
 /** Whether the tests that need Mosquitto can run. CI sets CAUSEWAY_TEST_REQUIRE_MOSQUITTO, and then they must. */
 export const hasMosquitto = MOSQUITTO !== undefined
-if (!hasMosquitto && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) throw new Error('mosquitto is required and not installed')
+if (!hasMosquitto && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
+  throw new Error('mosquitto is required and not installed')
+}
 
 export interface Mosquitto {
   port: number
@@ -41,13 +43,21 @@ export interface MosquittoOptions {
 }
 
 /** A Mosquitto process of the test's own; it ends with the test. */
-export async function startMosquitto({ config = [], wholeConfig, acl, persistence = false }: MosquittoOptions = {}): Promise<Mosquitto> {
+export async function startMosquitto({
+  config = [],
+  wholeConfig,
+  acl,
+  persistence = false,
+}: MosquittoOptions = {}): Promise<Mosquitto> {
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'causeway-mosquitto-'))
   const file = join(directory, 'mosquitto.conf')
   // As root Mosquitto changes to a user of its own, who could not read this directory.
   const user = process.getuid?.() === 0 ? ['user root'] : []
-  const lines = wholeConfig === undefined ? [`listener ${port} 127.0.0.1`, 'allow_anonymous true', ...user, ...config] : [wholeConfig(port, directory), ...user]
+  const lines =
+    wholeConfig === undefined
+      ? [`listener ${port} 127.0.0.1`, 'allow_anonymous true', ...user, ...config]
+      : [wholeConfig(port, directory), ...user]
   if (persistence) lines.push('persistence true', `persistence_location ${directory}/`)
   if (acl !== undefined) {
     writeFileSync(join(directory, 'acl'), `${acl.join('\n')}\n`)
@@ -88,7 +98,10 @@ export async function startMosquitto({ config = [], wholeConfig, acl, persistenc
 async function listening(port: number, child: ChildProcess): Promise<void> {
   while (child.exitCode === null) {
     const socket = connect(port, '127.0.0.1')
-    const [event] = await Promise.race([once(socket, 'connect').then(() => ['connect']), once(socket, 'error').then(() => ['error'])]).catch(() => ['error'])
+    const [event] = await Promise.race([
+      once(socket, 'connect').then(() => ['connect']),
+      once(socket, 'error').then(() => ['error']),
+    ]).catch(() => ['error'])
     socket.destroy()
     if (event === 'connect') return
     await delay(5)

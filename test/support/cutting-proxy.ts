@@ -10,7 +10,11 @@ export interface CuttingProxy {
 }
 
 /** A packet on its way: `up` to the broker, `down` from it. */
-export type Cut = (direction: 'up' | 'down', packet: Packet, connect: IConnectPacket | undefined) => 'before' | 'behind' | undefined
+export type Cut = (
+  direction: 'up' | 'down',
+  packet: Packet,
+  connect: IConnectPacket | undefined,
+) => 'before' | 'behind' | undefined
 
 /** Passes MQTT packets on and cuts the connection before or behind those that `cut` names. It ends with the test. */
 export async function startCuttingProxy(target: string, cut: Cut): Promise<CuttingProxy> {

@@ -5,11 +5,15 @@ import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { hasMosquitto, type Mosquitto, startMosquitto } from './broker.ts'
 
-const PLUGIN = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib'].map((path) => `${path}/mosquitto_dynamic_security.so`).find(existsSync)
+const PLUGIN = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib']
+  .map((path) => `${path}/mosquitto_dynamic_security.so`)
+  .find(existsSync)
 
 /** Whether Mosquitto can refuse a SUBSCRIBE here; its ACL file only filters what is delivered. */
 export const canRefuseSubscriptions = hasMosquitto && PLUGIN !== undefined
-if (!canRefuseSubscriptions && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) throw new Error('mosquitto_dynamic_security.so is required and not installed')
+if (!canRefuseSubscriptions && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
+  throw new Error('mosquitto_dynamic_security.so is required and not installed')
+}
 
 export interface RefusingMosquitto extends Mosquitto {
   /** The filters refused from its next start on. */
@@ -25,13 +29,16 @@ export async function startRefusingMosquitto(filters: string[]): Promise<Refusin
       ...refused.map((topic) => ({ acltype: 'subscribeLiteral', topic, priority: 10, allow: false })),
       { acltype: 'subscribePattern', topic: '#', priority: 1, allow: true },
     ]
-    writeFileSync(file, JSON.stringify({
-      defaultACLAccess: { publishClientSend: true, publishClientReceive: true, subscribe: false, unsubscribe: true },
-      clients: [],
-      groups: [{ groupname: 'everyone', roles: [{ rolename: 'everyone' }] }],
-      roles: [{ rolename: 'everyone', acls }],
-      anonymousGroup: 'everyone',
-    }))
+    writeFileSync(
+      file,
+      JSON.stringify({
+        defaultACLAccess: { publishClientSend: true, publishClientReceive: true, subscribe: false, unsubscribe: true },
+        clients: [],
+        groups: [{ groupname: 'everyone', roles: [{ rolename: 'everyone' }] }],
+        roles: [{ rolename: 'everyone', acls }],
+        anonymousGroup: 'everyone',
+      }),
+    )
   }
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
   refuse(filters)
@@ -40,21 +47,38 @@ export async function startRefusingMosquitto(filters: string[]): Promise<Refusin
 }
 
 /** A Mosquitto that lets in these accounts alone and refuses each one's subscriptions to its filters. */
-export async function startMosquittoWithRoles(accounts: Record<string, { password: string; refused: string[] }>): Promise<Mosquitto> {
+export async function startMosquittoWithRoles(
+  accounts: Record<string, { password: string; refused: string[] }>,
+): Promise<Mosquitto> {
   const directory = mkdtempSync(join(tmpdir(), 'causeway-security-'))
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
   const file = join(directory, 'dynamic-security.json')
   const allowed = [{ acltype: 'subscribePattern', topic: '#', priority: 1, allow: true }]
-  writeFileSync(file, JSON.stringify({
-    defaultACLAccess: { publishClientSend: true, publishClientReceive: true, subscribe: false, unsubscribe: true },
-    clients: Object.entries(accounts).map(([username, { password }]) => {
-      const salt = randomBytes(12)
-      return { username, roles: [{ rolename: username }], password: pbkdf2Sync(password, salt, 101, 64, 'sha512').toString('base64'), salt: salt.toString('base64'), iterations: 101 }
+  writeFileSync(
+    file,
+    JSON.stringify({
+      defaultACLAccess: { publishClientSend: true, publishClientReceive: true, subscribe: false, unsubscribe: true },
+      clients: Object.entries(accounts).map(([username, { password }]) => {
+        const salt = randomBytes(12)
+        return {
+          username,
+          roles: [{ rolename: username }],
+          password: pbkdf2Sync(password, salt, 101, 64, 'sha512').toString('base64'),
+          salt: salt.toString('base64'),
+          iterations: 101,
+        }
+      }),
+      roles: Object.entries(accounts).map(([rolename, { refused }]) => ({
+        rolename,
+        acls: [
+          ...refused.map((topic) => ({ acltype: 'subscribeLiteral', topic, priority: 10, allow: false })),
+          ...allowed,
+        ],
+      })),
     }),
-    roles: Object.entries(accounts).map(([rolename, { refused }]) => ({
-      rolename,
-      acls: [...refused.map((topic) => ({ acltype: 'subscribeLiteral', topic, priority: 10, allow: false })), ...allowed],
-    })),
-  }))
-  return startMosquitto({ wholeConfig: (port) => `listener ${port} 127.0.0.1\nallow_anonymous false\nplugin ${PLUGIN}\nplugin_opt_config_file ${file}` })
+  )
+  return startMosquitto({
+    wholeConfig: (port) =>
+      `listener ${port} 127.0.0.1\nallow_anonymous false\nplugin ${PLUGIN}\nplugin_opt_config_file ${file}`,
+  })
 }

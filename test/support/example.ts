@@ -19,14 +19,28 @@ const example = (name: string) => fileURLToPath(new URL(`../../examples/${name}`
 
 /** An example in a process of its own; it ends with the test. */
 export function startConsumer({ command, name }: Example, base: string) {
-  const child = spawn(command, [example(name), base, 'billing', 'orders/#'], { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  const child = spawn(command, [example(name), base, 'billing', 'orders/#'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  })
   let output = ''
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (chunk: string) => (output += chunk))
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (chunk: string) => (output += chunk))
+  }
   const exited = once(child, 'exit').then(([code]) => code as number | null)
   // The shell has children of its own.
   const kill = () => {
     if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid!, 'SIGKILL')
   }
   onTestFinished(kill)
-  return { exited, kill, output: () => output, lines: () => output.split('\n').map((line) => line.trim()).filter((line) => line.startsWith('orders/1')) }
+  return {
+    exited,
+    kill,
+    output: () => output,
+    lines: () =>
+      output
+        .split('\n')
+        .map((line) => line.trim())
+        .filter((line) => line.startsWith('orders/1')),
+  }
 }

@@ -33,10 +33,20 @@ const TOGETHER = 20
  * Publishes messages of 50 KB that begin with their number, the first one included and the last one not, no faster than
  * these readers take them. Resolves with the most memory that the process had meanwhile, in bytes.
  */
-export async function flow(client: MqttClient, pid: number, readers: { until(count: number): Promise<void> }[], from: number, to: number): Promise<number> {
+export async function flow(
+  client: MqttClient,
+  pid: number,
+  readers: { until(count: number): Promise<void> }[],
+  from: number,
+  to: number,
+): Promise<number> {
   let most = 0
   for (let sent = from; sent < to; sent += TOGETHER) {
-    await Promise.all(Array.from({ length: TOGETHER }, (_, index) => client.publishAsync('a', `${sent + index} `.padEnd(MESSAGE_BYTES, 'x'), { qos: 1 })))
+    await Promise.all(
+      Array.from({ length: TOGETHER }, (_, index) =>
+        client.publishAsync('a', `${sent + index} `.padEnd(MESSAGE_BYTES, 'x'), { qos: 1 }),
+      ),
+    )
     await Promise.all(readers.map((reader) => reader.until(sent + TOGETHER)))
     most = Math.max(most, residentBytes(pid))
   }

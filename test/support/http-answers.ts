@@ -48,14 +48,23 @@ function parseHead(text: string): { status: number; headers: Map<string, string>
 }
 
 /** Undefined where not all of it is there. */
-function parseBody(rest: Buffer, status: number, headers: Map<string, string>, method: string): { content: Buffer; length: number; isOpen: boolean } | undefined {
+function parseBody(
+  rest: Buffer,
+  status: number,
+  headers: Map<string, string>,
+  method: string,
+): { content: Buffer; length: number; isOpen: boolean } | undefined {
   const length = headers.get('content-length')
   const coding = headers.get('transfer-encoding')
   if (length !== undefined && coding !== undefined) throw new Error('both Content-Length and Transfer-Encoding')
-  if (status < 200 || status === 204 || status === 304 || method === 'HEAD') return { content: Buffer.alloc(0), length: 0, isOpen: false }
+  if (status < 200 || status === 204 || status === 304 || method === 'HEAD') {
+    return { content: Buffer.alloc(0), length: 0, isOpen: false }
+  }
   if (length !== undefined) {
     if (!/^\d+$/.test(length)) throw new Error(`Content-Length: ${length}`)
-    return rest.length < Number(length) ? undefined : { content: rest.subarray(0, Number(length)), length: Number(length), isOpen: false }
+    return rest.length < Number(length)
+      ? undefined
+      : { content: rest.subarray(0, Number(length)), length: Number(length), isOpen: false }
   }
   if (coding === 'chunked') {
     const chunked = parseChunks(rest)
@@ -73,7 +82,9 @@ function parseChunks(rest: Buffer): { content: Buffer; length: number; isOpen: b
     const end = rest.indexOf('\r\n', at)
     if (end < 0) return { content: Buffer.concat(parts), length: rest.length, isOpen: true }
     const size = /^[0-9a-f]+$/i.exec(rest.toString('latin1', at, end))?.[0]
-    if (size === undefined) throw new Error(`no chunk size: ${JSON.stringify(rest.toString('latin1', at, end).slice(0, 200))}`)
+    if (size === undefined) {
+      throw new Error(`no chunk size: ${JSON.stringify(rest.toString('latin1', at, end).slice(0, 200))}`)
+    }
     const last = end + 2 + Number.parseInt(size, 16)
     if (rest.length < last + 2) return { content: Buffer.concat(parts), length: rest.length, isOpen: true }
     if (rest.toString('latin1', last, last + 2) !== '\r\n') throw new Error('a chunk without its end')

@@ -14,7 +14,13 @@ async function answerOf(response: Response): Promise<Answer> {
 }
 
 /** Any request. */
-export async function send(bridge: Pick<Bridge, 'url'>, method: string, path: string, headers: Record<string, string> = {}, body?: string): Promise<Answer> {
+export async function send(
+  bridge: Pick<Bridge, 'url'>,
+  method: string,
+  path: string,
+  headers: Record<string, string> = {},
+  body?: string,
+): Promise<Answer> {
   return answerOf(await fetch(bridge.url + path, { method, headers, ...(body !== undefined && { body }) }))
 }
 
@@ -24,10 +30,21 @@ export async function get(bridge: Bridge, path: string, headers: Record<string, 
 
 /** Publishes a message as JSON. */
 export async function publish(bridge: Bridge, message: unknown, headers: Record<string, string> = {}): Promise<Answer> {
-  return answerOf(await fetch(`${bridge.url}/publish`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(message) }))
+  return answerOf(
+    await fetch(`${bridge.url}/publish`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify(message),
+    }),
+  )
 }
 
 /** Publishes a payload as it is; the topic and the rest are in the query. */
-export async function publishRaw(bridge: Bridge, query: string, body: string | Uint8Array, headers: Record<string, string> = {}): Promise<Answer> {
+export async function publishRaw(
+  bridge: Bridge,
+  query: string,
+  body: string | Uint8Array,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
   return answerOf(await fetch(`${bridge.url}/publish?${query}`, { method: 'POST', body: body as string, headers }))
 }

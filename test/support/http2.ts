@@ -21,7 +21,13 @@ export interface Reply {
 }
 
 /** Sends a request whose body, if it has one, is all there. */
-export async function ask(session: ClientHttp2Session, method: string, path: string, headers: Record<string, string> = {}, body?: string | Buffer): Promise<Reply> {
+export async function ask(
+  session: ClientHttp2Session,
+  method: string,
+  path: string,
+  headers: Record<string, string> = {},
+  body?: string | Buffer,
+): Promise<Reply> {
   const stream = session.request({ ':method': method, ':path': path, ...headers }, { endStream: body === undefined })
   if (body !== undefined) stream.end(body)
   return replyOn(stream)
@@ -47,13 +53,19 @@ export interface EventStream {
 }
 
 /** Follows `/subscribe`, as one of the streams of the connection. */
-export async function follow(session: ClientHttp2Session, query: string, headers: Record<string, string> = {}): Promise<EventStream> {
+export async function follow(
+  session: ClientHttp2Session,
+  query: string,
+  headers: Record<string, string> = {},
+): Promise<EventStream> {
   const stream = session.request({ ':path': `/subscribe?${query}`, ...headers })
   stream.on('error', () => {})
   const [answer] = (await once(stream, 'response')) as [IncomingHttpHeaders]
   const events: StreamEvent[] = []
   let taken = 0
-  const parser = createParser({ onEvent: ({ event = 'message', id, data }) => void events.push({ event, id, data: JSON.parse(data) }) })
+  const parser = createParser({
+    onEvent: ({ event = 'message', id, data }) => void events.push({ event, id, data: JSON.parse(data) }),
+  })
   stream.setEncoding('utf8').on('data', (chunk: string) => {
     parser.feed(chunk)
     stream.emit('events')

@@ -30,7 +30,9 @@ export async function startIssuer(): Promise<Issuer> {
   let published: JWK[] = []
   const server = createServer((_request, response) => {
     issuer.requests += 1
-    response.writeHead(issuer.failure ?? 200, { 'content-type': 'application/json' }).end(JSON.stringify({ keys: published }))
+    response
+      .writeHead(issuer.failure ?? 200, { 'content-type': 'application/json' })
+      .end(JSON.stringify({ keys: published }))
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   onTestFinished(() => {
@@ -52,7 +54,10 @@ export async function startIssuer(): Promise<Issuer> {
       issuer.pem = await exportSPKI(publicKey)
       published = [{ ...(await exportJWK(publicKey)), kid: `key-${kid}`, alg: 'ES256', use: 'sig' }]
     },
-    sign: (claims, options = {}) => signed(claims).setProtectedHeader({ alg: 'ES256', kid: options.kid ?? `key-${kid}` }).sign(options.key ?? issuer.key),
+    sign: (claims, options = {}) =>
+      signed(claims)
+        .setProtectedHeader({ alg: 'ES256', kid: options.kid ?? `key-${kid}` })
+        .sign(options.key ?? issuer.key),
   }
   await issuer.rotate()
   return issuer
@@ -61,7 +66,14 @@ export async function startIssuer(): Promise<Issuer> {
 /** A token that is good for a minute, unless its claims say otherwise, and still to be signed. */
 export function signed(claims: JWTPayload): SignJWT {
   const now = Math.floor(Date.now() / 1000)
-  return new SignJWT({ iss: ISSUER, aud: AUDIENCE, exp: now + 60, sub: 'someone', mqtt: { publish: ['#'], subscribe: ['#'] }, ...claims })
+  return new SignJWT({
+    iss: ISSUER,
+    aud: AUDIENCE,
+    exp: now + 60,
+    sub: 'someone',
+    mqtt: { publish: ['#'], subscribe: ['#'] },
+    ...claims,
+  })
 }
 
 export const bearer = (token: string) => ({ authorization: `Bearer ${token}` })

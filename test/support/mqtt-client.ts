@@ -15,7 +15,11 @@ export async function mqttClient(url: string, options: IClientOptions = {}): Pro
 }
 
 /** Subscribes and collects; `next` waits for a message nobody has taken yet. */
-export async function collect(client: MqttClient, filter: string, qos: 0 | 1 | 2 = 2): Promise<{ packets: IPublishPacket[]; next(): Promise<IPublishPacket> }> {
+export async function collect(
+  client: MqttClient,
+  filter: string,
+  qos: 0 | 1 | 2 = 2,
+): Promise<{ packets: IPublishPacket[]; next(): Promise<IPublishPacket> }> {
   const packets: IPublishPacket[] = []
   let taken = 0
   client.on('message', (_topic, _payload, packet) => packets.push(packet))

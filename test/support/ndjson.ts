@@ -18,7 +18,11 @@ export interface Conversation {
 
 /** A batch that is sent and answered at the same time, over a socket of its own; it closes with the test. */
 export function openBatch(url: string, headers: Record<string, string> = {}): Conversation {
-  const request = open(`${url}/publish/batch`, { method: 'POST', headers: { 'content-type': 'application/x-ndjson', ...headers }, agent: false })
+  const request = open(`${url}/publish/batch`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-ndjson', ...headers },
+    agent: false,
+  })
   request.flushHeaders()
   request.on('error', () => {})
   onTestFinished(() => void request.destroy())
@@ -46,10 +50,22 @@ export function openBatch(url: string, headers: Record<string, string> = {}): Co
 
 /** Publishes a batch in one piece. The results of NDJSON are parsed. */
 export async function batch(url: string, type: 'json' | 'x-ndjson', body: unknown): Promise<Answer> {
-  const text = type === 'json' && typeof body !== 'string' && !(body instanceof Uint8Array) ? JSON.stringify(body) : (body as string)
-  const response = await fetch(`${url}/publish/batch`, { method: 'POST', headers: { 'content-type': `application/${type}` }, body: text })
+  const text =
+    type === 'json' && typeof body !== 'string' && !(body instanceof Uint8Array)
+      ? JSON.stringify(body)
+      : (body as string)
+  const response = await fetch(`${url}/publish/batch`, {
+    method: 'POST',
+    headers: { 'content-type': `application/${type}` },
+    body: text,
+  })
   const answer = await response.text()
   const isLines = /ndjson/.test(response.headers.get('content-type') ?? '')
-  const parsed = isLines ? answer.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line)) : JSON.parse(answer)
+  const parsed = isLines
+    ? answer
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => JSON.parse(line))
+    : JSON.parse(answer)
   return { status: response.status, headers: response.headers, body: parsed }
 }

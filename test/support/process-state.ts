@@ -7,7 +7,8 @@ export function openFiles(pid: number): number | undefined {
 
 /** Bytes of memory a process has; undefined where the system does not say. */
 export function residentBytes(pid: number): number | undefined {
-  const kibibytes = process.platform === 'linux' ? /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] : undefined
+  const kibibytes =
+    process.platform === 'linux' ? /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] : undefined
   return kibibytes === undefined ? undefined : Number(kibibytes) * 1024
 }
 

@@ -26,7 +26,12 @@ const TIMEOUT_MS = 20_000
  * Sends these bytes over a connection of its own, whatever they are, and reads until the server has answered as many
  * requests as there are methods, closed, or begun a stream. Rejects over what is no HTTP, and over silence.
  */
-export async function exchange(url: string, bytes: Buffer, methods: readonly string[], { cuts = [], ending = 'wait' }: Manners = {}): Promise<Exchange> {
+export async function exchange(
+  url: string,
+  bytes: Buffer,
+  methods: readonly string[],
+  { cuts = [], ending = 'wait' }: Manners = {},
+): Promise<Exchange> {
   const socket = connect({ port: Number(new URL(url).port), host: '127.0.0.1', noDelay: true })
   // The server may close while the client still sends.
   let error: Error | undefined
@@ -58,10 +63,17 @@ export async function exchange(url: string, bytes: Buffer, methods: readonly str
   }
 }
 
-function readAnswers(socket: Socket, methods: readonly string[], impatient: boolean): Promise<Pick<Exchange, 'answers' | 'text'>> {
+function readAnswers(
+  socket: Socket,
+  methods: readonly string[],
+  impatient: boolean,
+): Promise<Pick<Exchange, 'answers' | 'text'>> {
   const chunks: Buffer[] = []
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`silence after ${Buffer.concat(chunks).toString('latin1').slice(0, 500)}`)), TIMEOUT_MS)
+    const timer = setTimeout(
+      () => reject(new Error(`silence after ${Buffer.concat(chunks).toString('latin1').slice(0, 500)}`)),
+      TIMEOUT_MS,
+    )
     const finish = (isOver: boolean) => {
       const bytes = Buffer.concat(chunks)
       try {

@@ -21,7 +21,12 @@ export function frame(type: keyof typeof TYPES, payload: Buffer | string, flags 
 export function postHeaders(path: string, more: Record<string, string> = {}): Buffer {
   const fields = { ':method': 'POST', ':scheme': 'https', ':path': path, ':authority': 'localhost', ...more }
   // Literal, never indexed, as RFC 7541 section 6.2.2 has it; all are shorter than 127 bytes.
-  const literals = Object.entries(fields).flatMap(([name, value]) => [Buffer.from([0, name.length]), Buffer.from(name), Buffer.from([value.length]), Buffer.from(value)])
+  const literals = Object.entries(fields).flatMap(([name, value]) => [
+    Buffer.from([0, name.length]),
+    Buffer.from(name),
+    Buffer.from([value.length]),
+    Buffer.from(value),
+  ])
   return frame('headers', Buffer.concat(literals), END_HEADERS)
 }
 

@@ -22,14 +22,29 @@ export async function startPahoResponder(port: number, topic: string): Promise<v
   await once(child.stdout, 'data')
 }
 
-export type Reply = (payload: string, changes?: { correlationData?: Buffer; contentType?: string; userProperties?: Record<string, string> }) => void
+export type Reply = (
+  payload: string,
+  changes?: { correlationData?: Buffer; contentType?: string; userProperties?: Record<string, string> },
+) => void
 
 /** A client that does with each request on a topic what the test says; it ends with the test. */
-export async function startResponder(url: string, topic: string, onRequest: (payload: string, reply: Reply, packet: IPublishPacket) => void): Promise<MqttClient> {
+export async function startResponder(
+  url: string,
+  topic: string,
+  onRequest: (payload: string, reply: Reply, packet: IPublishPacket) => void,
+): Promise<MqttClient> {
   const client = await mqttClient(url, { protocolVersion: 5, reconnectPeriod: 50 })
   client.on('message', (_topic, payload, packet) => {
     const { responseTopic, correlationData } = packet.properties!
-    onRequest(payload.toString(), (answer, changes) => client.publish(responseTopic!, answer, { qos: 1, properties: { correlationData: correlationData!, ...changes } }), packet)
+    onRequest(
+      payload.toString(),
+      (answer, changes) =>
+        client.publish(responseTopic!, answer, {
+          qos: 1,
+          properties: { correlationData: correlationData!, ...changes },
+        }),
+      packet,
+    )
   })
   await client.subscribeAsync(topic, { qos: 1 })
   return client

@@ -76,7 +76,11 @@ function createPeer(socket: Socket): Peer {
     sendRaw: (bytes) => void socket.write(bytes),
     accept(sessionPresent = false) {
       const mqtt5 = peer.connect?.protocolVersion === 5
-      peer.send({ cmd: 'connack', sessionPresent, ...(mqtt5 ? { reasonCode: 0, properties: { receiveMaximum: 20 } } : { returnCode: 0 }) } as Packet)
+      peer.send({
+        cmd: 'connack',
+        sessionPresent,
+        ...(mqtt5 ? { reasonCode: 0, properties: { receiveMaximum: 20 } } : { returnCode: 0 }),
+      } as Packet)
     },
     close: () => void socket.end(),
   }
@@ -94,7 +98,11 @@ function answer(packet: Packet, peer: Peer): void {
     case 'pubrel':
       return peer.send({ cmd: 'pubcomp', messageId: packet.messageId! })
     case 'subscribe':
-      return peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: packet.subscriptions.map(({ qos }) => qos) })
+      return peer.send({
+        cmd: 'suback',
+        messageId: packet.messageId!,
+        granted: packet.subscriptions.map(({ qos }) => qos),
+      })
     case 'unsubscribe':
       return peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: packet.unsubscriptions.map(() => 0) })
     case 'pingreq':

@@ -28,15 +28,29 @@ export async function openSession(bridge: Pick<Bridge, 'url'>, request: SessionR
 }
 
 /** The same, whatever the answer. */
-export function trySession(bridge: Pick<Bridge, 'url'>, { name = 'reader', topics = ['a'], lastEventId, accept, ...rest }: SessionRequest = {}): Promise<StreamReader> {
+export function trySession(
+  bridge: Pick<Bridge, 'url'>,
+  { name = 'reader', topics = ['a'], lastEventId, accept, ...rest }: SessionRequest = {},
+): Promise<StreamReader> {
   const query = new URLSearchParams({ session: name })
   for (const topic of topics) query.append('topic', topic)
   for (const [key, value] of Object.entries(rest)) query.set(key, String(value))
-  return openStream(`${bridge.url}/subscribe?${query}`, { ...(accept && { accept }), ...(lastEventId && { 'last-event-id': lastEventId }) })
+  return openStream(`${bridge.url}/subscribe?${query}`, {
+    ...(accept && { accept }),
+    ...(lastEventId && { 'last-event-id': lastEventId }),
+  })
 }
 
-export async function acknowledge(bridge: Pick<Bridge, 'url'>, { about }: Pick<SessionReader, 'about'>, { id }: Pick<StreamEvent, 'id'>): Promise<{ status: number; body: unknown }> {
-  const response = await fetch(`${bridge.url}/sessions/${about.data.id}/ack`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ id }) })
+export async function acknowledge(
+  bridge: Pick<Bridge, 'url'>,
+  { about }: Pick<SessionReader, 'about'>,
+  { id }: Pick<StreamEvent, 'id'>,
+): Promise<{ status: number; body: unknown }> {
+  const response = await fetch(`${bridge.url}/sessions/${about.data.id}/ack`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ id }),
+  })
   return { status: response.status, body: await response.json() }
 }
 
@@ -47,7 +61,10 @@ export async function count(bridge: Bridge, from: number, to: number, topic = 'a
 
 /** What came, short: a message's payload, `!` before it where it is marked as redelivered; the event's name for others. */
 export function told(events: StreamEvent[]): string[] {
-  return events.map(({ event, data }) => (event === 'message' ? `${data.redelivered ? '!' : ''}${data.payload}` : event))
+  return events.map(({ event, data }) =>
+    event === 'message' ? `${data.redelivered ? '!' : ''}${data.payload}` : event,
+  )
 }
 
-export const numbers = (from: number, to: number, mark = '') => Array.from({ length: to - from }, (_, index) => `${mark}${from + index}`)
+export const numbers = (from: number, to: number, mark = '') =>
+  Array.from({ length: to - from }, (_, index) => `${mark}${from + index}`)

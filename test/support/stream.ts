@@ -47,7 +47,10 @@ export async function openStream(url: string, headers: Record<string, string> = 
     wake()
   }
   const isLines = response.headers['content-type']?.startsWith('application/x-ndjson')
-  const feed = isLines ? lineFeed(arrived) : createParser({ onEvent: ({ event = 'message', id, data }) => arrived({ event, id, data: JSON.parse(data) }) }).feed
+  const feed = isLines
+    ? lineFeed(arrived)
+    : createParser({ onEvent: ({ event = 'message', id, data }) => arrived({ event, id, data: JSON.parse(data) }) })
+        .feed
   response.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk
     feed(chunk)
@@ -92,6 +95,8 @@ function lineFeed(arrived: (event: StreamEvent) => void): (chunk: string) => voi
     const lines = (rest + chunk).split('\n')
     rest = lines.pop()!
     // Empty lines are heartbeats.
-    for (const line of lines) if (line !== '') arrived({ id: undefined, ...(JSON.parse(line) as Omit<StreamEvent, 'id'>) })
+    for (const line of lines) {
+      if (line !== '') arrived({ id: undefined, ...(JSON.parse(line) as Omit<StreamEvent, 'id'>) })
+    }
   }
 }

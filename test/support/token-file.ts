@@ -14,7 +14,12 @@ export interface TestToken {
 }
 
 /** A token with these rules; unless told otherwise the same ones for both. */
-export function makeToken(name: string, publish: string[], subscribe: string[] = publish, limits: { rate?: number; streams?: number } = {}): TestToken {
+export function makeToken(
+  name: string,
+  publish: string[],
+  subscribe: string[] = publish,
+  limits: { rate?: number; streams?: number } = {},
+): TestToken {
   const { token, entry } = newToken(name)
   return { token, headers: { authorization: `Bearer ${token}` }, entry: { ...entry, publish, subscribe, ...limits } }
 }

@@ -16,9 +16,12 @@ export interface Login {
  * @throws CausewayError where the broker would take them for none: that would make the caller anonymous
  */
 export function loginOf(credentials: Credentials, bearerUsername: string): Login {
-  const login = credentials.scheme === 'bearer' ? { username: bearerUsername, password: credentials.token } : credentials
+  const login =
+    credentials.scheme === 'bearer' ? { username: bearerUsername, password: credentials.token } : credentials
   if (login.username === '' || login.password === '') throw refused('User name and password must not be empty')
-  if (stringFault(login.username) !== undefined || Buffer.byteLength(login.password) > 65_535) throw refused('The user name or password is none that MQTT can carry')
+  if (stringFault(login.username) !== undefined || Buffer.byteLength(login.password) > 65_535) {
+    throw refused('The user name or password is none that MQTT can carry')
+  }
   return { username: login.username, password: login.password }
 }
 
@@ -40,7 +43,11 @@ export function refusalOf(failure: CausewayError | undefined): CausewayError | u
   const mqtt = failure?.details.mqtt
   if (mqtt === undefined) return undefined
   const details = { mqtt, challenge: eitherScheme }
-  if (UNKNOWN.includes(mqtt.reasonCode)) return new CausewayError('unauthorized', 'The broker does not know these credentials', details)
-  if (NOT_AUTHORIZED.includes(mqtt.reasonCode)) return new CausewayError('not-authorized', 'The broker does not let these credentials connect', details)
+  if (UNKNOWN.includes(mqtt.reasonCode)) {
+    return new CausewayError('unauthorized', 'The broker does not know these credentials', details)
+  }
+  if (NOT_AUTHORIZED.includes(mqtt.reasonCode)) {
+    return new CausewayError('not-authorized', 'The broker does not let these credentials connect', details)
+  }
   return undefined
 }

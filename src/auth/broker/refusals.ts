@@ -38,7 +38,11 @@ export class Refusals {
     if (refusal !== undefined && refusal.until > now) throw refusal.problem
     const attempts = this.#attempts.get(networkOf(address))
     if (attempts === undefined || attempts.until <= now || attempts.count < this.#limits.perAddress) return
-    throw new CausewayError('too-many-attempts', `${attempts.count} credentials from this address were refused, which is all CAUSEWAY_AUTH_REFUSED_MAX allows`, { retryAfter: Math.ceil((attempts.until - now) / 1000) })
+    throw new CausewayError(
+      'too-many-attempts',
+      `${attempts.count} credentials from this address were refused, which is all CAUSEWAY_AUTH_REFUSED_MAX allows`,
+      { retryAfter: Math.ceil((attempts.until - now) / 1000) },
+    )
   }
 
   remember(key: string, address: string, problem: CausewayError): void {

@@ -64,9 +64,13 @@ function nameOf({ sub }: JWTPayload, hash: string): string {
 
 function explained(error: unknown): CausewayError {
   if (error instanceof CausewayError) return error
-  if (error instanceof ClaimError) return refused('The claim with the topic rules is not {publish, subscribe} with arrays of filters', error)
+  if (error instanceof ClaimError) {
+    return refused('The claim with the topic rules is not {publish, subscribe} with arrays of filters', error)
+  }
   if (error instanceof errors.JWTExpired) return refused('The token has expired', error)
-  if (error instanceof errors.JWTClaimValidationFailed) return refused(`The ${error.claim} claim of the token is not what it has to be`, error)
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    return refused(`The ${error.claim} claim of the token is not what it has to be`, error)
+  }
   // Some keys that do not fit their algorithm are a TypeError.
   return refused('The token is not valid', error)
 }

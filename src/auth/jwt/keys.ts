@@ -28,7 +28,13 @@ export class RemoteKeys {
   #failures = 0
   #notBefore = 0
 
-  constructor({ freshMs = 600_000, staleMs = 3_600_000, cooldownMs = 10_000, backoffMs = 1000, ...options }: RemoteKeysOptions) {
+  constructor({
+    freshMs = 600_000,
+    staleMs = 3_600_000,
+    cooldownMs = 10_000,
+    backoffMs = 1000,
+    ...options
+  }: RemoteKeysOptions) {
     this.#options = { ...options, freshMs, staleMs, cooldownMs, backoffMs }
   }
 
@@ -52,10 +58,14 @@ export class RemoteKeys {
   }
 
   async #refresh(): Promise<JWTVerifyGetKey> {
-    if (performance.now() >= this.#notBefore) this.#fetching ??= this.#fetch().finally(() => (this.#fetching = undefined))
+    if (performance.now() >= this.#notBefore) {
+      this.#fetching ??= this.#fetch().finally(() => (this.#fetching = undefined))
+    }
     await this.#fetching
     if (this.#failures === 0) return this.#find!
-    throw new CausewayError('keys-unavailable', 'The keys that tokens are verified with cannot be fetched', { retryAfter: Math.max(1, Math.ceil((this.#notBefore - performance.now()) / 1000)) })
+    throw new CausewayError('keys-unavailable', 'The keys that tokens are verified with cannot be fetched', {
+      retryAfter: Math.max(1, Math.ceil((this.#notBefore - performance.now()) / 1000)),
+    })
   }
 
   /** Never rejects. */
@@ -77,7 +87,11 @@ export class RemoteKeys {
 }
 
 async function fetchKeys(url: string): Promise<JSONWebKeySet> {
-  const response = await fetch(url, { redirect: 'error', signal: AbortSignal.timeout(TIMEOUT_MS), headers: { accept: 'application/json' } })
+  const response = await fetch(url, {
+    redirect: 'error',
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+    headers: { accept: 'application/json' },
+  })
   if (!response.ok) throw new Error(`it answered ${response.status}`)
   const chunks: Uint8Array[] = []
   let size = 0

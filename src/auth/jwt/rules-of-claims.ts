@@ -36,7 +36,9 @@ const PLACEHOLDER = /\$\{([^}]*)\}/g
 export function fromTemplates(templates: Rules): RulesOf {
   for (const template of [...templates.publish, ...templates.subscribe]) {
     const [fault] = rulesFaults([template.replace(PLACEHOLDER, 'claim')])
-    if (fault !== undefined || /\$\{/.test(template.replace(PLACEHOLDER, ''))) throw new Error(`expected filters with \${claim} in a level, got ${JSON.stringify(template)}`)
+    if (fault !== undefined || /\$\{/.test(template.replace(PLACEHOLDER, ''))) {
+      throw new Error(`expected filters with \${claim} in a level, got ${JSON.stringify(template)}`)
+    }
   }
   return (claims) => ({ publish: filled(templates.publish, claims), subscribe: filled(templates.subscribe, claims) })
 }

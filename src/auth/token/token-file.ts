@@ -37,7 +37,12 @@ export function parseTokenFile(text: string): TokenEntry[] {
     }
   }
   if (faults.length > 0) throw new TokenFileError(faults.join('; '))
-  return (entries as TokenEntry[]).map(({ sha256, publish = [], subscribe = [], ...others }) => ({ ...others, sha256: sha256.toLowerCase(), publish, subscribe }))
+  return (entries as TokenEntry[]).map(({ sha256, publish = [], subscribe = [], ...others }) => ({
+    ...others,
+    sha256: sha256.toLowerCase(),
+    publish,
+    subscribe,
+  }))
 }
 
 function parseJson(text: string): unknown {
@@ -52,11 +57,21 @@ function parseJson(text: string): unknown {
 function entryFaults(entry: unknown): string[] {
   if (typeof entry !== 'object' || entry === null || Array.isArray(entry)) return ['expected an object']
   const { name, sha256, ...rules } = entry as Record<string, unknown>
-  const faults = Object.keys(rules).filter((key) => !MEMBERS.includes(key)).map((key) => `expected only ${MEMBERS.join(', ')}, got ${JSON.stringify(key)}`)
+  const faults = Object.keys(rules)
+    .filter((key) => !MEMBERS.includes(key))
+    .map((key) => `expected only ${MEMBERS.join(', ')}, got ${JSON.stringify(key)}`)
   if (typeof name !== 'string' || name === '') faults.push('expected a name')
-  if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/i.test(sha256)) faults.push('expected the sha256 of the token, in hex')
-  for (const limit of LIMITS) if (rules[limit] !== undefined && !(Number.isSafeInteger(rules[limit]) && (rules[limit] as number) >= 0)) faults.push(`expected ${limit} to be an integer of 0 or more`)
-  for (const member of ['publish', 'subscribe'] as const) faults.push(...rulesFaults(rules[member] ?? []).map((fault) => `${member} ${fault}`))
+  if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/i.test(sha256)) {
+    faults.push('expected the sha256 of the token, in hex')
+  }
+  for (const limit of LIMITS) {
+    const value = rules[limit]
+    const isValid = value === undefined || (Number.isSafeInteger(value) && (value as number) >= 0)
+    if (!isValid) faults.push(`expected ${limit} to be an integer of 0 or more`)
+  }
+  for (const member of ['publish', 'subscribe'] as const) {
+    faults.push(...rulesFaults(rules[member] ?? []).map((fault) => `${member} ${fault}`))
+  }
   return faults
 }
 

@@ -52,6 +52,11 @@ export class Tokens implements Authenticator {
 
 function knownOf(entry: TokenEntry, hash: Buffer, text: string): Known {
   const revoked = new AbortController()
-  const identity: Identity = { name: `token:${entry.name}`, ...ruledBy(entry), limits: { rate: entry.rate, streams: entry.streams }, revoked: revoked.signal }
+  const identity: Identity = {
+    name: `token:${entry.name}`,
+    ...ruledBy(entry),
+    limits: { rate: entry.rate, streams: entry.streams },
+    revoked: revoked.signal,
+  }
   return { hash, text, identity, revoked }
 }

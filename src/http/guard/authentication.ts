@@ -29,13 +29,28 @@ export interface AuthenticationOptions {
 }
 
 /** Makes every route that is registered behind it in this instance need an identity. */
-export function requireIdentity(app: FastifyInstance, { authenticate, places, origins, ownNamesOnly, limits, observe }: AuthenticationOptions): void {
+export function requireIdentity(
+  app: FastifyInstance,
+  { authenticate, places, origins, ownNamesOnly, limits, observe }: AuthenticationOptions,
+): void {
   function check(request: FastifyRequest, reply: FastifyReply): FoundCredentials {
     limits.takeFromAddress(request.ip, reply)
-    if (isForeign(request, origins)) throw new CausewayError('forbidden', `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS names those that may`)
-    if (ownNamesOnly && !isOwnName(request, origins)) throw new CausewayError('forbidden', `Without authentication nothing is served under the name ${request.headers.host}, which any page could have pointed here; CAUSEWAY_CORS_ORIGINS names origins that may call`)
+    if (isForeign(request, origins)) {
+      throw new CausewayError(
+        'forbidden',
+        `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS names those that may`,
+      )
+    }
+    if (ownNamesOnly && !isOwnName(request, origins)) {
+      throw new CausewayError(
+        'forbidden',
+        `Without authentication nothing is served under the name ${request.headers.host}, which any page could have pointed here; CAUSEWAY_CORS_ORIGINS names origins that may call`,
+      )
+    }
     const found = credentialsOf(request, places)
-    if (found.from === 'cookie' && request.method !== 'GET' && !saysOrigin(request)) throw new CausewayError('forbidden', 'A request with a cookie has to say by Origin where it comes from')
+    if (found.from === 'cookie' && request.method !== 'GET' && !saysOrigin(request)) {
+      throw new CausewayError('forbidden', 'A request with a cookie has to say by Origin where it comes from')
+    }
     if (found.from === 'query') reply.header('cache-control', 'no-store')
     return found
   }

@@ -23,12 +23,16 @@ export function credentialsOf(request: FastifyRequest, { cookie, query }: Creden
   const header = request.headers.authorization
   const token = query ? takeToken(request.query as Record<string, unknown>) : undefined
   if (token !== undefined) {
-    if (header !== undefined || typeof token !== 'string') throw new CausewayError('invalid-request', 'Credentials are to be sent once')
+    if (header !== undefined || typeof token !== 'string') {
+      throw new CausewayError('invalid-request', 'Credentials are to be sent once')
+    }
     return { credentials: parseAuthorization(`Bearer ${token}`), from: 'query' }
   }
   if (header !== undefined) return { credentials: parseAuthorization(header), from: 'header' }
   const kept = cookie ? authorizationOfCookie(request) : undefined
-  return kept === undefined ? { credentials: undefined, from: 'header' } : { credentials: parseAuthorization(kept), from: 'cookie' }
+  return kept === undefined
+    ? { credentials: undefined, from: 'header' }
+    : { credentials: parseAuthorization(kept), from: 'cookie' }
 }
 
 function takeToken(query: Record<string, unknown>): unknown {

@@ -7,10 +7,17 @@ import type { Ending } from '../../stream/reader.ts'
 const TIMER_MAX_MS = 2 ** 31 - 1
 
 /** Aborted, with the farewell as its reason, once the caller's identity has ended; as long as the response is open. */
-export function endWithIdentity({ expiresAt = Infinity, revoked }: Identity, format: Format, response: Writable): AbortSignal {
+export function endWithIdentity(
+  { expiresAt = Infinity, revoked }: Identity,
+  format: Format,
+  response: Writable,
+): AbortSignal {
   const ending = new AbortController()
   const end = (reason: 'expired' | 'revoked'): void => {
-    const farewell: Ending = { reason, text: () => format.event('status', undefined, JSON.stringify({ credentials: reason })) }
+    const farewell: Ending = {
+      reason,
+      text: () => format.event('status', undefined, JSON.stringify({ credentials: reason })),
+    }
     ending.abort(farewell)
   }
   const onRevoked = (): void => end('revoked')

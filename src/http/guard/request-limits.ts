@@ -28,23 +28,45 @@ export class RequestLimits {
   /** @throws CausewayError `rate-limited` */
   takeFromAddress(address: string, reply: FastifyReply): void {
     const { perAddress } = this.#options
-    if (perAddress > 0) this.#take('address', this.#ofAddresses, networkOf(address), perAddress, 'CAUSEWAY_RATE_ADDRESS', reply)
+    if (perAddress > 0) {
+      this.#take('address', this.#ofAddresses, networkOf(address), perAddress, 'CAUSEWAY_RATE_ADDRESS', reply)
+    }
   }
 
   /** @throws CausewayError `rate-limited` */
   takeFromIdentity({ name, limits }: Identity, reply: FastifyReply): void {
     const quota = limits?.rate ?? this.#options.perIdentity
-    if (quota > 0) this.#take('identity', this.#ofIdentities, name, quota, limits?.rate === undefined ? 'CAUSEWAY_RATE_IDENTITY' : 'the rate of this token', reply)
+    if (quota > 0) {
+      this.#take(
+        'identity',
+        this.#ofIdentities,
+        name,
+        quota,
+        limits?.rate === undefined ? 'CAUSEWAY_RATE_IDENTITY' : 'the rate of this token',
+        reply,
+      )
+    }
   }
 
-  #take(policy: 'identity' | 'address', limit: RateLimit, caller: string, quota: number, setting: string, reply: FastifyReply): void {
+  #take(
+    policy: 'identity' | 'address',
+    limit: RateLimit,
+    caller: string,
+    quota: number,
+    setting: string,
+    reply: FastifyReply,
+  ): void {
     const { isAllowed, remaining, resetS } = limit.take(caller, quota)
     append(reply, 'ratelimit-policy', `"${policy}";q=${quota};w=1`)
     append(reply, 'ratelimit', `"${policy}";r=${remaining};t=${resetS}`)
     if (isAllowed) return
     this.#options.onRefused(`rate-${policy}`)
     const whose = policy === 'identity' ? 'of this caller' : 'from this address'
-    throw new CausewayError('rate-limited', `More than ${quota} requests a second ${whose}, which is all that ${setting} allows; this one had no effect`, { outcome: 'not-sent', retryAfter: resetS })
+    throw new CausewayError(
+      'rate-limited',
+      `More than ${quota} requests a second ${whose}, which is all that ${setting} allows; this one had no effect`,
+      { outcome: 'not-sent', retryAfter: resetS },
+    )
   }
 }
 

@@ -34,7 +34,11 @@ export class StreamLimit {
     const own = limits?.streams ?? perIdentity
     if (this.#taken >= max) {
       onRefused('streams')
-      throw new CausewayError('too-many-streams', `${this.#taken} streams are open, which is all CAUSEWAY_STREAM_MAX allows`, { retryAfter: RETRY_AFTER_S })
+      throw new CausewayError(
+        'too-many-streams',
+        `${this.#taken} streams are open, which is all CAUSEWAY_STREAM_MAX allows`,
+        { retryAfter: RETRY_AFTER_S },
+      )
     }
     if (own > 0 && (this.#byIdentity.get(name) ?? 0) >= own) {
       onRefused('streams-identity')
@@ -50,7 +54,10 @@ export class StreamLimit {
 
   #add(name: string, network: string, change: 1 | -1): void {
     this.#taken += change
-    for (const [counts, key] of [[this.#byIdentity, name], [this.#byAddress, network]] as const) {
+    for (const [counts, key] of [
+      [this.#byIdentity, name],
+      [this.#byAddress, network],
+    ] as const) {
       const count = (counts.get(key) ?? 0) + change
       if (count === 0) counts.delete(key)
       else counts.set(key, count)
@@ -59,5 +66,9 @@ export class StreamLimit {
 }
 
 function tooMany(count: number, whose: string, setting: string): CausewayError {
-  return new CausewayError('too-many-own-streams', `${count} streams of ${whose} are open, which is all ${setting} allows; close one first`, { retryAfter: RETRY_AFTER_S })
+  return new CausewayError(
+    'too-many-own-streams',
+    `${count} streams of ${whose} are open, which is all ${setting} allows; close one first`,
+    { retryAfter: RETRY_AFTER_S },
+  )
 }

@@ -3,11 +3,14 @@ export type AcceptRanges = ReadonlyMap<string, number>
 
 /** An `Accept` header (RFC 9110 section 12.5.1). Without one, or of an empty one, anything will do. */
 export function parseAccept(accept = ''): AcceptRanges {
-  const ranges = accept.split(',').filter((range) => range.trim() !== '').map((range): [string, number] => {
-    const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
-    const weight = parameters.find((parameter) => parameter.startsWith('q='))?.slice(2)
-    return [type, weight === undefined ? 1 : Number(weight) || 0]
-  })
+  const ranges = accept
+    .split(',')
+    .filter((range) => range.trim() !== '')
+    .map((range): [string, number] => {
+      const [type = '', ...parameters] = range.split(';').map((part) => part.trim().toLowerCase())
+      const weight = parameters.find((parameter) => parameter.startsWith('q='))?.slice(2)
+      return [type, weight === undefined ? 1 : Number(weight) || 0]
+    })
   return new Map(ranges.length > 0 ? ranges : [['*/*', 1]])
 }
 

@@ -41,8 +41,11 @@ export class MemoryStore<Answer> implements IdempotencyStore<Answer> {
       return held.outcome === undefined ? { state: 'running' } : { state: 'done', outcome: held.outcome }
     }
     const own = this.#ofOne.get(key.scope) ?? new Set()
-    if (own.size >= this.#limits.keysMaxOfOne) this.#makeRoom(own, 'of this caller are running, which is all CAUSEWAY_IDEMPOTENCY_KEYS_MAX_IDENTITY allows')
-    else if (this.#held.size >= this.#limits.keysMax) this.#makeRoom(this.#held.keys(), 'are running, which is all CAUSEWAY_IDEMPOTENCY_KEYS_MAX allows')
+    if (own.size >= this.#limits.keysMaxOfOne) {
+      this.#makeRoom(own, 'of this caller are running, which is all CAUSEWAY_IDEMPOTENCY_KEYS_MAX_IDENTITY allows')
+    } else if (this.#held.size >= this.#limits.keysMax) {
+      this.#makeRoom(this.#held.keys(), 'are running, which is all CAUSEWAY_IDEMPOTENCY_KEYS_MAX allows')
+    }
     this.#add(nameOf(key), { scope: key.scope, fingerprint, expiresAt: Infinity })
     return { state: 'new' }
   }
@@ -91,7 +94,10 @@ export class MemoryStore<Answer> implements IdempotencyStore<Answer> {
       if (this.#held.get(name)!.outcome !== undefined) return this.#delete(name)
       running += 1
     }
-    throw new CausewayError('overloaded', `${running} requests with an Idempotency-Key ${allRunning}`, { outcome: 'not-sent', retryAfter: 1 })
+    throw new CausewayError('overloaded', `${running} requests with an Idempotency-Key ${allRunning}`, {
+      outcome: 'not-sent',
+      retryAfter: 1,
+    })
   }
 }
 

@@ -40,17 +40,39 @@ export interface Key {
  * @param onReplay called before what follows is the first answer again, be it an error
  * @throws CausewayError `idempotency-running` or `idempotency-mismatch`, or what the request threw the first time
  */
-export type Once = <Answer>(key: Key, fingerprint: () => string, run: () => Promise<Answer>, onReplay: () => void) => Promise<Answer>
+export type Once = <Answer>(
+  key: Key,
+  fingerprint: () => string,
+  run: () => Promise<Answer>,
+  onReplay: () => void,
+) => Promise<Answer>
 
 const MAX_KEY_LENGTH = 255
 
 export function createOnce(store: IdempotencyStore<unknown>, observe: (result: IdempotencyResult) => void): Once {
-  async function runOnce<Answer>(header: string | string[], scope: string, fingerprintOf: () => string, run: () => Promise<Answer>, onReplay: () => void): Promise<Answer> {
+  async function runOnce<Answer>(
+    header: string | string[],
+    scope: string,
+    fingerprintOf: () => string,
+    run: () => Promise<Answer>,
+    onReplay: () => void,
+  ): Promise<Answer> {
     const key = { scope, key: parseKey(header) }
     const claim = (await store.claim(key, fingerprintOf())) as Claim<Answer>
     observe(claim.state === 'done' ? 'replayed' : claim.state)
-    if (claim.state === 'running') throw new CausewayError('idempotency-running', 'The first request with this Idempotency-Key is not answered yet', { retryAfter: 1 })
-    if (claim.state === 'mismatch') throw new CausewayError('idempotency-mismatch', 'This Idempotency-Key belongs to another request; use a new one for a new request')
+    if (claim.state === 'running') {
+      throw new CausewayError(
+        'idempotency-running',
+        'The first request with this Idempotency-Key is not answered yet',
+        { retryAfter: 1 },
+      )
+    }
+    if (claim.state === 'mismatch') {
+      throw new CausewayError(
+        'idempotency-mismatch',
+        'This Idempotency-Key belongs to another request; use a new one for a new request',
+      )
+    }
     if (claim.state === 'done') {
       onReplay()
       if ('error' in claim.outcome) throw claim.outcome.error
@@ -66,7 +88,8 @@ export function createOnce(store: IdempotencyStore<unknown>, observe: (result: I
       throw error
     }
   }
-  return ({ header, scope }, fingerprintOf, run, onReplay) => (header === undefined ? run() : runOnce(header, scope, fingerprintOf, run, onReplay))
+  return ({ header, scope }, fingerprintOf, run, onReplay) =>
+    header === undefined ? run() : runOnce(header, scope, fingerprintOf, run, onReplay)
 }
 
 /** Whether the broker got the message, or may have, or has refused it for good: where it says "later", the same key has to work then. */
@@ -81,10 +104,15 @@ function parseKey(header: string | string[]): string {
   const key = quoted ? quoted[1]!.replace(/\\(["\\])/g, '$1') : /^[\x21\x23-\x2b\x2d-\x7e]+$/.test(value) ? value : ''
   if (key !== '' && key.length <= MAX_KEY_LENGTH) return key
   const detail = `must be a string of 1 to ${MAX_KEY_LENGTH} printable ASCII characters, in double quotes`
-  throw new CausewayError('invalid-request', `headers #/idempotency-key ${detail}`, { faults: [{ in: 'headers', pointer: '#/idempotency-key', detail }] })
+  throw new CausewayError('invalid-request', `headers #/idempotency-key ${detail}`, {
+    faults: [{ in: 'headers', pointer: '#/idempotency-key', detail }],
+  })
 }
 
 /** What tells one message from another. Trace context does not: a request that is tried again may have a new one. */
 export function fingerprint(operation: string, { topic, payload, qos, retain, properties, ambient }: Message): string {
-  return createHash('sha256').update(JSON.stringify([operation, topic, qos, retain, properties, ambient?.contentType])).update(payload).digest('base64')
+  return createHash('sha256')
+    .update(JSON.stringify([operation, topic, qos, retain, properties, ambient?.contentType]))
+    .update(payload)
+    .digest('base64')
 }

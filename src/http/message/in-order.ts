@@ -14,7 +14,11 @@ interface Slot {
  * @param work never rejects
  * @throws what the items throw, behind the results of all that came before
  */
-export async function* inOrder<Item extends { bytes: number }>(items: AsyncIterable<readonly Item[]>, work: (item: Item) => Promise<string>, limits: InOrderLimits): AsyncGenerator<string> {
+export async function* inOrder<Item extends { bytes: number }>(
+  items: AsyncIterable<readonly Item[]>,
+  work: (item: Item) => Promise<string>,
+  limits: InOrderLimits,
+): AsyncGenerator<string> {
   let slots: Slot[] = []
   let bytes = 0
   let isEnded = false

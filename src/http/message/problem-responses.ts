@@ -3,14 +3,34 @@ import { PROBLEM_TYPE, problemDocument } from './problem.ts'
 
 /** One example of every problem, as the OpenAPI document shows it. */
 const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDetails]> = {
-  'invalid-request': ['body #/topic must not contain the wildcards + and #', { faults: [{ in: 'body', pointer: '#/topic', detail: 'must not contain the wildcards + and #' }] }],
-  'topic-invalid': ['The broker refused the message for a//b: Topic name invalid', { mqtt: { reasonCode: 0x90, reason: 'Topic name invalid' } }],
-  'filter-invalid': ['The broker refused the subscription to a/+: Topic filter invalid', { mqtt: { reasonCode: 0x8f, reason: 'Topic filter invalid' } }],
-  unauthorized: ['The token is not known', { challenge: 'Bearer realm="causeway", error="invalid_token", error_description="The token is not known"' }],
-  'not-authorized': ['The broker refused the message for home/door: Not authorized', { mqtt: { reasonCode: 0x87, reason: 'Not authorized' } }],
-  forbidden: ['Publishing to home/door needs a publish rule that matches it', { challenge: 'Bearer realm="causeway", error="insufficient_scope"' }],
+  'invalid-request': [
+    'body #/topic must not contain the wildcards + and #',
+    { faults: [{ in: 'body', pointer: '#/topic', detail: 'must not contain the wildcards + and #' }] },
+  ],
+  'topic-invalid': [
+    'The broker refused the message for a//b: Topic name invalid',
+    { mqtt: { reasonCode: 0x90, reason: 'Topic name invalid' } },
+  ],
+  'filter-invalid': [
+    'The broker refused the subscription to a/+: Topic filter invalid',
+    { mqtt: { reasonCode: 0x8f, reason: 'Topic filter invalid' } },
+  ],
+  unauthorized: [
+    'The token is not known',
+    { challenge: 'Bearer realm="causeway", error="invalid_token", error_description="The token is not known"' },
+  ],
+  'not-authorized': [
+    'The broker refused the message for home/door: Not authorized',
+    { mqtt: { reasonCode: 0x87, reason: 'Not authorized' } },
+  ],
+  forbidden: [
+    'Publishing to home/door needs a publish rule that matches it',
+    { challenge: 'Bearer realm="causeway", error="insufficient_scope"' },
+  ],
   'not-found': ['There is nothing at /publsh'],
-  'session-not-open': ['Session 5feceb66ffc8-6b86b273ff34fce19d6b is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID'],
+  'session-not-open': [
+    'Session 5feceb66ffc8-6b86b273ff34fce19d6b is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID',
+  ],
   'no-responder': ['Nobody subscribes to home/door/open'],
   'method-not-allowed': ['/publish takes POST'],
   'not-acceptable': ['Streams are available as text/event-stream and application/x-ndjson'],
@@ -21,34 +41,68 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'acknowledges-itself': ['The stream of this session was opened with ack=auto'],
   'payload-too-large': ['The body is larger than CAUSEWAY_BODY_LIMIT_BYTES'],
   'uri-too-long': ['The path is too long'],
-  'unsupported-media-type': ['Send the message as application/json, or name the topic in the query to send the payload as it is'],
+  'unsupported-media-type': [
+    'Send the message as application/json, or name the topic in the query to send the payload as it is',
+  ],
   'payload-format-invalid': ['payloadFormatIndicator says UTF-8, but the payload is not'],
   'retain-not-supported': ['The broker does not retain messages; publish without retain'],
   'qos-not-supported': ['The broker takes QoS 1 at most, not 2'],
   'session-qos': ['QoS 2 adds nothing to a session over HTTP, and QoS 0 makes none; leave qos out'],
   'properties-not-supported': ['This broker speaks MQTT 3.1.1, which cannot carry: contentType'],
   'wildcards-not-supported': ['The broker does not support the wildcards of home/+'],
-  'shared-subscriptions-not-supported': ['The broker does not support shared subscriptions, which $share/workers/jobs asks for'],
+  'shared-subscriptions-not-supported': [
+    'The broker does not support shared subscriptions, which $share/workers/jobs asks for',
+  ],
   'too-many-retained': ['More than 10000 retained messages match home/#; a narrower filter matches fewer'],
-  'quota-exceeded': ['The broker refused the message for home/temp: Quota exceeded', { mqtt: { reasonCode: 0x97, reason: 'Quota exceeded' }, retryAfter: 10 }],
-  'rate-limited': ['More than 1000 requests a second of this caller, which is all that CAUSEWAY_RATE_IDENTITY allows; this one had no effect', { outcome: 'not-sent', retryAfter: 1 }],
-  'too-many-own-streams': ['1000 streams of this caller are open, which is all CAUSEWAY_STREAM_MAX_IDENTITY allows; close one first', { retryAfter: 5 }],
-  'too-many-attempts': ['20 credentials from this address were refused, which is all CAUSEWAY_AUTH_REFUSED_MAX allows', { retryAfter: 10 }],
+  'quota-exceeded': [
+    'The broker refused the message for home/temp: Quota exceeded',
+    { mqtt: { reasonCode: 0x97, reason: 'Quota exceeded' }, retryAfter: 10 },
+  ],
+  'rate-limited': [
+    'More than 1000 requests a second of this caller, which is all that CAUSEWAY_RATE_IDENTITY allows; this one had no effect',
+    { outcome: 'not-sent', retryAfter: 1 },
+  ],
+  'too-many-own-streams': [
+    '1000 streams of this caller are open, which is all CAUSEWAY_STREAM_MAX_IDENTITY allows; close one first',
+    { retryAfter: 5 },
+  ],
+  'too-many-attempts': [
+    '20 credentials from this address were refused, which is all CAUSEWAY_AUTH_REFUSED_MAX allows',
+    { retryAfter: 10 },
+  ],
   'headers-too-large': ['The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES'],
   internal: ['This is a fault of Causeway, which its log describes; nothing is known about the outcome'],
   'requests-not-supported': ['The broker speaks MQTT 3.1.1, which has no request and response'],
   'no-reply': ['Nobody replied within 5000 ms'],
-  'broker-refused': ['The broker refused the subscription to home/#: Unspecified error', { mqtt: { reasonCode: 0x80, reason: 'Unspecified error' } }],
-  'publish-interrupted': ['Whether the message was published is not known: the connection was lost twice while the message was in flight; the broker may refuse it that way', { outcome: 'unknown' }],
+  'broker-refused': [
+    'The broker refused the subscription to home/#: Unspecified error',
+    { mqtt: { reasonCode: 0x80, reason: 'Unspecified error' } },
+  ],
+  'publish-interrupted': [
+    'Whether the message was published is not known: the connection was lost twice while the message was in flight; the broker may refuse it that way',
+    { outcome: 'unknown' },
+  ],
   'broker-unavailable': ['There is no connection to the broker (ECONNREFUSED); nothing was sent', { retryAfter: 1 }],
   'keys-unavailable': ['The keys that tokens are verified with cannot be fetched', { retryAfter: 2 }],
-  overloaded: ["1000 messages already wait for the broker's answer; this one was not sent", { outcome: 'not-sent', retryAfter: 1 }],
-  'too-many-callers': ['100 callers have connections of their own, which is all CAUSEWAY_LINK_MAX allows', { retryAfter: 5 }],
-  'too-many-overlaps': ['home/+ overlaps with filters on each of 16 connections, which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows', { retryAfter: 5 }],
+  overloaded: [
+    "1000 messages already wait for the broker's answer; this one was not sent",
+    { outcome: 'not-sent', retryAfter: 1 },
+  ],
+  'too-many-callers': [
+    '100 callers have connections of their own, which is all CAUSEWAY_LINK_MAX allows',
+    { retryAfter: 5 },
+  ],
+  'too-many-overlaps': [
+    'home/+ overlaps with filters on each of 16 connections, which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows',
+    { retryAfter: 5 },
+  ],
   'too-many-streams': ['10000 streams are open, which is all CAUSEWAY_STREAM_MAX allows', { retryAfter: 5 }],
   'too-many-sessions': ['1000 sessions are open, which is all CAUSEWAY_SESSION_MAX allows', { retryAfter: 5 }],
   'shutting-down': ['This instance is shutting down; ask another one', { retryAfter: 1 }],
-  'acknowledgement-timeout': ['The broker did not acknowledge within 10000 ms; the message may or may not have been published', { outcome: 'unknown' }],
+  'acknowledgement-timeout': [
+    'The broker did not acknowledge within 10000 ms; the message may or may not have been published',
+    { outcome: 'unknown' },
+  ],
 }
 
 /** One example of each, by code, as OpenAPI wants them. */
@@ -67,17 +121,30 @@ interface ProblemResponse {
   content: Record<string, { schema: object; examples: Record<string, { $ref: string }> }>
 }
 
-const WWW_AUTHENTICATE = { 'WWW-Authenticate': { type: 'string', description: 'Which credentials are taken (RFC 6750)' } }
+const WWW_AUTHENTICATE = {
+  'WWW-Authenticate': { type: 'string', description: 'Which credentials are taken (RFC 6750)' },
+}
 const RETRY_AFTER = { 'Retry-After': { type: 'integer', description: 'Seconds to wait before the next attempt' } }
 /** What every operation may answer with beside its own, but for what Node and Fastify refuse before there is one. */
-const ANY: ProblemCode[] = ['unauthorized', 'rate-limited', 'too-many-attempts', 'internal', 'keys-unavailable', 'too-many-callers', 'shutting-down']
+const ANY: ProblemCode[] = [
+  'unauthorized',
+  'rate-limited',
+  'too-many-attempts',
+  'internal',
+  'keys-unavailable',
+  'too-many-callers',
+  'shutting-down',
+]
 
 /** The OpenAPI responses of an operation that may answer with these problems. */
 export function problems(...codes: ProblemCode[]): Record<number, object> {
   const responses: Record<number, ProblemResponse> = {}
   for (const code of new Set([...codes, ...ANY])) {
     const { status, title } = PROBLEM_KINDS.get(code)!
-    const response = (responses[status] ??= { description: title, content: { [PROBLEM_TYPE]: { schema: { $ref: 'Problem#' }, examples: {} } } })
+    const response = (responses[status] ??= {
+      description: title,
+      content: { [PROBLEM_TYPE]: { schema: { $ref: 'Problem#' }, examples: {} } },
+    })
     if (!response.description.includes(title)) response.description += `; or: ${title}`
     const { retryAfter, challenge } = PROBLEM_EXAMPLES[code][1] ?? {}
     if (retryAfter !== undefined) response.headers = { ...response.headers, ...RETRY_AFTER }

@@ -43,15 +43,26 @@ export function asProblem(error: unknown): CausewayError {
   const { code, statusCode } = error as Partial<FastifyError>
   const known = FOREIGN[code ?? '']
   if (known !== undefined) return new CausewayError(known[0], known[1], { cause: error })
-  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) return new CausewayError('invalid-request', (error as Error).message, { cause: error })
-  return new CausewayError('internal', 'This is a fault of Causeway, which its log describes; nothing is known about the outcome', { cause: error })
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
+    return new CausewayError('invalid-request', (error as Error).message, { cause: error })
+  }
+  return new CausewayError(
+    'internal',
+    'This is a fault of Causeway, which its log describes; nothing is known about the outcome',
+    { cause: error },
+  )
 }
 
 export function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = asProblem(error)
   // What was to be streamed to a caller who left before its first byte ends so. It is no news.
   const isNoNews = isDisconnected(reply) && (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
-  if (problem.kind.code === 'internal' && !isNoNews) request.log.error({ err: error, method: request.method, route: request.routeOptions.url }, 'a request failed in a way that is not foreseen')
+  if (problem.kind.code === 'internal' && !isNoNews) {
+    request.log.error(
+      { err: error, method: request.method, route: request.routeOptions.url },
+      'a request failed in a way that is not foreseen',
+    )
+  }
   return sendProblem(problem, reply)
 }
 

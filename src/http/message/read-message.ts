@@ -26,7 +26,12 @@ export function acceptMessages(app: FastifyInstance): void {
   const parse: FastifyBodyParser<Buffer> = (request, body, done) => {
     if (isRaw(request.query)) return done(null, body)
     if (!JSON_TYPE.test(request.headers['content-type'] ?? '')) {
-      return done(new CausewayError('unsupported-media-type', 'Send the message as application/json, or name the topic in the query to send the payload as it is'))
+      return done(
+        new CausewayError(
+          'unsupported-media-type',
+          'Send the message as application/json, or name the topic in the query to send the payload as it is',
+        ),
+      )
     }
     if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
     return parseJson(request, body.toString(), done)
@@ -41,7 +46,9 @@ export function acceptMessages(app: FastifyInstance): void {
   app.addHook('preValidation', (request, _reply, done) => {
     if (isRaw(request.query)) request.body ??= Buffer.alloc(0)
     // Fastify validates no body that is not there.
-    else if (request.body === undefined) return done(new CausewayError('invalid-request', 'The body is empty where JSON is expected'))
+    else if (request.body === undefined) {
+      return done(new CausewayError('invalid-request', 'The body is empty where JSON is expected'))
+    }
     done()
   })
 }
@@ -53,7 +60,10 @@ export function messageOf({ query, body, headers, raw }: FastifyRequest): Messag
   const contentType = isBytes ? contentTypeOf(sentType(raw)) : undefined
   const userProperties = traceOf(headers)
   if (contentType === undefined && userProperties === undefined) return message
-  return { ...message, ambient: { ...(contentType !== undefined && { contentType }), ...(userProperties && { userProperties }) } }
+  return {
+    ...message,
+    ambient: { ...(contentType !== undefined && { contentType }), ...(userProperties && { userProperties }) },
+  }
 }
 
 function isRaw(query: unknown): boolean {
@@ -72,7 +82,9 @@ function rawMessage(payload: Buffer, { topic, qos, retain, expiry }: RawQuery): 
 
 /** Content-Type as it came; HTTP/2 knows no `headersDistinct`. */
 function sentType({ rawHeaders }: FastifyRequest['raw']): string | undefined {
-  for (let index = 0; index < rawHeaders.length; index += 2) if (rawHeaders[index]!.toLowerCase() === 'content-type') return rawHeaders[index + 1]
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    if (rawHeaders[index]!.toLowerCase() === 'content-type') return rawHeaders[index + 1]
+  }
   return undefined
 }
 

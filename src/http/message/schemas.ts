@@ -14,7 +14,11 @@ const Properties = Type.Object(
       Type.Unsafe<Record<string, string | string[]>>({
         type: 'object',
         // Two types in one schema and not a union of two: a fault is reported where it is, once.
-        additionalProperties: { type: ['string', 'array'], format: 'mqtt-string', items: { type: 'string', format: 'mqtt-string' } },
+        additionalProperties: {
+          type: ['string', 'array'],
+          format: 'mqtt-string',
+          items: { type: 'string', format: 'mqtt-string' },
+        },
         propertyNames: { format: 'mqtt-string' },
       }),
     ),
@@ -31,8 +35,14 @@ const payloadOf = (encoding: string, payload: object) => ({
 export const MessageSchema = Type.Object(
   {
     topic: Type.String({ format: 'mqtt-topic', description: 'Topic name: no wildcards, no control characters' }),
-    payload: Type.Optional(Type.Unknown({ format: 'text', default: '', description: 'A string, or with encoding json any JSON value' })),
-    encoding: Type.Optional(Type.Enum(['utf8', 'base64', 'json'], { description: 'Of the payload; utf8 for a string, json for any other value' })),
+    payload: Type.Optional(
+      Type.Unknown({ format: 'text', default: '', description: 'A string, or with encoding json any JSON value' }),
+    ),
+    encoding: Type.Optional(
+      Type.Enum(['utf8', 'base64', 'json'], {
+        description: 'Of the payload; utf8 for a string, json for any other value',
+      }),
+    ),
     qos: Type.Optional(Type.Integer({ enum: [0, 1, 2], default: 1, description: QOS })),
     retain: Type.Optional(Type.Boolean({ default: false })),
     properties: Type.Optional(Properties),
@@ -48,10 +58,20 @@ const RAW_ONLY = { qos: ['topic'], retain: ['topic'], expiry: ['topic'] }
 
 export const PublishQuerySchema = Type.Object(
   {
-    topic: Type.Optional(Type.String({ format: 'mqtt-topic', description: 'Makes the body the payload, byte for byte' })),
+    topic: Type.Optional(
+      Type.String({ format: 'mqtt-topic', description: 'Makes the body the payload, byte for byte' }),
+    ),
     qos: Type.Optional(Type.Integer({ enum: [0, 1, 2], description: `${QOS}; 1 unless given` })),
-    retain: Type.Optional(Type.Boolean({ description: 'Whether the broker keeps the message for those who subscribe later' })),
-    expiry: Type.Optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295, description: 'Seconds the broker keeps the message for clients that are away; MQTT 5 only' })),
+    retain: Type.Optional(
+      Type.Boolean({ description: 'Whether the broker keeps the message for those who subscribe later' }),
+    ),
+    expiry: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 4_294_967_295,
+        description: 'Seconds the broker keeps the message for clients that are away; MQTT 5 only',
+      }),
+    ),
   },
   { additionalProperties: false, dependentRequired: RAW_ONLY },
 )
@@ -59,36 +79,76 @@ export const PublishQuerySchema = Type.Object(
 export const RequestQuerySchema = Type.Object(
   {
     ...PublishQuerySchema.properties,
-    timeout: Type.Integer({ minimum: 1, maximum: 300_000, default: 5000, description: 'How long to wait for the reply, in milliseconds' }),
+    timeout: Type.Integer({
+      minimum: 1,
+      maximum: 300_000,
+      default: 5000,
+      description: 'How long to wait for the reply, in milliseconds',
+    }),
   },
   { additionalProperties: false, dependentRequired: RAW_ONLY },
 )
 
 export const IdempotencyHeaderSchema = Type.Object({
-  'idempotency-key': Type.Optional(Type.String({ description: 'The same key and request get the first answer again, and make one message; a string in double quotes' })),
+  'idempotency-key': Type.Optional(
+    Type.String({
+      description:
+        'The same key and request get the first answer again, and make one message; a string in double quotes',
+    }),
+  ),
 })
 
-const nullable = <Schema extends object>(schema: Schema, description: string) => ({ anyOf: [schema, { type: 'null' }], description })
+const nullable = <Schema extends object>(schema: Schema, description: string) => ({
+  anyOf: [schema, { type: 'null' }],
+  description,
+})
 
 export const PublishResultSchema = Type.Object({
   topic: Type.String(),
   qos: Type.Integer(),
-  reasonCode: Type.Unsafe<number | null>(nullable({ type: 'integer' }, 'From PUBACK, PUBREC or PUBCOMP; null for QoS 0 and over MQTT 3.1.1')),
+  reasonCode: Type.Unsafe<number | null>(
+    nullable({ type: 'integer' }, 'From PUBACK, PUBREC or PUBCOMP; null for QoS 0 and over MQTT 3.1.1'),
+  ),
   reason: Type.Unsafe<string | null>(nullable({ type: 'string' }, 'The reason code in words')),
-  matchedSubscribers: Type.Unsafe<boolean | null>(nullable({ type: 'boolean' }, 'Whether anybody subscribes to the topic; null where the broker does not say')),
+  matchedSubscribers: Type.Unsafe<boolean | null>(
+    nullable({ type: 'boolean' }, 'Whether anybody subscribes to the topic; null where the broker does not say'),
+  ),
 })
 
 export const SubscribeQuerySchema = (filtersMax: number) =>
   Type.Object(
     {
-      topic: Type.Array(Type.String({ format: 'mqtt-filter' }), { minItems: 1, maxItems: filtersMax, examples: [['home/#']], description: 'Topic filter; may be repeated. `+` means `+`; `#` has to be sent as `%23`' }),
+      topic: Type.Array(Type.String({ format: 'mqtt-filter' }), {
+        minItems: 1,
+        maxItems: filtersMax,
+        examples: [['home/#']],
+        description: 'Topic filter; may be repeated. `+` means `+`; `#` has to be sent as `%23`',
+      }),
       qos: Type.Integer({ enum: [0, 1, 2], default: 1, description: `${QOS}, asked of the broker` }),
       retained: Type.Boolean({ default: true, description: 'Begin with the retained messages that match' }),
-      slow: Type.Enum(['gap', 'latest', 'close'], { default: 'gap', description: 'Once the log has overtaken a slow reader: skip with a `gap`, skip to the newest message of each topic, or end the stream' }),
+      slow: Type.Enum(['gap', 'latest', 'close'], {
+        default: 'gap',
+        description:
+          'Once the log has overtaken a slow reader: skip with a `gap`, skip to the newest message of each topic, or end the stream',
+      }),
       encoding: Type.Optional(Type.Enum(['json'], { description: 'Embed payloads that are JSON as JSON' })),
-      lastEventId: Type.Optional(Type.String({ description: 'As the Last-Event-ID header, for clients that cannot set one' })),
-      session: Type.Optional(Type.String({ minLength: 1, maxLength: 256, format: 'mqtt-string', description: 'Name of a durable session: the broker keeps what its reader has not had' })),
-      ack: Type.Optional(Type.Enum(['auto', 'explicit'], { description: 'Of a session: messages are done with once they have left for the reader’s socket, or once the reader says so' })),
+      lastEventId: Type.Optional(
+        Type.String({ description: 'As the Last-Event-ID header, for clients that cannot set one' }),
+      ),
+      session: Type.Optional(
+        Type.String({
+          minLength: 1,
+          maxLength: 256,
+          format: 'mqtt-string',
+          description: 'Name of a durable session: the broker keeps what its reader has not had',
+        }),
+      ),
+      ack: Type.Optional(
+        Type.Enum(['auto', 'explicit'], {
+          description:
+            'Of a session: messages are done with once they have left for the reader’s socket, or once the reader says so',
+        }),
+      ),
     },
     { additionalProperties: false, dependentRequired: { ack: ['session'] } },
   )
@@ -98,7 +158,13 @@ export const AckBodySchema = Type.Object(
   { additionalProperties: false, examples: [{ id: '25da8d536543642070bde78e5e18-1' }] },
 )
 
-export const SessionParamsSchema = Type.Object({ id: Type.String({ maxLength: 128, examples: ['5feceb66ffc8-6b86b273ff34fce19d6b'], description: 'From the `session` event' }) })
+export const SessionParamsSchema = Type.Object({
+  id: Type.String({
+    maxLength: 128,
+    examples: ['5feceb66ffc8-6b86b273ff34fce19d6b'],
+    description: 'From the `session` event',
+  }),
+})
 
 export const AckResultSchema = Type.Object({
   acknowledged: Type.Integer({ description: 'Messages that were not acknowledged before' }),
@@ -114,11 +180,18 @@ export const SessionInfoSchema = Type.Object({
   unacknowledged: Type.Integer({ description: 'Messages the reader may have and has not acknowledged' }),
 })
 
-export const TopicQuerySchema = Type.Object({ topic: Type.String({ format: 'mqtt-topic', examples: ['home/temp'], description: 'Topic name: no wildcards' }) }, { additionalProperties: false })
+export const TopicQuerySchema = Type.Object(
+  { topic: Type.String({ format: 'mqtt-topic', examples: ['home/temp'], description: 'Topic name: no wildcards' }) },
+  { additionalProperties: false },
+)
 
 export const RetainedQuerySchema = Type.Object(
   {
-    topic: Type.String({ format: 'mqtt-plain-filter', examples: ['home/temp'], description: 'Topic or filter; `#` has to be sent as `%23`' }),
+    topic: Type.String({
+      format: 'mqtt-plain-filter',
+      examples: ['home/temp'],
+      description: 'Topic or filter; `#` has to be sent as `%23`',
+    }),
     encoding: Type.Optional(Type.Enum(['json'], { description: 'Embed payloads that are JSON as JSON, in an array' })),
   },
   { additionalProperties: false },
@@ -132,9 +205,17 @@ export const ProblemSchema = Type.Object(
     detail: Type.String(),
     code: Type.String({ description: 'Stable name of the problem' }),
     retryable: Type.Boolean({ description: 'Whether the same request may succeed later' }),
-    mqtt: Type.Optional(Type.Object({ reasonCode: Type.Integer(), reason: Type.String() }, { description: 'What the broker answered' })),
-    outcome: Type.Optional(Type.Enum(['unknown', 'not-sent'], { type: 'string', description: 'Whether the message reached the broker' })),
-    errors: Type.Optional(Type.Array(Type.Object({ in: Type.String(), pointer: Type.String(), detail: Type.String() }), { description: 'Every fault of the request, with a JSON pointer' })),
+    mqtt: Type.Optional(
+      Type.Object({ reasonCode: Type.Integer(), reason: Type.String() }, { description: 'What the broker answered' }),
+    ),
+    outcome: Type.Optional(
+      Type.Enum(['unknown', 'not-sent'], { type: 'string', description: 'Whether the message reached the broker' }),
+    ),
+    errors: Type.Optional(
+      Type.Array(Type.Object({ in: Type.String(), pointer: Type.String(), detail: Type.String() }), {
+        description: 'Every fault of the request, with a JSON pointer',
+      }),
+    ),
   },
   { $id: 'Problem', description: 'RFC 9457' },
 )

@@ -14,7 +14,8 @@ export function sendPayload({ payload, qos, properties = {} }: Message, reply: F
     'mqtt-response-topic': responseTopic,
     'mqtt-correlation-data': correlationData,
     'mqtt-message-expiry-interval': messageExpiryInterval?.toString(),
-    'mqtt-payload-format-indicator': payloadFormatIndicator === undefined ? undefined : `${Number(payloadFormatIndicator)}`,
+    'mqtt-payload-format-indicator':
+      payloadFormatIndicator === undefined ? undefined : `${Number(payloadFormatIndicator)}`,
     'mqtt-user-properties': userProperties && JSON.stringify(userProperties),
   }
   for (const [name, text] of Object.entries(optional)) {

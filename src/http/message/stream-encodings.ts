@@ -23,7 +23,9 @@ const NDJSON = encodingsOf(ndjson)
 export function negotiate(accept: string | undefined, embedJson: boolean): Encoding<Message> {
   const ranges = parseAccept(accept)
   const [sse, lines] = [quality(ranges, 'text/event-stream'), quality(ranges, 'application/x-ndjson')]
-  if (Math.max(sse, lines) === 0) throw new CausewayError('not-acceptable', `Streams are available as ${STREAM_TYPES.join(' and ')}`)
+  if (Math.max(sse, lines) === 0) {
+    throw new CausewayError('not-acceptable', `Streams are available as ${STREAM_TYPES.join(' and ')}`)
+  }
   const encodings = sse >= lines ? SSE : NDJSON
   return embedJson ? encodings.embedded : encodings.plain
 }

@@ -28,7 +28,10 @@ export class UnendingBody implements AsyncIterable<Buffer> {
     // What destroys the body destroys the connection, and the answer with it.
     const chunks = this.#body.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>
     while (this.#reason === undefined) {
-      const timer = setTimeout(() => this.stop(new CausewayError('request-timeout', `Nothing came for ${this.#idleMs} ms`)), this.#idleMs)
+      const timer = setTimeout(
+        () => this.stop(new CausewayError('request-timeout', `Nothing came for ${this.#idleMs} ms`)),
+        this.#idleMs,
+      )
       const stopped = new Promise<undefined>((resolve) => (this.#stopped = () => resolve(undefined)))
       const next = await Promise.race([chunks.next(), stopped]).finally(() => clearTimeout(timer))
       if (next === undefined || next.done) return

@@ -23,7 +23,8 @@ export function createValidation(rules: TopicRules): Validation {
   const describe: Record<string, Describe> = {
     'mqtt-topic': (value) => topicFault(value, rules),
     'mqtt-filter': (value) => filterFault(value, rules),
-    'mqtt-plain-filter': (value) => (isShared(value) ? 'must not be a shared filter: those have no retained messages' : filterFault(value, rules)),
+    'mqtt-plain-filter': (value) =>
+      isShared(value) ? 'must not be a shared filter: those have no retained messages' : filterFault(value, rules),
     'mqtt-string': stringFault,
     text: (value) => (value.isWellFormed() ? undefined : 'must not contain lone surrogates'),
     base64: (value) => (BASE64.test(value) ? undefined : 'must be base64 with its padding'),
@@ -31,7 +32,14 @@ export function createValidation(rules: TopicRules): Validation {
   const formats: Record<string, Format> = Object.fromEntries(
     Object.entries(describe).map(([name, fault]) => [name, (value: string) => fault(value) === undefined]),
   )
-  const options = { allErrors: true, verbose: true, strict: false, formats, removeAdditional: false, useDefaults: true } as const
+  const options = {
+    allErrors: true,
+    verbose: true,
+    strict: false,
+    formats,
+    removeAdditional: false,
+    useDefaults: true,
+  } as const
   const body = new Ajv2020({ ...options, coerceTypes: false })
   const rest = new Ajv2020({ ...options, coerceTypes: 'array' })
 
@@ -48,7 +56,10 @@ export function createValidation(rules: TopicRules): Validation {
       if (!faults.has(fault.pointer) || error.keyword === 'enum') faults.set(fault.pointer, fault)
     }
     const listed = [...faults.values()]
-    const detail = listed.slice(0, 3).map((fault) => `${where} ${fault.pointer} ${fault.detail}`).join('; ')
+    const detail = listed
+      .slice(0, 3)
+      .map((fault) => `${where} ${fault.pointer} ${fault.detail}`)
+      .join('; ')
     const more = faults.size > 3 ? `; and ${isCut ? 'at least ' : ''}${faults.size - 3} more` : ''
     return new CausewayError('invalid-request', detail + more, { faults: listed })
   }
@@ -67,7 +78,10 @@ export function createValidation(rules: TopicRules): Validation {
       return (value: unknown) => Buffer.isBuffer(value) || validate(value) || { error: validate.errors as never }
     },
     schemaErrorFormatter(errors, part) {
-      return toError(errors as unknown as ErrorObject[], part === 'querystring' ? 'query' : part === 'body' ? 'body' : 'headers')
+      return toError(
+        errors as unknown as ErrorObject[],
+        part === 'querystring' ? 'query' : part === 'body' ? 'body' : 'headers',
+      )
     },
   }
 }
@@ -83,16 +97,21 @@ const MEMBER: Record<string, string> = {
 function toFault(error: ErrorObject, where: Fault['in'], describe: Record<string, Describe>): Fault {
   const { keyword, params, instancePath, data, schema } = error
   const member = params[MEMBER[keyword] ?? ''] as string | undefined
-  const path = member === undefined ? instancePath : `${instancePath}/${member.replaceAll('~', '~0').replaceAll('/', '~1')}`
+  const path =
+    member === undefined ? instancePath : `${instancePath}/${member.replaceAll('~', '~0').replaceAll('/', '~1')}`
   return { in: where, pointer: `#${fragment(path)}`, detail: detailOf() }
 
   function detailOf(): string {
     if (keyword === 'required') return 'is missing'
     if (keyword === 'additionalProperties') return 'is not known here'
-    if (keyword === 'enum') return `must be one of ${(params['allowedValues'] as unknown[]).map((value) => JSON.stringify(value)).join(', ')}`
+    if (keyword === 'enum') {
+      return `must be one of ${(params['allowedValues'] as unknown[]).map((value) => JSON.stringify(value)).join(', ')}`
+    }
     if (keyword === 'type') return `must be ${[params['type'] as string | string[]].flat().join(' or ')}`
     if (keyword === 'format') return describe[params['format'] as string]!(data as string)!
-    if (keyword === 'propertyNames') return `has a name that ${describe[(schema as { format: string }).format]!(member!)!}`
+    if (keyword === 'propertyNames') {
+      return `has a name that ${describe[(schema as { format: string }).format]!(member!)!}`
+    }
     if (keyword === 'dependentRequired') return `goes only with ${params['missingProperty'] as string}`
     return error.message ?? 'is not valid'
   }

@@ -45,11 +45,26 @@ type Result = { status: number } | { problem: object }
 
 const resultExamples = [
   { index: 0, status: 200, topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true },
-  { index: 1, problem: problemDocument(new CausewayError('not-authorized', 'The broker refused the message for home/door: Not authorized', { mqtt: { reasonCode: 0x87, reason: 'Not authorized' } })) },
+  {
+    index: 1,
+    problem: problemDocument(
+      new CausewayError('not-authorized', 'The broker refused the message for home/door: Not authorized', {
+        mqtt: { reasonCode: 0x87, reason: 'Not authorized' },
+      }),
+    ),
+  },
 ]
-const arrayOf = (description: string, examples: object[]) => ({ description, type: 'array', items: { type: 'object', additionalProperties: true }, examples: [examples] })
+const arrayOf = (description: string, examples: object[]) => ({
+  description,
+  type: 'array',
+  items: { type: 'object', additionalProperties: true },
+  examples: [examples],
+})
 
-export async function batchRoutes(app: FastifyInstance, { publish, check, batchMax, lineMax, idleMs }: BatchRoutes): Promise<void> {
+export async function batchRoutes(
+  app: FastifyInstance,
+  { publish, check, batchMax, lineMax, idleMs }: BatchRoutes,
+): Promise<void> {
   // As for single messages.
   const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
@@ -67,7 +82,9 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
       return { status: message.qos === 0 ? 202 : 200, ...(await publish(identity, message)) }
     } catch (error) {
       const problem = asProblem(error)
-      if (problem.kind.code === 'internal') app.log.error({ err: error }, 'a message of a batch failed in a way that is not foreseen')
+      if (problem.kind.code === 'internal') {
+        app.log.error({ err: error }, 'a message of a batch failed in a way that is not foreseen')
+      }
       return { problem: problemDocument(problem) }
     }
   }
@@ -85,7 +102,13 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
 
   const open = new Set<UnendingBody>()
   app.addHook('preClose', async () => {
-    for (const body of open) body.stop(new CausewayError('shutting-down', 'This instance is shutting down; send the rest to another one', { outcome: 'not-sent' }))
+    for (const body of open) {
+      body.stop(
+        new CausewayError('shutting-down', 'This instance is shutting down; send the rest to another one', {
+          outcome: 'not-sent',
+        }),
+      )
+    }
   })
 
   async function* numbered(body: UnendingBody): AsyncGenerator<NumberedLine[]> {
@@ -107,7 +130,8 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     let unread: NodeJS.Timeout | undefined
     open.add(body)
     try {
-      const work = async (item: NumberedLine) => `${JSON.stringify({ index: item.index, line: item.line, ...(await publishOne(identity, () => parseNumbered(item))) })}\n`
+      const work = async (item: NumberedLine) =>
+        `${JSON.stringify({ index: item.index, line: item.line, ...(await publishOne(identity, () => parseNumbered(item))) })}\n`
       for await (const results of inOrder(numbered(body), work, UNDER_WAY)) {
         // It goes on once these are taken.
         unread = setTimeout(cutOff, idleMs)
@@ -130,17 +154,49 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
     config: { streamsBody: true },
     schema: {
       summary: 'Publish many messages',
-      description: 'An array of messages gets an array of results, in order. NDJSON of any length, read no faster than the broker takes it, gets a line for each message as soon as it and those before it have one; read the answer while you send. A message that fails does so alone. Where the body is not read to its end, because nothing comes any more or the bridge shuts down, the last line has a `problem` and no `index`.',
+      description:
+        'An array of messages gets an array of results, in order. NDJSON of any length, read no faster than the broker takes it, gets a line for each message as soon as it and those before it have one; read the answer while you send. A message that fails does so alone. Where the body is not read to its end, because nothing comes any more or the bridge shuts down, the last line has a `problem` and no `index`.',
       tags: ['publish'],
       body: {
         content: {
-          'application/json': { schema: { type: 'array', maxItems: batchMax, items: { ...MessageSchema }, examples: [[{ topic: 'home/temp', payload: '21.5' }, { topic: 'home/door', payload: 'open' }]] } },
-          [NDJSON_TYPE]: { schema: { type: 'string', examples: ['{"topic":"home/temp","payload":"21.5"}\n{"topic":"home/door","payload":"open"}\n'] } },
+          'application/json': {
+            schema: {
+              type: 'array',
+              maxItems: batchMax,
+              items: { ...MessageSchema },
+              examples: [
+                [
+                  { topic: 'home/temp', payload: '21.5' },
+                  { topic: 'home/door', payload: 'open' },
+                ],
+              ],
+            },
+          },
+          [NDJSON_TYPE]: {
+            schema: {
+              type: 'string',
+              examples: ['{"topic":"home/temp","payload":"21.5"}\n{"topic":"home/door","payload":"open"}\n'],
+            },
+          },
         },
       },
       response: {
-        200: { description: 'A result for each message', content: { 'application/json': { schema: arrayOf('All were published', resultExamples.slice(0, 1)) }, [NDJSON_TYPE]: { schema: { type: 'string', examples: [`${resultExamples.map((result) => JSON.stringify(result)).join('\n')}\n`] } } } },
-        207: { description: 'Some were not published', content: { 'application/json': { schema: arrayOf('A result for each message', resultExamples) } } },
+        200: {
+          description: 'A result for each message',
+          content: {
+            'application/json': { schema: arrayOf('All were published', resultExamples.slice(0, 1)) },
+            [NDJSON_TYPE]: {
+              schema: {
+                type: 'string',
+                examples: [`${resultExamples.map((result) => JSON.stringify(result)).join('\n')}\n`],
+              },
+            },
+          },
+        },
+        207: {
+          description: 'Some were not published',
+          content: { 'application/json': { schema: arrayOf('A result for each message', resultExamples) } },
+        },
         ...problems('invalid-request', 'payload-too-large', 'unsupported-media-type'),
       },
     },
@@ -152,15 +208,35 @@ export async function batchRoutes(app: FastifyInstance, { publish, check, batchM
         const unending = new UnendingBody(body, idleMs)
         reply.raw.once('finish', () => {
           // Node would read what is left of the body to its end, and it may have none.
-          if (unending.reason !== undefined && request.raw.httpVersionMajor === 1) setTimeout(() => request.raw.destroy(), FAREWELL_MS)
+          if (unending.reason !== undefined && request.raw.httpVersionMajor === 1) {
+            setTimeout(() => request.raw.destroy(), FAREWELL_MS)
+          }
         })
-        return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(Readable.from(answers(identity, unending, () => reply.raw.destroy()), { highWaterMark: 1 }))
+        return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(
+          Readable.from(
+            answers(identity, unending, () => reply.raw.destroy()),
+            { highWaterMark: 1 },
+          ),
+        )
       }
-      if (!Array.isArray(body)) throw new CausewayError('invalid-request', 'The body must be an array of messages, or NDJSON')
-      if (body.length > batchMax) throw new CausewayError('payload-too-large', `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no limit`)
-      const results = await Promise.all(body.map(async (value, index) => ({ index, ...(await publishOne(identity, () => value)) })))
+      if (!Array.isArray(body)) {
+        throw new CausewayError('invalid-request', 'The body must be an array of messages, or NDJSON')
+      }
+      if (body.length > batchMax) {
+        throw new CausewayError(
+          'payload-too-large',
+          `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no limit`,
+        )
+      }
+      const results = await Promise.all(
+        body.map(async (value, index) => ({ index, ...(await publishOne(identity, () => value)) })),
+      )
       const failed = results.some((result) => 'problem' in result)
-      return reply.code(failed ? 207 : 200).type('application/json; charset=utf-8').serializer(JSON.stringify).send(results)
+      return reply
+        .code(failed ? 207 : 200)
+        .type('application/json; charset=utf-8')
+        .serializer(JSON.stringify)
+        .send(results)
     },
   })
 }

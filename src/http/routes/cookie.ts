@@ -25,7 +25,10 @@ export function noCookie(request: FastifyRequest): string {
 /** The Authorization field that the request's cookie stands for. */
 export function authorizationOfCookie(request: FastifyRequest): string | undefined {
   const prefix = `${nameFor(request)}=`
-  const pair = request.headers.cookie?.split(';').map((each) => each.trim()).find((each) => each.startsWith(prefix))
+  const pair = request.headers.cookie
+    ?.split(';')
+    .map((each) => each.trim())
+    .find((each) => each.startsWith(prefix))
   return pair === undefined ? undefined : Buffer.from(pair.slice(prefix.length), 'base64url').toString()
 }
 
@@ -34,18 +37,30 @@ export async function cookieRoutes(app: FastifyInstance): Promise<void> {
   app.post('/cookie', {
     schema: {
       summary: 'Keep the credentials of this request in a cookie',
-      description: 'Where `CAUSEWAY_AUTH_COOKIE` is set. For browsers, whose `EventSource` sends no Authorization header. No script can read the cookie, only pages of this site send it, and it ends with its credentials.',
+      description:
+        'Where `CAUSEWAY_AUTH_COOKIE` is set. For browsers, whose `EventSource` sends no Authorization header. No script can read the cookie, only pages of this site send it, and it ends with its credentials.',
       tags: ['operation'],
-      response: { 204: { description: 'The cookie is set', type: 'null' }, ...problems('invalid-request', 'forbidden') },
+      response: {
+        204: { description: 'The cookie is set', type: 'null' },
+        ...problems('invalid-request', 'forbidden'),
+      },
     },
     handler: async (request, reply) => {
       const { authorization } = request.headers
-      if (authorization === undefined) throw new CausewayError('invalid-request', 'The credentials to keep are to be sent in the Authorization header')
+      if (authorization === undefined) {
+        throw new CausewayError('invalid-request', 'The credentials to keep are to be sent in the Authorization header')
+      }
       const value = Buffer.from(authorization).toString('base64url')
-      if (value.length > MAX_BYTES) throw new CausewayError('invalid-request', 'The credentials are too long for a cookie')
+      if (value.length > MAX_BYTES) {
+        throw new CausewayError('invalid-request', 'The credentials are too long for a cookie')
+      }
       const { expiresAt } = request.identity
       const maxAgeS = expiresAt === undefined ? undefined : Math.max(0, Math.floor((expiresAt - Date.now()) / 1000))
-      return reply.header('set-cookie', cookie(request, value, maxAgeS)).header('cache-control', 'no-store').code(204).send(null)
+      return reply
+        .header('set-cookie', cookie(request, value, maxAgeS))
+        .header('cache-control', 'no-store')
+        .code(204)
+        .send(null)
     },
   })
 

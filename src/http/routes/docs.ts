@@ -5,7 +5,11 @@ import { problemExamples } from '../message/problem-responses.ts'
 
 /** Which of them are taken, and whether any is needed, is a matter of configuration. */
 const SECURITY_SCHEMES = {
-  bearer: { type: 'http', scheme: 'bearer', description: 'A token of the bridge’s, a JSON Web Token or the broker’s password' },
+  bearer: {
+    type: 'http',
+    scheme: 'bearer',
+    description: 'A token of the bridge’s, a JSON Web Token or the broker’s password',
+  },
   basic: { type: 'http', scheme: 'basic', description: 'User name and password of the broker' },
   cookie: { type: 'apiKey', in: 'cookie', name: '__Host-causeway', description: 'Set by `POST /cookie`' },
   query: { type: 'apiKey', in: 'query', name: 'access_token', description: 'Only where it is switched on' },
@@ -20,7 +24,8 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
         title: 'Causeway',
         version,
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
-        description: 'HTTP-to-MQTT bridge: publish with POST, follow topics as server-sent events. Every error is a problem document (RFC 9457) with a stable `code`, and `retryable`.',
+        description:
+          'HTTP-to-MQTT bridge: publish with POST, follow topics as server-sent events. Every error is a problem document (RFC 9457) with a stable `code`, and `retryable`.',
       },
       // Wherever the document came from: another origin than its own is out of reach for the page below.
       servers: [{ url: '/' }],
@@ -33,9 +38,16 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
       describeParameters(document.openapiObject.paths as Paths)
       return document.openapiObject
     },
-    refResolver: { buildLocalReference: (schema, _base, _fragment, index) => (schema.$id as string | undefined) ?? `def-${index}` },
+    refResolver: {
+      buildLocalReference: (schema, _base, _fragment, index) => (schema.$id as string | undefined) ?? `def-${index}`,
+    },
   })
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, theme: { title: 'Causeway' }, uiConfig: { layout: 'BaseLayout' } })
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: true,
+    theme: { title: 'Causeway' },
+    uiConfig: { layout: 'BaseLayout' },
+  })
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
 }
 

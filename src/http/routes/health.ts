@@ -7,18 +7,37 @@ export interface HealthRoutes {
   isShuttingDown(): boolean
 }
 
-const ok = (description: string) => ({ description, type: 'object', properties: { status: { type: 'string' } }, examples: [{ status: 'ok' }] })
+const ok = (description: string) => ({
+  description,
+  type: 'object',
+  properties: { status: { type: 'string' } },
+  examples: [{ status: 'ok' }],
+})
 
 /** Liveness says that the loop turns, readiness that requests would succeed; readiness fails within a second of the broker's going. */
 export async function healthRoutes(app: FastifyInstance, { isReachable, isShuttingDown }: HealthRoutes): Promise<void> {
-  app.get('/livez', { schema: { summary: 'The process is alive', tags: ['operation'], response: { 200: ok('Alive') } } }, async () => ({ status: 'ok' }))
+  app.get(
+    '/livez',
+    { schema: { summary: 'The process is alive', tags: ['operation'], response: { 200: ok('Alive') } } },
+    async () => ({ status: 'ok' }),
+  )
 
   app.get(
     '/readyz',
-    { schema: { summary: 'The broker is reachable and the process is not shutting down', tags: ['operation'], response: { 200: ok('Ready'), ...problems('broker-unavailable', 'shutting-down') } } },
+    {
+      schema: {
+        summary: 'The broker is reachable and the process is not shutting down',
+        tags: ['operation'],
+        response: { 200: ok('Ready'), ...problems('broker-unavailable', 'shutting-down') },
+      },
+    },
     async () => {
-      if (isShuttingDown()) throw new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 })
-      if (!isReachable()) throw new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+      if (isShuttingDown()) {
+        throw new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 })
+      }
+      if (!isReachable()) {
+        throw new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+      }
       return { status: 'ok' }
     },
   )

@@ -22,16 +22,42 @@ const schema = {
   headers: IdempotencyHeaderSchema,
   body: {
     content: {
-      'application/json': { schema: { ...MessageSchema, examples: [{ topic: 'home/temp', payload: { celsius: 21.5 }, qos: 1 }] } },
+      'application/json': {
+        schema: { ...MessageSchema, examples: [{ topic: 'home/temp', payload: { celsius: 21.5 }, qos: 1 }] },
+      },
       '*/*': { schema: { description: 'The payload, with `topic` in the query', examples: ['21.5'] } },
     },
   },
   response: {
-    200: { description: 'The broker has it', ...PublishResultSchema, examples: [{ topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true }] },
-    202: { description: 'QoS 0: written to a live connection, nothing promised', ...PublishResultSchema, examples: [{ topic: 'home/temp', qos: 0, reasonCode: null, reason: null, matchedSubscribers: null }] },
+    200: {
+      description: 'The broker has it',
+      ...PublishResultSchema,
+      examples: [{ topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true }],
+    },
+    202: {
+      description: 'QoS 0: written to a live connection, nothing promised',
+      ...PublishResultSchema,
+      examples: [{ topic: 'home/temp', qos: 0, reasonCode: null, reason: null, matchedSubscribers: null }],
+    },
     ...problems(
-      'invalid-request', 'topic-invalid', 'not-authorized', 'forbidden', 'idempotency-running', 'payload-too-large', 'unsupported-media-type', 'idempotency-mismatch', 'payload-format-invalid', 'retain-not-supported',
-      'qos-not-supported', 'properties-not-supported', 'quota-exceeded', 'broker-refused', 'publish-interrupted', 'broker-unavailable', 'overloaded', 'acknowledgement-timeout',
+      'invalid-request',
+      'topic-invalid',
+      'not-authorized',
+      'forbidden',
+      'idempotency-running',
+      'payload-too-large',
+      'unsupported-media-type',
+      'idempotency-mismatch',
+      'payload-format-invalid',
+      'retain-not-supported',
+      'qos-not-supported',
+      'properties-not-supported',
+      'quota-exceeded',
+      'broker-refused',
+      'publish-interrupted',
+      'broker-unavailable',
+      'overloaded',
+      'acknowledgement-timeout',
     ),
   },
 } as const
@@ -45,7 +71,12 @@ export async function publishRoutes(instance: FastifyInstance, { publish, once }
       const { identity } = request
       const message = messageOf(request)
       const key = { header: request.headers['idempotency-key'], scope: identity.name }
-      const answer = await once(key, () => fingerprint('publish', message), () => publish(identity, message), () => reply.header('idempotency-replayed', 'true'))
+      const answer = await once(
+        key,
+        () => fingerprint('publish', message),
+        () => publish(identity, message),
+        () => reply.header('idempotency-replayed', 'true'),
+      )
       return reply.code(message.qos === 0 ? 202 : 200).send(answer)
     },
   })

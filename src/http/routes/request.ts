@@ -14,20 +14,42 @@ export interface RequestRoutes {
 
 const schema = {
   summary: 'Publish a message and wait for the reply',
-  description: 'MQTT 5 request and response: takes a message as `POST /publish` does, sets response topic and correlation data, and answers with the reply: its payload, its content type, the rest in `MQTT-*` headers.',
+  description:
+    'MQTT 5 request and response: takes a message as `POST /publish` does, sets response topic and correlation data, and answers with the reply: its payload, its content type, the rest in `MQTT-*` headers.',
   tags: ['publish'],
   querystring: RequestQuerySchema,
   body: {
     content: {
-      'application/json': { schema: { ...MessageSchema, examples: [{ topic: 'home/door/open', payload: { code: 1234 } }] } },
+      'application/json': {
+        schema: { ...MessageSchema, examples: [{ topic: 'home/door/open', payload: { code: 1234 } }] },
+      },
       '*/*': { schema: { description: 'The payload, with `topic` in the query', examples: ['open'] } },
     },
   },
   response: {
-    200: { description: 'The reply', content: { '*/*': { schema: { description: 'Its payload', examples: ['done'] } } } },
+    200: {
+      description: 'The reply',
+      content: { '*/*': { schema: { description: 'Its payload', examples: ['done'] } } },
+    },
     ...problems(
-      'invalid-request', 'topic-invalid', 'not-authorized', 'forbidden', 'no-responder', 'payload-too-large', 'unsupported-media-type', 'payload-format-invalid', 'retain-not-supported', 'qos-not-supported',
-      'quota-exceeded', 'requests-not-supported', 'broker-refused', 'publish-interrupted', 'broker-unavailable', 'overloaded', 'acknowledgement-timeout', 'no-reply',
+      'invalid-request',
+      'topic-invalid',
+      'not-authorized',
+      'forbidden',
+      'no-responder',
+      'payload-too-large',
+      'unsupported-media-type',
+      'payload-format-invalid',
+      'retain-not-supported',
+      'qos-not-supported',
+      'quota-exceeded',
+      'requests-not-supported',
+      'broker-refused',
+      'publish-interrupted',
+      'broker-unavailable',
+      'overloaded',
+      'acknowledgement-timeout',
+      'no-reply',
     ),
   },
 } as const
@@ -50,6 +72,16 @@ export async function requestRoutes(instance: FastifyInstance, { request: send }
 function refuseReserved({ properties }: Message): void {
   const faults = (['responseTopic', 'correlationData'] as const)
     .filter((name) => properties?.[name] !== undefined)
-    .map((name) => ({ in: 'body' as const, pointer: `#/properties/${name}`, detail: 'is set by Causeway, which waits for the reply' }))
-  if (faults.length > 0) throw new CausewayError('invalid-request', faults.map(({ pointer, detail }) => `body ${pointer} ${detail}`).join('; '), { faults })
+    .map((name) => ({
+      in: 'body' as const,
+      pointer: `#/properties/${name}`,
+      detail: 'is set by Causeway, which waits for the reply',
+    }))
+  if (faults.length > 0) {
+    throw new CausewayError(
+      'invalid-request',
+      faults.map(({ pointer, detail }) => `body ${pointer} ${detail}`).join('; '),
+      { faults },
+    )
+  }
 }

@@ -16,8 +16,28 @@ export interface RetainedRoutes {
   publish(identity: Identity, message: Message): Promise<PublishResult>
 }
 
-const READ_PROBLEMS = ['invalid-request', 'not-authorized', 'forbidden', 'not-found', 'wildcards-not-supported', 'too-many-retained', 'broker-refused', 'broker-unavailable', 'acknowledgement-timeout'] as const
-const CLEAR_PROBLEMS = ['invalid-request', 'not-authorized', 'forbidden', 'retain-not-supported', 'broker-refused', 'publish-interrupted', 'broker-unavailable', 'overloaded', 'acknowledgement-timeout'] as const
+const READ_PROBLEMS = [
+  'invalid-request',
+  'not-authorized',
+  'forbidden',
+  'not-found',
+  'wildcards-not-supported',
+  'too-many-retained',
+  'broker-refused',
+  'broker-unavailable',
+  'acknowledgement-timeout',
+] as const
+const CLEAR_PROBLEMS = [
+  'invalid-request',
+  'not-authorized',
+  'forbidden',
+  'retain-not-supported',
+  'broker-refused',
+  'publish-interrupted',
+  'broker-unavailable',
+  'overloaded',
+  'acknowledgement-timeout',
+] as const
 
 export async function retainedRoutes(instance: FastifyInstance, { read, publish }: RetainedRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
@@ -25,14 +45,21 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
   app.get('/retained', {
     schema: {
       summary: 'Read retained messages',
-      description: 'Of one exact topic the payload itself, with its content type and the rest in `MQTT-*` headers; of a filter with wildcards, or with `Accept: application/json`, an array of messages.',
+      description:
+        'Of one exact topic the payload itself, with its content type and the rest in `MQTT-*` headers; of a filter with wildcards, or with `Accept: application/json`, an array of messages.',
       tags: ['retained'],
       querystring: RetainedQuerySchema,
       response: {
         200: {
           description: 'What is retained now',
           content: {
-            'application/json': { schema: { type: 'array', items: { type: 'object' }, examples: [[{ topic: 'home/temp', payload: '21.5', encoding: 'utf8', qos: 1, retain: true }]] } },
+            'application/json': {
+              schema: {
+                type: 'array',
+                items: { type: 'object' },
+                examples: [[{ topic: 'home/temp', payload: '21.5', encoding: 'utf8', qos: 1, retain: true }]],
+              },
+            },
             '*/*': { schema: { description: 'The payload', examples: ['21.5'] } },
           },
         },
@@ -58,11 +85,16 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
       tags: ['retained'],
       querystring: TopicQuerySchema,
       response: {
-        200: { description: 'The broker retains nothing on the topic any more', ...PublishResultSchema, examples: [{ topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true }] },
+        200: {
+          description: 'The broker retains nothing on the topic any more',
+          ...PublishResultSchema,
+          examples: [{ topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true }],
+        },
         ...problems(...CLEAR_PROBLEMS),
       },
     },
     // An empty retained message is how MQTT clears one [MQTT-3.3.1-6].
-    handler: async (request) => publish(request.identity, { topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),
+    handler: async (request) =>
+      publish(request.identity, { topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),
   })
 }

@@ -16,17 +16,31 @@ export interface SessionRoutes {
   forget(identity: Identity, id: string): Promise<boolean>
 }
 
-const EXAMPLE = { id: '5feceb66ffc8-6b86b273ff34fce19d6b', name: 'billing', filters: ['orders/#'], ack: 'explicit', connected: true, unacknowledged: 3 }
+const EXAMPLE = {
+  id: '5feceb66ffc8-6b86b273ff34fce19d6b',
+  name: 'billing',
+  filters: ['orders/#'],
+  ack: 'explicit',
+  connected: true,
+  unacknowledged: 3,
+}
 
-export async function sessionRoutes(instance: FastifyInstance, { list, find, acknowledge, forget }: SessionRoutes): Promise<void> {
+export async function sessionRoutes(
+  instance: FastifyInstance,
+  { list, find, acknowledge, forget }: SessionRoutes,
+): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
 
   app.get('/sessions', {
     schema: {
       summary: 'The durable sessions open here',
-      description: 'Those with a reader connected to this instance, or one that left it less than CAUSEWAY_STREAM_LINGER_MS ago. Others are with other instances, or with the broker alone.',
+      description:
+        'Those with a reader connected to this instance, or one that left it less than CAUSEWAY_STREAM_LINGER_MS ago. Others are with other instances, or with the broker alone.',
       tags: ['sessions'],
-      response: { 200: { description: 'The sessions', type: 'array', items: SessionInfoSchema, examples: [[EXAMPLE]] }, ...problems() },
+      response: {
+        200: { description: 'The sessions', type: 'array', items: SessionInfoSchema, examples: [[EXAMPLE]] },
+        ...problems(),
+      },
     },
     handler: async ({ identity }) => list(identity).filter(({ id }) => isSessionOf(identity.name, id)),
   })
@@ -34,18 +48,37 @@ export async function sessionRoutes(instance: FastifyInstance, { list, find, ack
   app.post('/sessions/:id/ack', {
     schema: {
       summary: 'Acknowledge all events up to one',
-      description: 'For streams opened with `ack=explicit`: the messages up to the event are done with, and the broker will not send them again. To be sent to the instance the stream is open at; `Last-Event-ID` on a reconnect does the same anywhere. An event that was acknowledged before is no fault.',
+      description:
+        'For streams opened with `ack=explicit`: the messages up to the event are done with, and the broker will not send them again. To be sent to the instance the stream is open at; `Last-Event-ID` on a reconnect does the same anywhere. An event that was acknowledged before is no fault.',
       tags: ['sessions'],
       params: SessionParamsSchema,
       body: AckBodySchema,
-      response: { 200: { description: 'Done', ...AckResultSchema, examples: [{ acknowledged: 2, unacknowledged: 1 }] }, ...problems('invalid-request', 'session-not-open', 'event-unknown', 'acknowledges-itself', 'unsupported-media-type') },
+      response: {
+        200: { description: 'Done', ...AckResultSchema, examples: [{ acknowledged: 2, unacknowledged: 1 }] },
+        ...problems(
+          'invalid-request',
+          'session-not-open',
+          'event-unknown',
+          'acknowledges-itself',
+          'unsupported-media-type',
+        ),
+      },
     },
     handler: async ({ identity, params: { id }, body }) => {
       const session = isSessionOf(identity.name, id) ? find(identity, id) : undefined
-      if (session === undefined) throw new CausewayError('session-not-open', `Session ${id} is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID`)
-      if (session.ack !== 'explicit') throw new CausewayError('acknowledges-itself', 'The stream of this session was opened with ack=auto')
+      if (session === undefined) {
+        throw new CausewayError(
+          'session-not-open',
+          `Session ${id} is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID`,
+        )
+      }
+      if (session.ack !== 'explicit') {
+        throw new CausewayError('acknowledges-itself', 'The stream of this session was opened with ack=auto')
+      }
       const acknowledged = acknowledge(identity, id, body.id)
-      if (acknowledged === undefined) throw new CausewayError('event-unknown', `${body.id} is no event of the stream that this session has now`)
+      if (acknowledged === undefined) {
+        throw new CausewayError('event-unknown', `${body.id} is no event of the stream that this session has now`)
+      }
       return acknowledged
     },
   })
@@ -56,10 +89,15 @@ export async function sessionRoutes(instance: FastifyInstance, { list, find, ack
       description: 'With all that it keeps for it. A stream of the session ends, at whatever instance.',
       tags: ['sessions'],
       params: SessionParamsSchema,
-      response: { 204: { description: 'The broker has forgotten it', type: 'null' }, ...problems('not-found', 'broker-unavailable') },
+      response: {
+        204: { description: 'The broker has forgotten it', type: 'null' },
+        ...problems('not-found', 'broker-unavailable'),
+      },
     },
     handler: async ({ identity, params: { id } }, reply) => {
-      if (!isSessionOf(identity.name, id) || !(await forget(identity, id))) throw new CausewayError('not-found', `The broker has no session ${id}`)
+      if (!isSessionOf(identity.name, id) || !(await forget(identity, id))) {
+        throw new CausewayError('not-found', `The broker has no session ${id}`)
+      }
       return reply.code(204).send(null)
     },
   })

@@ -38,15 +38,28 @@ interface Place {
   release(): void
 }
 
-export async function subscribeRoutes(instance: FastifyInstance, { sessions, open, retainedFor, seats, filtersMax, onOpened }: SubscribeRoutes): Promise<void> {
+export async function subscribeRoutes(
+  instance: FastifyInstance,
+  { sessions, open, retainedFor, seats, filtersMax, onOpened }: SubscribeRoutes,
+): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
   const querystring = SubscribeQuerySchema(filtersMax)
 
-  async function place(identity: Identity, spec: StreamSpec<Message>, retained: boolean, slow: SlowPolicy, lastEventId: string | undefined): Promise<Place> {
+  async function place(
+    identity: Identity,
+    spec: StreamSpec<Message>,
+    retained: boolean,
+    slow: SlowPolicy,
+    lastEventId: string | undefined,
+  ): Promise<Place> {
     const hold = await open(identity, spec)
     try {
-      const first = retained && !spec.shared && lastEventId === undefined ? await retainedFor(identity, spec.filters, hold) : []
-      return { join: (response, until) => hold.join(response, { slow, lastEventId, first, until }), release: () => hold.release() }
+      const first =
+        retained && !spec.shared && lastEventId === undefined ? await retainedFor(identity, spec.filters, hold) : []
+      return {
+        join: (response, until) => hold.join(response, { slow, lastEventId, first, until }),
+        release: () => hold.release(),
+      }
     } catch (error) {
       hold.release()
       throw error
@@ -63,22 +76,57 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
         'A stream of events that begins once the broker has granted every filter, with the retained messages that match. Events: `message` (default), `gap` where messages may be missing, `status` when the broker goes or comes, or when the caller’s credentials end and the stream with them. With `$share/GROUP/FILTER` each message goes to one reader of the group. With `session` the broker keeps what the reader has not had, and the first event is `session`.',
       tags: ['subscribe'],
       querystring,
-      headers: { type: 'object', properties: { 'last-event-id': { type: 'string', description: 'Continue behind this event' } } },
+      headers: {
+        type: 'object',
+        properties: { 'last-event-id': { type: 'string', description: 'Continue behind this event' } },
+      },
       produces: STREAM_TYPES,
       response: {
         200: {
           description: 'The stream',
           content: {
             'text/event-stream': {
-              schema: { type: 'string', examples: ['id: 3f9c2ab41d07-42\ndata: {"topic":"home/temp","payload":"21.5","encoding":"utf8","qos":1,"retain":false}\n\n'] },
+              schema: {
+                type: 'string',
+                examples: [
+                  'id: 3f9c2ab41d07-42\ndata: {"topic":"home/temp","payload":"21.5","encoding":"utf8","qos":1,"retain":false}\n\n',
+                ],
+              },
             },
             'application/x-ndjson': {
-              schema: { type: 'string', examples: ['{"event":"message","id":"3f9c2ab41d07-42","data":{"topic":"home/temp","payload":"21.5","encoding":"utf8","qos":1,"retain":false}}\n'] },
+              schema: {
+                type: 'string',
+                examples: [
+                  '{"event":"message","id":"3f9c2ab41d07-42","data":{"topic":"home/temp","payload":"21.5","encoding":"utf8","qos":1,"retain":false}}\n',
+                ],
+              },
             },
           },
         },
-        204: { description: 'Another reader has the session that the last event is of; do not come back', type: 'null' },
-        ...problems('invalid-request', 'session-qos', 'too-many-sessions', 'qos-not-supported', 'filter-invalid', 'not-authorized', 'forbidden', 'not-acceptable', 'wildcards-not-supported', 'shared-subscriptions-not-supported', 'too-many-retained', 'quota-exceeded', 'broker-refused', 'broker-unavailable', 'too-many-overlaps', 'too-many-own-streams', 'too-many-streams', 'acknowledgement-timeout'),
+        204: {
+          description: 'Another reader has the session that the last event is of; do not come back',
+          type: 'null',
+        },
+        ...problems(
+          'invalid-request',
+          'session-qos',
+          'too-many-sessions',
+          'qos-not-supported',
+          'filter-invalid',
+          'not-authorized',
+          'forbidden',
+          'not-acceptable',
+          'wildcards-not-supported',
+          'shared-subscriptions-not-supported',
+          'too-many-retained',
+          'quota-exceeded',
+          'broker-refused',
+          'broker-unavailable',
+          'too-many-overlaps',
+          'too-many-own-streams',
+          'too-many-streams',
+          'acknowledgement-timeout',
+        ),
       },
     },
     handler: async (request, reply) => {
@@ -91,9 +139,16 @@ export async function subscribeRoutes(instance: FastifyInstance, { sessions, ope
       const { identity } = request
       reply.raw.once('close', seats.take(identity, request.ip))
       const until = endWithIdentity(identity, encoding.format, reply.raw)
-      const opened = name === undefined
-        ? await place(identity, { filters, shared, qos: qos as QoS, encoding }, retained, slow as SlowPolicy, lastEventId)
-        : await openSession(sessions, identity, { name, filters, qos, slow, retained, ack, encoding, lastEventId })
+      const opened =
+        name === undefined
+          ? await place(
+              identity,
+              { filters, shared, qos: qos as QoS, encoding },
+              retained,
+              slow as SlowPolicy,
+              lastEventId,
+            )
+          : await openSession(sessions, identity, { name, filters, qos, slow, retained, ack, encoding, lastEventId })
       // A native EventSource does not come back after this.
       if (opened === undefined) return reply.code(204).send(null)
       if (isDisconnected(reply)) {
@@ -133,11 +188,15 @@ function checkShared(filters: readonly string[]): boolean {
   if (shared.length < filters.length) throw fault('must not mix $share filters with others on one stream')
   for (const [index, filter] of shared.entries()) {
     const other = shared.slice(0, index).find((earlier) => filtersOverlap(plainFilter(earlier), plainFilter(filter)))
-    if (other !== undefined) throw fault(`must not overlap on one stream where they are shared, as ${other} and ${filter} do`)
+    if (other !== undefined) {
+      throw fault(`must not overlap on one stream where they are shared, as ${other} and ${filter} do`)
+    }
   }
   return true
 }
 
 function fault(detail: string): CausewayError {
-  return new CausewayError('invalid-request', `query #/topic ${detail}`, { faults: [{ in: 'query', pointer: '#/topic', detail }] })
+  return new CausewayError('invalid-request', `query #/topic ${detail}`, {
+    faults: [{ in: 'query', pointer: '#/topic', detail }],
+  })
 }

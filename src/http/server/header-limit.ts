@@ -11,6 +11,10 @@ export function limitHeaders(app: FastifyInstance, bytesMax: number): void {
     if (httpVersionMajor !== 2) return done()
     let bytes = 0
     for (const text of rawHeaders) bytes += text.length
-    done(bytes > bytesMax ? new CausewayError('headers-too-large', 'The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES') : undefined)
+    done(
+      bytes > bytesMax
+        ? new CausewayError('headers-too-large', 'The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES')
+        : undefined,
+    )
   })
 }

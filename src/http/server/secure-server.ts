@@ -1,4 +1,10 @@
-import { createSecureServer, type Http2SecureServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2'
+import {
+  createSecureServer,
+  type Http2SecureServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2'
 import type { Socket } from 'node:net'
 import { type HeadLimits, http1Options } from './http1-options.ts'
 
@@ -36,16 +42,25 @@ export class SecureServer {
   }
 
   /** To be called once. */
-  create(handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void, limits: HeadLimits): Http2SecureServer {
+  create(
+    handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void,
+    limits: HeadLimits,
+  ): Http2SecureServer {
     const ofHttp1 = http1Options(limits)
-    const server = createSecureServer({
-      ...this.#certificate,
-      allowHTTP1: true,
-      minVersion: 'TLSv1.2',
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-      settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: Math.max(NODE_HEADERS_MAX, limits.headersBytes) },
-      ...ofHttp1,
-    }, handler)
+    const server = createSecureServer(
+      {
+        ...this.#certificate,
+        allowHTTP1: true,
+        minVersion: 'TLSv1.2',
+        handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+        settings: {
+          maxConcurrentStreams: STREAMS_MAX,
+          maxHeaderListSize: Math.max(NODE_HEADERS_MAX, limits.headersBytes),
+        },
+        ...ofHttp1,
+      },
+      handler,
+    )
     // Node takes some of them only so, and types them all for servers that speak nothing else.
     Object.assign(server, ofHttp1, { requestTimeout: 0, keepAliveTimeout: IDLE_MS })
     server.on('connection', (socket: Socket) => {

@@ -1,6 +1,12 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
-import fastify, { type FastifyBaseLogger, type FastifyHttpOptions, type FastifyInstance, type HTTPMethods, LogController } from 'fastify'
+import fastify, {
+  type FastifyBaseLogger,
+  type FastifyHttpOptions,
+  type FastifyInstance,
+  type HTTPMethods,
+  LogController,
+} from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../../errors.ts'
 import { wasAborted } from './disconnects.ts'
@@ -64,7 +70,16 @@ const SECURITY_HEADERS = {
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 
 /** A Fastify instance without routes whose every answer to bad input is a problem document. */
-export function createServer({ logger, limits, trustProxy, validation, secure, isShuttingDown, onAnswered, onDropped }: ServerOptions): FastifyInstance {
+export function createServer({
+  logger,
+  limits,
+  trustProxy,
+  validation,
+  secure,
+  isShuttingDown,
+  onAnswered,
+  onDropped,
+}: ServerOptions): FastifyInstance {
   const turns = new Pipelining()
   const bodies = new BodyDeadline(limits.bodyMs, (socket) => turns.refuse(socket, 'ERR_HTTP_REQUEST_TIMEOUT'))
   const app = fastify({
@@ -80,7 +95,8 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     return503OnClosing: false,
     ...(secure === undefined ? { http: http1Options(limits) } : overTls(secure, limits)),
     routerOptions: { querystringParser: parseQuery },
-    frameworkErrors: (error, request, reply) => turns.begin(request.raw, reply.raw, () => void sendProblem(asProblem(error), reply)),
+    frameworkErrors: (error, request, reply) =>
+      turns.begin(request.raw, reply.raw, () => void sendProblem(asProblem(error), reply)),
     clientErrorHandler(error, socket) {
       // Without TLS there is nothing to answer over; the answer would wait for the handshake, and the socket with it.
       if (/^ERR_(TLS|SSL|OSSL)_/.test(error.code ?? '')) socket.destroy()
@@ -117,21 +133,29 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
     if (fault !== undefined) return done(new CausewayError('invalid-request', fault))
     // Connections that are open bring further requests.
     if (isShuttingDown() && !TO_THE_LAST.has(request.routeOptions.url ?? '')) {
-      return done(new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 }))
+      return done(
+        new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 }),
+      )
     }
-    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) bodies.expect(request.raw)
+    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) {
+      bodies.expect(request.raw)
+    }
     done()
   })
   app.addHook('onSend', (_request, { raw }, payload, done) => {
     // What is shorter leaves at once, unless something before it did not.
-    const mayWait = (typeof payload === 'string' || Buffer.isBuffer(payload)) && (payload.length > AT_ONCE_BYTES || (raw.socket?.writableLength ?? 0) > 0)
+    const mayWait =
+      (typeof payload === 'string' || Buffer.isBuffer(payload)) &&
+      (payload.length > AT_ONCE_BYTES || (raw.socket?.writableLength ?? 0) > 0)
     if (mayWait) raw.setTimeout(limits.unreadMs, () => raw.destroy())
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {
     turns.end(reply.raw)
     const { url, config } = request.routeOptions
-    if (!wasAborted(reply) && (!config.stream || reply.statusCode !== 200)) onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
+    if (!wasAborted(reply) && (!config.stream || reply.statusCode !== 200)) {
+      onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
+    }
     done()
   })
   return app
@@ -139,6 +163,9 @@ export function createServer({ logger, limits, trustProxy, validation, secure, i
 
 /** The types of Fastify know HTTP/2 as something else altogether, but requests and replies are the same to all that is here. */
 function overTls(secure: SecureServer, limits: HeadLimits): Pick<FastifyHttpOptions<Server>, 'http'> {
-  return { http2: true, https: { allowHTTP1: true }, serverFactory: (handler: never) => secure.create(handler, limits) } as object
+  return {
+    http2: true,
+    https: { allowHTTP1: true },
+    serverFactory: (handler: never) => secure.create(handler, limits),
+  } as object
 }
-

@@ -8,7 +8,10 @@ import { CausewayError } from '../../errors.ts'
  * length is read, and one that does not arrive in time is refused.
  * @param timeoutMs undefined for a body that has no end
  */
-export function requireWholeBodies(app: FastifyInstance, timeoutMs: (request: FastifyRequest) => number | undefined): void {
+export function requireWholeBodies(
+  app: FastifyInstance,
+  timeoutMs: (request: FastifyRequest) => number | undefined,
+): void {
   app.addHook('preParsing', async (request, _reply, payload) => {
     if (request.raw.httpVersionMajor !== 2) return payload
     const { headers, stream } = request.raw as unknown as Http2ServerRequest
@@ -22,7 +25,10 @@ export function requireWholeBodies(app: FastifyInstance, timeoutMs: (request: Fa
       flush: (done) => done(stream.aborted ? cutOff() : null),
     })
     const ms = timeoutMs(request)
-    const timer = ms === undefined ? undefined : setTimeout(() => body.destroy(new CausewayError('request-timeout', 'The request did not arrive in time')), ms)
+    const timer =
+      ms === undefined
+        ? undefined
+        : setTimeout(() => body.destroy(new CausewayError('request-timeout', 'The request did not arrive in time')), ms)
     body.once('end', () => clearTimeout(timer))
     // Not everybody reads it.
     body.on('error', () => {})

@@ -9,13 +9,25 @@ const RECEIVE_MAXIMUM = 65_535
 const CONNECT_TIMEOUT_MS = 5000
 
 /** What MQTT.js is told of a network connection, which is to do nothing by itself but connect, ping and close. */
-export function clientOptions({ endpoint, protocol, clientId, clean, will, durable }: Omit<NetworkConnectionOptions, 'session'>) {
+export function clientOptions({
+  endpoint,
+  protocol,
+  clientId,
+  clean,
+  will,
+  durable,
+}: Omit<NetworkConnectionOptions, 'session'>) {
   const { username, password, ca, cert, key, serverName, keepaliveS } = endpoint
   return {
     clientId,
     clean,
     protocolVersion: protocol,
-    ...(protocol === 5 && { properties: { sessionExpiryInterval: durable?.expiryS ?? SESSION_EXPIRY_S, receiveMaximum: durable?.receiveMaximum ?? RECEIVE_MAXIMUM } }),
+    ...(protocol === 5 && {
+      properties: {
+        sessionExpiryInterval: durable?.expiryS ?? SESSION_EXPIRY_S,
+        receiveMaximum: durable?.receiveMaximum ?? RECEIVE_MAXIMUM,
+      },
+    }),
     ...(will && { will }),
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),

@@ -88,7 +88,11 @@ export class NetworkConnection {
     this.#protocol = options.protocol
     this.#handlers = handlers
     this.#packets = new PacketBuffer(options.protocol)
-    const client = (this.#client = connect(options.endpoint.url, { ...clientOptions(options), incomingStore: options.session, messageIdProvider: new UniqueMessageIdProvider() }))
+    const client = (this.#client = connect(options.endpoint.url, {
+      ...clientOptions(options),
+      incomingStore: options.session,
+      messageIdProvider: new UniqueMessageIdProvider(),
+    }))
     let cause: Error | undefined
     client.on('packetreceive', (packet) => {
       if (packet.cmd !== 'connack') return this.#received(packet, options.durable !== undefined)
@@ -102,7 +106,9 @@ export class NetworkConnection {
       })
     })
     client.on('message', (_topic, _payload, packet) => {
-      if (this.#opened && !this.#handedOn.delete(packet)) handlers.message(messageOf(packet), subscriptionIdentifiersOf(packet))
+      if (this.#opened && !this.#handedOn.delete(packet)) {
+        handlers.message(messageOf(packet), subscriptionIdentifiersOf(packet))
+      }
     })
     client.on('error', (error) => {
       cause ??= error
@@ -140,12 +146,18 @@ export class NetworkConnection {
     this.#cork()
     const properties = identifier === undefined ? undefined : { subscriptionIdentifier: identifier }
     return new Promise((resolve, reject) => {
-      this.#client.subscribe(filter, { qos, rh: RETAIN_HANDLING[retained], ...(properties && { properties }) }, (error, _grants, suback) => {
-        const code = suback?.granted[0] as number | undefined
-        if (code === undefined) reject(connectionLost(error))
-        else if (code < FIRST_REFUSAL) resolve(code as QoS)
-        else reject(refusal(code, `The broker refused the subscription to ${filter}`, suback?.properties?.reasonString))
-      })
+      this.#client.subscribe(
+        filter,
+        { qos, rh: RETAIN_HANDLING[retained], ...(properties && { properties }) },
+        (error, _grants, suback) => {
+          const code = suback?.granted[0] as number | undefined
+          if (code === undefined) reject(connectionLost(error))
+          else if (code < FIRST_REFUSAL) resolve(code as QoS)
+          else {
+            reject(refusal(code, `The broker refused the subscription to ${filter}`, suback?.properties?.reasonString))
+          }
+        },
+      )
     })
   }
 
@@ -203,7 +215,9 @@ export class NetworkConnection {
       // Its acknowledgement leaves ahead of what readers are written: behind it, whoever has the message could get it again over a cut.
     } else if (packet.cmd === 'publish') this.#cork()
     else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()
-    else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') this.#handlers.acknowledged(packet as Acknowledgement)
+    else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') {
+      this.#handlers.acknowledged(packet as Acknowledgement)
+    }
   }
 
   #write(packet: Packet): void {
@@ -228,5 +242,8 @@ export class NetworkConnection {
 }
 
 function connectionLost(cause: unknown): CausewayError {
-  return new CausewayError('broker-unavailable', 'The connection to the broker was lost before it answered', { retryAfter: 1, cause })
+  return new CausewayError('broker-unavailable', 'The connection to the broker was lost before it answered', {
+    retryAfter: 1,
+    cause,
+  })
 }

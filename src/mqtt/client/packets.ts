@@ -25,10 +25,18 @@ export function capabilitiesOf({ properties = {} }: IConnackPacket, protocol: 5 
   }
 }
 
-export function publishPacket({ topic, payload, qos, retain, properties, ambient }: Message, messageId: number, dup: boolean): IPublishPacket {
+export function publishPacket(
+  { topic, payload, qos, retain, properties, ambient }: Message,
+  messageId: number,
+  dup: boolean,
+): IPublishPacket {
   const packet: IPublishPacket = { cmd: 'publish', topic, payload, qos, retain, dup, messageId }
   if (properties !== undefined || ambient !== undefined) {
-    const { correlationData, userProperties, ...others } = { ...ambient, ...properties, userProperties: { ...ambient?.userProperties, ...properties?.userProperties } }
+    const { correlationData, userProperties, ...others } = {
+      ...ambient,
+      ...properties,
+      userProperties: { ...ambient?.userProperties, ...properties?.userProperties },
+    }
     packet.properties = {
       ...others,
       ...(correlationData !== undefined && { correlationData: Buffer.from(correlationData, 'base64') }),
@@ -45,7 +53,13 @@ export function packetSize(message: Message): number {
 }
 
 export function messageOf({ topic, payload, qos, retain, properties }: IPublishPacket): Message {
-  return { topic, payload: payload as Buffer, qos: qos as QoS, retain, properties: properties && messageProperties(properties) }
+  return {
+    topic,
+    payload: payload as Buffer,
+    qos: qos as QoS,
+    retain,
+    properties: properties && messageProperties(properties),
+  }
 }
 
 export function subscriptionIdentifiersOf({ properties }: IPublishPacket): readonly number[] {
@@ -55,7 +69,8 @@ export function subscriptionIdentifiersOf({ properties }: IPublishPacket): reado
 }
 
 function messageProperties(from: NonNullable<IPublishPacket['properties']>): MessageProperties | undefined {
-  const { contentType, responseTopic, correlationData, messageExpiryInterval, payloadFormatIndicator, userProperties } = from
+  const { contentType, responseTopic, correlationData, messageExpiryInterval, payloadFormatIndicator, userProperties } =
+    from
   const properties: MessageProperties = {
     ...(contentType !== undefined && { contentType }),
     ...(responseTopic !== undefined && { responseTopic }),

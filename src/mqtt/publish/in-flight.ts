@@ -58,7 +58,13 @@ export class InFlight {
     if (!this.#settle()) return
     const { topic, qos } = this.message
     const matchedSubscribers = reasonCode === NO_MATCHING_SUBSCRIBERS ? false : reasonCode === SUCCESS ? true : null
-    this.#resolve({ topic, qos, reasonCode: reasonCode ?? null, reason: reasonCode === undefined ? null : reasonName(reasonCode), matchedSubscribers })
+    this.#resolve({
+      topic,
+      qos,
+      reasonCode: reasonCode ?? null,
+      reason: reasonCode === undefined ? null : reasonName(reasonCode),
+      matchedSubscribers,
+    })
   }
 
   fail(error: CausewayError): void {
@@ -67,7 +73,11 @@ export class InFlight {
 
   /** Fails with an outcome that nobody knows. */
   interrupt(why: string): void {
-    this.fail(new CausewayError('publish-interrupted', `Whether the message was published is not known: ${why}`, { outcome: 'unknown' }))
+    this.fail(
+      new CausewayError('publish-interrupted', `Whether the message was published is not known: ${why}`, {
+        outcome: 'unknown',
+      }),
+    )
   }
 
   #settle(): boolean {
@@ -81,6 +91,14 @@ export class InFlight {
 
 function timeoutError(timeoutMs: number, sent: boolean): CausewayError {
   return sent
-    ? new CausewayError('acknowledgement-timeout', `The broker did not acknowledge within ${timeoutMs} ms; the message may or may not have been published`, { outcome: 'unknown' })
-    : new CausewayError('acknowledgement-timeout', `The message waited ${timeoutMs} ms behind others the broker did not acknowledge, and was not sent`, { outcome: 'not-sent' })
+    ? new CausewayError(
+        'acknowledgement-timeout',
+        `The broker did not acknowledge within ${timeoutMs} ms; the message may or may not have been published`,
+        { outcome: 'unknown' },
+      )
+    : new CausewayError(
+        'acknowledgement-timeout',
+        `The message waited ${timeoutMs} ms behind others the broker did not acknowledge, and was not sent`,
+        { outcome: 'not-sent' },
+      )
 }

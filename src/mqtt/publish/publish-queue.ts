@@ -29,7 +29,10 @@ const CAUTIOUS = 20
  */
 export class PublishQueue implements ConnectionHandlers {
   readonly #limits: PublishQueueLimits
-  readonly #hooks: InFlightHooks = { settled: (entry) => this.#settled(entry), timedOut: (entry) => this.#timedOut(entry) }
+  readonly #hooks: InFlightHooks = {
+    settled: (entry) => this.#settled(entry),
+    timedOut: (entry) => this.#timedOut(entry),
+  }
   /** Accepted, not sent. */
   #waiting: InFlight[] = []
   /** QoS 0, not written before the end of this turn of the loop. */
@@ -78,7 +81,11 @@ export class PublishQueue implements ConnectionHandlers {
   publish(message: Message): Promise<PublishResult> {
     if (this.#unavailable !== undefined) throw this.#unavailable
     if (!this.hasRoom(message)) {
-      throw new CausewayError('overloaded', `${this.#count} messages already wait for the broker's answer; this one was not sent`, { outcome: 'not-sent', retryAfter: 1 })
+      throw new CausewayError(
+        'overloaded',
+        `${this.#count} messages already wait for the broker's answer; this one was not sent`,
+        { outcome: 'not-sent', retryAfter: 1 },
+      )
     }
     const entry = new InFlight(message, this.#limits.timeoutMs, this.#hooks)
     this.#count += 1
@@ -95,7 +102,9 @@ export class PublishQueue implements ConnectionHandlers {
     this.#probed = 0
     for (const entry of this.#again) {
       // Without its session the broker cannot tell a second QoS 2 message from the first.
-      if (entry.message.qos === 2 && !sessionPresent) this.#interrupt(entry, 'the broker lost its session while the message was in flight')
+      if (entry.message.qos === 2 && !sessionPresent) {
+        this.#interrupt(entry, 'the broker lost its session while the message was in flight')
+      }
     }
     this.#pump()
   }
@@ -108,7 +117,11 @@ export class PublishQueue implements ConnectionHandlers {
     for (const entry of this.#sent.list()) {
       // What nobody waits for is tried once more than the rest, to free its identifier at the broker.
       if (entry.sent > 2) this.#sent.delete(entry)
-      else if (entry.sent > 1) entry.interrupt('the connection was lost twice while the message was in flight; the broker may refuse it that way')
+      else if (entry.sent > 1) {
+        entry.interrupt(
+          'the connection was lost twice while the message was in flight; the broker may refuse it that way',
+        )
+      }
     }
     this.#again = this.#sent.list()
   }
@@ -138,7 +151,9 @@ export class PublishQueue implements ConnectionHandlers {
     }
     if (cmd === 'pubcomp' && entry.releases === 0) return
     // To a PUBREL sent again, "not found" says that the first one was obeyed.
-    const completed = cmd === 'pubcomp' && (code === undefined || code < FIRST_REFUSAL || (code === PACKET_IDENTIFIER_NOT_FOUND && entry.releases > 1))
+    const completed =
+      cmd === 'pubcomp' &&
+      (code === undefined || code < FIRST_REFUSAL || (code === PACKET_IDENTIFIER_NOT_FOUND && entry.releases > 1))
     if (cmd === 'pubcomp' && !completed) this.#interrupt(entry, `the broker answered PUBREL with: ${reasonName(code!)}`)
     else this.#finish(entry, completed ? entry.receivedCode : code, properties?.reasonString)
     this.#pump()
@@ -147,8 +162,9 @@ export class PublishQueue implements ConnectionHandlers {
   #finish(entry: InFlight, code: number | undefined, reasonString: string | undefined): void {
     this.#sent.delete(entry)
     if (this.#probes.delete(entry)) this.#probed += 1
-    if (code !== undefined && code >= FIRST_REFUSAL) entry.fail(refusal(code, `The broker refused the message for ${entry.message.topic}`, reasonString))
-    else entry.succeed(code)
+    if (code !== undefined && code >= FIRST_REFUSAL) {
+      entry.fail(refusal(code, `The broker refused the message for ${entry.message.topic}`, reasonString))
+    } else entry.succeed(code)
   }
 
   #interrupt(entry: InFlight, why: string): void {

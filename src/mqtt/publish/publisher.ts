@@ -5,7 +5,14 @@ import { PublishQueue, type PublishQueueLimits } from './publish-queue.ts'
 import type { Message, QoS } from '../message.ts'
 
 /** How a publish ended, for the metrics. */
-export type PublishOutcome = 'acknowledged' | 'no_subscribers' | 'sent' | 'rejected' | 'timeout' | 'unavailable' | 'overloaded'
+export type PublishOutcome =
+  | 'acknowledged'
+  | 'no_subscribers'
+  | 'sent'
+  | 'rejected'
+  | 'timeout'
+  | 'unavailable'
+  | 'overloaded'
 
 export interface PublisherOptions extends PublishQueueLimits {
   connections: number
@@ -55,7 +62,12 @@ export class Publisher {
       this.#observe(message, outcomeOf(message.qos, result), (performance.now() - startedAt) / 1000)
       return result
     } catch (error) {
-      this.#observe(message, failureOf(error as CausewayError), (performance.now() - startedAt) / 1000, error as CausewayError)
+      this.#observe(
+        message,
+        failureOf(error as CausewayError),
+        (performance.now() - startedAt) / 1000,
+        error as CausewayError,
+      )
       throw error
     }
   }

@@ -29,5 +29,10 @@ export class DuplicateFilter {
 }
 
 function isSame(a: Message, b: Message): boolean {
-  return a.topic === b.topic && a.retain === b.retain && a.payload.equals(b.payload) && JSON.stringify(a.properties) === JSON.stringify(b.properties)
+  return (
+    a.topic === b.topic &&
+    a.retain === b.retain &&
+    a.payload.equals(b.payload) &&
+    JSON.stringify(a.properties) === JSON.stringify(b.properties)
+  )
 }

@@ -86,7 +86,13 @@ export class Session implements ConnectionHandlers {
       throw error
     }
     this.#isOpen = true
-    return { present: this.#present, expiryS: this.#capabilities!.protocol === 5 ? (this.#capabilities!.sessionExpiryS ?? this.#options.durable.expiryS) : undefined }
+    return {
+      present: this.#present,
+      expiryS:
+        this.#capabilities!.protocol === 5
+          ? (this.#capabilities!.sessionExpiryS ?? this.#options.durable.expiryS)
+          : undefined,
+    }
   }
 
   /** Done with it: it will not come again, where PUBACK reaches the broker. */
@@ -176,15 +182,21 @@ export class Session implements ConnectionHandlers {
     if (receipt !== undefined && !this.#unacknowledged.receive(message, receipt)) return
     if (receipt?.dup) message.redelivered = true
     // Over 3.1.1 retained messages come with every SUBSCRIBE, asked for or not.
-    if (this.#copies.isDuplicate(message, identifiers) || (message.retain && !this.#options.retained)) this.done(message)
-    else this.#options.events.message(message)
+    if (this.#copies.isDuplicate(message, identifiers) || (message.retain && !this.#options.retained)) {
+      this.done(message)
+    } else this.#options.events.message(message)
   }
 
   async #connect(): Promise<void> {
     await this.#closing
     this.#connection ??= this.#start()
     await this.#connection.attempted()
-    if (this.#network === undefined) throw this.#unavailable ?? new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
+    if (this.#network === undefined) {
+      throw (
+        this.#unavailable ??
+        new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
+      )
+    }
   }
 
   #start(): Connection {
@@ -202,10 +214,15 @@ export class Session implements ConnectionHandlers {
     const grants = await Promise.all(
       filters.map((filter, index) => {
         const identifier = subscriptionIdentifiers && filters.length > 1 ? index + 1 : undefined
-        return withTimeout(network.subscribe(filter, 1, { identifier, retained: retained ? 'if-new' : 'never' }), timeoutMs)
+        return withTimeout(
+          network.subscribe(filter, 1, { identifier, retained: retained ? 'if-new' : 'never' }),
+          timeoutMs,
+        )
       }),
     )
-    if (grants.includes(0)) throw new CausewayError('qos-not-supported', 'The broker grants QoS 0 only, with which no session is durable')
+    if (grants.includes(0)) {
+      throw new CausewayError('qos-not-supported', 'The broker grants QoS 0 only, with which no session is durable')
+    }
     this.#isGranted = true
   }
 

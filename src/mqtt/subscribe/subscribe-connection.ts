@@ -83,13 +83,18 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   mayMissCopies(subscription: Subscription<Target>): boolean {
     if (!this.#capabilities?.subscriptionIdentifiers) return false
     if (this.subscriptions.size > OVERLAPS_CHECKED_MAX) return true
-    for (const other of this.subscriptions) if (other !== subscription && filtersOverlap(other.topics, subscription.topics)) return true
+    for (const other of this.subscriptions) {
+      if (other !== subscription && filtersOverlap(other.topics, subscription.topics)) return true
+    }
     return false
   }
 
   /** Whether a copy that came with these identifiers is this subscription's. */
   isCopyFor(subscription: Subscription<Target>, identifiers: readonly number[]): boolean {
-    return this.subscriptions.has(subscription) && (identifiers.length === 0 || identifiers.includes(subscription.identifier))
+    return (
+      this.subscriptions.has(subscription) &&
+      (identifiers.length === 0 || identifiers.includes(subscription.identifier))
+    )
   }
 
   /**
@@ -174,6 +179,9 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   }
 
   #noConnection(): CausewayError {
-    return this.#unavailable ?? new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+    return (
+      this.#unavailable ??
+      new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+    )
   }
 }

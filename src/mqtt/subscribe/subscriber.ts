@@ -145,7 +145,11 @@ export class Subscriber<Target> {
     const connection = this.#connections.find((candidate) => candidate.takes(topics))
     if (connection !== undefined) return connection
     if (this.#connections.length < this.#options.connectionsMax) return this.#connect()
-    throw new CausewayError('too-many-overlaps', `${topics} overlaps with filters on each of ${this.#connections.length} connections, which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows`, { retryAfter: 5 })
+    throw new CausewayError(
+      'too-many-overlaps',
+      `${topics} overlaps with filters on each of ${this.#connections.length} connections, which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows`,
+      { retryAfter: 5 },
+    )
   }
 
   #connect(): SubscribeConnection<Target> {
@@ -161,7 +165,11 @@ export class Subscriber<Target> {
           if (this.#lost.size === 1) events.connected(false, this.#allTargets())
         },
         restored: (sessionPresent) => {
-          const interrupted = targetsOf([...created.subscriptions].filter((subscription) => !sessionPresent || subscription.mayLoseMessages || created.mayMissCopies(subscription)))
+          const interrupted = targetsOf(
+            [...created.subscriptions].filter(
+              (subscription) => !sessionPresent || subscription.mayLoseMessages || created.mayMissCopies(subscription),
+            ),
+          )
           if (interrupted.size > 0) events.gap(!sessionPresent, interrupted)
         },
         resubscribed: () => {

@@ -89,7 +89,13 @@ export class Subscription<Target> {
       const { network, identifiers, timeoutMs } = broker()
       const { qos } = this
       this.#maybeAtBroker = true
-      this.#granted = await withTimeout(network.subscribe(this.filter, qos, { identifier: identifiers ? this.identifier : undefined, retained: 'never' }), timeoutMs)
+      this.#granted = await withTimeout(
+        network.subscribe(this.filter, qos, {
+          identifier: identifiers ? this.identifier : undefined,
+          retained: 'never',
+        }),
+        timeoutMs,
+      )
       this.#asked = qos
     }
   }

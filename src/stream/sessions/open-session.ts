@@ -53,7 +53,10 @@ export interface OpenSessionOptions<Message> {
   window: WindowLimits
   lingerMs: number
   counters: StreamsCounters
-  connect(session: Pick<SessionSpec<Message>, 'id' | 'filters' | 'retained'>, events: BrokerSessionEvents<Message>): BrokerSession<Message>
+  connect(
+    session: Pick<SessionSpec<Message>, 'id' | 'filters' | 'retained'>,
+    events: BrokerSessionEvents<Message>,
+  ): BrokerSession<Message>
   /** It is open no more: its reader was away for too long, or it was taken over, refused, deleted or shut down. */
   onOver(why: OverReason): void
 }
@@ -150,9 +153,23 @@ export class OpenSession<Message extends { topic: string; payload: Buffer; qos: 
     const { present, expiryS } = this.#state!
     const isKnown = lastEventId !== undefined && this.stream.knows(lastEventId)
     if (isKnown && ack === 'explicit') this.stream.acknowledge(lastEventId)
-    const missing = lastEventId === undefined ? undefined : !present ? 'broker-session-lost' : isKnown || ack === 'explicit' ? undefined : 'unknown-id'
+    const missing =
+      lastEventId === undefined
+        ? undefined
+        : !present
+          ? 'broker-session-lost'
+          : isKnown || ack === 'explicit'
+            ? undefined
+            : 'unknown-id'
     if (lastEventId !== undefined) counters.resumed(missing ?? 'resumed')
-    const about = { id, name, present, unacknowledgedLimit: window.messages, ack, ...(expiryS !== undefined && { expiry: expiryS }) }
+    const about = {
+      id,
+      name,
+      present,
+      unacknowledgedLimit: window.messages,
+      ack,
+      ...(expiryS !== undefined && { expiry: expiryS }),
+    }
     this.#joining -= 1
     this.#hadReader = true
     this.#state = { present: true, expiryS }

@@ -49,8 +49,19 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
   constructor(options: SessionStreamOptions<Message>) {
     this.#options = options
     const { filters, encoding, log, counters, epoch, window } = options
-    this.#channel = new Channel({ filters, shared: false, format: encoding.format, limits: log, fanOut: new FanOut(), counters, floor: this.#sequence, id: (sequence) => eventId(epoch, sequence) })
-    this.#window = new Window<Message>(window, (message) => this.#append('message', encoding.data(message), message.topic))
+    this.#channel = new Channel({
+      filters,
+      shared: false,
+      format: encoding.format,
+      limits: log,
+      fanOut: new FanOut(),
+      counters,
+      floor: this.#sequence,
+      id: (sequence) => eventId(epoch, sequence),
+    })
+    this.#window = new Window<Message>(window, (message) =>
+      this.#append('message', encoding.data(message), message.topic),
+    )
   }
 
   get epoch(): string {
@@ -100,7 +111,8 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
     const { counters, encoding, ack, left, epoch } = this.#options
     const channel = this.#channel
     this.end('replaced')
-    const from = lastEventId === undefined ? { position: channel.log.first } : locate(channel, lastEventId, epoch, this.#sequence)
+    const from =
+      lastEventId === undefined ? { position: channel.log.first } : locate(channel, lastEventId, epoch, this.#sequence)
     const reader = new Reader(response, {
       slow: 'gap',
       position: from.position,
@@ -121,7 +133,9 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
     this.#reader = reader
     channel.readers.add(reader)
     const sequence = (lastEventId === undefined ? undefined : this.#sequenceOf(lastEventId)) ?? channel.log.overwritten
-    reader.begin(beginning(channel, channel.encode('session', sequence, JSON.stringify(about)), missing ?? from.missing))
+    reader.begin(
+      beginning(channel, channel.encode('session', sequence, JSON.stringify(about)), missing ?? from.missing),
+    )
     channel.advance(reader)
   }
 
@@ -158,7 +172,11 @@ export class SessionStream<Message extends { topic: string; payload: Buffer }> {
     const position = log.next
     // A reader that is not done with them may come back for them.
     log.pin(this.#window.first ?? position)
-    this.#channel.append({ sequence, bytes: this.#channel.encode(event, sequence, data), ...(topic !== undefined && { topic }) })
+    this.#channel.append({
+      sequence,
+      bytes: this.#channel.encode(event, sequence, data),
+      ...(topic !== undefined && { topic }),
+    })
     return { sequence, position }
   }
 

@@ -81,7 +81,9 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
       const open = this.#open.get(spec.id)
       const isItsReader = lastEventId !== undefined && open?.isOf(lastEventId) === true
       // An event of nobody known may be of another bridge, which this one's reader was at meanwhile.
-      if (lastEventId !== undefined && !isItsReader && (open?.isTaken || this.#wasEvicted(lastEventId))) return undefined
+      if (lastEventId !== undefined && !isItsReader && (open?.isTaken || this.#wasEvicted(lastEventId))) {
+        return undefined
+      }
       let session = open
       if (session === undefined || !isItsReader || !isAlike(session.spec, spec)) {
         await session?.end('taken-over')
@@ -103,7 +105,14 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
   /** Makes the broker forget a session, open here or not. Resolves with whether it had it. */
   forget(id: string): Promise<boolean> {
     return this.#inTurn(id, () => {
-      const nobody = { message: () => {}, lost: () => {}, forgotten: () => {}, restored: () => {}, refused: () => {}, takenOver: () => {} }
+      const nobody = {
+        message: () => {},
+        lost: () => {},
+        forgotten: () => {},
+        restored: () => {},
+        refused: () => {},
+        takenOver: () => {},
+      }
       return this.#open.get(id)?.forget() ?? this.#options.connect({ id, filters: [], retained: false }, nobody).end()
     })
   }
@@ -153,7 +162,10 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
   }
 }
 
-function infoOf<Message extends { topic: string; payload: Buffer; qos: number }>({ spec: { id, name, filters, ack }, stream }: OpenSession<Message>): SessionInfo {
+function infoOf<Message extends { topic: string; payload: Buffer; qos: number }>({
+  spec: { id, name, filters, ack },
+  stream,
+}: OpenSession<Message>): SessionInfo {
   return { id, name, filters: [...filters], ack, connected: stream.hasReader, unacknowledged: stream.unacknowledged }
 }
 

@@ -53,7 +53,11 @@ export class Window<Message extends { topic: string; payload: Buffer }> {
 
   /** Half of it is free. */
   get hasRoom(): boolean {
-    return this.#waiting.length === 0 && this.#admitted.length <= this.#limits.messages / 2 && this.#admittedBytes <= this.#limits.bytes / 2
+    return (
+      this.#waiting.length === 0 &&
+      this.#admitted.length <= this.#limits.messages / 2 &&
+      this.#admittedBytes <= this.#limits.bytes / 2
+    )
   }
 
   push(message: Message): void {

@@ -15,7 +15,10 @@ export interface OpeningOptions<Message> {
 }
 
 /** What a stream begins with, made as it is written. */
-export function* opening<Message>(channel: Channel, { missing, status, first, text, bookmark }: OpeningOptions<Message>): Generator<Opening, undefined> {
+export function* opening<Message>(
+  channel: Channel,
+  { missing, status, first, text, bookmark }: OpeningOptions<Message>,
+): Generator<Opening, undefined> {
   if (missing !== undefined) yield { bytes: channel.gap(missing), events: 1 }
   if (status !== undefined) yield { bytes: channel.encode('status', undefined, status), events: 1 }
   // Only behind the last of them is there something to continue from: a reader that breaks off before begins anew.

@@ -87,7 +87,8 @@ export class SharedStreams<Message extends Deliverable> {
     this.#options = options
     this.#queues = new WorkQueues({
       limits: options.limits,
-      encode: (channel, sequence, message) => channel.encode('message', sequence, this.#byChannel.get(channel)!.encoding.data(message)),
+      encode: (channel, sequence, message) =>
+        channel.encode('message', sequence, this.#byChannel.get(channel)!.encoding.data(message)),
     })
     this.#heartbeat = setInterval(() => this.#beat(), options.heartbeatMs)
   }
@@ -123,7 +124,11 @@ export class SharedStreams<Message extends Deliverable> {
 
   /** A message for one reader of these shared channels, which stay the same set for as long as the subscription. */
   deliverToOne(message: Message, channels: ReadonlySet<Channel>): void {
-    this.#queues.push(channels, { sequence: (this.#sequence += 1), message, bytes: message.topic.length + message.payload.length })
+    this.#queues.push(channels, {
+      sequence: (this.#sequence += 1),
+      message,
+      bytes: message.topic.length + message.payload.length,
+    })
   }
 
   /** Tells the readers of these channels, in order with their messages, whether the broker is there. */
@@ -142,7 +147,11 @@ export class SharedStreams<Message extends Deliverable> {
     for (const channel of channels) {
       const entry = this.#byChannel.get(channel)
       if (entry === undefined) continue
-      const gap = channel.encode('gap', (this.#sequence += 1), JSON.stringify({ reason: 'subscription-refused', detail }))
+      const gap = channel.encode(
+        'gap',
+        (this.#sequence += 1),
+        JSON.stringify({ reason: 'subscription-refused', detail }),
+      )
       const text = (): Buffer => {
         this.#options.counters.gap('subscription-refused', 0)
         return gap
@@ -165,19 +174,45 @@ export class SharedStreams<Message extends Deliverable> {
     const unique = [...new Set(filters)]
     // A number of its own: an id from before the channel began must not pass for one of its time.
     const floor = (this.#sequence += 1)
-    const channel = new Channel({ filters: unique, shared, format: encoding.format, limits, fanOut: this.#fanOut, counters, floor, id: (sequence) => eventId(epoch, sequence) })
-    const entry: Entry<Message> = { key, channel, encoding, ready: source.add(channel, unique, qos), holds: new Set(), joining: new Set(), linger: undefined, farewell: undefined }
+    const channel = new Channel({
+      filters: unique,
+      shared,
+      format: encoding.format,
+      limits,
+      fanOut: this.#fanOut,
+      counters,
+      floor,
+      id: (sequence) => eventId(epoch, sequence),
+    })
+    const entry: Entry<Message> = {
+      key,
+      channel,
+      encoding,
+      ready: source.add(channel, unique, qos),
+      holds: new Set(),
+      joining: new Set(),
+      linger: undefined,
+      farewell: undefined,
+    }
     this.#entries.set(key, entry)
     this.#byChannel.set(channel, entry)
     entry.ready.catch(() => this.#end(entry))
     return entry
   }
 
-  #join(entry: Entry<Message>, hold: Hold<Message>, response: Writable, { slow, lastEventId, first, until }: JoinOptions<Message>): void {
+  #join(
+    entry: Entry<Message>,
+    hold: Hold<Message>,
+    response: Writable,
+    { slow, lastEventId, first, until }: JoinOptions<Message>,
+  ): void {
     const { counters } = this.#options
     const { channel, encoding } = entry
     entry.joining.delete(hold)
-    const { position, missing } = lastEventId === undefined ? { position: hold.position } : locate(channel, lastEventId, this.#options.epoch, this.#sequence)
+    const { position, missing } =
+      lastEventId === undefined
+        ? { position: hold.position }
+        : locate(channel, lastEventId, this.#options.epoch, this.#sequence)
     const reader = new Reader(response, {
       slow,
       position,

@@ -61,7 +61,9 @@ export class WorkQueue<Message> {
   }
 
   distribute(): void {
-    const readers = [...this.#options.channels].flatMap((channel) => [...channel.readers].map((reader) => ({ channel, reader })))
+    const readers = [...this.#options.channels].flatMap((channel) =>
+      [...channel.readers].map((reader) => ({ channel, reader })),
+    )
     if (this.#dropped > 0) for (const { channel, reader } of readers) if (reader.isReady) this.#tell(channel, reader)
     while (this.#gone < this.#waiting.length) {
       const next = this.#nextReady(readers)

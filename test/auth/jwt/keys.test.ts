@@ -24,7 +24,14 @@ test('a key that is not among them is looked for again, once it may be a new one
   const { find } = keysOf(issuer, { cooldownMs: 100 })
   await find('key-1')
   await issuer.rotate()
-  await expect.poll(() => find('key-2').then(() => true, () => false)).toBe(true)
+  await expect
+    .poll(() =>
+      find('key-2').then(
+        () => true,
+        () => false,
+      ),
+    )
+    .toBe(true)
   await expect(find('key-1')).rejects.toThrow(errors.JWKSNoMatchingKey)
 })
 
@@ -59,7 +66,14 @@ describe('an issuer that fails', () => {
     const { find, states } = keysOf(issuer, { backoffMs: 20 })
     await expect(find('key-1')).rejects.toMatchObject(UNAVAILABLE)
     issuer.failure = undefined
-    await expect.poll(() => find('key-1').then(() => true, () => false)).toBe(true)
+    await expect
+      .poll(() =>
+        find('key-1').then(
+          () => true,
+          () => false,
+        ),
+      )
+      .toBe(true)
     expect(states).toEqual([false, true])
   })
 
@@ -71,7 +85,14 @@ describe('an issuer that fails', () => {
     await find('key-1')
     await expect.poll(() => issuer.requests).toBe(2)
     await expect(find('unknown')).rejects.toMatchObject(UNAVAILABLE)
-    await expect.poll(() => find('key-1').then(() => undefined, (error) => error)).toMatchObject(UNAVAILABLE)
+    await expect
+      .poll(() =>
+        find('key-1').then(
+          () => undefined,
+          (error) => error,
+        ),
+      )
+      .toMatchObject(UNAVAILABLE)
   })
 
   test('with what are no keys is no better', async () => {

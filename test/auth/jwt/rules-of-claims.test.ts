@@ -7,9 +7,15 @@ describe('rules from a claim', () => {
   const rulesOf = fromClaim('mqtt')
 
   test('are those it lists', () => {
-    expect(rulesOf({ mqtt: { publish: ['a/+'], subscribe: ['a/#'] } })).toEqual({ publish: ['a/+'], subscribe: ['a/#'] })
+    expect(rulesOf({ mqtt: { publish: ['a/+'], subscribe: ['a/#'] } })).toEqual({
+      publish: ['a/+'],
+      subscribe: ['a/#'],
+    })
     expect(rulesOf({ mqtt: { publish: ['a'] } })).toEqual({ publish: ['a'], subscribe: [] })
-    expect(fromClaim('https://example.com/mqtt')({ 'https://example.com/mqtt': { subscribe: ['a'] } })).toEqual({ publish: [], subscribe: ['a'] })
+    expect(fromClaim('https://example.com/mqtt')({ 'https://example.com/mqtt': { subscribe: ['a'] } })).toEqual({
+      publish: [],
+      subscribe: ['a'],
+    })
   })
 
   test('are none without the claim', () => {
@@ -17,13 +23,17 @@ describe('rules from a claim', () => {
     expect(fromClaim('constructor')({})).toEqual({ publish: [], subscribe: [] })
   })
 
-  test.each([null, '#', 7, { publish: '#' }, { publish: [1] }, { subscribe: ['a#'] }, { publish: null }])('%j is no such claim', (claim) => {
-    expect(() => rulesOf({ mqtt: claim })).toThrow(ClaimError)
-  })
+  test.each([null, '#', 7, { publish: '#' }, { publish: [1] }, { subscribe: ['a#'] }, { publish: null }])(
+    '%j is no such claim',
+    (claim) => {
+      expect(() => rulesOf({ mqtt: claim })).toThrow(ClaimError)
+    },
+  )
 })
 
 describe('rules from templates', () => {
-  const rules = (template: string, claims: object) => fromTemplates({ publish: [template], subscribe: [] })({ ...claims }).publish
+  const rules = (template: string, claims: object) =>
+    fromTemplates({ publish: [template], subscribe: [] })({ ...claims }).publish
 
   test.each([
     ['users/${sub}/#', { sub: 'ann' }, 'users/ann/#'],
@@ -37,7 +47,22 @@ describe('rules from templates', () => {
     expect(rules(template, claims)).toEqual([rule])
   })
 
-  test.each([['+'], ['#'], ['a/b'], ['a+'], ['a#'], ['/'], [''], ['a\0b'], ['a\nb'], ['\ud800'], [null], [undefined], [{}], [['ann']]])('a claim %j grants nothing', (sub) => {
+  test.each([
+    ['+'],
+    ['#'],
+    ['a/b'],
+    ['a+'],
+    ['a#'],
+    ['/'],
+    [''],
+    ['a\0b'],
+    ['a\nb'],
+    ['\ud800'],
+    [null],
+    [undefined],
+    [{}],
+    [['ann']],
+  ])('a claim %j grants nothing', (sub) => {
     expect(rules('users/${sub}/#', { sub })).toEqual([])
   })
 
@@ -55,13 +80,17 @@ describe('rules from templates', () => {
   })
 
   test.each(['a/${sub', 'a#', '${}#', '', 'a/${sub}#', '$share/g/${sub}'])('%j is no template', (template) => {
-    expect(() => fromTemplates({ publish: [], subscribe: [template] })).toThrow(/^expected filters with \$\{claim\} in a level, got /)
+    expect(() => fromTemplates({ publish: [], subscribe: [template] })).toThrow(
+      /^expected filters with \$\{claim\} in a level, got /,
+    )
   })
 
   test('whatever the claim says, no rule reaches beyond its level', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.stringMatching(/^[+#/$a\0]{0,4}$/)), (sub) => {
-        for (const rule of rules('users/${sub}/in', { sub })) expect(filterContains('users/+/in', rule) && rule.split('/').length === 3 && !/[+#]/.test(rule)).toBe(true)
+        for (const rule of rules('users/${sub}/in', { sub })) {
+          expect(filterContains('users/+/in', rule) && rule.split('/').length === 3 && !/[+#]/.test(rule)).toBe(true)
+        }
         for (const rule of rules('${sub}/in', { sub })) expect(filterContains('+/in', rule)).toBe(true)
       }),
     )

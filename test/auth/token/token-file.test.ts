@@ -7,7 +7,9 @@ const HASH = 'a'.repeat(64)
 const entry = (members: object) => JSON.stringify([{ name: 'one', sha256: HASH, ...members }])
 
 test('a token has a name, a hash, and rules that may be left out', () => {
-  expect(parseTokenFile(entry({ publish: ['a/+'] }))).toEqual([{ name: 'one', sha256: HASH, publish: ['a/+'], subscribe: [] }])
+  expect(parseTokenFile(entry({ publish: ['a/+'] }))).toEqual([
+    { name: 'one', sha256: HASH, publish: ['a/+'], subscribe: [] },
+  ])
   expect(parseTokenFile('[]')).toEqual([])
 })
 
@@ -27,13 +29,28 @@ test.each([
   [entry({ sha256: 'secret' }), 'token 0: expected the sha256 of the token, in hex'],
   [entry({ publish: 'a' }), 'token 0: publish must be an array of filters'],
   [entry({ publish: [1] }), 'token 0: publish must be an array of filters'],
-  [entry({ subscribe: ['a', 'a#'] }), 'token 0: subscribe "a#" must have # only as its last level (in a URL, # has to be sent as %23)'],
+  [
+    entry({ subscribe: ['a', 'a#'] }),
+    'token 0: subscribe "a#" must have # only as its last level (in a URL, # has to be sent as %23)',
+  ],
   [entry({ subscribe: ['$share/g/a'] }), 'token 0: subscribe "$share/g/a" must be the filter behind $share/GROUP/'],
   [entry({ rate: '5' }), 'token 0: expected rate to be an integer of 0 or more'],
   [entry({ streams: -1 }), 'token 0: expected streams to be an integer of 0 or more'],
   [entry({ pubilsh: ['a'] }), 'token 0: expected only name, sha256, publish, subscribe, rate, streams, got "pubilsh"'],
-  [JSON.stringify([{ name: 'one', sha256: HASH }, { name: 'one', sha256: 'b'.repeat(64) }]), 'token 1: expected a name of its own, got that of an earlier one'],
-  [JSON.stringify([{ name: 'one', sha256: HASH }, { name: 'two', sha256: HASH.toUpperCase() }]), 'token 1: expected a sha256 of its own, got that of an earlier one'],
+  [
+    JSON.stringify([
+      { name: 'one', sha256: HASH },
+      { name: 'one', sha256: 'b'.repeat(64) },
+    ]),
+    'token 1: expected a name of its own, got that of an earlier one',
+  ],
+  [
+    JSON.stringify([
+      { name: 'one', sha256: HASH },
+      { name: 'two', sha256: HASH.toUpperCase() },
+    ]),
+    'token 1: expected a sha256 of its own, got that of an earlier one',
+  ],
 ])('%s is refused', (text, fault) => {
   expect(() => parseTokenFile(text)).toThrow(expect.objectContaining({ message: fault }))
 })
@@ -41,7 +58,12 @@ test.each([
 test('every fault is told at once, and no hash', () => {
   const fault = (() => {
     try {
-      return parseTokenFile(JSON.stringify([{ name: '', sha256: HASH }, { name: 'two', sha256: `${HASH}0`, publish: ['#/a'] }]))
+      return parseTokenFile(
+        JSON.stringify([
+          { name: '', sha256: HASH },
+          { name: 'two', sha256: `${HASH}0`, publish: ['#/a'] },
+        ]),
+      )
     } catch (error) {
       return (error as Error).message
     }
@@ -54,6 +76,11 @@ test('a new token is long, its own, and known by its hash', () => {
   const [one, two] = [newToken('one'), newToken('two')]
   expect(one.token).toMatch(/^cw_[\w-]{43}$/)
   expect(two.token).not.toBe(one.token)
-  expect(one.entry).toEqual({ name: 'one', sha256: createHash('sha256').update(one.token).digest('hex'), publish: [], subscribe: [] })
+  expect(one.entry).toEqual({
+    name: 'one',
+    sha256: createHash('sha256').update(one.token).digest('hex'),
+    publish: [],
+    subscribe: [],
+  })
   expect(parseTokenFile(JSON.stringify([one.entry, two.entry]))).toHaveLength(2)
 })

@@ -12,7 +12,11 @@ test('a caller beyond its streams gets 429, until one of them ends; others notic
   const streams = [await openStream(url, one.headers), await openStream(url, one.headers)]
   const refused = await openStream(url, one.headers)
   await refused.ended
-  expect([refused.status, JSON.parse(refused.text()).code, refused.headers['retry-after']]).toEqual([429, 'too-many-own-streams', '5'])
+  expect([refused.status, JSON.parse(refused.text()).code, refused.headers['retry-after']]).toEqual([
+    429,
+    'too-many-own-streams',
+    '5',
+  ])
   expect((await openStream(url, other.headers)).status).toBe(200)
   expect((await openStream(url, other.headers)).status).toBe(429)
   streams[0]!.close()
@@ -22,7 +26,9 @@ test('a caller beyond its streams gets 429, until one of them ends; others notic
 test('streams of sessions, and streams that never begin, give their seats back', async () => {
   const token = makeToken('one', ['a'], ['a'])
   const bridge = await startBridge({ ...tokenFile([token]).settings, STREAM_MAX_IDENTITY: 1 })
-  for (const query of ['topic=b', 'topic=%23', 'topic=a&session=s&qos=2']) expect((await openStream(`${bridge.url}/subscribe?${query}`, token.headers)).status).toBeGreaterThanOrEqual(400)
+  for (const query of ['topic=b', 'topic=%23', 'topic=a&session=s&qos=2']) {
+    expect((await openStream(`${bridge.url}/subscribe?${query}`, token.headers)).status).toBeGreaterThanOrEqual(400)
+  }
   const session = await openStream(`${bridge.url}/subscribe?topic=a&session=s`, token.headers)
   expect(session.status).toBe(200)
   expect((await openStream(`${bridge.url}/subscribe?topic=a`, token.headers)).status).toBe(429)

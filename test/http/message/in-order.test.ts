@@ -19,22 +19,36 @@ async function* from(batches: Item[][]): AsyncGenerator<Item[]> {
 test('results come in the order of the items, however long each takes, within the limits', async () => {
   const item = fc.record({ bytes: fc.nat(6), turns: fc.nat(4) })
   await fc.assert(
-    fc.asyncProperty(fc.array(fc.array(item, { maxLength: 6 }), { maxLength: 5 }), fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 8 }), async (shape, items, bytes) => {
-      let name = 0
-      const batches = shape.map((batch) => batch.map((one) => ({ ...one, name: name++ })))
-      const underWay = new Set<Item>()
-      const results: string[] = []
-      const work = async (one: Item): Promise<string> => {
-        underWay.add(one)
-        expect(underWay.size).toBeLessThanOrEqual(items)
-        if (underWay.size > 1) expect([...underWay].filter((other) => other.bytes > 0).reduce((sum, other) => sum + other.bytes, 0)).toBeLessThanOrEqual(Math.max(bytes, one.bytes))
-        for (let left = one.turns; left > 0; left -= 1) await turn()
-        underWay.delete(one)
-        return `${one.name},`
-      }
-      for await (const joined of inOrder(from(batches), work, { items, bytes })) results.push(joined)
-      expect(results.join('')).toBe(batches.flat().map((one) => `${one.name},`).join(''))
-    }),
+    fc.asyncProperty(
+      fc.array(fc.array(item, { maxLength: 6 }), { maxLength: 5 }),
+      fc.integer({ min: 1, max: 5 }),
+      fc.integer({ min: 1, max: 8 }),
+      async (shape, items, bytes) => {
+        let name = 0
+        const batches = shape.map((batch) => batch.map((one) => ({ ...one, name: name++ })))
+        const underWay = new Set<Item>()
+        const results: string[] = []
+        const work = async (one: Item): Promise<string> => {
+          underWay.add(one)
+          expect(underWay.size).toBeLessThanOrEqual(items)
+          if (underWay.size > 1) {
+            expect(
+              [...underWay].filter((other) => other.bytes > 0).reduce((sum, other) => sum + other.bytes, 0),
+            ).toBeLessThanOrEqual(Math.max(bytes, one.bytes))
+          }
+          for (let left = one.turns; left > 0; left -= 1) await turn()
+          underWay.delete(one)
+          return `${one.name},`
+        }
+        for await (const joined of inOrder(from(batches), work, { items, bytes })) results.push(joined)
+        expect(results.join('')).toBe(
+          batches
+            .flat()
+            .map((one) => `${one.name},`)
+            .join(''),
+        )
+      },
+    ),
     { numRuns: 200 },
   )
 })
@@ -42,7 +56,9 @@ test('results come in the order of the items, however long each takes, within th
 test('results of one turn of the loop come joined', async () => {
   const items = Array.from({ length: 5 }, (_, name) => ({ name, bytes: 1, turns: 0 }))
   const results: string[] = []
-  for await (const joined of inOrder(from([items]), async ({ name }) => `${name},`, { items: 9, bytes: 9 })) results.push(joined)
+  for await (const joined of inOrder(from([items]), async ({ name }) => `${name},`, { items: 9, bytes: 9 })) {
+    results.push(joined)
+  }
   expect(results).toEqual(['0,1,2,3,4,'])
 })
 

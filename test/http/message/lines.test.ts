@@ -28,13 +28,21 @@ function naive(bytes: Buffer, maxBytes: number): Line[] {
 }
 
 test('lines are the same wherever the chunks end', async () => {
-  const byte = fc.oneof({ weight: 2, arbitrary: fc.constantFrom(10, 13) }, { weight: 5, arbitrary: fc.integer({ min: 0, max: 255 }) })
+  const byte = fc.oneof(
+    { weight: 2, arbitrary: fc.constantFrom(10, 13) },
+    { weight: 5, arbitrary: fc.integer({ min: 0, max: 255 }) },
+  )
   await fc.assert(
-    fc.asyncProperty(fc.array(byte, { maxLength: 60 }), fc.array(fc.nat(60), { maxLength: 8 }), fc.integer({ min: 0, max: 8 }), async (bytes, cuts, maxBytes) => {
-      const body = Buffer.from(bytes)
-      const read = await all(lines(inChunks(body, cuts), maxBytes))
-      expect(read).toEqual(naive(body, maxBytes))
-    }),
+    fc.asyncProperty(
+      fc.array(byte, { maxLength: 60 }),
+      fc.array(fc.nat(60), { maxLength: 8 }),
+      fc.integer({ min: 0, max: 8 }),
+      async (bytes, cuts, maxBytes) => {
+        const body = Buffer.from(bytes)
+        const read = await all(lines(inChunks(body, cuts), maxBytes))
+        expect(read).toEqual(naive(body, maxBytes))
+      },
+    ),
     { numRuns: 2000 },
   )
 })

@@ -28,11 +28,16 @@ test.each([
   ['text/event-stream;q=nonsense', undefined],
   ['text/html, application/json;q=0.9', undefined],
 ])('Accept: %s gets %s', (accept, expected) => {
-  if (expected === undefined) expect(() => negotiate(accept, false)).toThrowError(expect.objectContaining({ kind: expect.objectContaining({ code: 'not-acceptable', status: 406 }) }))
-  else expect(negotiate(accept, false).format.contentType).toBe(expected)
+  if (expected === undefined) {
+    expect(() => negotiate(accept, false)).toThrowError(
+      expect.objectContaining({ kind: expect.objectContaining({ code: 'not-acceptable', status: 406 }) }),
+    )
+  } else expect(negotiate(accept, false).format.contentType).toBe(expected)
 })
 
 test('encodings that embed JSON have a name of their own, and with it channels', () => {
-  const names = ['text/event-stream', 'application/x-ndjson'].flatMap((accept) => [false, true].map((embed) => negotiate(accept, embed).name))
+  const names = ['text/event-stream', 'application/x-ndjson'].flatMap((accept) =>
+    [false, true].map((embed) => negotiate(accept, embed).name),
+  )
   expect(new Set(names).size).toBe(4)
 })

@@ -2,7 +2,13 @@ import fc from 'fast-check'
 import { generate, type IConnackPacket, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
 import { type Message, type MessageProperties, toJsonText } from '../../../src/mqtt/message.ts'
-import { capabilitiesOf, messageOf, packetSize, publishPacket, subscriptionIdentifiersOf } from '../../../src/mqtt/client/packets.ts'
+import {
+  capabilitiesOf,
+  messageOf,
+  packetSize,
+  publishPacket,
+  subscriptionIdentifiersOf,
+} from '../../../src/mqtt/client/packets.ts'
 
 const message: Message = { topic: 't', payload: Buffer.from('x'), qos: 1, retain: false }
 
@@ -18,7 +24,8 @@ function parsed(bytes: Buffer, protocolVersion: 5 | 4 = 5): Packet {
   return packets[0]!
 }
 
-const overTheWire = (sent: Message, protocolVersion: 5 | 4 = 5) => messageOf(parsed(generate(publishPacket(sent, 7, false), { protocolVersion }), protocolVersion) as IPublishPacket)
+const overTheWire = (sent: Message, protocolVersion: 5 | 4 = 5) =>
+  messageOf(parsed(generate(publishPacket(sent, 7, false), { protocolVersion }), protocolVersion) as IPublishPacket)
 
 /** As many values of one name as there are, however they are written. */
 function normalised(properties: MessageProperties | undefined): MessageProperties | undefined {
@@ -30,7 +37,10 @@ function normalised(properties: MessageProperties | undefined): MessagePropertie
 
 const text = fc.string({ unit: 'binary', maxLength: 20 })
 // mqtt-packet forgets an empty value when another of the same name follows, so those are not repeated here.
-const values = fc.oneof(text, fc.array(fc.string({ unit: 'binary', minLength: 1, maxLength: 20 }), { minLength: 1, maxLength: 3 }))
+const values = fc.oneof(
+  text,
+  fc.array(fc.string({ unit: 'binary', minLength: 1, maxLength: 20 }), { minLength: 1, maxLength: 3 }),
+)
 const names = fc.oneof(text, fc.constantFrom('__proto__', 'constructor', 'toString', 'hasOwnProperty', '0', 'length'))
 const properties = fc.record<MessageProperties, never>(
   {
@@ -55,7 +65,10 @@ test('any message is the same one after the wire, with all its properties', () =
   fc.assert(
     fc.property(messages, (sent) => {
       const got = overTheWire(sent)
-      expect({ ...got, properties: normalised(got.properties) }).toEqual({ ...sent, properties: normalised(sent.properties) })
+      expect({ ...got, properties: normalised(got.properties) }).toEqual({
+        ...sent,
+        properties: normalised(sent.properties),
+      })
       expect(packetSize(sent)).toBe(generate(publishPacket(sent, 65_535, true), { protocolVersion: 5 }).length)
     }),
   )
@@ -70,10 +83,20 @@ test('over MQTT 3.1.1 it is too, without properties', () => {
 })
 
 test.each<[string, MessageProperties, number[]]>([
-  ['correlation data as the bytes it stands for', { correlationData: 'AP8=' }, [0x3a, 12, 0, 1, 0x61, 1, 2, 5, 0x09, 0, 2, 0, 0xff, 0x78]],
-  ['a user property for each of its values', { userProperties: { k: ['1', '2'] } }, [0x3a, 21, 0, 1, 0x61, 1, 2, 14, 0x26, 0, 1, 0x6b, 0, 1, 0x31, 0x26, 0, 1, 0x6b, 0, 1, 0x32, 0x78]],
+  [
+    'correlation data as the bytes it stands for',
+    { correlationData: 'AP8=' },
+    [0x3a, 12, 0, 1, 0x61, 1, 2, 5, 0x09, 0, 2, 0, 0xff, 0x78],
+  ],
+  [
+    'a user property for each of its values',
+    { userProperties: { k: ['1', '2'] } },
+    [0x3a, 21, 0, 1, 0x61, 1, 2, 14, 0x26, 0, 1, 0x6b, 0, 1, 0x31, 0x26, 0, 1, 0x6b, 0, 1, 0x32, 0x78],
+  ],
 ])('a publish holds %s', (_name, properties, bytes) => {
-  expect([...generate(publishPacket({ ...message, topic: 'a', properties }, 0x0102, true), { protocolVersion: 5 })]).toEqual(bytes)
+  expect([
+    ...generate(publishPacket({ ...message, topic: 'a', properties }, 0x0102, true), { protocolVersion: 5 }),
+  ]).toEqual(bytes)
 })
 
 test('user properties named like parts of every object come through as data and change nothing else', () => {
@@ -84,29 +107,72 @@ test('user properties named like parts of every object come through as data and 
 })
 
 test('what belongs to the connection is no property of the message', () => {
-  const packet: IPublishPacket = { cmd: 'publish', topic: 't', payload: Buffer.alloc(0), qos: 0, dup: false, retain: false, properties: { subscriptionIdentifier: 3, topicAlias: 1 } }
+  const packet: IPublishPacket = {
+    cmd: 'publish',
+    topic: 't',
+    payload: Buffer.alloc(0),
+    qos: 0,
+    dup: false,
+    retain: false,
+    properties: { subscriptionIdentifier: 3, topicAlias: 1 },
+  }
   const arrived = parsed(generate(packet, { protocolVersion: 5 })) as IPublishPacket
-  expect(messageOf(arrived)).toEqual({ topic: 't', payload: Buffer.alloc(0), qos: 0, retain: false, properties: undefined })
+  expect(messageOf(arrived)).toEqual({
+    topic: 't',
+    payload: Buffer.alloc(0),
+    qos: 0,
+    retain: false,
+    properties: undefined,
+  })
   expect(subscriptionIdentifiersOf(arrived)).toEqual([3])
 })
 
 test.each([
   [undefined, []],
   [268_435_455, [268_435_455]],
-  [[1, 2], [1, 2]],
+  [
+    [1, 2],
+    [1, 2],
+  ],
 ])('subscription identifiers %j are %j', (subscriptionIdentifier, identifiers) => {
-  const properties = subscriptionIdentifier === undefined ? {} : { subscriptionIdentifier: subscriptionIdentifier as number }
-  const packet: IPublishPacket = { cmd: 'publish', topic: 't', payload: 'x', qos: 0, dup: false, retain: false, properties }
-  expect(subscriptionIdentifiersOf(parsed(generate(packet, { protocolVersion: 5 })) as IPublishPacket)).toEqual(identifiers)
+  const properties =
+    subscriptionIdentifier === undefined ? {} : { subscriptionIdentifier: subscriptionIdentifier as number }
+  const packet: IPublishPacket = {
+    cmd: 'publish',
+    topic: 't',
+    payload: 'x',
+    qos: 0,
+    dup: false,
+    retain: false,
+    properties,
+  }
+  expect(subscriptionIdentifiersOf(parsed(generate(packet, { protocolVersion: 5 })) as IPublishPacket)).toEqual(
+    identifiers,
+  )
 })
 
 describe('what CONNACK says', () => {
   const connack = (properties: NonNullable<IConnackPacket['properties']>) =>
-    capabilitiesOf(parsed(generate({ cmd: 'connack', reasonCode: 0, returnCode: 0, sessionPresent: false, properties }, { protocolVersion: 5 })) as IConnackPacket, 5)
+    capabilitiesOf(
+      parsed(
+        generate(
+          { cmd: 'connack', reasonCode: 0, returnCode: 0, sessionPresent: false, properties },
+          { protocolVersion: 5 },
+        ),
+      ) as IConnackPacket,
+      5,
+    )
 
   test('of nothing is MQTT 5’s defaults', () => {
     expect(connack({})).toEqual({
-      protocol: 5, receiveMaximum: 65_535, maximumPacketSize: undefined, maximumQoS: 2, retain: true, wildcards: true, sharedSubscriptions: true, subscriptionIdentifiers: true,
+      protocol: 5,
+      receiveMaximum: 65_535,
+      maximumPacketSize: undefined,
+      maximumQoS: 2,
+      retain: true,
+      wildcards: true,
+      sharedSubscriptions: true,
+      subscriptionIdentifiers: true,
     })
   })
 
@@ -123,9 +189,19 @@ describe('what CONNACK says', () => {
   })
 
   test('over MQTT 3.1.1 is nothing, and no shared subscriptions or identifiers are assumed', () => {
-    const packet = parsed(generate({ cmd: 'connack', returnCode: 0, sessionPresent: false }, { protocolVersion: 4 }), 4) as IConnackPacket
+    const packet = parsed(
+      generate({ cmd: 'connack', returnCode: 0, sessionPresent: false }, { protocolVersion: 4 }),
+      4,
+    ) as IConnackPacket
     expect(capabilitiesOf(packet, 4)).toEqual({
-      protocol: 4, receiveMaximum: undefined, maximumPacketSize: undefined, maximumQoS: 2, retain: true, wildcards: true, sharedSubscriptions: false, subscriptionIdentifiers: false,
+      protocol: 4,
+      receiveMaximum: undefined,
+      maximumPacketSize: undefined,
+      maximumQoS: 2,
+      retain: true,
+      wildcards: true,
+      sharedSubscriptions: false,
+      subscriptionIdentifiers: false,
     })
   })
 })

@@ -10,7 +10,10 @@ const message = (topic: string): Message => ({ topic, payload: Buffer.from('x'),
 /** A queue on a connection that keeps what it is given. */
 function laneOn(): { queue: PublishQueue; given: string[]; connect: () => void } {
   const given: string[] = []
-  const network = { writable: true, publish: ({ topic }: Message) => void given.push(topic) } as unknown as NetworkConnection
+  const network = {
+    writable: true,
+    publish: ({ topic }: Message) => void given.push(topic),
+  } as unknown as NetworkConnection
   const queue = new PublishQueue({ maxInFlight: 10, maxInFlightBytes: 1000, timeoutMs: 60_000 })
   const connect = () => queue.connected(network, capabilities, true)
   connect()
@@ -41,7 +44,11 @@ test('what a lost connection did not write any more goes over the next one, ahea
 
 test('a QoS 2 message that a broker takes no more gives its identifier up at the broker, where the next message would pass for its copy', async () => {
   const released: number[] = []
-  const network = { writable: true, publish: () => {}, release: (id: number) => void released.push(id) } as unknown as NetworkConnection
+  const network = {
+    writable: true,
+    publish: () => {},
+    release: (id: number) => void released.push(id),
+  } as unknown as NetworkConnection
   const queue = new PublishQueue({ maxInFlight: 10, maxInFlightBytes: 1000, timeoutMs: 60_000 })
   queue.connected(network, capabilities, true)
   const result = queue.publish({ ...message('a'), qos: 2 })

@@ -4,7 +4,10 @@ import { InFlight } from '../../../src/mqtt/publish/in-flight.ts'
 import { SentPublishes } from '../../../src/mqtt/publish/sent-publishes.ts'
 
 function publish(): InFlight {
-  const entry = new InFlight({ topic: 'a', payload: Buffer.alloc(0), qos: 1, retain: false }, 60_000, { settled: () => {}, timedOut: () => {} })
+  const entry = new InFlight({ topic: 'a', payload: Buffer.alloc(0), qos: 1, retain: false }, 60_000, {
+    settled: () => {},
+    timedOut: () => {},
+  })
   // Its timer would keep the test waiting.
   entry.succeed(undefined)
   return entry

@@ -4,13 +4,20 @@ import { expect, test } from 'vitest'
 import { eventStream } from '../../../src/stream/formats/event-stream.ts'
 import { ndjson } from '../../../src/stream/formats/ndjson.ts'
 
-const text = fc.oneof(fc.string({ unit: 'binary' }), fc.array(fc.constantFrom('\r', '\n', '\r\n', '\u2028', 'id: 9', 'data: x', ':', ' ', 'event: gap')).map((parts) => parts.join('')))
+const text = fc.oneof(
+  fc.string({ unit: 'binary' }),
+  fc
+    .array(fc.constantFrom('\r', '\n', '\r\n', '\u2028', 'id: 9', 'data: x', ':', ' ', 'event: gap'))
+    .map((parts) => parts.join('')),
+)
 
 test('exact bytes of server-sent events', () => {
   expect(eventStream.event('message', 'e-1', '{"a":1}').toString()).toBe('id: e-1\ndata: {"a":1}\n\n')
   expect(eventStream.event('gap', 'e-2', '{}').toString()).toBe('event: gap\nid: e-2\ndata: {}\n\n')
   expect(eventStream.event('message', undefined, '{}').toString()).toBe('data: {}\n\n')
-  expect(eventStream.event('message', 'e-3', 'a\rb\nc\r\nd').toString()).toBe('id: e-3\ndata: a\ndata: b\ndata: c\ndata: d\n\n')
+  expect(eventStream.event('message', 'e-3', 'a\rb\nc\r\nd').toString()).toBe(
+    'id: e-3\ndata: a\ndata: b\ndata: c\ndata: d\n\n',
+  )
   expect(eventStream.bookmark('e-4').toString()).toBe('id: e-4\n\n')
   expect(eventStream.retry(2000).toString()).toBe('retry: 2000\n\n')
   expect(eventStream.heartbeat.toString()).toBe(':\n\n')

@@ -9,13 +9,14 @@ import { openStream, type StreamReader } from '../../support/stream.ts'
 const SHARED = { MQTT_SHARED_SUBSCRIPTIONS: true }
 const LINES = { accept: 'application/x-ndjson' }
 const payloads = (count: number, from = 0): string[] => Array.from({ length: count }, (_, index) => `${from + index}`)
-const got = (stream: StreamReader): string[] => stream.events.filter(({ event }) => event === 'message').map(({ data }) => data.payload)
+const got = (stream: StreamReader): string[] =>
+  stream.events.filter(({ event }) => event === 'message').map(({ data }) => data.payload)
 const inOrder = (some: string[]): string[] => some.toSorted((a, b) => Number(a) - Number(b))
 const allOf = (streams: StreamReader[]): string[] => inOrder(streams.flatMap(got))
 
 /** Resolves once a reader has read all that was written to it: nothing comes for some turns of the loop. */
 async function settled(stream: StreamReader): Promise<void> {
-  for (let before = -1; before !== stream.text().length; ) {
+  for (let before = -1; before !== stream.text().length;) {
     before = stream.text().length
     for (let turns = 0; turns < 50; turns += 1) await new Promise(setImmediate)
   }
@@ -26,13 +27,19 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
     const settings = { ...(await start()), ...SHARED, ...more }
     const bridge = await startBridge(settings)
     const outside = await mqttClient(brokerUrl(bridge, settings))
-    const send = (topic: string, some: string[]) => Promise.all(some.map((payload) => outside.publishAsync(topic, payload, { qos: 1 })))
+    const send = (topic: string, some: string[]) =>
+      Promise.all(some.map((payload) => outside.publishAsync(topic, payload, { qos: 1 })))
     return { bridge, settings, send, url: `${bridge.url}/subscribe?topic=$share/g/` }
   }
 
   test('get each message once in all, in turn, whatever their formats', async () => {
     const { bridge, send, url } = await started()
-    const streams = [await openStream(`${url}a/%23`), await openStream(`${url}a/%23`), await openStream(`${url}a/%23`), await openStream(`${url}a/%23`, LINES)]
+    const streams = [
+      await openStream(`${url}a/%23`),
+      await openStream(`${url}a/%23`),
+      await openStream(`${url}a/%23`),
+      await openStream(`${url}a/%23`, LINES),
+    ]
     const outsider = await openStream(`${bridge.url}/subscribe?topic=a/%23`)
     await send('a/b', payloads(400))
     expect((await outsider.take(400)).map(({ data }) => data.payload)).toEqual(payloads(400))
@@ -63,7 +70,10 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
     await expectNothingLeft(bridge)
   })
 
-  test.each([['the same format', {}], ['another format', LINES]])('are not fed while they stall: one of %s takes the rest', async (_format, headers) => {
+  test.each([
+    ['the same format', {}],
+    ['another format', LINES],
+  ])('are not fed while they stall: one of %s takes the rest', async (_format, headers) => {
     const { bridge, send, url } = await started({ STREAM_LOG_BYTES: 100_000_000 })
     const stalled = await openStream(`${url}a`)
     const reading = await openStream(`${url}a`, headers)
@@ -71,7 +81,10 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
     let sent = 0
     async function sendMore(count: number): Promise<number> {
       const before = reading.events.length
-      await send('a', payloads(count, sent).map((number) => number.padEnd(20_000, ' ')))
+      await send(
+        'a',
+        payloads(count, sent).map((number) => number.padEnd(20_000, ' ')),
+      )
       sent += count
       await expect.poll(() => metric(bridge, 'causeway_stream_events_total')).toBe(sent)
       await settled(reading)
@@ -81,7 +94,9 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
     while ((await sendMore(50)) < 50) expect(sent).toBeLessThan(3000)
     expect(await sendMore(100)).toBe(100)
     stalled.resume()
-    await expect.poll(() => inOrder([...got(stalled), ...got(reading)].map((payload) => payload.trim())), { timeout: 10_000 }).toEqual(payloads(sent))
+    await expect
+      .poll(() => inOrder([...got(stalled), ...got(reading)].map((payload) => payload.trim())), { timeout: 10_000 })
+      .toEqual(payloads(sent))
     expect([...stalled.events, ...reading.events].every(({ event }) => event === 'message')).toBe(true)
     stalled.close()
     reading.close()
@@ -92,11 +107,19 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
     const { bridge, send, url } = await started({ STREAM_LOG_MESSAGES: 10 })
     const streams = [await openStream(`${url}a`), await openStream(`${url}a`, LINES)]
     for (const stream of streams) stream.pause()
-    for (let sent = 0; sent < 1000; sent += 50) await send('a', payloads(50, sent).map((number) => number.padEnd(20_000, ' ')))
+    for (let sent = 0; sent < 1000; sent += 50) {
+      await send(
+        'a',
+        payloads(50, sent).map((number) => number.padEnd(20_000, ' ')),
+      )
+    }
     await expect.poll(() => metric(bridge, 'causeway_received_messages_total{qos="1"}')).toBe(1000)
     for (const stream of streams) stream.resume()
-    const dropped = (stream: StreamReader): number => stream.events.filter(({ event }) => event === 'gap').reduce((sum, { data }) => sum + data.dropped, 0)
-    for (const stream of streams) await expect.poll(() => allOf(streams).length + dropped(stream), { timeout: 10_000 }).toBe(1000)
+    const dropped = (stream: StreamReader): number =>
+      stream.events.filter(({ event }) => event === 'gap').reduce((sum, { data }) => sum + data.dropped, 0)
+    for (const stream of streams) {
+      await expect.poll(() => allOf(streams).length + dropped(stream), { timeout: 10_000 }).toBe(1000)
+    }
     expect(dropped(streams[0]!)).toBeGreaterThan(0)
     expect(streams[0]!.events.find(({ event }) => event === 'gap')!.data.reason).toBe('overrun')
     expect(await metric(bridge, 'causeway_stream_dropped_events_total{reason="overrun"}')).toBe(dropped(streams[0]!))
@@ -130,7 +153,11 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
   test('of two bridges get each message once in all', async () => {
     const { bridge, settings, send, url } = await started()
     const other = await startBridge(settings)
-    const streams = [await openStream(`${url}a`), await openStream(`${url}a`), await openStream(`${other.url}/subscribe?topic=$share/g/a`)]
+    const streams = [
+      await openStream(`${url}a`),
+      await openStream(`${url}a`),
+      await openStream(`${other.url}/subscribe?topic=$share/g/a`),
+    ]
     const otherGroup = await openStream(`${other.url}/subscribe?topic=$share/h/a`)
     await send('a', payloads(500))
     await expect.poll(() => allOf(streams)).toEqual(payloads(500))
@@ -155,8 +182,14 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
   })
 })
 
-test.each(BROKERS.filter(({ protocol }) => protocol === 4))('a shared filter is refused on $name, which may not have them', async ({ start }) => {
-  const bridge = await startBridge(await start())
-  expect(await get(bridge, '/subscribe?topic=$share/g/a')).toMatchObject({ status: 422, body: { code: 'shared-subscriptions-not-supported', retryable: false } })
-  await expectNothingLeft(bridge)
-})
+test.each(BROKERS.filter(({ protocol }) => protocol === 4))(
+  'a shared filter is refused on $name, which may not have them',
+  async ({ start }) => {
+    const bridge = await startBridge(await start())
+    expect(await get(bridge, '/subscribe?topic=$share/g/a')).toMatchObject({
+      status: 422,
+      body: { code: 'shared-subscriptions-not-supported', retryable: false },
+    })
+    await expectNothingLeft(bridge)
+  },
+)

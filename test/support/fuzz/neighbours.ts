@@ -14,7 +14,11 @@ export async function goodNeighbours(url: string, headers: Record<string, string
   let sent = 0
   async function publish(): Promise<void> {
     for (; !stopped; sent += 1) {
-      const answer = await fetch(`${url}/publish?topic=good/n&qos=${1 + (sent % 2)}`, { method: 'POST', body: `${sent}`, headers })
+      const answer = await fetch(`${url}/publish?topic=good/n&qos=${1 + (sent % 2)}`, {
+        method: 'POST',
+        body: `${sent}`,
+        headers,
+      })
       expect(answer.status, await answer.text()).toBe(200)
     }
   }
@@ -25,7 +29,9 @@ export async function goodNeighbours(url: string, headers: Record<string, string
       stopped = true
       await publishing
       const events = await stream.take(sent)
-      expect(events.map(({ event, data }) => (event === 'message' ? Number(data.payload) : event))).toEqual(Array.from({ length: sent }, (_, index) => index))
+      expect(events.map(({ event, data }) => (event === 'message' ? Number(data.payload) : event))).toEqual(
+        Array.from({ length: sent }, (_, index) => index),
+      )
       stream.close()
       return sent
     },

@@ -77,7 +77,12 @@ export class Consumer {
   async #connect(lastEventId: string | undefined): Promise<string | undefined> {
     const { spec, url } = this.#options
     const bridge = { url: (this.#url ??= url()) }
-    const stream = await trySession(bridge, { name: spec.name, topics: [spec.filter], ack: spec.by === 'auto' ? 'auto' : 'explicit', lastEventId })
+    const stream = await trySession(bridge, {
+      name: spec.name,
+      topics: [spec.filter],
+      ack: spec.by === 'auto' ? 'auto' : 'explicit',
+      lastEventId,
+    })
     if (stream.status !== 200) return stream.status === 204 ? undefined : lastEventId
     const reader = (this.#stream = Object.assign(stream, { about: await stream.next() }))
     let done = reader.about.id

@@ -32,7 +32,11 @@ export async function publishNumbers(options: PublisherOptions): Promise<Set<num
 
 function overHttp({ topic, url }: PublisherOptions): (sequence: number) => Promise<boolean> {
   return async (sequence) => {
-    const response = await fetch(`${url()}/publish?topic=${topic}`, { method: 'POST', body: String(sequence), signal: AbortSignal.timeout(10_000) })
+    const response = await fetch(`${url()}/publish?topic=${topic}`, {
+      method: 'POST',
+      body: String(sequence),
+      signal: AbortSignal.timeout(10_000),
+    })
     await response.arrayBuffer()
     return response.status === 200
   }
@@ -43,7 +47,10 @@ function overMqtt({ topic, brokerUrl }: PublisherOptions): (sequence: number) =>
     const client = await connectOnce(brokerUrl, { connectTimeout: 2000 })
     client.on('error', () => {})
     const closed = new Promise<boolean>((resolve) => client.once('close', () => resolve(false)))
-    const isDone = await Promise.race([closed, client.publishAsync(topic, String(sequence), { qos: 1 }).then(() => true)])
+    const isDone = await Promise.race([
+      closed,
+      client.publishAsync(topic, String(sequence), { qos: 1 }).then(() => true),
+    ])
     client.end(true)
     return isDone
   }

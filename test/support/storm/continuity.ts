@@ -5,7 +5,15 @@ export type Happening =
   | { kind: 'opened'; resumed: boolean; begun: Begun }
   | { kind: 'gap'; reason: string; begun: Begun }
   | { kind: 'status'; connected: boolean; begun: Begun }
-  | { kind: 'message'; topic: string; sequence: number; qos: number; retained: boolean; id: string | undefined; restarts: Restarts }
+  | {
+      kind: 'message'
+      topic: string
+      sequence: number
+      qos: number
+      retained: boolean
+      id: string | undefined
+      restarts: Restarts
+    }
 
 /** Where a follower stands in a topic. */
 interface Place {
@@ -45,17 +53,31 @@ export function breach(history: readonly Happening[], ledger: Ledger): string | 
   for (const [index, happening] of history.entries()) {
     const fault = happening.kind === 'message' ? misplaced(happening, places, ledger) : undefined
     if (fault !== undefined) return `#${index}: ${fault}`
-    if (happening.kind === 'gap' && happening.reason === 'subscription-refused') return `#${index}: a filter was refused, by no broker`
+    if (happening.kind === 'gap' && happening.reason === 'subscription-refused') {
+      return `#${index}: a filter was refused, by no broker`
+    }
     if (happening.kind === 'opened' && !happening.resumed) {
-      places = new Map([...happening.begun].map(([topic, begun]) => [topic, { last: undefined, excused: begun, isNew: true, isAway: false, repeat: undefined, seen: new Map() }]))
+      places = new Map(
+        [...happening.begun].map(([topic, begun]) => [
+          topic,
+          { last: undefined, excused: begun, isNew: true, isAway: false, repeat: undefined, seen: new Map() },
+        ]),
+      )
     } else if (happening.kind === 'gap' || happening.kind === 'status') {
-      for (const [topic, place] of places) interrupt(place, happening, happening.begun.get(topic)!, ledger.topics.get(topic)!.qos)
+      for (const [topic, place] of places) {
+        interrupt(place, happening, happening.begun.get(topic)!, ledger.topics.get(topic)!.qos)
+      }
     }
   }
   return undefined
 }
 
-function interrupt(place: Place, happening: Extract<Happening, { kind: 'gap' | 'status' }>, begun: number, qos: number): void {
+function interrupt(
+  place: Place,
+  happening: Extract<Happening, { kind: 'gap' | 'status' }>,
+  begun: number,
+  qos: number,
+): void {
   place.repeat = 0
   if (happening.kind === 'gap') {
     if (happening.reason === 'unknown-id') Object.assign(place, { isNew: true, isAway: false, excused: begun })
@@ -67,7 +89,11 @@ function interrupt(place: Place, happening: Extract<Happening, { kind: 'gap' | '
   if (!place.isAway && place.excused === Infinity) place.excused = begun
 }
 
-function misplaced({ topic, sequence, qos, retained, restarts }: Extract<Happening, { kind: 'message' }>, places: Map<string, Place>, ledger: Ledger): string | undefined {
+function misplaced(
+  { topic, sequence, qos, retained, restarts }: Extract<Happening, { kind: 'message' }>,
+  places: Map<string, Place>,
+  ledger: Ledger,
+): string | undefined {
   const place = places.get(topic)
   const publication = ledger.of(topic, sequence)
   const what = `${topic} ${sequence}`
@@ -81,7 +107,9 @@ function misplaced({ topic, sequence, qos, retained, restarts }: Extract<Happeni
   }
   /** The first acknowledged sequence between two. */
   const acknowledged = (after: number, before: number): number | undefined => {
-    for (let between = after + 1; between < before; between += 1) if (ledger.of(topic, between)!.outcome === 'acknowledged') return between
+    for (let between = after + 1; between < before; between += 1) {
+      if (ledger.of(topic, between)!.outcome === 'acknowledged') return between
+    }
     return undefined
   }
   const { last, repeat, excused } = place

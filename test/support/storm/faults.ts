@@ -51,7 +51,15 @@ export function linkFaults(proxy: Proxy, random: Random, broker: Mosquitto): Fau
 }
 
 /** Another client with the bridge's own id and Clean Start: the broker cuts the bridge off and forgets its session. */
-export function stolenSession({ clientId, protocolVersion, brokerUrl }: { clientId: string; protocolVersion: 5 | 4; brokerUrl: string }): Faults {
+export function stolenSession({
+  clientId,
+  protocolVersion,
+  brokerUrl,
+}: {
+  clientId: string
+  protocolVersion: 5 | 4
+  brokerUrl: string
+}): Faults {
   return {
     async steal() {
       const thief = await connectOnce(brokerUrl, { clientId: `${clientId}-subscribe-0`, clean: true, protocolVersion })

@@ -85,7 +85,10 @@ export class Follower {
     if (embedJson) query.set('encoding', 'json')
     const id = this.#lastEventId
     if (id !== undefined && resumeBy === 'query') query.set('lastEventId', id)
-    const headers = { accept: format === 'sse' ? 'text/event-stream' : 'application/x-ndjson', ...(id !== undefined && resumeBy === 'header' && { 'last-event-id': id }) }
+    const headers = {
+      accept: format === 'sse' ? 'text/event-stream' : 'application/x-ndjson',
+      ...(id !== undefined && resumeBy === 'header' && { 'last-event-id': id }),
+    }
     const request = get(`${this.#url}/subscribe?${query}`, { headers, agent: false })
     this.#request = request
     request.on('error', () => {})
@@ -126,11 +129,20 @@ export class Follower {
     if (id !== undefined) this.#lastEventId = id
     if (data === undefined) return
     if (event === 'gap') this.history.push({ kind: 'gap', reason: data.reason, begun: this.#ledger.begun() })
-    else if (event === 'status') this.history.push({ kind: 'status', connected: data.broker === 'connected', begun: this.#ledger.begun() })
-    else {
+    else if (event === 'status') {
+      this.history.push({ kind: 'status', connected: data.broker === 'connected', begun: this.#ledger.begun() })
+    } else {
       const sequence = Number.parseInt(String(data.payload), 10)
       this.#seen.set(data.topic, sequence)
-      this.history.push({ kind: 'message', topic: data.topic, sequence, qos: data.qos, retained: data.retain, id, restarts: this.#ledger.restarts })
+      this.history.push({
+        kind: 'message',
+        topic: data.topic,
+        sequence,
+        qos: data.qos,
+        retained: data.retain,
+        id,
+        restarts: this.#ledger.restarts,
+      })
     }
   }
 }

@@ -27,9 +27,17 @@ export async function publishOn(options: PublisherOptions): Promise<void> {
 }
 
 /** One publication by way of the bridge. */
-export async function publishOnce(url: string, ledger: Ledger, { name, qos, retain }: StormTopic, padding = 0): Promise<Outcome> {
+export async function publishOnce(
+  url: string,
+  ledger: Ledger,
+  { name, qos, retain }: StormTopic,
+  padding = 0,
+): Promise<Outcome> {
   const { sequence, settle } = ledger.begin(name)
-  const outcome = await outcomeOf(`${url}/publish?topic=${name}&qos=${qos}&retain=${retain}`, `${sequence}`.padEnd(padding))
+  const outcome = await outcomeOf(
+    `${url}/publish?topic=${name}&qos=${qos}&retain=${retain}`,
+    `${sequence}`.padEnd(padding),
+  )
   settle(outcome)
   return outcome
 }
@@ -63,7 +71,14 @@ async function publishOverMqtt({ ledger, topic, random, brokerUrl, pauseMs, isOv
     const closed = new Promise<'unknown'>((resolve) => client.once('close', () => resolve('unknown')))
     while (!isOver() && client.connected) {
       const batch = Array.from({ length: topic.qos === 0 ? random.integer(1, 5) : 1 }, () => ledger.begin(topic.name))
-      const outcome = await Promise.race([closed, acknowledged(client, topic, batch.map(({ sequence }) => sequence))])
+      const outcome = await Promise.race([
+        closed,
+        acknowledged(
+          client,
+          topic,
+          batch.map(({ sequence }) => sequence),
+        ),
+      ])
       for (const { settle } of batch) settle(outcome)
       await delay(random.integer(0, pauseMs))
     }
@@ -72,7 +87,11 @@ async function publishOverMqtt({ ledger, topic, random, brokerUrl, pauseMs, isOv
 }
 
 /** QoS 0 has no acknowledgement: one for a message behind it on the same connection says that it arrived. */
-async function acknowledged(client: MqttClient, { name, qos, retain }: StormTopic, sequences: number[]): Promise<Outcome> {
+async function acknowledged(
+  client: MqttClient,
+  { name, qos, retain }: StormTopic,
+  sequences: number[],
+): Promise<Outcome> {
   try {
     const written = sequences.map((sequence) => client.publishAsync(name, `${sequence}`, { qos, retain }))
     if (qos === 0) written.push(client.publishAsync(FENCE, '', { qos: 1 }))

@@ -31,7 +31,10 @@ export class Random {
   /** So many of them, none twice. */
   some<Item>(items: readonly Item[], count: number): Item[] {
     const left = [...items]
-    return Array.from({ length: Math.min(count, left.length) }, () => left.splice(this.integer(0, left.length - 1), 1)[0]!)
+    return Array.from(
+      { length: Math.min(count, left.length) },
+      () => left.splice(this.integer(0, left.length - 1), 1)[0]!,
+    )
   }
 
   /** A stream of its own, so that what one part draws does not shift another's. */

@@ -17,7 +17,12 @@ export interface StormOptions {
   isReachable(): boolean
 }
 
-const topic = (name: string, by: StormTopic['by'], qos: StormTopic['qos'], retain = false): StormTopic => ({ name, by, qos, retain })
+const topic = (name: string, by: StormTopic['by'], qos: StormTopic['qos'], retain = false): StormTopic => ({
+  name,
+  by,
+  qos,
+  retain,
+})
 const TOPICS = [
   topic('s/a/http1', 'http', 1),
   topic('s/a/mqtt1', 'mqtt', 1),
@@ -29,7 +34,19 @@ const TOPICS = [
 ]
 /** Published in floods of large messages, to fill sockets. */
 const BULK = topic('s/bulk', 'http', 1)
-const FILTERS = ['s/#', 's/+/+', 's/a/+', 's/b/#', 's/+/kept', 's/a/http1', 's/b/mqtt0', 's/+/mqtt1', 's/b/+', 's/bulk', '+/a/#']
+const FILTERS = [
+  's/#',
+  's/+/+',
+  's/a/+',
+  's/b/#',
+  's/+/kept',
+  's/a/http1',
+  's/b/mqtt0',
+  's/+/mqtt1',
+  's/b/+',
+  's/bulk',
+  '+/a/#',
+]
 const FOLLOWERS_MAX = 8
 const RESTARTS = ['restart', 'restartBehind']
 const FLOOD = { messages: 60, bytes: 60_000 }
@@ -53,7 +70,17 @@ export class Storm {
 
   async run(): Promise<void> {
     const { url, brokerUrl, random, operations } = this.#options
-    const publishers = TOPICS.map((each) => publishOn({ ledger: this.#ledger, topic: each, random: random.fork(), url, brokerUrl, pauseMs: PAUSE_MS, isOver: () => this.#over }))
+    const publishers = TOPICS.map((each) =>
+      publishOn({
+        ledger: this.#ledger,
+        topic: each,
+        random: random.fork(),
+        url,
+        brokerUrl,
+        pauseMs: PAUSE_MS,
+        isOver: () => this.#over,
+      }),
+    )
     for (let count = 0; count < 3; count += 1) this.#join()
     for (let count = 0; count < operations; count += 1) {
       await this.#step()
@@ -68,15 +95,29 @@ export class Storm {
   summary(): string {
     const seen = [...this.#followers, ...this.#left].flatMap(({ history }) => history)
     const gaps = seen.filter(({ kind }) => kind === 'gap') as Extract<Happening, { kind: 'gap' }>[]
-    const reasons = Object.fromEntries([...new Set(gaps.map(({ reason }) => reason))].map((reason) => [reason, gaps.filter((gap) => gap.reason === reason).length]))
-    return JSON.stringify({ ...Object.fromEntries(this.#counts), published: this.#ledger.summary(), seen: seen.filter(({ kind }) => kind === 'message').length, gaps: reasons })
+    const reasons = Object.fromEntries(
+      [...new Set(gaps.map(({ reason }) => reason))].map((reason) => [
+        reason,
+        gaps.filter((gap) => gap.reason === reason).length,
+      ]),
+    )
+    return JSON.stringify({
+      ...Object.fromEntries(this.#counts),
+      published: this.#ledger.summary(),
+      seen: seen.filter(({ kind }) => kind === 'message').length,
+      gaps: reasons,
+    })
   }
 
   /** In words, what each follower should not have seen; nothing where all is well. */
   breaches(): string[] {
     return [...this.#followers, ...this.#left].flatMap((follower) => {
-      const found = breach(follower.history, this.#ledger) ?? (this.#left.includes(follower) ? undefined : this.#unfinished(follower))
-      return found === undefined ? [] : [`${JSON.stringify(follower.spec)}: ${found}\n${excerpt(follower.history, found)}`]
+      const found =
+        breach(follower.history, this.#ledger) ??
+        (this.#left.includes(follower) ? undefined : this.#unfinished(follower))
+      return found === undefined
+        ? []
+        : [`${JSON.stringify(follower.spec)}: ${found}\n${excerpt(follower.history, found)}`]
     })
   }
 
@@ -87,7 +128,23 @@ export class Storm {
 
   async #step(): Promise<void> {
     const { random, faults } = this.#options
-    const kind = random.pick(['join', 'leave', 'reconnect', 'reconnect', 'away', 'away', 'back', 'back', 'pause', 'resume', 'resume', 'flood', 'fault', 'fault', 'fault'])
+    const kind = random.pick([
+      'join',
+      'leave',
+      'reconnect',
+      'reconnect',
+      'away',
+      'away',
+      'back',
+      'back',
+      'pause',
+      'resume',
+      'resume',
+      'flood',
+      'fault',
+      'fault',
+      'fault',
+    ])
     const follower = random.pick(this.#followers)
     if (kind === 'fault') return this.#fault(random.pick(Object.entries(faults)))
     this.#count(kind)
@@ -155,12 +212,22 @@ export class Storm {
       follower.resume()
       if (follower.isAway) follower.come(false)
     }
-    while (performance.now() < until && !(this.#options.isReachable() && this.#followers.every(({ isOpen }) => isOpen))) await delay(20)
+    while (
+      performance.now() < until &&
+      !(this.#options.isReachable() && this.#followers.every(({ isOpen }) => isOpen))
+    ) {
+      await delay(20)
+    }
     while (performance.now() < until && this.#isUnfinished()) {
       for (const each of this.#ledger.topics.values()) {
         // At QoS 1 it could overtake the QoS 2 messages before it: order is kept within a QoS [MQTT-4.6.0-5].
         const last = { ...each, qos: each.qos === 2 ? 2 : 1 } as const
-        while (performance.now() < until && (await publishOnce(this.#options.url, this.#ledger, last)) !== 'acknowledged') await delay(20)
+        while (
+          performance.now() < until &&
+          (await publishOnce(this.#options.url, this.#ledger, last)) !== 'acknowledged'
+        ) {
+          await delay(20)
+        }
       }
       const next = performance.now() + NEXT_LAST_MS
       while (performance.now() < next && this.#isUnfinished()) await delay(20)
@@ -176,7 +243,9 @@ export class Storm {
     const filters = new TopicTree<true>()
     for (const filter of spec.filters) filters.set(filter, true)
     for (const [name, newest] of this.#ledger.begun()) {
-      if (filters.match(name).length > 0 && follower.seen(name) < newest) return `#${history.length}: ${isOpen ? 'open' : `not open (${follower.lastRefusal})`}, and ${name} never got beyond ${follower.seen(name)} to ${newest}`
+      if (filters.match(name).length > 0 && follower.seen(name) < newest) {
+        return `#${history.length}: ${isOpen ? 'open' : `not open (${follower.lastRefusal})`}, and ${name} never got beyond ${follower.seen(name)} to ${newest}`
+      }
     }
     return undefined
   }
@@ -188,6 +257,9 @@ function excerpt(history: readonly Happening[], found: string): string {
   const from = Math.max(0, index - 40)
   return history
     .slice(from, index + 5)
-    .map(({ begun: _begun, ...happening }: Happening & { begun?: unknown }, offset) => `  #${from + offset} ${JSON.stringify(happening)}`)
+    .map(
+      ({ begun: _begun, ...happening }: Happening & { begun?: unknown }, offset) =>
+        `  #${from + offset} ${JSON.stringify(happening)}`,
+    )
     .join('\n')
 }
