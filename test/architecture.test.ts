@@ -71,8 +71,8 @@ test('imports are found however they are written', () => {
   expect(importsOf(text)).toEqual(['a', 'b', 'c', 'd', 'e', 'f'])
 })
 
-test('streams need nothing but Node, and the broker side knows no HTTP', () => {
-  expect(importing(/^(?!\.|node:)|^node:http/).filter((name) => liesIn(name, 'stream'))).toEqual([])
+test('streams need nothing but Node and a bounded map, and the broker side knows no HTTP', () => {
+  expect(importing(/^(?!\.|node:|lru-cache$)|^node:http/).filter((name) => liesIn(name, 'stream'))).toEqual([])
   expect(importing(/fastify|^node:http/).filter((name) => liesIn(name, 'mqtt'))).toEqual([])
 })
 
