@@ -34,6 +34,7 @@ const ROOMS: Record<string, string[]> = {
   'http/message': ['http/server/disconnects.ts', 'mqtt', 'stream', 'errors.ts'],
   'http/server': ['http/message', 'errors.ts'],
   mqtt: ['errors.ts'],
+  memory: [],
   stream: [],
 }
 

@@ -1,0 +1,221 @@
+/** What memory is held for. These are the values of the label `purpose` of `causeway_held_bytes`. */
+export const PURPOSES = [
+  'bodies',
+  'publishes',
+  'requests',
+  'logs',
+  'streams',
+  'filters',
+  'joins',
+  'retained',
+  'sessions',
+  'idempotency',
+  'answers',
+  'credentials',
+  'push',
+] as const
+
+export type Purpose = (typeof PURPOSES)[number]
+
+/**
+ * Gives back memory that is only kept in case somebody comes back for it, such as the log of a stream without readers.
+ *
+ * @param bytes how much is needed
+ * @param caller whose memory it has to be; undefined for anybody's
+ */
+export type Reclaim = (bytes: number, caller: Caller | undefined) => void
+
+export interface MemoryAccountOptions {
+  /** Bytes that may be held in all. */
+  totalBytes: number
+  /** Called for each time that memory was refused. */
+  onRefused?: (purpose: Purpose) => void
+}
+
+/**
+ * The one account of everything that this process holds on somebody's behalf. Whoever keeps bytes for a caller takes them
+ * from here first, and gives them back. It counts what callers can make grow, not what the program itself needs.
+ *
+ * A caller may hold no more than is left free for everybody else: one caller alone gets half of the total, two a third
+ * each, n callers 1/(n+1) each. So there is always room for one more caller, however greedy the others are.
+ */
+export class MemoryAccount {
+  readonly totalBytes: number
+  readonly #onRefused: (purpose: Purpose) => void
+  readonly #byPurpose = Object.fromEntries(PURPOSES.map((purpose) => [purpose, 0])) as Record<Purpose, number>
+  /** Bytes held, by the name of the caller; without those who hold nothing. */
+  readonly #byCaller = new Map<string, number>()
+  readonly #reclaimers: Reclaim[] = []
+  #heldBytes = 0
+  #isReclaiming = false
+
+  constructor({ totalBytes, onRefused = () => {} }: MemoryAccountOptions) {
+    this.totalBytes = totalBytes
+    this.#onRefused = onRefused
+  }
+
+  get heldBytes(): number {
+    return this.#heldBytes
+  }
+
+  /** Bytes held, by purpose. A live view: read it, do not keep it. */
+  get byPurpose(): Readonly<Record<Purpose, number>> {
+    return this.#byPurpose
+  }
+
+  /** How many callers hold something. */
+  get callerCount(): number {
+    return this.#byCaller.size
+  }
+
+  /**
+   * The part of a caller. A light handle: all handles of one name share what they hold.
+   *
+   * @param name the name of its identity, or its address where nobody says who they are
+   */
+  caller(name: string): Caller {
+    return new Caller(name, this)
+  }
+
+  /** Called when memory is short, in the order in which they were added, until there is enough. */
+  onShortage(reclaim: Reclaim): void {
+    this.#reclaimers.push(reclaim)
+  }
+
+  /** For `Caller` alone. */
+  heldBy(name: string): number {
+    return this.#byCaller.get(name) ?? 0
+  }
+
+  /** For `Caller` alone. Whether the caller may hold so many bytes more. */
+  mayHold(caller: Caller, bytes: number): boolean {
+    return this.heldBy(caller.name) + bytes <= this.totalBytes - this.#heldBytes - bytes
+  }
+
+  /** For `Caller` alone. Frees what is kept only for those who may come back: the caller's own, then anybody's. */
+  reclaim(caller: Caller, bytes: number): void {
+    // What is reclaimed gives bytes back, which must not start over.
+    if (this.#isReclaiming) return
+    this.#isReclaiming = true
+    try {
+      for (const whose of [caller, undefined]) {
+        for (const reclaim of this.#reclaimers) {
+          if (this.mayHold(caller, bytes)) return
+          reclaim(bytes, whose)
+        }
+      }
+    } finally {
+      this.#isReclaiming = false
+    }
+  }
+
+  /** For `Caller` alone. */
+  changed({ name }: Caller, purpose: Purpose, bytes: number): void {
+    this.#heldBytes += bytes
+    this.#byPurpose[purpose] += bytes
+    const held = this.heldBy(name) + bytes
+    if (held === 0) this.#byCaller.delete(name)
+    else this.#byCaller.set(name, held)
+  }
+
+  /** For `Caller` alone. */
+  refused(purpose: Purpose): void {
+    this.#onRefused(purpose)
+  }
+}
+
+/** What one caller holds. Made by `MemoryAccount.caller`. */
+export class Caller {
+  readonly name: string
+  readonly #account: MemoryAccount
+
+  constructor(name: string, account: MemoryAccount) {
+    this.name = name
+    this.#account = account
+  }
+
+  get heldBytes(): number {
+    return this.#account.heldBy(this.name)
+  }
+
+  /** Whether `take` would succeed now, without making room. */
+  mayTake(bytes: number): boolean {
+    return this.#account.mayHold(this, bytes)
+  }
+
+  /**
+   * Takes bytes, to be given back with `give`.
+   *
+   * @returns false where there is no room for them, and nothing was taken
+   */
+  take(purpose: Purpose, bytes: number): boolean {
+    if (!this.#account.mayHold(this, bytes)) {
+      this.#account.reclaim(this, bytes)
+      if (!this.#account.mayHold(this, bytes)) {
+        this.#account.refused(purpose)
+        return false
+      }
+    }
+    this.takeAnyway(purpose, bytes)
+    return true
+  }
+
+  /** Takes bytes whatever the limits: for what is there already and cannot be refused. Whoever does so frees others soon. */
+  takeAnyway(purpose: Purpose, bytes: number): void {
+    this.#account.changed(this, purpose, bytes)
+  }
+
+  give(purpose: Purpose, bytes: number): void {
+    this.#account.changed(this, purpose, -bytes)
+  }
+
+  /** Something that grows and shrinks and is given back as a whole. */
+  hold(purpose: Purpose): Held {
+    return new Held(this, purpose)
+  }
+}
+
+/** The bytes of one thing that is held: a body, a snapshot, a log. Whoever makes it calls `release` once it is gone. */
+export class Held {
+  readonly #caller: Caller
+  readonly #purpose: Purpose
+  #bytes = 0
+  #isReleased = false
+
+  constructor(caller: Caller, purpose: Purpose) {
+    this.#caller = caller
+    this.#purpose = purpose
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** @returns false where there is no room for so many bytes more, and nothing has changed */
+  grow(bytes: number): boolean {
+    if (this.#isReleased || !this.#caller.take(this.#purpose, bytes)) return false
+    this.#bytes += bytes
+    return true
+  }
+
+  /** Grows whatever the limits, as `Caller.takeAnyway`. */
+  growAnyway(bytes: number): void {
+    if (this.#isReleased) return
+    this.#caller.takeAnyway(this.#purpose, bytes)
+    this.#bytes += bytes
+  }
+
+  shrink(bytes: number): void {
+    if (this.#isReleased) return
+    this.#caller.give(this.#purpose, bytes)
+    this.#bytes -= bytes
+  }
+
+  /** Gives everything back, for good. May be called again. */
+  release(): void {
+    if (this.#isReleased) return
+    this.#isReleased = true
+    if (this.#bytes > 0) this.#caller.give(this.#purpose, this.#bytes)
+    this.#bytes = 0
+  }
+}
