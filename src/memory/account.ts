@@ -21,9 +21,9 @@ export type Purpose = (typeof PURPOSES)[number]
  * Gives back memory that is only kept in case somebody comes back for it, such as the log of a stream without readers.
  *
  * @param bytes how much is needed
- * @param caller whose memory it has to be; undefined for anybody's
+ * @param share whose memory it has to be; undefined for anybody's
  */
-export type Reclaim = (bytes: number, caller: Caller | undefined) => void
+export type Reclaim = (bytes: number, share: CallerShare | undefined) => void
 
 export interface MemoryAccountOptions {
   /** Bytes that may be held in all. */
@@ -73,8 +73,8 @@ export class MemoryAccount {
    *
    * @param name the name of its identity, or its address where nobody says who they are
    */
-  caller(name: string): Caller {
-    return new Caller(name, this)
+  shareOf(name: string): CallerShare {
+    return new CallerShare(name, this)
   }
 
   /** Called when memory is short, in the order in which they were added, until there is enough. */
@@ -82,25 +82,25 @@ export class MemoryAccount {
     this.#reclaimers.push(reclaim)
   }
 
-  /** For `Caller` alone. */
+  /** For `CallerShare` alone. */
   heldBy(name: string): number {
     return this.#byCaller.get(name) ?? 0
   }
 
-  /** For `Caller` alone. Whether the caller may hold so many bytes more. */
-  mayHold(caller: Caller, bytes: number): boolean {
-    return this.heldBy(caller.name) + bytes <= this.totalBytes - this.#heldBytes - bytes
+  /** For `CallerShare` alone. Whether the caller may hold so many bytes more. */
+  mayHold(share: CallerShare, bytes: number): boolean {
+    return this.heldBy(share.name) + bytes <= this.totalBytes - this.#heldBytes - bytes
   }
 
-  /** For `Caller` alone. Frees what is kept only for those who may come back: the caller's own, then anybody's. */
-  reclaim(caller: Caller, bytes: number): void {
+  /** For `CallerShare` alone. Frees what is kept only for those who may come back: the caller's own, then anybody's. */
+  reclaim(share: CallerShare, bytes: number): void {
     // What is reclaimed gives bytes back, which must not start over.
     if (this.#isReclaiming) return
     this.#isReclaiming = true
     try {
-      for (const whose of [caller, undefined]) {
+      for (const whose of [share, undefined]) {
         for (const reclaim of this.#reclaimers) {
-          if (this.mayHold(caller, bytes)) return
+          if (this.mayHold(share, bytes)) return
           reclaim(bytes, whose)
         }
       }
@@ -109,8 +109,8 @@ export class MemoryAccount {
     }
   }
 
-  /** For `Caller` alone. */
-  changed({ name }: Caller, purpose: Purpose, bytes: number): void {
+  /** For `CallerShare` alone. */
+  changed({ name }: CallerShare, purpose: Purpose, bytes: number): void {
     this.#heldBytes += bytes
     this.#byPurpose[purpose] += bytes
     const held = this.heldBy(name) + bytes
@@ -118,14 +118,14 @@ export class MemoryAccount {
     else this.#byCaller.set(name, held)
   }
 
-  /** For `Caller` alone. */
+  /** For `CallerShare` alone. */
   refused(purpose: Purpose): void {
     this.#onRefused(purpose)
   }
 }
 
-/** What one caller holds. Made by `MemoryAccount.caller`. */
-export class Caller {
+/** What one caller holds. Made by `MemoryAccount.shareOf`. */
+export class CallerShare {
   readonly name: string
   readonly #account: MemoryAccount
 
@@ -177,13 +177,13 @@ export class Caller {
 
 /** The bytes of one thing that is held: a body, a snapshot, a log. Whoever makes it calls `release` once it is gone. */
 export class Held {
-  readonly #caller: Caller
+  readonly #share: CallerShare
   readonly #purpose: Purpose
   #bytes = 0
   #isReleased = false
 
-  constructor(caller: Caller, purpose: Purpose) {
-    this.#caller = caller
+  constructor(share: CallerShare, purpose: Purpose) {
+    this.#share = share
     this.#purpose = purpose
   }
 
@@ -193,21 +193,21 @@ export class Held {
 
   /** @returns false where there is no room for so many bytes more, and nothing has changed */
   grow(bytes: number): boolean {
-    if (this.#isReleased || !this.#caller.take(this.#purpose, bytes)) return false
+    if (this.#isReleased || !this.#share.take(this.#purpose, bytes)) return false
     this.#bytes += bytes
     return true
   }
 
-  /** Grows whatever the limits, as `Caller.takeAnyway`. */
+  /** Grows whatever the limits, as `CallerShare.takeAnyway`. */
   growAnyway(bytes: number): void {
     if (this.#isReleased) return
-    this.#caller.takeAnyway(this.#purpose, bytes)
+    this.#share.takeAnyway(this.#purpose, bytes)
     this.#bytes += bytes
   }
 
   shrink(bytes: number): void {
     if (this.#isReleased) return
-    this.#caller.give(this.#purpose, bytes)
+    this.#share.give(this.#purpose, bytes)
     this.#bytes -= bytes
   }
 
@@ -215,7 +215,7 @@ export class Held {
   release(): void {
     if (this.#isReleased) return
     this.#isReleased = true
-    if (this.#bytes > 0) this.#caller.give(this.#purpose, this.#bytes)
+    if (this.#bytes > 0) this.#share.give(this.#purpose, this.#bytes)
     this.#bytes = 0
   }
 }
