@@ -5,12 +5,12 @@ const [base, name, filter] = process.argv.slice(2)
 const url = `${base}/subscribe?${new URLSearchParams({ session: name, topic: filter, ack: 'explicit' })}`
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** Yours. What it throws keeps the message unacknowledged, and it comes again. */
+/** Put your own code here. If it throws, the message stays unacknowledged and is delivered again. */
 async function handle({ topic, payload, redelivered }) {
   console.log(`${topic} ${payload}${redelivered ? ' (again)' : ''}`)
 }
 
-/** Where it fails, the next connection says so with its Last-Event-ID. */
+/** Acknowledges an event. If this fails, reconnecting with its id as Last-Event-ID acknowledges it instead. */
 async function acknowledge(session, id) {
   const response = await fetch(`${base}/sessions/${session}/ack`, {
     method: 'POST',
@@ -53,7 +53,8 @@ for (let wait = 500; ; wait = Math.min(wait * 2, 10_000)) {
       else if (event === 'gap') console.error(`messages may be missing: ${data.reason}`)
       else if (event === 'status' && data.session) process.exit(0) // Taken over, or deleted.
       else if (event === 'message') await handle(data)
-      // Of the session's first event too: who comes back with nothing is not told that it was lost.
+      // Also remember the id of the `session` event. A reconnect without any Last-Event-ID would not be told if the
+      // broker has lost the session meanwhile, and would take the session from another reader.
       lastEventId = id ?? lastEventId
       if (event === 'message') await acknowledge(session, id)
     }

@@ -15,12 +15,12 @@ url = f"{base}/subscribe?" + urllib.parse.urlencode({"session": name, "topic": t
 
 
 def process(message):
-    """Yours. What it raises keeps the message unacknowledged, and it comes again."""
+    """Put your own code here. If it raises, the message stays unacknowledged and is delivered again."""
     print(message["topic"], message["payload"], "(again)" if message.get("redelivered") else "", flush=True)
 
 
 def acknowledge(session, event_id):
-    """Where it fails, the next connection says so with its Last-Event-ID."""
+    """Acknowledges an event. If this fails, reconnecting with its id as Last-Event-ID acknowledges it instead."""
     body = json.dumps({"id": event_id}).encode()
     request = urllib.request.Request(f"{base}/sessions/{session}/ack", body, {"Content-Type": "application/json"})
     try:
@@ -36,7 +36,7 @@ while True:
     if last_event_id:
         headers["Last-Event-ID"] = last_event_id
     try:
-        # Heartbeats come every 15 seconds: a stream that is silent for longer is dead.
+        # A heartbeat comes every 15 seconds. If nothing comes for 60 seconds, the connection is dead: reconnect.
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as stream:
             if stream.status == 204:  # Another reader has the session.
                 sys.exit(0)
@@ -55,12 +55,13 @@ while True:
                     sys.exit(0)
                 elif event["event"] == "message":
                     process(data)
-                # Of the session's first event too: who comes back with nothing is not told that it was lost.
+                # Also remember the id of the `session` event. A reconnect without any Last-Event-ID would not be told
+                # if the broker has lost the session meanwhile, and would take the session from another reader.
                 last_event_id = event.get("id", last_event_id)
                 if event["event"] == "message":
                     acknowledge(session, last_event_id)
     except urllib.error.HTTPError as error:
-        is_problem = error.headers.get_content_type() == "application/problem+json"  # Proxies answer otherwise.
+        is_problem = error.headers.get_content_type() == "application/problem+json"  # An error of a proxy is not.
         problem = json.load(error) if is_problem else {"detail": str(error), "retryable": True}
         print(problem["detail"], file=sys.stderr)
         if not problem["retryable"]:

@@ -5,11 +5,13 @@
 set -uo pipefail
 base=$1 name=$2 filter=$3 last_event_id='' session=''
 
-# Yours. Where it fails, the message stays unacknowledged and comes again.
+# Put your own code here. If it fails, the message stays unacknowledged and is delivered again.
 process() { jq -r '"\(.topic) \(.payload)\(if .redelivered then " (again)" else "" end)"' <<<"$1"; }
 
-# Where it fails, the next connection says so with its Last-Event-ID.
-acknowledge() { curl -sSf -o /dev/null -H 'content-type: application/json' -d "{\"id\":\"$1\"}" "$base/sessions/$session/ack"; }
+# Acknowledges an event. If this fails, reconnecting with its id as Last-Event-ID acknowledges it instead.
+acknowledge() {
+  curl -sSf -o /dev/null -H 'content-type: application/json' -d "{\"id\":\"$1\"}" "$base/sessions/$session/ack"
+}
 
 while :; do
   while IFS= read -r line; do
@@ -26,11 +28,13 @@ while :; do
         [ "$(jq .retryable <<<"$line")" = true ] || exit 1
         ;;
     esac
-    # Of the session's first event too: who comes back with nothing is not told that it was lost.
+    # Also remember the id of the `session` event. A reconnect without any Last-Event-ID would not be told if the
+    # broker has lost the session meanwhile, and would take the session from another reader.
     id=$(jq -r '.id // empty' <<<"$line")
     last_event_id=${id:-$last_event_id}
     [ "$event" != message ] || acknowledge "$id" || break
-  done < <(curl -sSN -G "$base/subscribe" --data-urlencode "topic=$filter" --data-urlencode "session=$name" -d ack=explicit \
-    -H 'accept: application/x-ndjson' ${last_event_id:+-H "last-event-id: $last_event_id"} -w '\n{"event":"end","data":%{http_code}}\n')
+  done < <(curl -sSN -G "$base/subscribe" --data-urlencode "topic=$filter" --data-urlencode "session=$name" \
+    -d ack=explicit -H 'accept: application/x-ndjson' ${last_event_id:+-H "last-event-id: $last_event_id"} \
+    -w '\n{"event":"end","data":%{http_code}}\n')
   sleep 0.5
 done
