@@ -3,12 +3,12 @@ import { readFileSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { metric, startBridge } from '../support/bridge.ts'
-import { get, publish, send } from '../support/http.ts'
-import { openBatch } from '../support/ndjson.ts'
-import { makeToken, tokenFile } from '../support/token-file.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { get, publish, send } from '../../support/http.ts'
+import { openBatch } from '../../support/ndjson.ts'
+import { makeToken, tokenFile } from '../../support/token-file.ts'
 
-const document = parse(readFileSync(new URL('../../openapi/openapi.yaml', import.meta.url), 'utf8')) as {
+const document = parse(readFileSync(new URL('../../../openapi/openapi.yaml', import.meta.url), 'utf8')) as {
   paths: Record<string, Record<string, object>>
 }
 const operations = Object.entries(document.paths).flatMap(([path, methods]) =>

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, startBridge } from '../support/bridge.ts'
-import { get, publish, publishRaw, send } from '../support/http.ts'
-import { exchange } from '../support/raw-http.ts'
-import { openStream } from '../support/stream.ts'
-import { makeToken, tokenFile } from '../support/token-file.ts'
+import { type Bridge, startBridge } from '../../support/bridge.ts'
+import { get, publish, publishRaw, send } from '../../support/http.ts'
+import { exchange } from '../../support/raw-http.ts'
+import { openStream } from '../../support/stream.ts'
+import { makeToken, tokenFile } from '../../support/token-file.ts'
 
 const APP = 'https://app.example'
 const preflight = { 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization' }

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
-import { get } from '../support/http.ts'
-import { openStream } from '../support/stream.ts'
-import { makeToken, tokenFile } from '../support/token-file.ts'
+import { startBridge } from '../../support/bridge.ts'
+import { get } from '../../support/http.ts'
+import { openStream } from '../../support/stream.ts'
+import { makeToken, tokenFile } from '../../support/token-file.ts'
 
 const one = makeToken('one', ['#'])
 const query = (token: string) => `access_token=${token}`

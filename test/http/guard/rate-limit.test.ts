@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { RateLimit } from '../../src/http/guard/rate-limit.ts'
-import { metric, startBridge } from '../support/bridge.ts'
-import { get, publishRaw } from '../support/http.ts'
-import { makeToken, tokenFile } from '../support/token-file.ts'
+import { RateLimit } from '../../../src/http/guard/rate-limit.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { get, publishRaw } from '../../support/http.ts'
+import { makeToken, tokenFile } from '../../support/token-file.ts'
 
 describe('a bucket', () => {
   test('never lets more through than its quota and what has flown in since', () => {

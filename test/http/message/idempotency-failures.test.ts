@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { type Answer, publishRaw } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
-import { makeToken, type TestToken, tokenFile } from '../support/token-file.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { type Answer, publishRaw } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
+import { makeToken, type TestToken, tokenFile } from '../../support/token-file.ts'
 
 function send(bridge: Bridge, key: string, query = 'topic=i'): Promise<Answer> {
   return publishRaw(bridge, query, 'x', { 'idempotency-key': key })

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, type Bridge, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { type Answer, publishRaw } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { BROKERS, type Bridge, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { type Answer, publishRaw } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 function send(bridge: Bridge, key: string, body = 'x', query = 'topic=i', headers = {}): Promise<Answer> {
   return publishRaw(bridge, query, body, { 'idempotency-key': key, ...headers })

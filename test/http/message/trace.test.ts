@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publishRaw } from '../support/http.ts'
-import { startResponder } from '../support/responder.ts'
-import { openStream } from '../support/stream.ts'
+import { BROKERS, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publishRaw } from '../../support/http.ts'
+import { startResponder } from '../../support/responder.ts'
+import { openStream } from '../../support/stream.ts'
 
 const trace = {
   traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',

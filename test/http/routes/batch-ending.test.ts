@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type ClientRequest, type IncomingMessage, request } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
-import { type Bridge, startBridge } from '../support/bridge.ts'
+import { type Bridge, startBridge } from '../../support/bridge.ts'
 
 /** An NDJSON batch whose sender does not end it. */
 async function openBatch(

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { batch, openBatch } from '../support/ndjson.ts'
-import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { batch, openBatch } from '../../support/ndjson.ts'
+import { isPublisher, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const line = (index: number) => `${JSON.stringify({ topic: 'b', payload: `${index}` })}\n`
 

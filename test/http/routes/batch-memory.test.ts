@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import { request as open } from 'node:http'
 import { describe, expect, test } from 'vitest'
-import { residentBytes } from '../../bench/process-costs.ts'
-import { spawnBridge } from '../support/bridge-process.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { residentBytes } from '../../../bench/process-costs.ts'
+import { spawnBridge } from '../../support/bridge-process.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
 
 const MIB = 2 ** 20
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { batch, openBatch } from '../support/ndjson.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { batch, openBatch } from '../../support/ndjson.ts'
 
 describe.each(BROKERS)('on $name', ({ start }) => {
   test('an array gets a result for each message, in order', async () => {

@@ -1,11 +1,11 @@
 import { once } from 'node:events'
 import { type IncomingMessage, request as open } from 'node:http'
 import { describe, expect, test } from 'vitest'
-import { type Bridge, type Settings, startBridge } from '../support/bridge.ts'
-import { publish, send } from '../support/http.ts'
-import { AUDIENCE, bearer, ISSUER, signed } from '../support/issuer.ts'
-import { openStream } from '../support/stream.ts'
-import { makeToken, tokenFile } from '../support/token-file.ts'
+import { type Bridge, type Settings, startBridge } from '../../support/bridge.ts'
+import { publish, send } from '../../support/http.ts'
+import { AUDIENCE, bearer, ISSUER, signed } from '../../support/issuer.ts'
+import { openStream } from '../../support/stream.ts'
+import { makeToken, tokenFile } from '../../support/token-file.ts'
 
 async function start(settings: Settings = {}) {
   const one = makeToken('one', ['#'])

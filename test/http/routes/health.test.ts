@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { freePort } from '../support/free-port.ts'
-import { get } from '../support/http.ts'
-import { openStream } from '../support/stream.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { freePort } from '../../support/free-port.ts'
+import { get } from '../../support/http.ts'
+import { openStream } from '../../support/stream.ts'
 
 const ready = async (bridge: Bridge) => (await get(bridge, '/readyz')).status
 

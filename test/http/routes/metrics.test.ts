@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectStreams } from '../support/nothing-left.ts'
-import { openStream } from '../support/stream.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectStreams } from '../../support/nothing-left.ts'
+import { openStream } from '../../support/stream.ts'
 
 const hasPromtool = spawnSync('promtool', ['--version']).error === undefined
 const OPENMETRICS = 'application/openmetrics-text; version=1.0.0'

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, startBridge } from '../support/bridge.ts'
-import { get, publish } from '../support/http.ts'
-import { openStream } from '../support/stream.ts'
+import { BROKERS, startBridge } from '../../support/bridge.ts'
+import { get, publish } from '../../support/http.ts'
+import { openStream } from '../../support/stream.ts'
 
 describe.each(BROKERS)('on $name', ({ start }) => {
   test('the same events come one JSON object a line', async () => {

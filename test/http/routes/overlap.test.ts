@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { openStream } from '../support/stream.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { openStream } from '../../support/stream.ts'
 
 describe.each(BROKERS)('on $name', ({ start }) => {
   test('readers of overlapping filters get each message once, while filters come and go', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
 
 describe.each(BROKERS)('a message as JSON, on $name', ({ start, protocol }) => {
   async function bridgeAndClient() {

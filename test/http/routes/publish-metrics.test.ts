@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
+import { BROKERS, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
 
 const messages = (qos: number, outcome: string) => `causeway_publish_messages_total{qos="${qos}",outcome="${outcome}"}`
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish, publishRaw } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { openStream } from '../support/stream.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish, publishRaw } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { openStream } from '../../support/stream.ts'
 
 describe.runIf(hasMosquitto)('message properties over MQTT 5', () => {
   async function following() {

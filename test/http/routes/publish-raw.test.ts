@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import { request } from 'node:http'
 import { describe, expect, test } from 'vitest'
-import { type Bridge, BROKERS, brokerUrl, startBridge } from '../support/bridge.ts'
-import { publishRaw } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
+import { type Bridge, BROKERS, brokerUrl, startBridge } from '../../support/bridge.ts'
+import { publishRaw } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
 
 /** A POST with exactly these headers: `fetch` adds a content type to any text. */
 async function post(bridge: Bridge, path: string, headers: Record<string, string>, body: string): Promise<number> {

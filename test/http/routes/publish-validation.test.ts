@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { describe, expect, test } from 'vitest'
-import { type Bridge, BROKERS, metric, startBridge } from '../support/bridge.ts'
-import { publish, publishRaw, send } from '../support/http.ts'
+import { type Bridge, BROKERS, metric, startBridge } from '../../support/bridge.ts'
+import { publish, publishRaw, send } from '../../support/http.ts'
 
 const BAD_TOPICS: [name: string, topic: string, detail: RegExp][] = [
   ['nothing', '', /empty/],

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const ask = (bridge: Bridge, query: string, signal?: AbortSignal) =>
   fetch(`${bridge.url}/request?topic=q&${query}`, { method: 'POST', body: 'ping', ...(signal && { signal }) })

@@ -1,8 +1,8 @@
 import type { IPublishPacket } from 'mqtt'
 import { describe, expect, test } from 'vitest'
-import { BROKERS, type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { hasPaho, type Reply, startPahoResponder, startResponder } from '../support/responder.ts'
+import { BROKERS, type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { hasPaho, type Reply, startPahoResponder, startResponder } from '../../support/responder.ts'
 
 function ask(bridge: Bridge, query = 'topic=q', body = 'ping', options: RequestInit = {}): Promise<Response> {
   return fetch(`${bridge.url}/request?${query}`, { method: 'POST', body, ...options })

@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { get as httpGet, type IncomingMessage } from 'node:http'
 import type { IPublishPacket } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
-import { type Bridge, startBridge } from '../support/bridge.ts'
-import { get } from '../support/http.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { type Bridge, startBridge } from '../../support/bridge.ts'
+import { get } from '../../support/http.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 /** A bridge for a broker that passes on any properties; Mosquitto for one closes the connection over control characters. */
 async function bridgeWith(

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get, publish, publishRaw } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { openStream } from '../support/stream.ts'
+import { type Bridge, BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get, publish, publishRaw } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { openStream } from '../../support/stream.ts'
 
 const retain = async (bridge: Bridge, topic: string, payload: string) =>
   expect((await publishRaw(bridge, `topic=${topic}&retain=true`, payload)).status).toBe(200)

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { openSession, told } from '../support/session.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { openSession, told } from '../../support/session.ts'
 
 const CONNECTED = 'causeway_mqtt_connections{role="session",state="connected"}'
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, metric, startBridge } from '../support/bridge.ts'
-import { publish } from '../support/http.ts'
-import { expectStreams } from '../support/nothing-left.ts'
-import { acknowledge, count, numbers, openSession, told, trySession } from '../support/session.ts'
+import { BROKERS, metric, startBridge } from '../../support/bridge.ts'
+import { publish } from '../../support/http.ts'
+import { expectStreams } from '../../support/nothing-left.ts'
+import { acknowledge, count, numbers, openSession, told, trySession } from '../../support/session.ts'
 
 const LINGER = { STREAM_LINGER_MS: 60_000 }
 

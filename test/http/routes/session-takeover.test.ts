@@ -1,8 +1,16 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { acknowledge, count, numbers, openSession, type SessionReader, told, trySession } from '../support/session.ts'
+import { BROKERS, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import {
+  acknowledge,
+  count,
+  numbers,
+  openSession,
+  type SessionReader,
+  told,
+  trySession,
+} from '../../support/session.ts'
 
 const LINGER = { STREAM_LINGER_MS: 60_000 }
 const TAKEN_OVER = { event: 'status', id: undefined, data: { session: 'taken-over' } }

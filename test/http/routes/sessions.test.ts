@@ -1,10 +1,10 @@
 import { connect, type IConnackPacket } from 'mqtt'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { sessionClientId, sessionId } from '../../src/mqtt/session/session-id.ts'
-import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { get } from '../support/http.ts'
-import { expectStreams } from '../support/nothing-left.ts'
-import { acknowledge, count, openSession, told, trySession } from '../support/session.ts'
+import { sessionClientId, sessionId } from '../../../src/mqtt/session/session-id.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { get } from '../../support/http.ts'
+import { expectStreams } from '../../support/nothing-left.ts'
+import { acknowledge, count, openSession, told, trySession } from '../../support/session.ts'
 
 const LINGER = { STREAM_LINGER_MS: 60_000 }
 const forget = (url: string, id: string) => fetch(`${url}/sessions/${id}`, { method: 'DELETE' })

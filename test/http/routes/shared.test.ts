@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { openStream, type StreamReader } from '../support/stream.ts'
+import { startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { openStream, type StreamReader } from '../../support/stream.ts'
 
 const GROUP = 'topic=$share/workers/jobs/%23'
 const payloadsOf = (readers: StreamReader[]) =>

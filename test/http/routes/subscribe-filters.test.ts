@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, type Bridge, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { publish } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { openStream, type StreamReader } from '../support/stream.ts'
+import { BROKERS, type Bridge, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { publish } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { openStream, type StreamReader } from '../../support/stream.ts'
 
 /** Publishes to each topic its index in turn. */
 async function publishAll(bridge: Bridge, topics: string[], qos = 1): Promise<void> {

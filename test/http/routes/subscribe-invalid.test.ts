@@ -2,10 +2,10 @@ import { request } from 'node:http'
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { describe, expect, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { get } from '../support/http.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { openStream } from '../support/stream.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { get } from '../../support/http.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { openStream } from '../../support/stream.ts'
 
 /** An answer that has to be a problem document; a stream would never end. */
 async function problem(bridge: Bridge, query: string, headers: Record<string, string> = {}) {

@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { BROKERS, type Bridge, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { get, publish, publishRaw } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { openStream } from '../support/stream.ts'
+import { BROKERS, type Bridge, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { get, publish, publishRaw } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { openStream } from '../../support/stream.ts'
 
 const LINES = { accept: 'application/x-ndjson' }
 /** All that could end a line in one format or the other, or be taken for a field. */

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, startBridge } from '../support/bridge.ts'
-import { publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { rawEvents } from '../support/raw-events.ts'
-import { openStream } from '../support/stream.ts'
+import { BROKERS, brokerUrl, startBridge } from '../../support/bridge.ts'
+import { publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { rawEvents } from '../../support/raw-events.ts'
+import { openStream } from '../../support/stream.ts'
 
 const TEXTS: [string, string][] = [
   ['nothing', ''],

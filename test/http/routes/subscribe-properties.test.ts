@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { openStream } from '../support/stream.ts'
+import { BROKERS, brokerUrl, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { openStream } from '../../support/stream.ts'
 
 describe.each(BROKERS.filter(({ protocol }) => protocol === 5))('the properties of a message on $name', ({ start }) => {
   const properties = {

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { canRefuseSubscriptions, startRefusingMosquitto } from '../support/dynamic-security.ts'
-import { publish } from '../support/http.ts'
-import { hasSubscribers } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { openStream } from '../support/stream.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { canRefuseSubscriptions, startRefusingMosquitto } from '../../support/dynamic-security.ts'
+import { publish } from '../../support/http.ts'
+import { hasSubscribers } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { openStream } from '../../support/stream.ts'
 
 describe.runIf(canRefuseSubscriptions).each([
   { protocol: '5', status: 403, code: 'not-authorized', mqtt: { reasonCode: 0x87, reason: 'Not authorized' } },

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, startBridge } from '../support/bridge.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { openStream, type StreamReader } from '../support/stream.ts'
+import { BROKERS, brokerUrl, startBridge } from '../../support/bridge.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { openStream, type StreamReader } from '../../support/stream.ts'
 
 const JOINS = 50
 const TOPICS = ['a/1', 'a/2', 'a/3']

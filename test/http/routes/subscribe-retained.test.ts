@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { publish } from '../support/http.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { openStream, type StreamEvent } from '../support/stream.ts'
+import { BROKERS, type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { publish } from '../../support/http.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { openStream, type StreamEvent } from '../../support/stream.ts'
 
 async function retain(bridge: Bridge, topic: string, payload: string): Promise<void> {
   expect((await publish(bridge, { topic, payload, retain: true })).status).toBe(200)

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get, publish } from '../support/http.ts'
-import { hasSubscribers } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { startProxy } from '../support/proxy.ts'
-import { openStream } from '../support/stream.ts'
+import { BROKERS, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get, publish } from '../../support/http.ts'
+import { hasSubscribers } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { startProxy } from '../../support/proxy.ts'
+import { openStream } from '../../support/stream.ts'
 
 describe.each(BROKERS)('a stream on $name', ({ start }) => {
   test('begins with the headers of an event stream that nothing on the way may keep', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { exchange } from '../support/raw-http.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { exchange } from '../../support/raw-http.ts'
 
 const INNER = 'POST /publish?topic=smuggled HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n'
 const post = (...headers: string[]) =>

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { metric } from '../support/bridge.ts'
-import { hasOpenssl } from '../support/certificates.ts'
-import { ask, follow, openSession } from '../support/http2.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft, expectStreams } from '../support/nothing-left.ts'
-import { cancel, frame, openRaw, postHeaders } from '../support/raw-http2.ts'
-import { startSecureBridge } from '../support/secure-bridge.ts'
+import { metric } from '../../support/bridge.ts'
+import { hasOpenssl } from '../../support/certificates.ts'
+import { ask, follow, openSession } from '../../support/http2.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft, expectStreams } from '../../support/nothing-left.ts'
+import { cancel, frame, openRaw, postHeaders } from '../../support/raw-http2.ts'
+import { startSecureBridge } from '../../support/secure-bridge.ts'
 
 describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
   test.each([

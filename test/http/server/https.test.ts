@@ -4,12 +4,12 @@ import { Agent, get as httpGet, request } from 'node:https'
 import { connect as connectTcp } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
-import { hasOpenssl } from '../support/certificates.ts'
-import { ask, follow, openSession } from '../support/http2.ts'
-import { expectStreams } from '../support/nothing-left.ts'
-import { type SecureBridge, startSecureBridge } from '../support/secure-bridge.ts'
-import { makeToken, tokenFile } from '../support/token-file.ts'
+import { startBridge } from '../../support/bridge.ts'
+import { hasOpenssl } from '../../support/certificates.ts'
+import { ask, follow, openSession } from '../../support/http2.ts'
+import { expectStreams } from '../../support/nothing-left.ts'
+import { type SecureBridge, startSecureBridge } from '../../support/secure-bridge.ts'
+import { makeToken, tokenFile } from '../../support/token-file.ts'
 
 async function handshake({ url, ca }: SecureBridge, options: object = {}): Promise<TLSSocket> {
   const socket = connect({ host: '127.0.0.1', port: Number(new URL(url).port), ca, ...options })

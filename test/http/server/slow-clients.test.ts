@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
-import { type Bridge, metric, type Settings, startBridge } from '../support/bridge.ts'
-import { publishRaw } from '../support/http.ts'
-import { type Exchange, exchange } from '../support/raw-http.ts'
+import { type Bridge, metric, type Settings, startBridge } from '../../support/bridge.ts'
+import { publishRaw } from '../../support/http.ts'
+import { type Exchange, exchange } from '../../support/raw-http.ts'
 
 /** A second answer never comes: the connection is closed first. */
 const untilClosed = ({ url }: Bridge, bytes: string): Promise<Exchange> =>
