@@ -2,27 +2,37 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { CausewayError } from '../../errors.ts'
 import { problems } from '../message/problem-responses.ts'
 
-/** Browsers keep no longer ones. */
-const MAX_BYTES = 3900
+/** Longest value. Browsers discard cookies above 4096 bytes, name and attributes included. */
+const MAX_VALUE_LENGTH = 3900
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/
 
-/** Off loopback the name itself makes browsers refuse the cookie from any other host, and over plain HTTP. */
+/**
+ * With `__Host-` browsers take the cookie only over HTTPS and send it to this host only. On loopback there is usually
+ * no HTTPS, so the name has no prefix there.
+ */
 function nameFor({ hostname }: FastifyRequest): string {
   return LOOPBACK.test(hostname) ? 'causeway' : '__Host-causeway'
 }
 
+/** @param maxAgeS undefined for a cookie that ends with the browser */
 function cookie(request: FastifyRequest, value: string, maxAgeS: number | undefined): string {
   const name = nameFor(request)
-  const secure = name.startsWith('__Host-') || request.protocol === 'https' ? '; Secure' : ''
-  return `${name}=${value}; Path=/; HttpOnly; SameSite=Strict${secure}${maxAgeS === undefined ? '' : `; Max-Age=${maxAgeS}`}`
+  return [
+    `${name}=${value}`,
+    'Path=/',
+    'HttpOnly',
+    'SameSite=Strict',
+    ...(name.startsWith('__Host-') || request.protocol === 'https' ? ['Secure'] : []),
+    ...(maxAgeS === undefined ? [] : [`Max-Age=${maxAgeS}`]),
+  ].join('; ')
 }
 
-/** What ends the cookie. */
-export function noCookie(request: FastifyRequest): string {
+/** A Set-Cookie value that makes the browser delete the cookie. */
+export function expiredCookie(request: FastifyRequest): string {
   return cookie(request, '', 0)
 }
 
-/** The Authorization field that the request's cookie stands for. */
+/** The Authorization header that the request's cookie contains. Undefined without a cookie. */
 export function authorizationOfCookie(request: FastifyRequest): string | undefined {
   const prefix = `${nameFor(request)}=`
   const pair = request.headers.cookie
@@ -32,13 +42,17 @@ export function authorizationOfCookie(request: FastifyRequest): string | undefin
   return pair === undefined ? undefined : Buffer.from(pair.slice(prefix.length), 'base64url').toString()
 }
 
-/** For `EventSource`, which sends no header of its own: credentials in a cookie that no script can read. */
+/**
+ * Keeps credentials in a cookie that no script can read, for `EventSource`, which cannot send an Authorization header.
+ */
 export async function cookieRoutes(app: FastifyInstance): Promise<void> {
   app.post('/cookie', {
     schema: {
       summary: 'Keep the credentials of this request in a cookie',
       description:
-        'Where `CAUSEWAY_AUTH_COOKIE` is set. For browsers, whose `EventSource` sends no Authorization header. No script can read the cookie, only pages of this site send it, and it ends with its credentials.',
+        'Available where `CAUSEWAY_AUTH_COOKIE` is set. For browsers, whose `EventSource` cannot send an ' +
+        'Authorization header. Scripts cannot read the cookie, only pages of this site send it, and it expires ' +
+        'with its credentials.',
       tags: ['operation'],
       response: {
         204: { description: 'The cookie is set', type: 'null' },
@@ -48,10 +62,10 @@ export async function cookieRoutes(app: FastifyInstance): Promise<void> {
     handler: async (request, reply) => {
       const { authorization } = request.headers
       if (authorization === undefined) {
-        throw new CausewayError('invalid-request', 'The credentials to keep are to be sent in the Authorization header')
+        throw new CausewayError('invalid-request', 'Send the credentials to keep in the Authorization header')
       }
       const value = Buffer.from(authorization).toString('base64url')
-      if (value.length > MAX_BYTES) {
+      if (value.length > MAX_VALUE_LENGTH) {
         throw new CausewayError('invalid-request', 'The credentials are too long for a cookie')
       }
       const { expiresAt } = request.identity
@@ -66,11 +80,11 @@ export async function cookieRoutes(app: FastifyInstance): Promise<void> {
 
   app.delete('/cookie', {
     schema: {
-      summary: 'End the cookie',
-      description: 'Where `CAUSEWAY_AUTH_COOKIE` is set.',
+      summary: 'Delete the cookie',
+      description: 'Available where `CAUSEWAY_AUTH_COOKIE` is set.',
       tags: ['operation'],
-      response: { 204: { description: 'The cookie is gone', type: 'null' }, ...problems('forbidden') },
+      response: { 204: { description: 'The cookie is deleted', type: 'null' }, ...problems('forbidden') },
     },
-    handler: async (request, reply) => reply.header('set-cookie', noCookie(request)).code(204).send(null),
+    handler: async (request, reply) => reply.header('set-cookie', expiredCookie(request)).code(204).send(null),
   })
 }

@@ -74,7 +74,7 @@ test('a caller beyond its rate gets 429 and when to come back; others notice not
     code: 'rate-limited',
     retryable: true,
     outcome: 'not-sent',
-    detail: expect.stringContaining('the rate of this token'),
+    detail: expect.stringContaining('the limit of its token'),
   })
   expect(refused[0]!.headers.get('retry-after')).toBe('1')
   expect(refused[0]!.headers.get('ratelimit')).toBe('"identity";r=0;t=1')

@@ -56,6 +56,9 @@ describe.runIf(hasMosquitto)('message properties over MQTT 5', () => {
     const { bridge, messages } = await following()
     const stream = await openStream(`${bridge.url}/subscribe?topic=a&encoding=json`)
     const text =
+      '' +
+      '' +
+      '' +
       '{"topic":"a","payload":{"__proto__":{"x":1},"constructor":{"prototype":{"x":1}}},"encoding":"json","qos":1,"retain":false,"properties":{"userProperties":{"__proto__":"p","constructor":["prototype","x"]}}}'
     const post = (path: string, body: string) =>
       fetch(bridge.url + path, { method: 'POST', body, headers: { 'content-type': 'application/json' } })

@@ -100,7 +100,7 @@ test.each<[string, unknown, [string, string | RegExp][]]>([
   [
     'base64 that is none',
     { topic: 'a', payload: 'a-b', encoding: 'base64' },
-    [['#/payload', 'must be base64 with its padding']],
+    [['#/payload', 'must be base64 with padding']],
   ],
   ['base64 that is no string', { topic: 'a', payload: 5, encoding: 'base64' }, [['#/payload', 'must be string']]],
   ['an unknown encoding', { topic: 'a', encoding: 'hex' }, [['#/encoding', 'must be one of "utf8", "base64", "json"']]],
@@ -109,7 +109,7 @@ test.each<[string, unknown, [string, string | RegExp][]]>([
     { topic: 'a', payload: '\udfff' },
     [['#/payload', 'must not contain lone surrogates']],
   ],
-  ['names that need escaping', { topic: 'a', 'a/b~#%ü': 1 }, [['#/a~1b~0%23%25%C3%BC', 'is not known here']]],
+  ['names that need escaping', { topic: 'a', 'a/b~#%ü': 1 }, [['#/a~1b~0%23%25%C3%BC', 'is not a known name']]],
   [
     'user properties named like line ends that are none',
     { topic: 'a', properties: { userProperties: { '\u2028': null, '\u2029': [null] } } },
@@ -118,7 +118,7 @@ test.each<[string, unknown, [string, string | RegExp][]]>([
       ['#/properties/userProperties/%E2%80%A9/0', 'must be string'],
     ],
   ],
-  ['a name with a lone surrogate', { topic: 'a', '\ud800': 1 }, [['#/%EF%BF%BD', 'is not known here']]],
+  ['a name with a lone surrogate', { topic: 'a', '\ud800': 1 }, [['#/%EF%BF%BD', 'is not a known name']]],
 ])('%s is told where and why', async (_name, message, faults) => {
   expect(await problemOf(message)).toEqual({ status: 400, faults })
 })
@@ -213,7 +213,9 @@ test('what belongs to a raw payload is refused without a topic in the query', as
     headers: { 'content-type': 'application/json' },
   })
   expect(response.status).toBe(400)
-  expect(await response.json()).toMatchObject({ errors: [{ in: 'query', detail: 'goes only with topic' }] })
+  expect(await response.json()).toMatchObject({
+    errors: [{ in: 'query', detail: 'is only allowed together with topic' }],
+  })
 })
 
 async function exchange(bridge: Bridge, request: string): Promise<string> {

@@ -8,7 +8,7 @@ const ask = (bridge: Bridge, query: string, signal?: AbortSignal) =>
 const waiting = (bridge: Bridge) => metric(bridge, 'causeway_requests_waiting')
 
 describe.runIf(hasMosquitto)('while the broker is frozen', () => {
-  test('a request ends at its own timeout, and says that it was not sent while the reply topic is not subscribed to', async () => {
+  test('a request ends at its own timeout, as not sent where the reply topic is not subscribed to yet', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 600_000 })
     broker.freeze()

@@ -6,7 +6,9 @@ import { type Bridge, startBridge } from '../../support/bridge.ts'
 import { get } from '../../support/http.ts'
 import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
-/** A bridge for a broker that passes on any properties; Mosquitto for one closes the connection over control characters. */
+/**
+ * A bridge for a broker that passes on any properties; Mosquitto for one closes the connection over control characters.
+ */
 async function bridgeWith(
   properties: NonNullable<IPublishPacket['properties']>,
   payload = '<script>alert(1)</script>',

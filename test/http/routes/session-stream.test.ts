@@ -92,7 +92,7 @@ describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start })
     expect(told(await third.take(2))).toEqual(numbers(5, 7, again))
   })
 
-  test('sends what had left for a reader’s socket, and not arrived, from its log, where that acknowledges', async () => {
+  test('with ack=auto, sends what was written to the lost socket again from its log', async () => {
     const bridge = await startBridge({ ...(await start()), ...LINGER })
     const first = await openSession(bridge)
     await count(bridge, 0, 5)

@@ -15,7 +15,10 @@ import {
 const LINGER = { STREAM_LINGER_MS: 60_000 }
 const TAKEN_OVER = { event: 'status', id: undefined, data: { session: 'taken-over' } }
 
-/** The last event of a stream that ends. Brokers that only close the connection over a take-over make it a contest first. */
+/**
+ * The last event of a stream that ends. Brokers that only close the connection over a take-over make it a contest
+ * first.
+ */
 async function last({ events, ended }: SessionReader): Promise<unknown> {
   await ended
   return events.at(-1)

@@ -174,7 +174,8 @@ test('a body that breaks off behind its answer gets no second one', async () => 
   const bridge = await startBridge()
   for (const request of [
     'GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n',
-    'POST /publish/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{"topic":"a"}\n      \r\n',
+    'POST /publish/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: ' +
+      'application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{"topic":"a"}\n      \r\n',
   ]) {
     const { answers, closed } = await exchange(bridge.url, Buffer.from(request), ['GET', 'GET'], { ending: 'end' })
     expect(answers.length).toBeLessThan(2)

@@ -53,7 +53,7 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
     await expectNothingLeft(bridge)
   })
 
-  test('a reader that stalls has no more kept for it than the log holds, gets a gap, and delays nobody on its connection', async () => {
+  test('a stalled reader costs no more than the log, gets a gap, and delays no stream of its connection', async () => {
     const bridge = await startSecureBridge({ STREAM_LOG_BYTES: 65_536 })
     const session = await openSession(bridge.url, bridge.ca)
     const [stalled, reading] = await Promise.all([follow(session, 'topic=a'), follow(session, 'topic=a')])

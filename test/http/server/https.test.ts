@@ -108,11 +108,11 @@ describe.skipIf(!hasOpenssl)('with a certificate', () => {
     const bridge = await startSecureBridge()
     const { cert, key } = bridge.files
     const errors = () => bridge.logs.filter(({ level }) => level === 50).map(({ msg }) => msg)
-    const stays = 'the certificate stays as it was: '
+    const stays = 'certificate not reloaded, the current one stays in use: '
     copyFileSync(bridge.authority.issue('other').key, key)
     bridge.reload()
     expect(errors()).toEqual([
-      `${stays}CAUSEWAY_HTTP_KEY_FILE ${key}: expected the key of the certificate, got another one`,
+      `${stays}CAUSEWAY_HTTP_KEY_FILE ${key}: expected the key of the certificate, got a different one`,
     ])
     writeFileSync(key, 'half a k')
     bridge.reload()

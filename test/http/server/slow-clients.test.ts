@@ -68,7 +68,8 @@ test.each<[string, (bridge: Bridge) => Promise<string>]>([
   [
     'the results of a batch',
     async () =>
-      `POST /publish/batch HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: 999999\r\n\r\n${'1\n'.repeat(99_999)}`,
+      'POST /publish/batch HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n' +
+      `content-length: 999999\r\n\r\n${'1\n'.repeat(99_999)}`,
   ],
 ])('who reads nothing of %s is cut off in time', async (_name, ask) => {
   const bridge = await startBridge({
