@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { type Credentials, parseAuthorization } from '../../auth/credentials.ts'
 import { CausewayError } from '../../errors.ts'
-import { authorizationOfCookie } from '../routes/cookie.ts'
+import { authorizationOfCookie } from './cookie.ts'
 
 /** Where credentials are accepted, besides the Authorization header. */
 export interface CredentialSources {

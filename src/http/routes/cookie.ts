@@ -1,46 +1,10 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { CausewayError } from '../../errors.ts'
+import { credentialCookie, expiredCookie } from '../guard/cookie.ts'
 import { problems } from '../message/problem-responses.ts'
 
 /** Longest value. Browsers discard cookies above 4096 bytes, name and attributes included. */
 const MAX_VALUE_LENGTH = 3900
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/
-
-/**
- * With `__Host-` browsers take the cookie only over HTTPS and send it to this host only. On loopback there is usually
- * no HTTPS, so the name has no prefix there.
- */
-function nameFor({ hostname }: FastifyRequest): string {
-  return LOOPBACK.test(hostname) ? 'causeway' : '__Host-causeway'
-}
-
-/** @param maxAgeS undefined for a cookie that ends with the browser */
-function cookie(request: FastifyRequest, value: string, maxAgeS: number | undefined): string {
-  const name = nameFor(request)
-  return [
-    `${name}=${value}`,
-    'Path=/',
-    'HttpOnly',
-    'SameSite=Strict',
-    ...(name.startsWith('__Host-') || request.protocol === 'https' ? ['Secure'] : []),
-    ...(maxAgeS === undefined ? [] : [`Max-Age=${maxAgeS}`]),
-  ].join('; ')
-}
-
-/** A Set-Cookie value that makes the browser delete the cookie. */
-export function expiredCookie(request: FastifyRequest): string {
-  return cookie(request, '', 0)
-}
-
-/** The Authorization header that the request's cookie contains. Undefined without a cookie. */
-export function authorizationOfCookie(request: FastifyRequest): string | undefined {
-  const prefix = `${nameFor(request)}=`
-  const pair = request.headers.cookie
-    ?.split(';')
-    .map((each) => each.trim())
-    .find((each) => each.startsWith(prefix))
-  return pair === undefined ? undefined : Buffer.from(pair.slice(prefix.length), 'base64url').toString()
-}
 
 /**
  * Keeps credentials in a cookie that no script can read, for `EventSource`, which cannot send an Authorization header.
@@ -71,7 +35,7 @@ export async function cookieRoutes(app: FastifyInstance): Promise<void> {
       const { expiresAt } = request.identity
       const maxAgeS = expiresAt === undefined ? undefined : Math.max(0, Math.floor((expiresAt - Date.now()) / 1000))
       return reply
-        .header('set-cookie', cookie(request, value, maxAgeS))
+        .header('set-cookie', credentialCookie(request, value, maxAgeS))
         .header('cache-control', 'no-store')
         .code(204)
         .send(null)

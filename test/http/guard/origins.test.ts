@@ -28,8 +28,8 @@ describe('a page of an origin nobody named', () => {
 })
 
 /*
- * DNS rebinding: the page of http://evil.example has its name answered with 127.0.0.1 once it runs. To the browser the
- * bridge is then of the page's own origin, and everything it reads and publishes without authentication is the page's.
+ * DNS rebinding: once the page of http://evil.example is loaded, its owner makes the name point to 127.0.0.1. To the
+ * browser the bridge then has the page's own origin. Without authentication the page could read and publish everything.
  */
 describe('without authentication, a name that a page may have pointed here', () => {
   async function statusFor(bridge: Bridge, host: string, path = '/publish?topic=a', headers = ''): Promise<number> {

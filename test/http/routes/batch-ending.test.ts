@@ -3,7 +3,7 @@ import { type ClientRequest, type IncomingMessage, request } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { type Bridge, startBridge } from '../../support/bridge.ts'
 
-/** An NDJSON batch whose sender does not end it. */
+/** Starts an NDJSON batch and does not end its body. */
 async function openBatch(
   { url }: Bridge,
   lines: string,

@@ -23,7 +23,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => 
       Array.from({ length: 30 }, (_, index) => [index + 1, index + 2]),
     )
     expect(results.slice(0, 20).map(({ problem }) => problem.outcome)).toEqual(Array(20).fill('unknown'))
-    // Never sent: refused for want of a broker, or given up waiting.
+    // Not sent: refused without a broker connection, or timed out in the queue.
     for (const { problem } of results.slice(20)) {
       expect(problem.code === 'broker-unavailable' || problem.outcome === 'not-sent').toBe(true)
     }
@@ -76,10 +76,11 @@ test('a caller that leaves is read no further', async () => {
   for (let index = 0; index < 20_000; index += 1) conversation.send(line(index))
   await expect.poll(() => held.length).toBe(10)
   conversation.request.destroy()
-  // A socket that is not read does not say that its other end is gone: the next result that is written does.
+  // The bridge does not read the socket meanwhile, so only the next result that it writes shows that the client is
+  // gone.
   answering = true
   for (const acknowledge of held) acknowledge()
-  // What had been read is published; far from all that was sent is.
+  // What was read is published. That is much less than what was sent.
   const answered = 'causeway_publish_messages_total{qos="1",outcome="acknowledged"}'
   let before = -1
   await expect

@@ -7,7 +7,7 @@ import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
 
 const MIB = 2 ** 20
 
-/** Sends a batch as fast as it is taken, and reads its results. */
+/** Sends a batch as fast as the bridge reads it, and reads the results. */
 async function sendBatch(url: string, line: string, count: number, onSent: (sent: number) => void): Promise<number> {
   const request = open(`${url}/publish/batch`, {
     method: 'POST',
@@ -43,7 +43,7 @@ describe.runIf(hasMosquitto)('a batch much larger than memory may grow', () => {
       const bridge = spawnBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 60_000 })
       const url = await bridge.url
       const line = `${JSON.stringify({ topic: 'm', payload: 'x'.repeat(payloadBytes) })}\n`
-      // The first messages also pay for compiled code and the heap's own growth.
+      // The first messages also compile code and make the heap grow, so they are not measured.
       expect(await sendBatch(url, line, count / 5, () => {})).toBe(count / 5)
       const before = residentBytes(bridge.pid)
       let peak = before
@@ -53,7 +53,7 @@ describe.runIf(hasMosquitto)('a batch much larger than memory may grow', () => {
       const watch = setInterval(() => (peak = Math.max(peak, residentBytes(bridge.pid))), 20)
       let lastSent = -1
       const standstill = setInterval(() => {
-        // Nothing more is taken: as much is held as ever will be.
+        // The bridge reads no more, so it holds the most that it ever will.
         if (sent === lastSent && !thawing) {
           thawing = true
           broker.thaw()

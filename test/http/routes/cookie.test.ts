@@ -18,7 +18,7 @@ async function start(settings: Settings = {}) {
   return { bridge, one, file, site, setCookie, cookie: { cookie: setCookie.split(';')[0]! } }
 }
 
-/** As a browser that was told another host. */
+/** Sends a request to the bridge with the given Host, as a browser does that reaches it under that name. */
 async function sendTo(
   bridge: Bridge,
   host: string,

@@ -10,7 +10,7 @@ import { openStream } from '../../support/stream.ts'
 const hasPromtool = spawnSync('promtool', ['--version']).error === undefined
 const OPENMETRICS = 'application/openmetrics-text; version=1.0.0'
 
-/** promtool reads the text format alone; OpenMetrics names the family of a counter without `_total`. */
+/** promtool reads only the text format. OpenMetrics leaves `_total` out of a counter's family name. */
 function asText(openMetrics: string): string {
   const counters = new Set([...openMetrics.matchAll(/^# TYPE (\S+) counter$/gm)].map(([, name]) => name))
   return openMetrics.replace(/^# (TYPE|HELP) (\S+)/gm, (line, _word, name) =>

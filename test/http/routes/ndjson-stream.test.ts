@@ -28,7 +28,7 @@ describe.each(BROKERS)('on $name', ({ start }) => {
         data: { topic: 'n/b', payload: 'a\r\nb\u2028c', encoding: 'utf8', qos: 1, retain: false },
       },
     ])
-    // Heartbeats are empty lines.
+    // Empty lines are heartbeats.
     await expect.poll(() => stream.text()).toContain('\n\n')
   })
 })

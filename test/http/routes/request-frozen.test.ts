@@ -31,7 +31,7 @@ describe.runIf(hasMosquitto)('while the broker is frozen', () => {
     await expect(first).rejects.toThrow()
     await expect.poll(() => waiting(bridge)).toBe(0)
     broker.thaw()
-    // Nobody subscribes: only this one is published.
+    // 404, as no client subscribes to the topic. Of the three requests only this one was published.
     expect((await ask(bridge, 'timeout=300000')).status).toBe(404)
     expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="no_subscribers"}')).toBe(1)
   })
@@ -44,7 +44,7 @@ test('a request the broker does not acknowledge ends at its own timeout, and its
   expect(response.status).toBe(504)
   expect(await response.json()).toMatchObject({ code: 'no-reply', outcome: 'unknown' })
   expect(await waiting(bridge)).toBe(0)
-  // The publish still takes up its place until it is answered for itself.
+  // The publish itself stays in flight until the broker answers or it times out.
   await expect.poll(() => metric(bridge, 'causeway_publish_in_flight'), { timeout: 10_000 }).toBe(0)
   expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="timeout"}')).toBe(1)
 })

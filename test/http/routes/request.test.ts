@@ -68,7 +68,7 @@ describe.runIf(hasMosquitto)('over MQTT 5', () => {
     await startResponder(broker.url, 'q', (payload, reply, packet) => {
       correlations.add(packet.properties!.correlationData!.subarray(8).toString('hex'))
       held.push(() => reply(`re ${payload}`))
-      // In another order than they came.
+      // In a different order than they arrived.
       if (held.length === 200) for (const answer of held.toReversed()) answer()
     })
     const numbers = Array.from({ length: 200 }, (_, index) => `${index}`)

@@ -7,7 +7,8 @@ import { get } from '../../support/http.ts'
 import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 /**
- * A bridge for a broker that passes on any properties; Mosquitto for one closes the connection over control characters.
+ * A bridge with a scripted broker, which delivers any properties. Mosquitto would close the connection over control
+ * characters.
  */
 async function bridgeWith(
   properties: NonNullable<IPublishPacket['properties']>,
@@ -25,7 +26,7 @@ async function bridgeWith(
   return startBridge({ MQTT_URL: broker.url })
 }
 
-/** The header lines as they came, names and values in turn. */
+/** The raw headers: names and values in turn. */
 async function rawHeaders(bridge: Bridge): Promise<string[]> {
   const [response] = (await once(httpGet(`${bridge.url}/retained?topic=a`, { agent: false }), 'response')) as [
     IncomingMessage,
@@ -36,10 +37,10 @@ async function rawHeaders(bridge: Bridge): Promise<string[]> {
 }
 
 /*
- * Whoever may publish to a topic chooses its retained message's properties, and another's browser or program fetches
- * it from this origin. Were a property put into a header as it is, CR and LF in it would end the header and begin one
- * of the attacker's own (Set-Cookie, a second body); were the content type believed, HTML would run as a page of
- * this origin, with its cookies and whatever else is served there.
+ * Anyone who may publish to a topic chooses the properties of its retained message, and others fetch it from this
+ * origin with browsers and programs. If a property became a header unchanged, CR and LF in it could start a forged
+ * header (Set-Cookie) or a second body. If browsers trusted the content type, HTML would run as a page of this
+ * origin and could use its cookies.
  */
 describe('a retained message of somebody hostile', () => {
   test.each([

@@ -24,7 +24,7 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     ])
     const second = await openStream(`${bridge.url}/subscribe?topic=r/%23&topic=r/a&topic=r/%2B`)
     expect(views(await second.take(3))).toHaveLength(3)
-    // Over 3.1.1 its filter has a connection, and copies, of its own.
+    // Over 3.1.1 this filter has its own connection, on which the broker sends its own copies.
     const live = await openStream(`${bridge.url}/subscribe?topic=r/a&retained=false`)
     await retain(bridge, 'r/a', 'new a')
     for (const stream of [first, second, live]) expect(views([await stream.next()])).toEqual([['r/a', 'new a', false]])
@@ -64,7 +64,7 @@ describe.each(BROKERS)('on $name', ({ start }) => {
     for (const stream of streams) {
       await expect.poll(() => stream.events.at(-1)?.data.payload, { timeout: 10_000 }).toBe(String(last))
       const seen = stream.events.map(({ data }) => Number(data.payload))
-      // From its first message on, every update, once and in order.
+      // Every update after its first message, once and in order.
       expect(seen).toEqual(Array.from({ length: last - seen[0]! + 1 }, (_, index) => seen[0]! + index))
     }
   })

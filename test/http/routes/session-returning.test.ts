@@ -6,7 +6,7 @@ import { openSession, told } from '../../support/session.ts'
 
 const CONNECTED = 'causeway_mqtt_connections{role="session",state="connected"}'
 
-// As behind a load balancer that sends each connection somewhere else.
+// Like a load balancer that sends each connection to a different replica.
 test.runIf(hasMosquitto)(
   'a reader that moves to another bridge and comes back while the first still waits for it goes on there',
   async () => {

@@ -7,7 +7,7 @@ import { acknowledge, count, numbers, openSession, told, trySession } from '../.
 const LINGER = { STREAM_LINGER_MS: 60_000 }
 
 describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start }) => {
-  // Aedes 1.2 sends again without DUP.
+  // Aedes 1.2 redelivers without the DUP flag.
   const again = name.startsWith('embedded') ? '' : '!'
 
   test('begins with an event about itself, whose id can be continued from', async () => {
@@ -112,7 +112,7 @@ describe.each(BROKERS)('a durable session on $name', ({ name, protocol, start })
     await count(bridge, 0, 60)
     for (let got = 10; got <= 60; got += 10) {
       expect(told(await reader.take(10))).toEqual(numbers(got - 10, got))
-      // Whatever the broker sent beyond that waits here.
+      // Messages that the broker sent beyond that limit wait in the bridge.
       await publish(bridge, { topic: 'elsewhere', payload: '' })
       expect(reader.events).toHaveLength(got + 1)
       await acknowledge(bridge, reader, reader.events.at(-1)!)

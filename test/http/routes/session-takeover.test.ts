@@ -16,8 +16,8 @@ const LINGER = { STREAM_LINGER_MS: 60_000 }
 const TAKEN_OVER = { event: 'status', id: undefined, data: { session: 'taken-over' } }
 
 /**
- * The last event of a stream that ends. Brokers that only close the connection over a take-over make it a contest
- * first.
+ * The last event of a stream that ends. Some brokers only close the connection at a take-over. There the two streams
+ * may evict each other a few times before one of them ends.
  */
 async function last({ events, ended }: SessionReader): Promise<unknown> {
   await ended
@@ -64,7 +64,7 @@ describe.each(BROKERS)('readers of one session on $name', ({ name, start }) => {
     expect((await trySession(bridge, { lastEventId: 'ffff-1' })).status).toBe(204)
     const reader = await openSession(bridge, { name: 'other', lastEventId: 'ffff-1' })
     expect((await reader.next()).data).toEqual({ reason: 'broker-session-lost' })
-    // Its next reconnect may bring that id once more.
+    // Its next reconnect may send that id again.
     expect((await trySession(bridge, { name: 'other', lastEventId: 'ffff-1' })).status).toBe(200)
   })
 

@@ -59,7 +59,7 @@ describe.skipIf(!hasMosquitto).each([{ protocol: '5' }, { protocol: '3.1.1' }])(
       const client = await mqttClient(url)
       const filling = 'x'.repeat(100_000)
       for (const number of upTo(200)) await client.publishAsync('jobs/a', `${number} ${filling}`, { qos: 1 })
-      // Without a stall each would have half.
+      // If neither stalled, each would get half.
       await expect.poll(() => ready.events.length, { timeout: 20_000 }).toBeGreaterThan(120)
       stalled.resume()
       await expect.poll(() => sorted(payloadsOf([stalled, ready])), { timeout: 20_000 }).toEqual(upTo(200))

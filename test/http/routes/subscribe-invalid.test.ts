@@ -7,7 +7,7 @@ import { get } from '../../support/http.ts'
 import { expectNothingLeft } from '../../support/nothing-left.ts'
 import { openStream } from '../../support/stream.ts'
 
-/** An answer that has to be a problem document; a stream would never end. */
+/** Reads an answer that has to be a problem document. A stream would never end. */
 async function problem(bridge: Bridge, query: string, headers: Record<string, string> = {}) {
   const stream = await openStream(`${bridge.url}/subscribe${query}`, headers)
   expect(stream.headers['content-type']).toMatch(/^application\/problem\+json/)

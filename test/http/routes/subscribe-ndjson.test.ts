@@ -8,7 +8,7 @@ import { expectNothingLeft } from '../../support/nothing-left.ts'
 import { openStream } from '../../support/stream.ts'
 
 const LINES = { accept: 'application/x-ndjson' }
-/** All that could end a line in one format or the other, or be taken for a field. */
+/** Text that could end a line in either format, or be read as a field. */
 const TEXTS = [
   'a\nb',
   'a\rb',

@@ -42,7 +42,7 @@ describe.runIf(canRefuseSubscriptions).each([
       Array.from({ length: 5 }, () => openStream(`${bridge.url}/subscribe?topic=secret/%23&topic=a`)),
     )
     expect(refused.map((stream) => stream.status)).toEqual(Array.from({ length: 5 }, () => status))
-    // It is unsubscribed from once those who asked have their answer.
+    // The bridge unsubscribes after it has answered the requests.
     await expect.poll(() => metric(bridge, 'causeway_subscription_filters'), { timeout: 10_000 }).toBe(1)
     await publish(bridge, { topic: 'a', payload: 'still here' })
     expect(await open.next()).toMatchObject({ event: 'message', data: { payload: 'still here' } })

@@ -6,10 +6,10 @@ import { openStream, type StreamReader } from '../../support/stream.ts'
 
 const JOINS = 50
 const TOPICS = ['a/1', 'a/2', 'a/3']
-/** Messages at once: more than Mosquitto keeps in flight, so that some wait for acknowledgements of others. */
+/** Number of simultaneous messages: more than Mosquitto keeps in flight, so that some wait for acknowledgements. */
 const BURST = 30
 
-/** What a stream showed of a topic: versions, in order. */
+/** The versions of a topic that a stream delivered, in order. */
 function versions(stream: StreamReader, topic: string): number[] {
   return stream.events.filter(({ data }) => data.topic === topic).map(({ data }) => Number(data.payload))
 }
@@ -35,13 +35,13 @@ describe.each(BROKERS)('streams that join on $name', ({ start }) => {
       const changes = (async () => {
         while (joining) {
           await change()
-          // No faster than readers read, or the test measures buffers.
+          // Not faster than readers read. Otherwise the test would measure buffers.
           await observer.take(BURST)
         }
       })()
       const streams: StreamReader[] = []
       for (let joined = 0; joined < JOINS; joined += 5) {
-        // Alone, and in a burst.
+        // A single message, and a burst.
         streams.push(await openStream(`${bridge.url}/subscribe?topic=a/%2B`))
         const burst = ['a/%23', 'a/%2B', 'a/%23&topic=a/1', 'a/%2B'].map((filters) =>
           openStream(`${bridge.url}/subscribe?topic=${filters}`),

@@ -36,7 +36,7 @@ describe.each(BROKERS)('a stream on $name', ({ start }) => {
     await retain(bridge, 'a/1', 'new')
     expect(brief(await first.next())).toBe('a/1 new')
     const later = []
-    // The same filter, another one, the other format, and a QoS that has the filter subscribed to again.
+    // The same filter, a different one, the other format, and a higher QoS, for which the bridge subscribes again.
     for (const [query, accept] of [
       ['', '*/*'],
       ['&topic=a/%23', '*/*'],

@@ -114,7 +114,7 @@ describe.runIf(hasMosquitto)('a broker that does not answer SUBSCRIBE', () => {
       return stream
     })
     await expect.poll(() => hasSubscribers(broker.url, 'a')).toBe(true)
-    // Headers written at that time would have come before this answer.
+    // If the headers had been written earlier, they would have arrived before this answer.
     await get(bridge, '/livez')
     expect(answered).toBe(false)
     proxy.flow()

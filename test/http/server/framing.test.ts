@@ -8,9 +8,9 @@ const post = (...headers: string[]) =>
   ['POST /publish?topic=outer HTTP/1.1', 'Host: localhost', ...headers, '', ''].join('\r\n')
 
 /*
- * A proxy in front and the bridge have to agree where a request ends. Where a request can be read in two ways, one of
- * them with a second request in its body, somebody could get the second past the proxy's rules, or have its answer
- * delivered to another client of the proxy.
+ * Request smuggling: a proxy in front and the bridge have to agree where a request ends. If a request can be read in
+ * two ways, one of them with a second request in its body, an attacker could get that second request past the
+ * proxy's rules, or have its answer delivered to another client of the proxy.
  */
 const SHAPES: [name: string, request: string][] = [
   [

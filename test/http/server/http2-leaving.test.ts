@@ -26,7 +26,7 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
       )
       if (leave === 'close') socket.end()
     }
-    // What those would have published is so by the time this is.
+    // If the requests before had published anything, it would have arrived before this message.
     const session = await openSession(bridge.url, bridge.ca)
     expect((await ask(session, 'POST', '/publish?topic=a', {}, 'whole')).status).toBe(200)
     expect((await messages.next()).payload.toString()).toBe('whole')
@@ -68,7 +68,7 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
     stalled!.stream.resume()
     await expect.poll(() => stalled!.events.at(-1)?.data.payload).toMatch(/^299 /)
     expect(stalled!.events.filter(({ event }) => event === 'gap')).toMatchObject([{ data: { reason: 'overrun' } }])
-    // Of three megabytes, what the window of the stream and the log hold is all that was kept for it.
+    // Of three megabytes only what the stream's window and the log can hold was kept for this reader.
     expect(stalled!.events.length).toBeLessThan(60)
   })
 

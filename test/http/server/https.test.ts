@@ -20,7 +20,7 @@ async function handshake({ url, ca }: SecureBridge, options: object = {}): Promi
 
 const nameOf = (socket: TLSSocket) => socket.getPeerCertificate().subject.CN
 
-/** Over HTTP/1.1, with a connection that is kept. */
+/** Sends over HTTP/1.1 on a keep-alive connection. */
 async function post(
   bridge: SecureBridge,
   path: string,
@@ -126,7 +126,7 @@ describe.skipIf(!hasOpenssl)('with a certificate', () => {
   })
 
   test('it closes while connections of every kind are open, idle and mid-stream', async () => {
-    // Far longer than the test may take.
+    // Much longer than the test may take.
     const bridge = await startSecureBridge({ SHUTDOWN_MS: 600_000 })
     const [idle, busy] = [await openSession(bridge.url, bridge.ca), await openSession(bridge.url, bridge.ca)]
     const stream = await follow(busy, 'topic=a')

@@ -5,7 +5,7 @@ import { type Bridge, metric, type Settings, startBridge } from '../../support/b
 import { publishRaw } from '../../support/http.ts'
 import { type Exchange, exchange } from '../../support/raw-http.ts'
 
-/** A second answer never comes: the connection is closed first. */
+/** There is never a second answer: the connection is closed before. */
 const untilClosed = ({ url }: Bridge, bytes: string): Promise<Exchange> =>
   exchange(url, Buffer.from(bytes), ['GET', 'GET'])
 
