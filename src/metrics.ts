@@ -3,7 +3,7 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 const ACK_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 const HTTP_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
-/** What only others know and is asked for on scrape. */
+/** Values that other parts of the bridge know. They are read on each scrape. */
 export interface Gauges {
   links: () => number
   publishInFlight: () => number
@@ -14,8 +14,8 @@ export interface Gauges {
   connections: () => { role: string; state: string }[]
 }
 
-/** What is counted of one set of label values. */
-class Count {
+/** The count for one set of label values. */
+class CounterSeries {
   readonly labels: Readonly<Record<string, string>>
   value = 0
 
@@ -24,15 +24,19 @@ class Count {
   }
 }
 
-/** A counter kept as plain numbers and handed over on scrape: a labelled `inc` costs twenty times as much. */
-class Tally {
+/**
+ * A counter that keeps plain numbers and gives them to prom-client on each scrape. A labelled `inc` of prom-client
+ * costs twenty times as much as adding to a number.
+ */
+class PlainCounter {
   readonly #labelNames: string[]
-  readonly #counts = new Map<string, Count>()
+  readonly #series = new Map<string, CounterSeries>()
 
   constructor(registers: Registry[], name: string, help: string, labelNames: string[]) {
     this.#labelNames = labelNames
-    const counts = this.#counts
-    // One counter for each registry: to write OpenMetrics, prom-client cuts `_total` off the counter's own name for good.
+    const series = this.#series
+    // One counter for each registry: when prom-client writes OpenMetrics, it removes `_total` from the counter's name
+    // for ever, and the text format would lack it.
     for (const register of registers) {
       new Counter({
         name,
@@ -41,30 +45,28 @@ class Tally {
         registers: [register],
         collect() {
           this.reset()
-          for (const { labels, value } of counts.values()) this.inc(labels, value)
+          for (const { labels, value } of series.values()) this.inc(labels, value)
         },
       })
     }
   }
 
-  /** The count of these label values, which are few: whoever counts each message keeps it. */
-  of(...values: string[]): Count {
+  /** The series with these label values. Code that counts every message should call this once and keep the result. */
+  series(...values: string[]): CounterSeries {
     const key = values.join()
-    let count = this.#counts.get(key)
-    if (count === undefined) {
-      this.#counts.set(
-        key,
-        (count = new Count(Object.fromEntries(this.#labelNames.map((name, index) => [name, values[index]!])))),
-      )
+    let found = this.#series.get(key)
+    if (found === undefined) {
+      const labels = Object.fromEntries(this.#labelNames.map((name, index) => [name, values[index]!]))
+      this.#series.set(key, (found = new CounterSeries(labels)))
     }
-    return count
+    return found
   }
 }
 
-/** What was observed with one set of label values. */
-class Observed {
+/** The observations with one set of label values. */
+class HistogramSeries {
   readonly labels: Readonly<Record<string, string | number>>
-  /** Of each bucket alone, the one without a bound last. */
+  /** Number of observations in each bucket, not cumulated. The last bucket has no upper bound. */
   readonly counts: number[]
   sum = 0
   readonly #bounds: readonly number[]
@@ -84,12 +86,12 @@ class Observed {
 }
 
 /**
- * A histogram of seconds kept as plain numbers, for the same reason. prom-client's own takes no counts over from anybody, so
- * this is what a registry asks of a metric.
+ * A histogram of seconds that keeps plain numbers, for the same reason. prom-client's Histogram cannot be filled with
+ * counts, so this class implements what a registry calls.
  */
-class Timing {
+class PlainHistogram {
   readonly #bounds: readonly number[]
-  readonly #observed: Observed[] = []
+  readonly #series: HistogramSeries[] = []
 
   constructor(registers: Registry[], name: string, help: string, bounds: readonly number[], labelNames: string[]) {
     this.#bounds = bounds
@@ -98,19 +100,19 @@ class Timing {
       help,
       type: 'histogram',
       aggregator: 'sum',
-      values: this.#observed.flatMap((one) => this.#valuesOf(name, one)),
+      values: this.#series.flatMap((series) => this.#valuesOf(name, series)),
     })
     for (const register of registers) register.registerMetric({ name, labelNames, get } as unknown as Histogram)
   }
 
-  /** Those of these label values, which are few. To be kept by whoever observes. */
-  of(labels: Readonly<Record<string, string | number>>): Observed {
-    const observed = new Observed(labels, this.#bounds)
-    this.#observed.push(observed)
-    return observed
+  /** Adds a series with these label values. To be called once for each set of values; the caller keeps the result. */
+  addSeries(labels: Readonly<Record<string, string | number>>): HistogramSeries {
+    const series = new HistogramSeries(labels, this.#bounds)
+    this.#series.push(series)
+    return series
   }
 
-  #valuesOf(name: string, { labels, counts, sum }: Observed): object[] {
+  #valuesOf(name: string, { labels, counts, sum }: HistogramSeries): object[] {
     let total = 0
     const buckets = counts.map((count, bucket) => ({
       labels: { le: this.#bounds[bucket] ?? '+Inf', ...labels },
@@ -127,95 +129,91 @@ class Timing {
 
 export type Metrics = ReturnType<typeof createMetrics>
 
-/** All metrics of one bridge. `text` and `openMetrics` are the same ones in the two exposition formats. */
+/** All metrics of one bridge. `text` and `openMetrics` are registries with the same metrics, one for each format. */
 export function createMetrics(version: string) {
   const text = new Registry()
   const openMetrics = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
   openMetrics.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
   const registers = [text, openMetrics] as Registry[]
-  const tally = (name: string, help: string, ...labelNames: string[]) => new Tally(registers, name, help, labelNames)
+  const counter = (name: string, help: string, ...labelNames: string[]) =>
+    new PlainCounter(registers, name, help, labelNames)
   let gauges: Gauges | undefined
 
   for (const register of registers) collectDefaultMetrics({ register })
   new Gauge({
     name: 'causeway_build_info',
-    help: 'Always 1; the version is in the label',
+    help: 'Always 1; the labels have the versions',
     labelNames: ['version', 'node'],
     registers,
   }).set({ version, node: process.version }, 1)
 
-  const publishMessages = tally(
-    'causeway_publish_messages_total',
-    'Messages to publish, by how they ended',
-    'qos',
-    'outcome',
-  )
-  const publishesOf = [0, 1, 2].map(() => new Map<string, Count>())
-  const publishedBytes = tally(
+  const publishMessages = counter('causeway_publish_messages_total', 'Publishes, by outcome', 'qos', 'outcome')
+  const publishSeries = [0, 1, 2].map(() => new Map<string, CounterSeries>())
+  const publishBytes = counter(
     'causeway_publish_bytes_total',
-    'Payload bytes the broker acknowledged, or QoS 0 sent',
-  ).of()
-  const publishRejections = tally(
+    'Payload bytes that the broker acknowledged, or that were sent with QoS 0',
+  ).series()
+  const publishRejections = counter(
     'causeway_publish_rejections_total',
-    'Messages refused by the broker, or because it would',
+    'Publishes that the broker refused, or that were not sent as it would refuse them, by problem code',
     'reason',
   )
-  const publishAck = new Timing(
+  const publishAck = new PlainHistogram(
     registers,
     'causeway_publish_ack_seconds',
-    'From accepting a message to its acknowledgement',
+    'Time from accepting a publish to its acknowledgement',
     ACK_BUCKETS_S,
     ['qos'],
   )
-  const ackOfQos = [undefined, publishAck.of({ qos: 1 }), publishAck.of({ qos: 2 })]
+  const ackSeries = [undefined, publishAck.addSeries({ qos: 1 }), publishAck.addSeries({ qos: 2 })]
   new Gauge({
     name: 'causeway_publish_in_flight',
-    help: 'Publishes accepted and not yet answered',
+    help: 'Publishes that are accepted and not yet answered',
     registers,
     collect() {
       this.set(gauges?.publishInFlight() ?? 0)
     },
   })
 
-  const idempotency = tally(
+  const idempotency = counter(
     'causeway_idempotency_keys_total',
-    'Requests with an Idempotency-Key, by what it was',
+    'Requests with an Idempotency-Key, by the state of the key',
     'result',
   )
-  const replies = tally(
+  const replies = counter(
     'causeway_request_replies_total',
-    'Replies to requests: delivered, late, or answering nothing of this bridge',
+    'Replies to POST /request: delivered, too late, or for no request of this bridge',
     'result',
   )
   new Gauge({
     name: 'causeway_requests_waiting',
-    help: 'Requests waiting for their reply',
+    help: 'POST /request calls that wait for their reply',
     registers,
     collect() {
       this.set(gauges?.requestsWaiting() ?? 0)
     },
   })
 
-  const receivedMessages = tally('causeway_received_messages_total', 'Messages from the broker', 'qos')
-  const received = [receivedMessages.of('0'), receivedMessages.of('1'), receivedMessages.of('2')] as const
-  const bytesReceived = tally('causeway_received_bytes_total', 'Payload bytes from the broker').of()
+  const receivedMessages = counter('causeway_received_messages_total', 'Messages received from the broker', 'qos')
+  const received = [receivedMessages.series('0'), receivedMessages.series('1'), receivedMessages.series('2')] as const
+  const bytesReceived = counter('causeway_received_bytes_total', 'Payload bytes received from the broker').series()
 
   const streamsOpen = new Gauge({
     name: 'causeway_streams_open',
-    help: 'Streams open now',
+    help: 'Open streams',
     labelNames: ['format'],
     registers,
   })
-  const eventsWritten = tally('causeway_stream_events_total', 'Events written to streams').of()
-  const bytesWritten = tally('causeway_stream_bytes_total', 'Bytes written to streams').of()
-  const streamGaps = tally('causeway_stream_gaps_total', 'Gap events, by reason', 'reason')
-  const streamDropped = tally(
+  const eventsWritten = counter('causeway_stream_events_total', 'Events written to streams').series()
+  const bytesWritten = counter('causeway_stream_bytes_total', 'Bytes written to streams').series()
+  const streamGaps = counter('causeway_stream_gaps_total', 'Gap events, by reason', 'reason')
+  const streamDropped = counter(
     'causeway_stream_dropped_events_total',
-    'Events readers did not get, where their number is known',
+    'Events that readers did not get, where the number is known',
     'reason',
   )
-  const streamClosed = tally('causeway_stream_closed_total', 'Streams that ended, by reason', 'reason')
-  const streamResumes = tally(
+  const streamClosed = counter('causeway_stream_closed_total', 'Streams that have ended, by reason', 'reason')
+  const streamResumes = counter(
     'causeway_stream_resumes_total',
     'Streams opened with a last event id, by result',
     'result',
@@ -223,7 +221,7 @@ export function createMetrics(version: string) {
 
   new Gauge({
     name: 'causeway_subscription_filters',
-    help: 'Topic filters subscribed to at the broker',
+    help: 'Topic filters that are subscribed to at the broker',
     registers,
     collect() {
       this.set(gauges?.subscriptionFilters() ?? 0)
@@ -231,7 +229,7 @@ export function createMetrics(version: string) {
   })
   new Gauge({
     name: 'causeway_sessions_open',
-    help: 'Durable sessions open here',
+    help: 'Durable sessions that are open in this instance',
     registers,
     collect() {
       this.set(gauges?.sessionsOpen() ?? 0)
@@ -239,33 +237,36 @@ export function createMetrics(version: string) {
   })
   new Gauge({
     name: 'causeway_session_unacknowledged',
-    help: 'Messages that readers of sessions may have and have not acknowledged',
+    help: 'Messages sent to readers of sessions and not yet acknowledged',
     registers,
     collect() {
       this.set(gauges?.sessionUnacknowledged() ?? 0)
     },
   })
-  const redeliveries = tally('causeway_session_redeliveries_total', 'Messages the broker sent to a session again')
-  const refusals = tally(
+  const redeliveries = counter(
+    'causeway_session_redeliveries_total',
+    'Messages that the broker sent to a session again',
+  )
+  const refusals = counter(
     'causeway_limited_total',
-    'Requests, streams and connections refused over a limit on callers',
+    'Requests, streams and connections that were refused, by limit',
     'limit',
   )
-  const authentications = tally(
+  const authentications = counter(
     'causeway_authentications_total',
-    'Requests that needed an identity, by what became of them',
+    'Authentications of requests: accepted, or the code of the problem',
     'result',
   )
-  const accepted = authentications.of('accepted')
+  const accepted = authentications.series('accepted')
   new Gauge({
     name: 'causeway_links',
-    help: 'Sets of connections to the broker: one, or one for each caller with CAUSEWAY_AUTH=broker',
+    help: 'Links (sets of connections to the broker): one, or one for each caller with CAUSEWAY_AUTH=broker',
     registers,
     collect() {
       this.set(gauges?.links() ?? 0)
     },
   })
-  const reconnects = tally('causeway_mqtt_reconnects_total', 'Connections to the broker made again', 'role')
+  const reconnects = counter('causeway_mqtt_reconnects_total', 'Reconnects to the broker', 'role')
   new Gauge({
     name: 'causeway_mqtt_connections',
     help: 'Connections to the broker, by role and state',
@@ -276,23 +277,24 @@ export function createMetrics(version: string) {
       for (const labels of gauges?.connections() ?? []) this.inc(labels)
     },
   })
-  const httpDuration = new Timing(
+  const httpDuration = new PlainHistogram(
     registers,
     'causeway_http_request_duration_seconds',
-    'From a request to its answer; to its headers, for streams',
+    'Time from a request to its answer, or to the headers of a stream',
     HTTP_BUCKETS_S,
     ['method', 'route', 'status_code'],
   )
-  const answers = new Map<string, { method: string; status: number; observed: Observed }[]>()
+  /** By route. A list for each, as a route has few methods and statuses: faster than building a key for each answer. */
+  const answers = new Map<string, { method: string; status: number; series: HistogramSeries }[]>()
 
-  function answersOf(method: string, route: string, status: number): Observed {
+  function answerSeries(method: string, route: string, status: number): HistogramSeries {
     let ofRoute = answers.get(route)
     if (ofRoute === undefined) answers.set(route, (ofRoute = []))
     let found = ofRoute.find((one) => one.status === status && one.method === method)
     if (found === undefined) {
-      ofRoute.push((found = { method, status, observed: httpDuration.of({ method, route, status_code: status }) }))
+      ofRoute.push((found = { method, status, series: httpDuration.addSeries({ method, route, status_code: status }) }))
     }
-    return found.observed
+    return found.series
   }
 
   return {
@@ -302,41 +304,41 @@ export function createMetrics(version: string) {
       gauges = source
     },
     published(qos: 0 | 1 | 2, outcome: string, bytes: number, seconds: number) {
-      let count = publishesOf[qos]!.get(outcome)
-      if (count === undefined) publishesOf[qos]!.set(outcome, (count = publishMessages.of(String(qos), outcome)))
+      let count = publishSeries[qos]!.get(outcome)
+      if (count === undefined) publishSeries[qos]!.set(outcome, (count = publishMessages.series(String(qos), outcome)))
       count.value += 1
-      if (outcome === 'acknowledged' || outcome === 'no_subscribers') ackOfQos[qos]?.observe(seconds)
+      if (outcome === 'acknowledged' || outcome === 'no_subscribers') ackSeries[qos]?.observe(seconds)
       else if (outcome !== 'sent') return
-      publishedBytes.value += bytes
+      publishBytes.value += bytes
     },
     rejected(reason: string) {
-      publishRejections.of(reason).value += 1
+      publishRejections.series(reason).value += 1
     },
     idempotencyKey(result: string) {
-      idempotency.of(result).value += 1
+      idempotency.series(result).value += 1
     },
     replied(result: string) {
-      replies.of(result).value += 1
+      replies.series(result).value += 1
     },
     received(qos: 0 | 1 | 2, bytes: number) {
       received[qos].value += 1
       bytesReceived.value += bytes
     },
     redelivered() {
-      redeliveries.of().value += 1
+      redeliveries.series().value += 1
     },
     refused(limit: string) {
-      refusals.of(limit).value += 1
+      refusals.series(limit).value += 1
     },
     authenticated(result: string) {
-      const count = result === 'accepted' ? accepted : authentications.of(result)
+      const count = result === 'accepted' ? accepted : authentications.series(result)
       count.value += 1
     },
     reconnected(role: string) {
-      reconnects.of(role).value += 1
+      reconnects.series(role).value += 1
     },
     answered(method: string, route: string, status: number, seconds: number) {
-      answersOf(method, route, status).observe(seconds)
+      answerSeries(method, route, status).observe(seconds)
     },
     streams: {
       wrote(events: number, bytes: number) {
@@ -344,18 +346,18 @@ export function createMetrics(version: string) {
         bytesWritten.value += bytes
       },
       gap(reason: string, dropped: number) {
-        streamGaps.of(reason).value += 1
-        if (dropped > 0) streamDropped.of(reason).value += dropped
+        streamGaps.series(reason).value += 1
+        if (dropped > 0) streamDropped.series(reason).value += dropped
       },
       opened(format: string) {
         streamsOpen.inc({ format })
       },
       closed(format: string, reason: string) {
         streamsOpen.dec({ format })
-        streamClosed.of(reason).value += 1
+        streamClosed.series(reason).value += 1
       },
       resumed(result: string) {
-        streamResumes.of(result).value += 1
+        streamResumes.series(result).value += 1
       },
     },
   }

@@ -3,13 +3,16 @@ import type { BaseLogger } from 'pino'
 
 export interface ShutdownOptions {
   close(): Promise<void>
-  /** How long `close` may take before the process ends without it. */
+  /** The process exits after this time, even if `close` has not finished. */
   timeoutMs: number
   logger: BaseLogger
   exit(code: number): void
 }
 
-/** On the first of these signals closes and exits with 0, at the latest after the timeout; a second one exits at once. */
+/**
+ * On the first of these signals, closes and exits with 0, or exits with 0 after the timeout. A failed `close` exits
+ * with 1. A second signal exits with 1 at once.
+ */
 export function onSignals(
   process: EventEmitter,
   signals: string[],
@@ -25,7 +28,7 @@ export function onSignals(
     closing = true
     logger.info(`${signal}: shutting down`)
     const timer = setTimeout(() => {
-      logger.warn(`not everything finished within ${timeoutMs} ms: exiting`)
+      logger.warn(`shutting down took longer than ${timeoutMs} ms: exiting before all was finished`)
       exit(0)
     }, timeoutMs)
     try {

@@ -1,6 +1,6 @@
 import { newToken } from './auth/token/new-token.ts'
 
-/** Prints a new token, which is told only here, and its entry for `CAUSEWAY_AUTH_TOKENS_FILE`. */
+// Prints a new token and its entry for `CAUSEWAY_AUTH_TOKENS_FILE`. The token is not stored anywhere.
 const [name, ...more] = process.argv.slice(2)
 if (!name || more.length > 0) {
   process.stderr.write('usage: npm run --silent token -- NAME\n')

@@ -7,7 +7,7 @@ import { createMetrics, type Metrics } from '../src/metrics.ts'
 
 const hasPromtool = spawnSync('promtool', ['--version']).status === 0
 
-/** Metrics of which every family has a sample. */
+/** Metrics with a sample in each family. */
 function busy(): Metrics {
   const metrics = createMetrics('1.2.3-"test"\n\\')
   for (const outcome of [
@@ -87,7 +87,7 @@ test('gauges are asked on scrape, and forget what is gone', async () => {
   ])
 })
 
-// An OpenMetrics scrape took `_total` from the names of the text format, for ever after.
+// Regression: an OpenMetrics scrape removed `_total` from the names in the text format for ever.
 test('counters only grow, whoever scrapes, in whichever format and at the same time', async () => {
   const metrics = busy()
   let before = countersOf(await metrics.text.metrics())
@@ -141,7 +141,7 @@ test.runIf(hasPromtool)('promtool finds nothing to say about Causeway’s metric
 test.runIf(hasPromtool)('Prometheus’s own parser takes the OpenMetrics', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'causeway-metrics-'))
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
-  // Back-filling, the one command that parses OpenMetrics, wants a time on every sample.
+  // Only promtool's back-filling command parses OpenMetrics, and it needs a timestamp on each sample.
   const stamped = (await busy().openMetrics.metrics()).replace(/^([^#\n].*)$/gm, '$1 1700000000')
   writeFileSync(join(directory, 'metrics'), stamped)
   const run = (name: string) =>

@@ -1,18 +1,18 @@
 import type { Credentials } from './credentials.ts'
 import type { Identity } from './identity.ts'
 
-/** A caller that was let in. */
+/** The result of a successful authentication. */
 export interface Admission {
   identity: Identity
-  /** To be called when the request is over, once. */
+  /** To be called once, when the request is over. */
   release?(): void
 }
 
-/** Tells who a caller is; one without credentials shows none. */
 export interface Authenticator {
   /**
-   * A promise only where there is something to wait for: it costs a request more than all else that is checked of it.
-   * @param address where the request came from
+   * Finds out who the caller is. Returns a promise only where there is something to wait for: a promise costs more than
+   * all other checks of a request together.
+   * @param address IP address that the request came from
    * @throws CausewayError `unauthorized` with a challenge
    */
   authenticate(credentials: Credentials | undefined, address: string): Admission | Promise<Admission>

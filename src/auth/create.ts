@@ -1,4 +1,5 @@
 import type { BaseLogger } from 'pino'
+import type { Config } from '../config/config.ts'
 import type { Admission, Authenticator } from './authenticator.ts'
 import { ANYONE } from './identity.ts'
 import { Jwt } from './jwt/jwt.ts'
@@ -6,7 +7,6 @@ import { RemoteKeys } from './jwt/keys.ts'
 import { fromClaim, fromTemplates, type RulesOf } from './jwt/rules-of-claims.ts'
 import { parseTokenFile, TokenFileError } from './token/token-file.ts'
 import { Tokens } from './token/tokens.ts'
-import type { Config } from '../config/config.ts'
 
 export interface AuthenticatorOptions {
   config: Config
@@ -14,30 +14,53 @@ export interface AuthenticatorOptions {
   logger: BaseLogger
 }
 
-/** An authenticator and what it has read. */
 export interface ReloadableAuthenticator extends Authenticator {
-  /** Reads its files again; keeps what it has where they cannot be used, and logs why. */
+  /** Reads the files again. One that cannot be used is logged, and what was read before stays in use. */
   reload(): void
 }
 
 /**
- * The authenticator that `CAUSEWAY_AUTH` names, for callers that share one link.
- * @throws Error that says why the file of tokens cannot be used
+ * The authenticator that `CAUSEWAY_AUTH` names. With `broker` it lets nobody in: there callers are authenticated by the
+ * links that are opened with their credentials.
+ * @throws Error that says why the token file or the JWT rules cannot be used
  */
 export function createAuthenticator({ config, readFile, logger }: AuthenticatorOptions): ReloadableAuthenticator {
-  if (config.auth === 'token') return fromTokenFile(config.authTokensFile!, readFile, logger)
-  if (config.auth === 'jwt') return { ...jwt(config, logger), reload: () => {} }
+  const { auth } = config
+  switch (auth) {
+    case 'none':
+      return anonymous()
+    case 'token':
+      return fromTokenFile(config.authTokensFile!, readFile, logger)
+    case 'jwt':
+      return { ...jwt(config, logger), reload: () => {} }
+    case 'broker':
+      return authenticatedElsewhere()
+    default:
+      // The compiler refuses this line while a mode is missing above: `auth` is `never` only if all are handled.
+      throw new Error(`unknown authentication mode ${JSON.stringify(auth satisfies never)}`)
+  }
+}
+
+function anonymous(): ReloadableAuthenticator {
   const admission: Admission = { identity: ANYONE }
   return { authenticate: () => admission, reload: () => {} }
 }
 
-function fromTokenFile(path: string, readFile: (path: string) => string, logger: BaseLogger): ReloadableAuthenticator {
-  const read = () => parseTokenFile(readFile(path))
-  const tokens = new Tokens(attempt())
+function authenticatedElsewhere(): ReloadableAuthenticator {
+  return {
+    authenticate() {
+      throw new Error('with CAUSEWAY_AUTH=broker callers are authenticated by their links')
+    },
+    reload: () => {},
+  }
+}
 
-  function attempt(): ReturnType<typeof read> {
+function fromTokenFile(path: string, readFile: (path: string) => string, logger: BaseLogger): ReloadableAuthenticator {
+  const tokens = new Tokens(read())
+
+  function read(): ReturnType<typeof parseTokenFile> {
     try {
-      return read()
+      return parseTokenFile(readFile(path))
     } catch (error) {
       throw new Error(`CAUSEWAY_AUTH_TOKENS_FILE ${path}: ${explain(error)}`, { cause: error })
     }
@@ -47,11 +70,11 @@ function fromTokenFile(path: string, readFile: (path: string) => string, logger:
     authenticate: (credentials) => tokens.authenticate(credentials),
     reload() {
       try {
-        const entries = attempt()
+        const entries = read()
         tokens.replace(entries)
         logger.info(`${entries.length} tokens read from ${path}`)
       } catch (error) {
-        logger.error(`the tokens stay as they were: ${(error as Error).message}`)
+        logger.error(`tokens not reloaded, the current ones stay in use: ${(error as Error).message}`)
       }
     },
   }

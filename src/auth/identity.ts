@@ -1,32 +1,32 @@
 import { CausewayError } from '../errors.ts'
 import { ended, insufficient } from './challenge.ts'
 
-/** Who calls, and what it may do. */
+/** A caller and its rights. */
 export interface Identity {
-  /** The same for the same caller on every replica, and never another's. */
+  /** Unique for the caller, and the same on every replica. */
   readonly name: string
   mayPublish(topic: string): boolean
-  /** @param filter as it is subscribed to, `$share/GROUP/` included */
+  /** @param filter with its `$share/GROUP/`, if it has one */
   maySubscribe(filter: string): boolean
-  /** When it ends, in milliseconds of `Date.now()`. */
+  /** When the credentials expire, in milliseconds of `Date.now()`. */
   readonly expiresAt?: number | undefined
-  /** Of its own, in place of those for all: requests a second, and streams open at once. */
+  /** Requests a second and open streams, in place of the limits for every caller; 0 for no limit. */
   readonly limits?: { readonly rate?: number | undefined; readonly streams?: number | undefined } | undefined
-  /** Aborted if it ends before. */
+  /** Aborted when the credentials are revoked before they expire. */
   readonly revoked?: AbortSignal | undefined
 }
 
-/** Everyone, where nobody has to say who they are. */
+/** The identity of every caller without authentication. */
 export const ANYONE: Identity = { name: '', mayPublish: () => true, maySubscribe: () => true }
 
-/** @throws CausewayError `unauthorized` where the identity has ended */
+/** @throws CausewayError `unauthorized` where the credentials have expired or were revoked */
 function requireCurrent({ expiresAt = Infinity, revoked }: Identity): void {
   if (revoked?.aborted || expiresAt <= Date.now()) throw ended()
 }
 
 /**
- * @throws CausewayError `forbidden` that says which rule is missing, and nothing of those there are; `unauthorized` where
- * the identity has ended
+ * @throws CausewayError `forbidden` where no rule allows it, without a word about the rules that exist; `unauthorized`
+ * where the credentials have expired or were revoked
  */
 export function requirePublish(identity: Identity, topic: string): void {
   requireCurrent(identity)
@@ -37,7 +37,7 @@ export function requirePublish(identity: Identity, topic: string): void {
   }
 }
 
-/** @throws CausewayError as `requirePublish` does, for the first of the filters that is not allowed */
+/** @throws CausewayError as `requirePublish` does, for the first filter that is not allowed */
 export function requireSubscribe(identity: Identity, filters: readonly string[]): void {
   requireCurrent(identity)
   const refused = filters.find((filter) => !identity.maySubscribe(filter))

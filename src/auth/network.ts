@@ -1,7 +1,7 @@
 /**
- * What belongs to one subscriber of an address's provider: the address, or of IPv6 its first 64 bits, behind which
- * anyone has more addresses than can be counted.
- * @param address as Node writes it; it has none of a connection that is gone
+ * The network whose addresses count as one caller: an IPv4 address itself, or the /64 network of an IPv6 address, as
+ * each customer of a provider has at least that many IPv6 addresses.
+ * @param address as Node writes it; undefined where the connection is closed
  */
 export function networkOf(address: string | undefined): string {
   if (address === undefined) return ''

@@ -1,24 +1,27 @@
 import { plainFilter } from '../mqtt/topic.ts'
 import type { Identity } from './identity.ts'
 
-/** What a caller may do, as filters of the topics it may do it to. */
+/** Filters for the topics that a caller may publish and subscribe to. */
 export interface Rules {
   publish: readonly string[]
   subscribe: readonly string[]
 }
 
-/** Whether some rule matches the topic. */
+/** Whether any publish rule matches the topic. */
 export function allowsPublish({ publish }: Rules, topic: string): boolean {
   return publish.some((rule) => filterContains(rule, topic))
 }
 
-/** Whether one rule contains the filter: several that do so only together are not enough. */
+/**
+ * Whether a subscribe rule contains the filter: every topic that matches the filter matches the rule. One rule has to
+ * contain it alone; several rules that do so together are not enough.
+ */
 export function allowsSubscribe({ subscribe }: Rules, filter: string): boolean {
   const plain = plainFilter(filter)
   return subscribe.some((rule) => filterContains(rule, plain))
 }
 
-/** The part of an identity that rules decide. */
+/** The members of an identity that follow from its rules. */
 export function ruledBy(rules: Rules): Pick<Identity, 'mayPublish' | 'maySubscribe'> {
   return {
     mayPublish: (topic) => allowsPublish(rules, topic),
@@ -26,24 +29,26 @@ export function ruledBy(rules: Rules): Pick<Identity, 'mayPublish' | 'maySubscri
   }
 }
 
-/** Whether every topic that matches the filter matches the rule too. A topic is a filter that only it matches. */
+/**
+ * Whether every topic that matches the filter also matches the rule. A topic name is a filter that matches itself only.
+ */
 export function filterContains(rule: string, filter: string): boolean {
   const outer = levelsOf(rule)
   const inner = levelsOf(filter)
   // Wildcards at the first level do not match topics that begin with $ [MQTT-4.7.2-1].
   if (filter.startsWith('$') && outer[0] === '+') return false
   for (let depth = 0; ; depth += 1) {
-    const ours = outer[depth]
-    const theirs = inner[depth]
-    if (ours === '#') return true
-    if (ours === undefined || theirs === undefined) return ours === theirs
-    // What `#` stands for may also be no level at all, which nothing but `#` matches.
-    if (theirs === '#') return false
-    if (ours !== '+' && ours !== theirs) return false
+    const outerLevel = outer[depth]
+    const innerLevel = inner[depth]
+    if (outerLevel === '#') return true
+    if (outerLevel === undefined || innerLevel === undefined) return outerLevel === innerLevel
+    // `#` also matches when there is no further level, and no level of the rule but `#` does.
+    if (innerLevel === '#') return false
+    if (outerLevel !== '+' && outerLevel !== innerLevel) return false
   }
 }
 
-/** No topic is empty, so `#` is the same as `+/#`, and `/#` as `/+/#`. */
+/** Splits a filter. `#` becomes `+/#`, and `/#` becomes `/+/#`, which match the same topics as no topic is empty. */
 function levelsOf(filter: string): string[] {
   return filter.replace(/^(\/?)#$/, '$1+/#').split('/')
 }

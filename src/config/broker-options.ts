@@ -1,30 +1,33 @@
 import type { Config } from './config.ts'
 
 /**
- * What a connection to the broker takes from the configuration: address, credentials, TLS, protocol.
+ * The options of a connection to the broker that come from the configuration: address, credentials, TLS, protocol.
  *
- * @param login the caller's own, with CAUSEWAY_AUTH=broker; else the bridge's account is used
+ * @param login the caller's credentials, with CAUSEWAY_AUTH=broker. Without it the bridge's own account is used
  */
 export function brokerOptions(config: Config, brokerUrl: string, login?: { username: string; password: string }) {
   return {
-    // Aedes 1.2 loses messages of the sessions it keeps, or ends the connection over them, where filters come and go
-    // during traffic; and within one process no link breaks.
+    // Not with the embedded broker: Aedes 1.2 loses messages of persistent sessions, or closes the connection, when
+    // filters change during traffic. A session is not needed there, as a connection within the process does not break.
     keepSession: config.mqttUrl !== 'embedded:',
-    protocol: config.mqttProtocol as 'auto' | '5' | '3.1.1',
+    protocol: config.mqttProtocol,
     endpoint: {
-      ...withoutCredentials(config, brokerUrl),
+      ...splitCredentials(config, brokerUrl),
       ...login,
       ca: config.mqttCa,
       serverName: config.mqttServerName,
-      // A broker may take whoever has the bridge's certificate for the bridge, whatever the password.
+      // Not with a caller's credentials: a broker may identify a client by its certificate and ignore the password.
       ...(login === undefined && { cert: config.mqttCert, key: config.mqttKey }),
       keepaliveS: config.mqttKeepaliveS,
     },
   }
 }
 
-/** MQTT.js splits user and password at the last colon, be it part of the password. */
-function withoutCredentials(
+/**
+ * Takes user name and password out of the URL. MQTT.js would split them at the last colon, which a password may
+ * contain.
+ */
+function splitCredentials(
   { mqttUsername, mqttPassword }: Config,
   brokerUrl: string,
 ): { url: string; username: string | undefined; password: string | undefined } {

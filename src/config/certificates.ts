@@ -7,12 +7,12 @@ export interface CertificatePair {
   cert: string
   key: string
   validTo: Date
-  /** The certificate's file, for log lines. */
+  /** The certificate's file, for the log. */
   path: string
 }
 
 /**
- * Reads the files of CAUSEWAY_HTTP_CERT_FILE and CAUSEWAY_HTTP_KEY_FILE anew on every call.
+ * Reads the files of CAUSEWAY_HTTP_CERT_FILE and CAUSEWAY_HTTP_KEY_FILE, again on every call.
  *
  * @returns undefined where HTTPS is not configured
  * @throws Error that names the variable whose file cannot be used
@@ -30,12 +30,13 @@ export function readHttpsCertificate(
 }
 
 /**
- * Checks the PEM files for `mqtts:` and `wss:` at the start: a wrong one would otherwise fail every connection attempt.
+ * Checks the PEM files for `mqtts:` and `wss:` at start-up. Otherwise a wrong file would make every connection attempt
+ * fail.
  *
- * @throws Error that names the variable
+ * @throws Error that names the variable whose file cannot be used
  */
 export function checkBrokerCertificates({ mqttCa, mqttCert, mqttKey }: Config): void {
-  // Node ignores a CA that is not a certificate, so it would not be noticed.
+  // Node silently ignores a CA file that contains no certificate.
   if (mqttCa !== undefined) {
     expecting('CAUSEWAY_MQTT_CA_FILE', 'a certificate in PEM', () => new X509Certificate(mqttCa))
   }
@@ -57,9 +58,9 @@ function checkPair(cert: string, key: string, certName: string, keyName: string)
   const certificate = expecting(certName, 'a certificate in PEM', () => new X509Certificate(cert))
   const privateKey = expecting(keyName, 'a private key in PEM, without a passphrase', () => createPrivateKey(key))
   if (!certificate.checkPrivateKey(privateKey)) {
-    throw new Error(`${keyName}: expected the key of the certificate, got another one`)
+    throw new Error(`${keyName}: expected the key of the certificate, got a different one`)
   }
-  expecting(certName, 'certificates that TLS can be spoken with', () => createSecureContext({ cert, key }))
+  expecting(certName, 'certificates that can be used for TLS', () => createSecureContext({ cert, key }))
   return certificate
 }
 

@@ -2,14 +2,17 @@ import type { Config } from './config.ts'
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
 
+type VariableName = (key: string) => string
+
 /**
- * What is wrong with settings that are each valid, one line a fault.
- * @param given the variable each setting came from, where it was set
+ * Finds settings that are each valid but do not go together.
+ * @param given the variable that each setting came from; settings that were not set are missing
+ * @returns one line for each fault
  */
 export function contradictions(
   config: Config,
   given: ReadonlyMap<string, string>,
-  variableName: (key: string) => string,
+  variableName: VariableName,
 ): string[] {
   return [
     ...addressFaults(config),
@@ -26,22 +29,19 @@ export function networkUrl(value: string): URL | undefined {
 
 function addressFaults({ auth, authNonePublic, httpHost, httpPort, adminPort }: Config): string[] {
   const faults: string[] = []
-  if (auth === 'none' && !LOOPBACK.test(httpHost) && authNonePublic !== true) {
+  if (auth === 'none' && !LOOPBACK.test(httpHost) && !authNonePublic) {
     faults.push(
-      `CAUSEWAY_HTTP_HOST: expected a loopback address while CAUSEWAY_AUTH is none, got ${JSON.stringify(httpHost)}; anyone who reaches it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it`,
+      `CAUSEWAY_HTTP_HOST: expected a loopback address with CAUSEWAY_AUTH=none, got ${JSON.stringify(httpHost)}, ` +
+        'where anyone who can reach it could publish. Set CAUSEWAY_AUTH_NONE_PUBLIC=true if that is intended',
     )
   }
   if (adminPort !== undefined && adminPort !== 0 && adminPort === httpPort && Number.isInteger(httpPort)) {
-    faults.push(`CAUSEWAY_ADMIN_PORT: expected another port than CAUSEWAY_HTTP_PORT, got ${adminPort} for both`)
+    faults.push(`CAUSEWAY_ADMIN_PORT: expected a different port than CAUSEWAY_HTTP_PORT, got ${adminPort} for both`)
   }
   return faults
 }
 
-function brokerFaults(
-  config: Config,
-  given: ReadonlyMap<string, string>,
-  variableName: (key: string) => string,
-): string[] {
+function brokerFaults(config: Config, given: ReadonlyMap<string, string>, variableName: VariableName): string[] {
   const faults: string[] = []
   for (const [one, other] of [
     ['mqttCert', 'mqttKey'],
@@ -57,7 +57,7 @@ function brokerFaults(
   if (/^(mqtt|ws|embedded):/.test(config.mqttUrl)) {
     for (const key of ['mqttCa', 'mqttCert', 'mqttKey', 'mqttServerName'].filter((each) => given.has(each))) {
       faults.push(
-        `${variableName(key)}: expected with an mqtts: or wss: URL, got it with a connection that is not encrypted`,
+        `${variableName(key)}: expected only with an mqtts: or wss: URL, got it with an unencrypted connection`,
       )
     }
   }
@@ -66,63 +66,70 @@ function brokerFaults(
     ['mqttPassword', url?.password],
   ] as const) {
     if (given.has(key) && inUrl) {
-      faults.push(`${given.get(key)}: expected only one of it and a URL that names it too, got both`)
+      faults.push(`${given.get(key)}: expected either this variable or the same in CAUSEWAY_MQTT_URL, got both`)
     }
   }
   if (given.has('mqttPassword') && !given.has('mqttUsername') && !url?.username) {
-    faults.push(`${given.get('mqttPassword')}: expected CAUSEWAY_MQTT_USERNAME with it, got no user name`)
+    faults.push(`${given.get('mqttPassword')}: expected together with CAUSEWAY_MQTT_USERNAME, got no user name`)
   }
   return faults
 }
 
-/** The settings of each way to authenticate; they mean nothing without it. */
-const SETTINGS_OF = {
-  token: ['authTokensFile'],
-  jwt: [
-    'jwtJwksUrl',
-    'jwtSecret',
-    'jwtIssuer',
-    'jwtAudience',
-    'jwtAlgorithms',
-    'jwtClaim',
-    'jwtPublish',
-    'jwtSubscribe',
-  ],
-  broker: ['authBearerUsername', 'authRefusedMs', 'authRefusedMax', 'linkMax', 'linkIdleMs'],
-} as const
+interface ModeSettings {
+  /** Settings that have no effect in any other mode. */
+  own: readonly (keyof Config)[]
+  /** Settings without which the mode cannot work. */
+  required: readonly (keyof Config)[]
+}
 
-function authFaults(
-  config: Config,
-  given: ReadonlyMap<string, string>,
-  variableName: (key: string) => string,
-): string[] {
-  const faults = Object.entries(SETTINGS_OF)
-    .filter(([auth]) => auth !== config.auth)
-    .flatMap(([auth, settings]) =>
-      settings
+/** Typed by the modes there are, so that a new mode cannot be missing here. */
+const MODE_SETTINGS: Record<Config['auth'], ModeSettings> = {
+  none: { own: [], required: [] },
+  token: { own: ['authTokensFile'], required: ['authTokensFile'] },
+  jwt: {
+    own: [
+      'jwtJwksUrl',
+      'jwtSecret',
+      'jwtIssuer',
+      'jwtAudience',
+      'jwtAlgorithms',
+      'jwtClaim',
+      'jwtPublish',
+      'jwtSubscribe',
+    ],
+    required: ['jwtIssuer', 'jwtAudience'],
+  },
+  broker: { own: ['authBearerUsername', 'authRefusedMs', 'authRefusedMax', 'linkMax', 'linkIdleMs'], required: [] },
+}
+
+function authFaults(config: Config, given: ReadonlyMap<string, string>, variableName: VariableName): string[] {
+  const { auth } = config
+  const faults = Object.entries(MODE_SETTINGS)
+    .filter(([mode]) => mode !== auth)
+    .flatMap(([mode, { own }]) =>
+      own
         .filter((key) => given.has(key))
-        .map(
-          (key) => `${given.get(key)}: expected with CAUSEWAY_AUTH=${auth}, got it with ${JSON.stringify(config.auth)}`,
-        ),
+        .map((key) => `${given.get(key)}: expected only with CAUSEWAY_AUTH=${mode}, got it with CAUSEWAY_AUTH=${auth}`),
     )
-  if (config.auth === 'none') {
+  if (auth === 'none') {
     faults.push(
       ...['authCookie', 'authQueryToken']
         .filter((key) => given.has(key))
-        .map((key) => `${given.get(key)}: expected with another CAUSEWAY_AUTH than none, got it with none`),
+        .map((key) => `${given.get(key)}: expected only with authentication, got it with CAUSEWAY_AUTH=none`),
     )
   }
-  const needed =
-    config.auth === 'token' ? ['authTokensFile'] : config.auth === 'jwt' ? ['jwtIssuer', 'jwtAudience'] : []
-  for (const key of needed.filter((each) => !given.has(each))) {
-    faults.push(`CAUSEWAY_AUTH: expected ${variableName(key)} with ${config.auth}, got no such setting`)
+  // The schema has refused any other text, but it is still here: all faults are reported at once.
+  const required = (MODE_SETTINGS as Partial<typeof MODE_SETTINGS>)[auth]?.required ?? []
+  for (const key of required.filter((each) => !given.has(each))) {
+    faults.push(`CAUSEWAY_AUTH: expected ${variableName(key)} together with ${auth}, got no such setting`)
   }
-  if (config.auth === 'broker' && config.mqttUrl === 'embedded:') {
+  if (auth === 'broker' && config.mqttUrl === 'embedded:') {
     faults.push(
-      'CAUSEWAY_AUTH: expected another broker than the embedded one with broker, which lets everyone in, got CAUSEWAY_MQTT_URL=embedded:',
+      'CAUSEWAY_AUTH: expected broker only with a broker that authenticates, got CAUSEWAY_MQTT_URL=embedded:, ' +
+        'which lets everyone in',
     )
   }
-  if (config.auth === 'jwt') faults.push(...jwtFaults(config, given))
+  if (auth === 'jwt') faults.push(...jwtFaults(config, given))
   return faults
 }
 
@@ -131,18 +138,21 @@ function jwtFaults({ jwtAlgorithms = '' }: Config, given: ReadonlyMap<string, st
   const hasSecret = given.has('jwtSecret')
   if (hasSecret === given.has('jwtJwksUrl')) {
     faults.push(
-      `CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET with jwt, got ${hasSecret ? 'both' : 'none'}`,
+      'CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET together with jwt, ' +
+        `got ${hasSecret ? 'both' : 'none'}`,
     )
   }
-  // With both kinds, a token could be signed with a public key as if that were the secret.
+  // If both kinds were accepted, anyone could sign a token with the public key as if it were the secret.
   const wrong = jwtAlgorithms.split(',').filter((name) => name !== '' && name.startsWith('HS') !== hasSecret)
   if (wrong.length > 0) {
-    faults.push(
-      `CAUSEWAY_JWT_ALGORITHMS: expected algorithms ${hasSecret ? 'with a secret' : 'with keys'}, got ${JSON.stringify(wrong.join())}`,
-    )
+    const expected = hasSecret ? 'algorithms that use a secret' : 'algorithms that use keys'
+    faults.push(`CAUSEWAY_JWT_ALGORITHMS: expected only ${expected}, got ${JSON.stringify(wrong.join())}`)
   }
   if (given.has('jwtClaim') && (given.has('jwtPublish') || given.has('jwtSubscribe'))) {
-    faults.push('CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, got both')
+    faults.push(
+      'CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, which replace it, ' +
+        'got both',
+    )
   }
   return faults
 }

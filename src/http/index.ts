@@ -1,51 +1,59 @@
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
-import { createAccess } from '../links/access.ts'
 import type { Identity } from '../auth/identity.ts'
 import type { Config } from '../config/config.ts'
+import { createAccess } from '../links/access.ts'
+import type { Link } from '../links/link.ts'
+import type { Metrics } from '../metrics.ts'
 import { type AuthenticationOptions, requireIdentity } from './guard/authentication.ts'
+import { allowOrigins } from './guard/cors.ts'
+import { RequestLimits } from './guard/request-limits.ts'
+import { StreamLimit } from './guard/stream-limit.ts'
+import { MemoryStore } from './message/idempotency-memory.ts'
+import { createOnce } from './message/idempotency.ts'
+import { MessageSchema } from './message/schemas.ts'
+import { createValidation } from './message/validation.ts'
 import { batchRoutes } from './routes/batch.ts'
 import { cookieRoutes } from './routes/cookie.ts'
-import { allowOrigins } from './guard/cors.ts'
 import { docs } from './routes/docs.ts'
 import { healthRoutes } from './routes/health.ts'
-import { createOnce } from './message/idempotency.ts'
-import { MemoryStore } from './message/idempotency-memory.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { publishRoutes } from './routes/publish.ts'
 import { requestRoutes } from './routes/request.ts'
-import { RequestLimits } from './guard/request-limits.ts'
 import { retainedRoutes } from './routes/retained.ts'
-import { MessageSchema } from './message/schemas.ts'
+import { sessionRoutes } from './routes/sessions.ts'
+import { subscribeRoutes } from './routes/subscribe.ts'
 import type { SecureServer } from './server/secure-server.ts'
 import { createServer } from './server/server.ts'
-import { sessionRoutes } from './routes/sessions.ts'
-import { StreamLimit } from './guard/stream-limit.ts'
-import { subscribeRoutes } from './routes/subscribe.ts'
-import { createValidation } from './message/validation.ts'
-import type { Link } from '../links/link.ts'
-import type { Metrics } from '../metrics.ts'
 
-export interface RoutesOptions {
+export interface ServersOptions {
   config: Config
   logger: Logger
   metrics: Metrics
   version: string
-  /** What the public listener speaks TLS with. */
+  /**
+   * The TLS listener of the public server. Without it the server speaks plain HTTP/1.1. The admin server always does.
+   */
   secure?: SecureServer | undefined
   authenticate: AuthenticationOptions['authenticate']
-  /** Not asked before the first request. */
+  /** The caller's connections to the broker. Called for requests only, never while the servers are built. */
   linkOf: (identity: Identity) => Link
-  /** Of all links. */
+  /** Number of durable sessions open on all links. */
   sessionCount(): number
   isReachable(): boolean
   isShuttingDown(): boolean
 }
 
-/** What one caller may have of requests a second, streams and Idempotency-Keys where nothing else is set. */
-const PER_IDENTITY = 1000
+/**
+ * Requests a second, open streams and Idempotency-Keys of one authenticated caller, where no setting says otherwise.
+ */
+const DEFAULT_PER_IDENTITY = 1000
 
-/** The whole HTTP surface, not listening. Without an admin port both servers are the same one. */
+/**
+ * Builds the whole HTTP surface, not yet listening, in the order in which a request passes through it: server, hooks,
+ * routes. A new route is a file in `routes/` and one line in part 4.
+ * @returns the same server twice where no admin port is configured
+ */
 export async function createServers({
   config,
   logger,
@@ -57,17 +65,18 @@ export async function createServers({
   sessionCount,
   isReachable,
   isShuttingDown,
-}: RoutesOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
+}: ServersOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
+  // 1. Servers. `createServer` adds the hooks that every request passes through.
   const validation = createValidation({ levelsMax: config.topicLevelsMax, allowDollar: config.allowDollarTopics })
   const options = {
     logger,
     limits: {
       connections: config.httpConnectionsMax,
       headersBytes: config.headersLimitBytes,
-      headersMs: config.headersTimeoutMs,
+      headersTimeoutMs: config.headersTimeoutMs,
       bodyBytes: config.bodyLimitBytes,
-      bodyMs: config.bodyTimeoutMs,
-      unreadMs: config.streamStallMs,
+      bodyTimeoutMs: config.bodyTimeoutMs,
+      stallMs: config.streamStallMs,
     },
     trustProxy: config.trustProxy,
     validation,
@@ -77,25 +86,31 @@ export async function createServers({
   }
   const server = createServer({ ...options, secure })
   const admin = config.adminPort === undefined ? server : createServer(options)
+
+  // 2. What several hooks and routes need.
   const access = createAccess(linkOf)
   const origins = new Set(config.corsOrigins?.split(','))
-  // Where nobody has to say who they are, all are one caller.
-  const perIdentity = config.auth === 'none' ? 0 : PER_IDENTITY
+  const isAnonymous = config.auth === 'none'
+  // Without authentication all callers share one identity, so a limit for each identity would be one for everybody.
+  const perIdentity = isAnonymous ? 0 : DEFAULT_PER_IDENTITY
 
-  async function operation(app: FastifyInstance): Promise<void> {
+  async function operationRoutes(app: FastifyInstance): Promise<void> {
     await app.register(healthRoutes, { isReachable, isShuttingDown })
     await app.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
   }
 
+  // 3. Public: CORS preflights, the API's description, and the admin server, whose port is the operator's to protect.
   await allowOrigins(server, origins)
-  // What the API is like is no secret; what it carries is.
   await docs(server, { version })
+  if (admin !== server) await operationRoutes(admin)
+
+  // 4. Routes that need an identity.
   await server.register(async (app) => {
     requireIdentity(app, {
       authenticate,
-      places: { cookie: config.authCookie, query: config.authQueryToken },
+      sources: { cookie: config.authCookie, query: config.authQueryToken },
       origins,
-      ownNamesOnly: config.auth === 'none' && config.authNonePublic !== true,
+      trustedHostsOnly: isAnonymous && !config.authNonePublic,
       limits: new RequestLimits({
         perIdentity: config.rateIdentity ?? perIdentity,
         perAddress: config.rateAddress,
@@ -109,7 +124,7 @@ export async function createServers({
       once: createOnce(
         new MemoryStore({
           keysMax: config.idempotencyKeysMax,
-          keysMaxOfOne: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax),
+          keysMaxPerCaller: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax),
           ttlMs: config.idempotencyTtlS * 1000,
         }),
         metrics.idempotencyKey,
@@ -141,15 +156,14 @@ export async function createServers({
       filtersMax: config.streamFiltersMax,
       onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
     })
-    await app.register(retainedRoutes, { read: access.readRetained, publish: access.publish })
     await app.register(sessionRoutes, {
       list: (identity) => linkOf(identity).sessions.list,
       find: (identity, id) => linkOf(identity).sessions.find(id),
       acknowledge: (identity, id, eventId) => linkOf(identity).sessions.acknowledge(id, eventId),
       forget: (identity, id) => linkOf(identity).sessions.forget(id),
     })
-    if (admin === server) await operation(app)
+    await app.register(retainedRoutes, { read: access.readRetained, publish: access.publish })
+    if (admin === server) await operationRoutes(app)
   })
-  if (admin !== server) await operation(admin)
   return { server, admin }
 }

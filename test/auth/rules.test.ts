@@ -79,7 +79,9 @@ describe('subscribing', () => {
   })
 })
 
-/** Straight from section 4.7 of the standard, level by level, knowing nothing of containment. */
+/**
+ * Matches a topic against a filter as section 4.7 of MQTT 5 says, level by level. Independent of the code under test.
+ */
 function matches(filter: string, topic: string): boolean {
   if (topic.startsWith('$') && /^[+#]/.test(filter)) return false
   const pattern = filter
@@ -91,7 +93,7 @@ function matches(filter: string, topic: string): boolean {
 }
 
 const NAMES = ['', 'a', 'b', '$x']
-/** One more name and one more level than any filter has, so that what a wildcard adds is among them. */
+/** Topics with one more name and one more level than any filter, so that some match by a wildcard only. */
 const TOPICS = topicsOf(4, [...NAMES, 'other']).filter((topic) => topic !== '')
 
 function topicsOf(depth: number, names: string[]): string[] {

@@ -46,7 +46,7 @@ describe.skipIf(!hasOpenssl)('the bridge does not start', () => {
     [
       'the key of another certificate',
       () => ({ ...http(), HTTP_KEY_FILE: other.key }),
-      () => `CAUSEWAY_HTTP_KEY_FILE ${other.key}: expected the key of the certificate, got another one`,
+      () => `CAUSEWAY_HTTP_KEY_FILE ${other.key}: expected the key of the certificate, got a different one`,
     ],
     [
       'a CA for the broker that is none',
@@ -61,7 +61,7 @@ describe.skipIf(!hasOpenssl)('the bridge does not start', () => {
     [
       'the key of another client certificate',
       () => ({ ...mqtt(), MQTT_KEY_FILE: other.key }),
-      () => 'CAUSEWAY_MQTT_KEY_FILE: expected the key of the certificate, got another one',
+      () => 'CAUSEWAY_MQTT_KEY_FILE: expected the key of the certificate, got a different one',
     ],
   ])('with %s', async (_what, settings, fault) => {
     await expect(startBridge(settings())).rejects.toThrow(fault())
@@ -74,7 +74,6 @@ test.skipIf(!hasOpenssl)('a certificate that has expired is served all the same,
   const bridge = await startBridge({ HTTP_CERT_FILE: cert, HTTP_KEY_FILE: key })
   some.remove()
   expect(bridge.url).toMatch(/^https:/)
-  expect(bridge.logs.filter(({ level }) => level === 40).map(({ msg }) => msg)).toEqual([
-    expect.stringMatching(`the certificate in ${cert} has expired`),
-  ])
+  const warnings = bridge.logs.filter(({ level }) => level === 40).map(({ msg }) => msg)
+  expect(warnings).toContainEqual(expect.stringContaining(`the certificate in ${cert} has expired`))
 })

@@ -57,50 +57,60 @@ test.each([
 })
 
 test.each<[Record<string, string>, string]>([
-  [{ AUTH: 'token' }, 'CAUSEWAY_AUTH: expected CAUSEWAY_AUTH_TOKENS_FILE with token, got no such setting'],
+  [{ AUTH: 'token' }, 'CAUSEWAY_AUTH: expected CAUSEWAY_AUTH_TOKENS_FILE together with token, got no such setting'],
   [
     { AUTH_TOKENS_FILE: '/tokens.json' },
-    'CAUSEWAY_AUTH_TOKENS_FILE: expected with CAUSEWAY_AUTH=token, got it with "none"',
+    'CAUSEWAY_AUTH_TOKENS_FILE: expected only with CAUSEWAY_AUTH=token, got it with CAUSEWAY_AUTH=none',
   ],
-  [{ ...KEYS, JWT_ISSUER: '' }, 'CAUSEWAY_AUTH: expected CAUSEWAY_JWT_ISSUER with jwt, got no such setting'],
-  [{ ...KEYS, JWT_AUDIENCE: '' }, 'CAUSEWAY_AUTH: expected CAUSEWAY_JWT_AUDIENCE with jwt, got no such setting'],
-  [JWT, 'CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET with jwt, got none'],
+  [{ ...KEYS, JWT_ISSUER: '' }, 'CAUSEWAY_AUTH: expected CAUSEWAY_JWT_ISSUER together with jwt, got no such setting'],
+  [
+    { ...KEYS, JWT_AUDIENCE: '' },
+    'CAUSEWAY_AUTH: expected CAUSEWAY_JWT_AUDIENCE together with jwt, got no such setting',
+  ],
+  [JWT, 'CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET together with jwt, got none'],
   [
     { ...KEYS, ...SECRET },
-    'CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET with jwt, got both',
+    'CAUSEWAY_AUTH: expected one of CAUSEWAY_JWT_JWKS_URL and CAUSEWAY_JWT_SECRET together with jwt, got both',
   ],
-  [{ ...KEYS, JWT_ALGORITHMS: 'RS256,HS256' }, 'CAUSEWAY_JWT_ALGORITHMS: expected algorithms with keys, got "HS256"'],
+  [
+    { ...KEYS, JWT_ALGORITHMS: 'RS256,HS256' },
+    'CAUSEWAY_JWT_ALGORITHMS: expected only algorithms that use keys, got "HS256"',
+  ],
   [
     { ...SECRET, JWT_ALGORITHMS: 'HS256,ES256' },
-    'CAUSEWAY_JWT_ALGORITHMS: expected algorithms with a secret, got "ES256"',
+    'CAUSEWAY_JWT_ALGORITHMS: expected only algorithms that use a secret, got "ES256"',
   ],
   [
     { ...KEYS, JWT_ALGORITHMS: 'none' },
-    'CAUSEWAY_JWT_ALGORITHMS: expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, with commas, got "none"',
+    'CAUSEWAY_JWT_ALGORITHMS: expected some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, ' +
+      'EdDSA, HS256, HS384, HS512, separated by commas, got "none"',
   ],
   ...['file:///keys', 'https://', 'https://user:hunter2@issuer.example/keys'].map(
     (url): [Record<string, string>, string] => [
       { ...KEYS, JWT_JWKS_URL: url },
-      'CAUSEWAY_JWT_JWKS_URL: expected an https:// or http:// URL without credentials, got something else, not shown as it may hold a secret',
+      'CAUSEWAY_JWT_JWKS_URL: expected an https:// or http:// URL without credentials, got another value, not ' +
+        'shown as it may contain a secret',
     ],
   ),
   [
     { ...JWT, JWT_SECRET: 'short' },
-    'CAUSEWAY_JWT_SECRET: expected a text of 32 characters at least, got something else, not shown as it may hold a secret',
+    'CAUSEWAY_JWT_SECRET: expected a text of at least 32 characters, got another value, not shown as it may ' +
+      'contain a secret',
   ],
   [
     { ...KEYS, JWT_CLAIM: 'acl', JWT_PUBLISH: 'a' },
-    'CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, got both',
+    'CAUSEWAY_JWT_CLAIM: expected without CAUSEWAY_JWT_PUBLISH and CAUSEWAY_JWT_SUBSCRIBE, which replace it, got both',
   ],
   [
     { AUTH: 'broker' },
-    'CAUSEWAY_AUTH: expected another broker than the embedded one with broker, which lets everyone in, got CAUSEWAY_MQTT_URL=embedded:',
+    'CAUSEWAY_AUTH: expected broker only with a broker that authenticates, got CAUSEWAY_MQTT_URL=embedded:, ' +
+      'which lets everyone in',
   ],
-  [{ LINK_MAX: '5' }, 'CAUSEWAY_LINK_MAX: expected with CAUSEWAY_AUTH=broker, got it with "none"'],
-  [{ AUTH_COOKIE: 'true' }, 'CAUSEWAY_AUTH_COOKIE: expected with another CAUSEWAY_AUTH than none, got it with none'],
+  [{ LINK_MAX: '5' }, 'CAUSEWAY_LINK_MAX: expected only with CAUSEWAY_AUTH=broker, got it with CAUSEWAY_AUTH=none'],
+  [{ AUTH_COOKIE: 'true' }, 'CAUSEWAY_AUTH_COOKIE: expected only with authentication, got it with CAUSEWAY_AUTH=none'],
   [
     { AUTH_QUERY_TOKEN: 'true' },
-    'CAUSEWAY_AUTH_QUERY_TOKEN: expected with another CAUSEWAY_AUTH than none, got it with none',
+    'CAUSEWAY_AUTH_QUERY_TOKEN: expected only with authentication, got it with CAUSEWAY_AUTH=none',
   ],
   ...[
     '*',
@@ -111,7 +121,8 @@ test.each<[Record<string, string>, string]>([
     'https://APP.example',
   ].map((origins): [Record<string, string>, string] => [
     { CORS_ORIGINS: origins },
-    `CAUSEWAY_CORS_ORIGINS: expected origins like https://app.example, with commas, got ${JSON.stringify(origins)}`,
+    'CAUSEWAY_CORS_ORIGINS: expected origins like https://app.example, separated by commas, got ' +
+      JSON.stringify(origins),
   ]),
 ])('%j is refused', (settings, fault) => {
   expect(faultsOf(settings)).toEqual([fault])

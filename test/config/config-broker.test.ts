@@ -40,7 +40,8 @@ describe('the broker’s URL', () => {
     'MQTT://broker',
   ])('may not be %j', (url) => {
     expect(faultsOf({ CAUSEWAY_MQTT_URL: url })).toEqual([
-      'CAUSEWAY_MQTT_URL: expected embedded: or a mqtt://, mqtts://, ws:// or wss:// URL with a host, got something else, not shown as it may hold a secret',
+      'CAUSEWAY_MQTT_URL: expected embedded: or a mqtt://, mqtts://, ws:// or wss:// URL with a host, got ' +
+        'another value, not shown as it may contain a secret',
     ])
   })
 
@@ -48,10 +49,10 @@ describe('the broker’s URL', () => {
     const env = { CAUSEWAY_MQTT_URL: `mqtt://bridge@broker`, CAUSEWAY_MQTT_PASSWORD: SECRET }
     expect(loadConfig(env, readFile)).toMatchObject({ mqttUrl: 'mqtt://bridge@broker', mqttPassword: SECRET })
     expect(faultsOf({ ...env, CAUSEWAY_MQTT_USERNAME: 'other' })).toEqual([
-      'CAUSEWAY_MQTT_USERNAME: expected only one of it and a URL that names it too, got both',
+      'CAUSEWAY_MQTT_USERNAME: expected either this variable or the same in CAUSEWAY_MQTT_URL, got both',
     ])
     expect(faultsOf({ ...env, CAUSEWAY_MQTT_URL: `mqtt://bridge:${SECRET}@broker` })).toEqual([
-      'CAUSEWAY_MQTT_PASSWORD: expected only one of it and a URL that names it too, got both',
+      'CAUSEWAY_MQTT_PASSWORD: expected either this variable or the same in CAUSEWAY_MQTT_URL, got both',
     ])
   })
 })
@@ -84,7 +85,7 @@ describe('a file with a secret', () => {
 
   test('is for secrets alone, and certificates come from nothing else', () => {
     expect(faultsOf({ CAUSEWAY_HTTP_HOST_FILE: '/run/secret' })).toEqual([
-      'CAUSEWAY_HTTP_HOST_FILE: expected a setting of the list in the README, got an unknown one',
+      'CAUSEWAY_HTTP_HOST_FILE: expected the name of a setting (see README), got an unknown one',
     ])
     expect(faultsOf({ CAUSEWAY_MQTT_CA: SECRET, CAUSEWAY_MQTT_CA_FILE_FILE: '/run/secret' })).toHaveLength(2)
   })
@@ -96,7 +97,7 @@ describe('a file with a secret', () => {
       CAUSEWAY_MQTT_PASSWORD: SECRET,
     }
     expect(faultsOf(both)).toEqual([
-      'CAUSEWAY_MQTT_PASSWORD: expected only one of it and CAUSEWAY_MQTT_PASSWORD_FILE, got both',
+      'CAUSEWAY_MQTT_PASSWORD: expected either this variable or CAUSEWAY_MQTT_PASSWORD_FILE, got both',
     ])
     expect(faultsOf({ ...both, CAUSEWAY_MQTT_PASSWORD: '' })).toEqual([])
   })
@@ -115,7 +116,7 @@ test('a certificate and its key need each other', () => {
 })
 
 test('what TLS needs means nothing without', () => {
-  const plain = 'expected with an mqtts: or wss: URL, got it with a connection that is not encrypted'
+  const plain = 'expected only with an mqtts: or wss: URL, got it with an unencrypted connection'
   const env = { CAUSEWAY_MQTT_CA_FILE: '/run/ca', CAUSEWAY_MQTT_SERVER_NAME: 'broker' }
   for (const url of ['mqtt://broker', 'ws://broker', 'embedded:']) {
     expect(faultsOf({ ...env, CAUSEWAY_MQTT_URL: url })).toEqual([
@@ -128,10 +129,12 @@ test('what TLS needs means nothing without', () => {
 
 test('two listeners need two ports, unless any port will do', () => {
   expect(faultsOf({ CAUSEWAY_HTTP_PORT: '9000', CAUSEWAY_ADMIN_PORT: '9000' })).toEqual([
-    'CAUSEWAY_ADMIN_PORT: expected another port than CAUSEWAY_HTTP_PORT, got 9000 for both',
+    'CAUSEWAY_ADMIN_PORT: expected a different port than CAUSEWAY_HTTP_PORT, got 9000 for both',
   ])
   expect(faultsOf({ CAUSEWAY_HTTP_PORT: '0', CAUSEWAY_ADMIN_PORT: '0' })).toEqual([])
-  expect(faultsOf({ CAUSEWAY_HTTP_PORT: 'a\nb', CAUSEWAY_ADMIN_PORT: 'a\nb' }).join(' ')).not.toContain('another port')
+  expect(faultsOf({ CAUSEWAY_HTTP_PORT: 'a\nb', CAUSEWAY_ADMIN_PORT: 'a\nb' }).join(' ')).not.toContain(
+    'different port',
+  )
 })
 
 const names = Object.keys(ConfigSchema.properties).map(variableName)

@@ -52,7 +52,7 @@ test('every fault is reported at once, with what was expected and what was got',
       CAUSEWAY_AUTH: 'magic',
     }),
   ).toEqual([
-    'CAUSEWAY_HTTP_PROT: expected a setting of the list in the README, got an unknown one',
+    'CAUSEWAY_HTTP_PROT: expected the name of a setting (see README), got an unknown one',
     'CAUSEWAY_STATUS_TOPIC: expected a topic without wildcards, control characters or leading $, got "a/#"',
     'CAUSEWAY_HTTP_PORT: expected an integer from 0 to 65535, got "70000"',
     'CAUSEWAY_STREAM_MAX: expected an integer from 1 to 1000000, got "many"',
@@ -87,7 +87,7 @@ describe('secrets', () => {
         CAUSEWAY_MQTT_PASSWORD: 'p',
         CAUSEWAY_MQTT_PASSWORD_FILE: '/run/password',
       }),
-    ).toEqual(['CAUSEWAY_MQTT_PASSWORD_FILE: expected only one of it and CAUSEWAY_MQTT_PASSWORD, got both'])
+    ).toEqual(['CAUSEWAY_MQTT_PASSWORD_FILE: expected either this variable or CAUSEWAY_MQTT_PASSWORD, got both'])
     expect(faultsOf({ CAUSEWAY_MQTT_USERNAME: 'u', CAUSEWAY_MQTT_PASSWORD_FILE: '/none' })).toEqual([
       'CAUSEWAY_MQTT_PASSWORD_FILE: expected a readable file, got "/none" (ENOENT)',
     ])
@@ -100,14 +100,14 @@ describe('secrets', () => {
       CAUSEWAY_MQTT_PASSWORD: 'hunter2',
     }).join()
     expect(message).toContain('CAUSEWAY_MQTT_URL: expected embedded: or a mqtt://')
-    expect(message).toContain('CAUSEWAY_MQTT_PASSWORD: expected CAUSEWAY_MQTT_USERNAME')
+    expect(message).toContain('CAUSEWAY_MQTT_PASSWORD: expected together with CAUSEWAY_MQTT_USERNAME')
     expect(message).not.toContain('hunter2')
   })
 })
 
 describe('off loopback without authentication', () => {
   test.each(['0.0.0.0', '::', '192.168.1.5', 'bridge.lan', '127.0.0.1.example.com'])('%s is refused', (host) => {
-    expect(faultsOf({ CAUSEWAY_HTTP_HOST: host })[0]).toContain('CAUSEWAY_AUTH_NONE_PUBLIC=true to mean it')
+    expect(faultsOf({ CAUSEWAY_HTTP_HOST: host })[0]).toContain('CAUSEWAY_AUTH_NONE_PUBLIC=true if that is intended')
     expect(load({ CAUSEWAY_HTTP_HOST: host, CAUSEWAY_AUTH_NONE_PUBLIC: 'true' }).httpHost).toBe(host)
   })
 

@@ -41,7 +41,7 @@ describe.skipIf(spawnSync('promtool', ['--version']).error !== undefined)('with 
 })
 
 describe.skipIf(!hasMosquitto)('with Mosquitto', () => {
-  test('Mosquitto takes its configuration, serves clients without a password and keeps its state where the volume is', async () => {
+  test('Mosquitto accepts its configuration, needs no password and keeps its state in the volume', async () => {
     let kept = ''
     const broker = await startMosquitto({
       wholeConfig(port, directory) {

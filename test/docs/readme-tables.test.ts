@@ -6,7 +6,7 @@ import { createMetrics } from '../../src/metrics.ts'
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
 
-/** The rows of the first table below a heading, cell by cell, without their code marks. */
+/** The rows of the first table below a heading, as cells without backticks. */
 function tableBelow(heading: string): string[][] {
   const section = readme.split(`\n## ${heading}\n`)[1]!.split('\n## ')[0]!
   const table = section.split('\n').filter((line) => line.startsWith('|'))

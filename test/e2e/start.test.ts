@@ -37,7 +37,9 @@ describe('a port that is taken', () => {
       const port = await takenPort()
       const bridge = spawnBridge({ [name]: port })
       expect(await bridge.exited).toEqual({ code: 1, signal: null })
-      expect(bridge.stdout()).toContain(`port ${port} is taken by another process; set CAUSEWAY_${name} to another one`)
+      expect(bridge.stdout()).toContain(
+        `port ${port} is in use by another process; set CAUSEWAY_${name} to another port`,
+      )
     },
   )
 })

@@ -33,7 +33,11 @@ test('SIGHUP reads the tokens again, and keeps those there are where the file is
   bridge.kill('SIGHUP')
   await expect
     .poll(() => logged(bridge, 50))
-    .toMatchObject([{ msg: `the tokens stay as they were: CAUSEWAY_AUTH_TOKENS_FILE ${file.path}: expected JSON` }])
+    .toMatchObject([
+      {
+        msg: `tokens not reloaded, the current ones stay in use: CAUSEWAY_AUTH_TOKENS_FILE ${file.path}: expected JSON`,
+      },
+    ])
   expect([await publishes(bridge, one.headers), await publishes(bridge, two.headers)]).toEqual([401, 200])
 })
 

@@ -9,7 +9,7 @@ import { openStream } from '../support/stream.ts'
 const accounts = Object.fromEntries(['ann', 'bob', 'cyd'].map((name) => [name, { password: 'good' }]))
 const good = (name: string) => basic(name, 'good')
 
-/** A bridge whose callers' CONNECTs are counted, by user name. */
+/** A bridge behind a proxy that counts CONNECT packets by user name. */
 async function start(settings: Settings = {}) {
   const broker = await startMosquittoWithAccounts(accounts)
   const connects: (string | undefined)[] = []
@@ -82,7 +82,7 @@ describe.runIf(hasAccounts)('links', () => {
     expect((await first.next()).data).toMatchObject({ topic: 'a' })
     second.close()
     await expect.poll(() => status(good('cyd'))).toBe(200)
-    // Its stream goes on: what the newcomer published comes on it, and nothing else did.
+    // Its stream is still open: the next event is what the new caller published.
     expect(await first.next()).toMatchObject({ event: 'message', data: { topic: 'a' } })
     expect(first.events).toHaveLength(2)
   })

@@ -26,7 +26,7 @@ test('a name cannot be chosen so that its keys are another caller’s', async ()
 })
 
 describe.runIf(hasMosquitto)('a durable session', () => {
-  test('of the same name and filters is another one for each caller, whom nobody else can list, acknowledge or delete', async () => {
+  test('with the same name and filters is a different one for each caller; nobody else can use it', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ ...tokenFile([one, two]).settings, MQTT_URL: broker.url })
     const open = (caller: typeof one) =>

@@ -8,7 +8,7 @@ import { mqttClient } from '../support/mqtt-client.ts'
 const CALLERS = 20
 const PATHS = ['/publish?topic=a', '/publish/batch', '/request?topic=a&timeout=60000']
 
-/** A caller that has sent the beginning of its request, over a socket of its own. */
+/** A caller that has sent the start of its request on its own socket. */
 async function begin(bridge: Bridge, path: string, start: string): Promise<ClientRequest> {
   const type = path.includes('batch') ? 'application/x-ndjson' : 'text/plain'
   const caller = open(bridge.url + path, { method: 'POST', agent: false, headers: { 'content-type': type } })
@@ -41,14 +41,14 @@ describe.runIf(hasMosquitto).each(PATHS)('callers of %s that leave', (path) => {
 
   test('while the broker acknowledges nothing give their places back, and are counted once', async () => {
     const broker = await startMosquitto()
-    // Somebody subscribes and never replies.
+    // A client subscribes and never replies.
     await (await mqttClient(broker.url)).subscribeAsync('a')
     const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_MAX_IN_FLIGHT: CALLERS, PUBLISH_CONNECTIONS: 1 })
     // The first request also subscribes to the reply topic.
     if (path.includes('request')) {
       expect((await fetch(`${bridge.url}/request?topic=a&timeout=1`, { method: 'POST' })).status).toBe(504)
     }
-    // Its time may have been up before the broker acknowledged it.
+    // It may have timed out before the broker acknowledged it.
     await expect.poll(() => metric(bridge, 'causeway_publish_in_flight')).toBe(0)
     const before = await published(bridge)
     broker.freeze()
@@ -57,7 +57,7 @@ describe.runIf(hasMosquitto).each(PATHS)('callers of %s that leave', (path) => {
     await expect.poll(() => metric(bridge, 'causeway_publish_in_flight')).toBe(CALLERS)
     for (const caller of callers) caller.destroy()
     await expect.poll(() => metric(bridge, 'causeway_requests_waiting')).toBe(0)
-    // The broker has the messages already: their places come back with its answer.
+    // The broker already has the messages. They stay in flight until it acknowledges them.
     broker.thaw()
     await expect.poll(() => metric(bridge, 'causeway_publish_in_flight'), { timeout: 20_000 }).toBe(0)
     await expect.poll(() => published(bridge)).toBe(before + CALLERS)

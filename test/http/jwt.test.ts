@@ -48,7 +48,7 @@ describe('a token signed with a key of the issuer', () => {
     const { body, headers } = await publish(bridge, { topic: 'a' }, bearer(await issuer.sign({})))
     expect(body).toMatchObject({ status: 503, code: 'keys-unavailable', retryable: true })
     expect(Number(headers.get('retry-after'))).toBeGreaterThan(0)
-    expect(bridge.logs.filter(({ level }) => level === 40)).toMatchObject([{ reason: 'it answered 500' }])
+    expect(bridge.logs.filter(({ level }) => level === 40)).toMatchObject([{ reason: 'the server answered 500' }])
   })
 
   test('is refused if it is signed with the public key as if that were a secret', async () => {
@@ -70,12 +70,16 @@ describe('a token signed with the secret', () => {
 
   test.each([
     ['has expired', { exp: now() - 1 }, 'The token has expired'],
-    ['never expires', { exp: undefined }, 'The exp claim of the token is not what it has to be'],
-    ['is of another issuer', { iss: 'https://other.example' }, 'The iss claim of the token is not what it has to be'],
-    ['is of no issuer', { iss: undefined }, 'The iss claim of the token is not what it has to be'],
-    ['is for others', { aud: ['other'] }, 'The aud claim of the token is not what it has to be'],
-    ['is for nobody', { aud: undefined }, 'The aud claim of the token is not what it has to be'],
-    ['is not valid yet', { nbf: now() + 60 }, 'The nbf claim of the token is not what it has to be'],
+    ['never expires', { exp: undefined }, 'The exp claim of the token has a wrong value or is missing'],
+    [
+      'is of another issuer',
+      { iss: 'https://other.example' },
+      'The iss claim of the token has a wrong value or is missing',
+    ],
+    ['is of no issuer', { iss: undefined }, 'The iss claim of the token has a wrong value or is missing'],
+    ['is for others', { aud: ['other'] }, 'The aud claim of the token has a wrong value or is missing'],
+    ['is for nobody', { aud: undefined }, 'The aud claim of the token has a wrong value or is missing'],
+    ['is not valid yet', { nbf: now() + 60 }, 'The nbf claim of the token has a wrong value or is missing'],
     [
       'has rules that are none',
       { mqtt: { publish: '#' } },

@@ -1,67 +1,59 @@
+import { LRUCache } from 'lru-cache'
 import { CausewayError } from '../../errors.ts'
 import { networkOf } from '../network.ts'
 
 export interface RefusalLimits {
-  /** How long refused credentials, and how many an address sent, are remembered. */
+  /** How long refused credentials are remembered, and counted for their address. */
   windowMs: number
-  /** Most refused credentials of one address in that time; what it sends then is not tried. */
+  /** Most refused credentials of one address in that time. Its next ones are refused without asking the broker. */
   perAddress: number
 }
 
-interface Refusal {
-  problem: CausewayError
-  until: number
-}
-
-interface Attempts {
-  count: number
-  until: number
-}
-
-/** More addresses and credentials than these are not remembered, the oldest first. */
+/** Most credentials and most addresses that are remembered. Beyond them the oldest is forgotten. */
 const REMEMBERED_MAX = 10_000
 
-/** Credentials that were refused a moment ago, so that not every request with wrong ones is asked of the broker. */
+/**
+ * Remembers credentials that the broker refused a moment ago, so that requests with wrong credentials do not each open
+ * a connection to the broker.
+ */
 export class Refusals {
   readonly #limits: RefusalLimits
-  readonly #refused = new Map<string, Refusal>()
-  readonly #attempts = new Map<string, Attempts>()
+  /** The problem that credentials were refused with, by their digest. */
+  readonly #refused: LRUCache<string, CausewayError>
+  /** Number of refused credentials of each network. `windowMs` starts with the first one. */
+  readonly #counts: LRUCache<string, { count: number }>
 
   constructor(limits: RefusalLimits) {
     this.#limits = limits
+    // `ttlResolution: 0` reads the clock at each access. By default the cache keeps one reading for a millisecond.
+    const options = { max: REMEMBERED_MAX, ttl: limits.windowMs, ttlResolution: 0 }
+    this.#refused = new LRUCache(options)
+    this.#counts = new LRUCache(options)
   }
 
-  /** @throws CausewayError the refusal again, or `too-many-attempts` */
+  /**
+   * @param key digest of the credentials
+   * @throws CausewayError the same as the last time, or `too-many-attempts`
+   */
   check(key: string, address: string): void {
-    const now = performance.now()
-    const refusal = this.#refused.get(key)
-    if (refusal !== undefined && refusal.until > now) throw refusal.problem
-    const attempts = this.#attempts.get(networkOf(address))
-    if (attempts === undefined || attempts.until <= now || attempts.count < this.#limits.perAddress) return
+    // `peek` and not `get`, which would move the entry: the oldest has to be the first that is forgotten.
+    const problem = this.#refused.peek(key)
+    if (problem !== undefined) throw problem
+    const network = networkOf(address)
+    const count = this.#counts.peek(network)?.count ?? 0
+    if (count < this.#limits.perAddress) return
     throw new CausewayError(
       'too-many-attempts',
-      `${attempts.count} credentials from this address were refused, which is all CAUSEWAY_AUTH_REFUSED_MAX allows`,
-      { retryAfter: Math.ceil((attempts.until - now) / 1000) },
+      `${count} credentials from this address were refused; CAUSEWAY_AUTH_REFUSED_MAX allows no more for now`,
+      { retryAfter: Math.max(1, Math.ceil(this.#counts.getRemainingTTL(network) / 1000)) },
     )
   }
 
   remember(key: string, address: string, problem: CausewayError): void {
-    const now = performance.now()
-    const until = now + this.#limits.windowMs
-    this.#refused.delete(key)
-    bounded(this.#refused).set(key, { problem, until })
+    this.#refused.set(key, problem)
     const network = networkOf(address)
-    const attempts = this.#attempts.get(network)
-    if (attempts !== undefined && attempts.until > now) attempts.count += 1
-    else {
-      // Set anew, so that the order is the one in which they expire.
-      this.#attempts.delete(network)
-      bounded(this.#attempts).set(network, { count: 1, until })
-    }
+    const counted = this.#counts.peek(network)
+    if (counted === undefined) this.#counts.set(network, { count: 1 })
+    else counted.count += 1
   }
-}
-
-function bounded<Value>(map: Map<string, Value>): Map<string, Value> {
-  if (map.size >= REMEMBERED_MAX) map.delete(map.keys().next().value!)
-  return map
 }

@@ -3,29 +3,32 @@ import { CausewayError } from '../../errors.ts'
 
 export interface RemoteKeysOptions {
   url: string
-  /** Called when the keys cannot be fetched any more, and when they can again. */
+  /** Called when fetching starts to fail, and when it succeeds again. */
   onState(available: boolean, cause?: unknown): void
-  /** Age from which they are fetched again. */
+  /** Keys that are older are fetched again, while the old ones stay in use. */
   freshMs?: number
-  /** Age up to which they are used where they cannot be. */
+  /** Keys that are older are not used any more, even if they cannot be fetched. */
   staleMs?: number
-  /** Least time between fetches for a key that is not among them: anyone can name one. */
+  /**
+   * Shortest time between two fetches for an unknown key id. Without it anyone could cause fetches with made-up ids.
+   */
   cooldownMs?: number
-  /** Wait after the first fetch that failed; it doubles up to a minute. */
+  /** Wait after a failed fetch. Doubles with each failure, up to a minute. */
   backoffMs?: number
 }
 
-const TIMEOUT_MS = 5000
+const FETCH_TIMEOUT_MS = 5000
 const BACKOFF_MAX_MS = 60_000
-const SIZE_MAX = 1_048_576
+const KEYS_MAX_BYTES = 1_048_576
 
-/** The keys behind a JWKS URL, fetched when they are needed and as seldom as that allows. */
+/** The keys behind a JWKS URL. They are fetched when a token needs them, and kept in memory. */
 export class RemoteKeys {
   readonly #options: Required<RemoteKeysOptions>
   #find: JWTVerifyGetKey | undefined
   #fetchedAt = 0
   #fetching: Promise<void> | undefined
   #failures = 0
+  /** Do not fetch before this time of `performance.now()`. */
   #notBefore = 0
 
   constructor({
@@ -39,14 +42,14 @@ export class RemoteKeys {
   }
 
   /**
-   * The key that a token names.
-   * @throws JOSEError where there is none, CausewayError `keys-unavailable` where none can be had
+   * Finds the key that a token names.
+   * @throws JOSEError where the key set has no such key, CausewayError `keys-unavailable` where it cannot be fetched
    */
   readonly find: JWTVerifyGetKey = async (header, token) => {
     const age = performance.now() - this.#fetchedAt
     const usable = age < this.#options.staleMs ? this.#find : undefined
     if (usable === undefined) return (await this.#refresh())(header, token)
-    // Those there are will do for this token.
+    // Do not wait: this token can still be verified with the old keys.
     if (age >= this.#options.freshMs) this.#refresh().catch(() => {})
     try {
       return await usable(header, token)
@@ -63,12 +66,12 @@ export class RemoteKeys {
     }
     await this.#fetching
     if (this.#failures === 0) return this.#find!
-    throw new CausewayError('keys-unavailable', 'The keys that tokens are verified with cannot be fetched', {
+    throw new CausewayError('keys-unavailable', 'The keys to verify tokens with cannot be fetched', {
       retryAfter: Math.max(1, Math.ceil((this.#notBefore - performance.now()) / 1000)),
     })
   }
 
-  /** Never rejects. */
+  /** Fetches the keys. A failure is counted, and never rejects. */
   async #fetch(): Promise<void> {
     const { url, onState, cooldownMs, backoffMs } = this.#options
     try {
@@ -89,15 +92,15 @@ export class RemoteKeys {
 async function fetchKeys(url: string): Promise<JSONWebKeySet> {
   const response = await fetch(url, {
     redirect: 'error',
-    signal: AbortSignal.timeout(TIMEOUT_MS),
+    signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),
     headers: { accept: 'application/json' },
   })
-  if (!response.ok) throw new Error(`it answered ${response.status}`)
+  if (!response.ok) throw new Error(`the server answered ${response.status}`)
   const chunks: Uint8Array[] = []
   let size = 0
   for await (const chunk of response.body ?? []) {
     size += chunk.length
-    if (size > SIZE_MAX) throw new Error(`it is larger than ${SIZE_MAX} bytes`)
+    if (size > KEYS_MAX_BYTES) throw new Error(`the key set is larger than ${KEYS_MAX_BYTES} bytes`)
     chunks.push(chunk)
   }
   return JSON.parse(Buffer.concat(chunks).toString()) as JSONWebKeySet

@@ -1,21 +1,21 @@
 import type { Rules } from '../rules.ts'
 import { rulesFaults } from '../token/token-file.ts'
 
-/** The claims of a token that was verified. */
+/** The claims of a verified token. */
 export type Claims = Readonly<Record<string, unknown>>
 
-/** Where the rules of a token come from. */
+/**
+ * Makes topic rules from the claims of a token.
+ * @throws ClaimError where the claims contain no valid rules
+ */
 export type RulesOf = (claims: Claims) => Rules
 
-/** Why the rules that a token brings cannot be used. */
+/** The claim with the topic rules is malformed. */
 export class ClaimError extends Error {
   override readonly name = 'ClaimError'
 }
 
-/**
- * Rules as the token itself lists them; without the claim there are none.
- * @returns what throws ClaimError where the claim is no `{publish, subscribe}` of filters
- */
+/** Takes the rules `{publish: [filter], subscribe: [filter]}` from a claim. Without the claim there are no rules. */
 export function fromClaim(name: string): RulesOf {
   return (claims) => {
     const claim = Object.hasOwn(claims, name) ? claims[name] : {}
@@ -29,15 +29,15 @@ export function fromClaim(name: string): RulesOf {
 const PLACEHOLDER = /\$\{([^}]*)\}/g
 
 /**
- * Rules with `${claim}` for what a token says of its bearer. A rule whose claim the token lacks, or has a value for that
- * is not plainly part of one level, is left out: no value may widen a rule.
+ * Fills `${claim}` in the rules with the values of the token's claims. A rule is left out where the token lacks the
+ * claim, or where the value is not plain text for one level: no value may make a rule match more topics.
  * @throws Error that says what is wrong with a template
  */
 export function fromTemplates(templates: Rules): RulesOf {
   for (const template of [...templates.publish, ...templates.subscribe]) {
     const [fault] = rulesFaults([template.replace(PLACEHOLDER, 'claim')])
     if (fault !== undefined || /\$\{/.test(template.replace(PLACEHOLDER, ''))) {
-      throw new Error(`expected filters with \${claim} in a level, got ${JSON.stringify(template)}`)
+      throw new Error(`expected filters in which levels may contain \${claim}, got ${JSON.stringify(template)}`)
     }
   }
   return (claims) => ({ publish: filled(templates.publish, claims), subscribe: filled(templates.subscribe, claims) })
@@ -53,7 +53,7 @@ function filled(templates: readonly string[], claims: Claims): string[] {
       isSafe = false
       return ''
     })
-    // A value that begins with $ would lead from the caller's own topics to those of the broker.
+    // A value that begins with $ must not turn a rule for ordinary topics into one for $SYS and the like.
     if (rule.startsWith('$') && (template.startsWith('${') || !template.startsWith('$'))) isSafe = false
     return isSafe && rulesFaults([rule]).length === 0 ? [rule] : []
   })

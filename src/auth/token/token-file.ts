@@ -1,24 +1,25 @@
 import { filterFault, isShared } from '../../mqtt/topic.ts'
 import type { Rules } from '../rules.ts'
 
-/** One token, as its file tells of it. */
+/** The entry of one token in the token file. */
 export interface TokenEntry extends Rules {
   name: string
-  /** Of the token's UTF-8, in hex. */
+  /** SHA-256 of the token in UTF-8, in hex. */
   sha256: string
-  /** Requests a second, and streams open at once, in place of the limits for all; 0 for none. */
+  /** Requests a second, in place of the limit for every caller; 0 for no limit. */
   rate?: number | undefined
+  /** Open streams, in place of the limit for every caller; 0 for no limit. */
   streams?: number | undefined
 }
 
-/** Why a file of tokens cannot be used; no fault names a hash. */
+/** Says all that is wrong with a token file, without the hashes in it. */
 export class TokenFileError extends Error {
   override readonly name = 'TokenFileError'
 }
 
 const LIMITS = ['rate', 'streams'] as const
 const MEMBERS = ['name', 'sha256', 'publish', 'subscribe', ...LIMITS]
-/** A rule may hold any topic there is: what is published and subscribed to has limits of its own. */
+/** Rules may contain any topic. The limits for topics apply to what callers publish and subscribe to. */
 const ANY_TOPIC = { levelsMax: Infinity, allowDollar: true }
 
 /** @throws TokenFileError with every fault at once */
@@ -32,7 +33,7 @@ export function parseTokenFile(text: string): TokenEntry[] {
       const given: unknown = entry?.[member]
       if (typeof given !== 'string') continue
       const value = member === 'sha256' ? given.toLowerCase() : given
-      if (seen.has(value)) faults.push(`token ${index}: expected a ${member} of its own, got that of an earlier one`)
+      if (seen.has(value)) faults.push(`token ${index}: expected a ${member} of its own, got that of an earlier token`)
       seen.add(value)
     }
   }
@@ -75,11 +76,11 @@ function entryFaults(entry: unknown): string[] {
   return faults
 }
 
-/** What is wrong with a list of rules. */
+/** All that is wrong with a list of rules. */
 export function rulesFaults(rules: unknown): string[] {
   if (!Array.isArray(rules) || !rules.every((rule) => typeof rule === 'string')) return ['must be an array of filters']
   return (rules as string[]).flatMap((rule) => {
-    const fault = isShared(rule) ? 'must be the filter behind $share/GROUP/' : filterFault(rule, ANY_TOPIC)
+    const fault = isShared(rule) ? 'must be a filter without $share/GROUP/' : filterFault(rule, ANY_TOPIC)
     return fault === undefined ? [] : [`${JSON.stringify(rule)} ${fault}`]
   })
 }

@@ -6,25 +6,27 @@ import type { Identity } from '../identity.ts'
 import { ruledBy } from '../rules.ts'
 import type { TokenEntry } from './token-file.ts'
 
-interface Known {
+interface KnownToken {
   hash: Buffer
-  /** The whole entry, to tell whether it has changed. */
+  /** The whole entry as JSON, to see whether it has changed. */
   text: string
   identity: Identity
   revoked: AbortController
 }
 
-/** Named tokens of which only the hashes are known. */
+/** Authenticates with the tokens of the token file, of which only the hashes are known. */
 export class Tokens implements Authenticator {
   readonly #secret = randomBytes(32)
-  /** By a digest nobody outside can foresee: how long a look-up takes says nothing about the tokens there are. */
-  #byDigest = new Map<string, Known>()
+  /**
+   * By a keyed digest of the hash. Callers cannot predict it, so the time of a look-up tells them nothing about tokens.
+   */
+  #byDigest = new Map<string, KnownToken>()
 
   constructor(entries: readonly TokenEntry[]) {
     this.replace(entries)
   }
 
-  /** Takes these tokens in place of those before; what has gone or changed is revoked, the rest goes on. */
+  /** Replaces all tokens. Those that are gone or have changed are revoked; unchanged ones stay valid. */
   replace(entries: readonly TokenEntry[]): void {
     const before = this.#byDigest
     this.#byDigest = new Map()
@@ -33,7 +35,7 @@ export class Tokens implements Authenticator {
       const digest = this.#digestOf(hash)
       const text = JSON.stringify(entry)
       const known = before.get(digest)
-      this.#byDigest.set(digest, known?.text === text ? known : knownOf(entry, hash, text))
+      this.#byDigest.set(digest, known?.text === text ? known : toKnown(entry, hash, text))
     }
     for (const [digest, known] of before) if (this.#byDigest.get(digest) !== known) known.revoked.abort()
   }
@@ -50,7 +52,7 @@ export class Tokens implements Authenticator {
   }
 }
 
-function knownOf(entry: TokenEntry, hash: Buffer, text: string): Known {
+function toKnown(entry: TokenEntry, hash: Buffer, text: string): KnownToken {
   const revoked = new AbortController()
   const identity: Identity = {
     name: `token:${entry.name}`,

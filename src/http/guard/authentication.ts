@@ -2,67 +2,69 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Admission, Authenticator } from '../../auth/authenticator.ts'
 import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
-import { noCookie } from '../routes/cookie.ts'
-import { isDisconnected } from '../server/disconnects.ts'
-import { isForeign, isOwnName, saysOrigin } from './origin.ts'
 import { asProblem } from '../message/problem.ts'
+import { expiredCookie } from './cookie.ts'
+import { isDisconnected } from '../server/disconnects.ts'
+import { type CredentialSources, credentialsOf, type FoundCredentials } from './credentials.ts'
+import { hasOriginHeaders, hasTrustedHost, isCrossOrigin } from './origin.ts'
 import type { RequestLimits } from './request-limits.ts'
-import { type CredentialPlaces, credentialsOf, type FoundCredentials } from './credentials.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who calls. Set before anything else happens to a request of these routes. */
+    /** The caller. Set by the first hook of the routes that need an identity. */
     identity: Identity
   }
 }
 
 export interface AuthenticationOptions {
   authenticate: Authenticator['authenticate']
-  places: CredentialPlaces
+  sources: CredentialSources
   /** Origins whose pages may call. */
   origins: ReadonlySet<string>
-  /** Whether to serve under names of those origins alone, beside addresses and localhost. */
-  ownNamesOnly: boolean
+  /** Serve only requests whose Host is an IP address, localhost or the host of one of `origins`. */
+  trustedHostsOnly: boolean
   limits: RequestLimits
-  /** Called with `accepted`, or the code of the problem. */
+  /** Called with `accepted`, or with the code of the problem. */
   observe(result: string): void
 }
 
-/** Makes every route that is registered behind it in this instance need an identity. */
+/** Makes every route that is registered after this call in the same Fastify instance require an identity. */
 export function requireIdentity(
   app: FastifyInstance,
-  { authenticate, places, origins, ownNamesOnly, limits, observe }: AuthenticationOptions,
+  { authenticate, sources, origins, trustedHostsOnly, limits, observe }: AuthenticationOptions,
 ): void {
+  /** Checks what needs no credentials, then finds the credentials. */
   function check(request: FastifyRequest, reply: FastifyReply): FoundCredentials {
-    limits.takeFromAddress(request.ip, reply)
-    if (isForeign(request, origins)) {
+    limits.checkAddress(request.ip, reply)
+    if (isCrossOrigin(request, origins)) {
       throw new CausewayError(
         'forbidden',
-        `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS names those that may`,
+        `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS lists the origins that may`,
       )
     }
-    if (ownNamesOnly && !isOwnName(request, origins)) {
+    if (trustedHostsOnly && !hasTrustedHost(request, origins)) {
       throw new CausewayError(
         'forbidden',
-        `Without authentication nothing is served under the name ${request.headers.host}, which any page could have pointed here; CAUSEWAY_CORS_ORIGINS names origins that may call`,
+        `Without authentication the host name ${request.headers.host} is refused, because a page could make any ` +
+          'name point here. Use an IP address or localhost, or add the origin to CAUSEWAY_CORS_ORIGINS',
       )
     }
-    const found = credentialsOf(request, places)
-    if (found.from === 'cookie' && request.method !== 'GET' && !saysOrigin(request)) {
-      throw new CausewayError('forbidden', 'A request with a cookie has to say by Origin where it comes from')
+    const found = credentialsOf(request, sources)
+    if (found.source === 'cookie' && request.method !== 'GET' && !hasOriginHeaders(request)) {
+      throw new CausewayError('forbidden', 'A request with a cookie needs an Origin or Sec-Fetch-Site header')
     }
-    if (found.from === 'query') reply.header('cache-control', 'no-store')
+    if (found.source === 'query') reply.header('cache-control', 'no-store')
     return found
   }
 
-  /** Whether there is still somebody to answer. */
+  /** Returns false where the client has left in the meantime, so that there is nobody to answer. */
   function admit(request: FastifyRequest, reply: FastifyReply, { identity, release }: Admission): boolean {
     request.identity = identity
     const isGone = isDisconnected(reply)
-    // Whoever left while it was let in closes no more: what waits for that would wait for ever.
+    // The `close` event of a client that is gone already will not come again.
     if (isGone) release?.()
     else if (release !== undefined) reply.raw.once('close', release)
-    limits.takeFromIdentity(identity, reply)
+    limits.checkIdentity(identity, reply)
     observe('accepted')
     if (isGone) reply.hijack()
     return !isGone
@@ -70,14 +72,14 @@ export function requireIdentity(
 
   app.decorateRequest('identity')
   app.addHook('onRequest', (request, reply, done) => {
-    let from: FoundCredentials['from'] | undefined
+    let source: FoundCredentials['source'] | undefined
     const refuse = (error: unknown): void => {
       const { kind } = asProblem(error)
       observe(kind.code)
-      // No script can end a cookie that is good for nothing any more.
-      if (from === 'cookie' && kind.status === 401) reply.header('set-cookie', noCookie(request))
-      // To keep the connection of someone it does not know, Node would read a body to its end, and this one may have none.
-      if (request.raw.httpVersionMajor === 1 && mayBeEndless(request)) reply.header('connection', 'close')
+      // The cookie is HttpOnly, so no script of the page could delete it once it is no longer valid.
+      if (source === 'cookie' && kind.status === 401) reply.header('set-cookie', expiredCookie(request))
+      // To keep the connection, Node would read the whole body of a caller that is refused. It may never end.
+      if (request.raw.httpVersionMajor === 1 && mayExceedBodyLimit(request)) reply.header('connection', 'close')
       done(error as Error)
     }
     const proceed = (admission: Admission): void => {
@@ -90,9 +92,9 @@ export function requireIdentity(
     }
     let admission: Admission | Promise<Admission>
     try {
-      const { credentials, from: place } = check(request, reply)
-      from = place
-      admission = authenticate(credentials, request.ip)
+      const found = check(request, reply)
+      source = found.source
+      admission = authenticate(found.credentials, request.ip)
     } catch (error) {
       return refuse(error)
     }
@@ -101,6 +103,7 @@ export function requireIdentity(
   })
 }
 
-function mayBeEndless({ headers, routeOptions }: FastifyRequest): boolean {
+/** Whether the body is too large, or of unknown length. */
+function mayExceedBodyLimit({ headers, routeOptions }: FastifyRequest): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > routeOptions.bodyLimit!
 }

@@ -1,10 +1,10 @@
 import cors from '@fastify/cors'
 import type { FastifyInstance } from 'fastify'
 
-/** How long a browser remembers what it may send. */
-const PREFLIGHT_S = 600
-/** What scripts may read beside the few headers they always may. */
-const EXPOSED = [
+/** How long a browser may cache the answer to a preflight request. */
+const PREFLIGHT_MAX_AGE_S = 600
+/** Headers that scripts may read, besides the few that CORS always allows. */
+const EXPOSED_HEADERS = [
   'Idempotency-Replayed',
   'MQTT-Correlation-Data',
   'MQTT-Message-Expiry-Interval',
@@ -16,15 +16,17 @@ const EXPOSED = [
   'WWW-Authenticate',
 ]
 
-/** Lets scripts of these origins call and read the answers, with cookies and passwords. Without any, of none. */
+/**
+ * Lets pages of these origins call with cookies and passwords, and read the answers. No origin: no CORS headers at all.
+ */
 export async function allowOrigins(app: FastifyInstance, origins: ReadonlySet<string>): Promise<void> {
   if (origins.size === 0) return
   await app.register(cors, {
     origin: [...origins],
     credentials: true,
     methods: ['GET', 'POST', 'DELETE'],
-    exposedHeaders: EXPOSED,
-    maxAge: PREFLIGHT_S,
+    exposedHeaders: EXPOSED_HEADERS,
+    maxAge: PREFLIGHT_MAX_AGE_S,
     strictPreflight: false,
   })
 }

@@ -1,31 +1,32 @@
 import type { FastifyRequest } from 'fastify'
 
 /**
- * Whether a page of another origin sent the request, which a browser says of every request that could do harm. It is
- * then nobody's own wish: browsers add cookies, remembered passwords and the way to a loopback address by themselves.
- * @param trusted origins that are as good as our own
+ * Whether a page of another origin sent the request. The user may not have wanted it: browsers add cookies and
+ * remembered passwords by themselves and reach loopback addresses. They send Origin with every request that could do
+ * harm.
+ * @param trusted origins that are allowed to call
  */
-export function isForeign({ headers, host }: FastifyRequest, trusted: ReadonlySet<string>): boolean {
+export function isCrossOrigin({ headers, host }: FastifyRequest, trusted: ReadonlySet<string>): boolean {
   const { origin, 'sec-fetch-site': site } = headers
   if (origin === undefined || trusted.has(origin)) return false
-  // Proxies change Host; this no page can set and no proxy has a reason to.
+  // Proxies may change Host, but not this header, and no page can set it.
   if (site === 'same-origin' || site === 'none') return false
   return !URL.canParse(origin) || new URL(origin).host !== host
 }
 
-/** Whether a browser says where the request comes from. */
-export function saysOrigin({ headers }: FastifyRequest): boolean {
+/** Whether the request has a header from which `isCrossOrigin` can tell its origin. */
+export function hasOriginHeaders({ headers }: FastifyRequest): boolean {
   return headers.origin !== undefined || headers['sec-fetch-site'] !== undefined
 }
 
 const ADDRESS_OR_LOCALHOST = /^(|localhost|.+\.localhost|\d{1,3}(\.\d{1,3}){3}|\[[\da-f:.]+\])$/
 
 /**
- * Whether the request came under a name that nobody else can give this machine. A page can have the name of its own
- * site point here once it runs, and is then of the same origin to its browser (DNS rebinding): only `Host` tells.
- * @param trusted origins whose names are as good
+ * Whether Host is an IP address, localhost or the host of a trusted origin. An attacker's page can make its own host
+ * name point to this machine after it was loaded (DNS rebinding). To the browser the bridge is then of the page's
+ * own origin, and only Host shows the attack.
  */
-export function isOwnName({ headers: { host = '' } }: FastifyRequest, trusted: ReadonlySet<string>): boolean {
+export function hasTrustedHost({ headers: { host = '' } }: FastifyRequest, trusted: ReadonlySet<string>): boolean {
   const name = host.replace(/:\d*$/, '').toLowerCase()
   return ADDRESS_OR_LOCALHOST.test(name) || [...trusted].some((origin) => new URL(origin).hostname === name)
 }

@@ -1,31 +1,35 @@
-/** What is left of a quota after a request was taken from it. */
+import { LRUCache } from 'lru-cache'
+
+/** The result of one request, and what is left of the quota after it. */
 export interface Allowance {
   isAllowed: boolean
   /** Requests a second. */
   quota: number
-  /** Whole requests that may come at once now. */
+  /** Number of requests that would be allowed at once now. */
   remaining: number
-  /** Seconds until there is more: until the whole quota, or until one request where nothing is left. */
+  /** Seconds until the quota is full again, or where nothing remains, until the next request is allowed. */
   resetS: number
 }
 
 interface Bucket {
   tokens: number
+  /** In milliseconds of the clock. */
   filledAt: number
 }
 
-/** Callers beyond these are forgotten, who was not heard of for longest first, and begin with a whole quota again. */
-const REMEMBERED_MAX = 10_000
+/** Most callers. Beyond them the one that was idle for longest is forgotten, and starts with a full quota again. */
+const CALLERS_MAX = 10_000
 
 /**
- * Requests a second for each of many callers: a bucket each, which holds the quota of one second and fills steadily.
- * The packages for it keep a timer for each caller, or windows that let twice the quota through at their edge.
+ * Limits requests a second with a token bucket for each caller. A bucket holds the quota of one second and fills
+ * steadily. The known packages keep a timer for each caller, or count in fixed windows, which allow twice the quota
+ * around the end of a window.
  */
 export class RateLimit {
-  readonly #buckets = new Map<string, Bucket>()
+  readonly #buckets = new LRUCache<string, Bucket>({ max: CALLERS_MAX })
   readonly #now: () => number
 
-  /** @param now milliseconds of a clock that never goes back */
+  /** @param now a clock in milliseconds that never goes back */
   constructor(now: () => number = () => performance.now()) {
     this.#now = now
   }
@@ -34,17 +38,16 @@ export class RateLimit {
     return this.#buckets.size
   }
 
+  /** Counts one request of this caller. A refused request takes no token. */
   take(caller: string, quota: number): Allowance {
     const now = this.#now()
-    const { tokens: before, filledAt } = this.#buckets.get(caller) ?? { tokens: quota, filledAt: now }
-    const tokens = Math.min(quota, before + ((now - filledAt) / 1000) * quota)
-    const isAllowed = tokens >= 1
-    const left = isAllowed ? tokens - 1 : tokens
-    // Set anew, so that the order is that of their last requests.
-    this.#buckets.delete(caller)
-    if (this.#buckets.size >= REMEMBERED_MAX) this.#buckets.delete(this.#buckets.keys().next().value!)
-    this.#buckets.set(caller, { tokens: left, filledAt: now })
-    const remaining = Math.floor(left)
-    return { isAllowed, quota, remaining, resetS: Math.ceil(((remaining > 0 ? quota : 1) - left) / quota) }
+    let bucket = this.#buckets.get(caller)
+    if (bucket === undefined) this.#buckets.set(caller, (bucket = { tokens: quota, filledAt: now }))
+    bucket.tokens = Math.min(quota, bucket.tokens + ((now - bucket.filledAt) / 1000) * quota)
+    bucket.filledAt = now
+    const isAllowed = bucket.tokens >= 1
+    if (isAllowed) bucket.tokens -= 1
+    const remaining = Math.floor(bucket.tokens)
+    return { isAllowed, quota, remaining, resetS: Math.ceil(((remaining > 0 ? quota : 1) - bucket.tokens) / quota) }
   }
 }

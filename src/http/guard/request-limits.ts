@@ -5,66 +5,67 @@ import { CausewayError } from '../../errors.ts'
 import { RateLimit } from './rate-limit.ts'
 
 export interface RequestLimitsOptions {
-  /** Requests a second of one caller, and of one address, or IPv6 /64; 0 for no limit. */
+  /** Requests a second of one caller; 0 for no limit. */
   perIdentity: number
+  /** Requests a second of one IPv4 address or IPv6 /64 network; 0 for no limit. */
   perAddress: number
   /** Called with the limit that refused a request. */
   onRefused(limit: 'rate-identity' | 'rate-address'): void
 }
 
 /**
- * How many requests a second callers and addresses may send. What is left stands in the answer
- * (draft-ietf-httpapi-ratelimit-headers-10), where there is a limit.
+ * Limits the requests a second of callers and addresses. Where there is a limit, the answer says how much is left
+ * (`RateLimit` headers, draft-ietf-httpapi-ratelimit-headers-10).
  */
 export class RequestLimits {
   readonly #options: RequestLimitsOptions
-  readonly #ofIdentities = new RateLimit()
-  readonly #ofAddresses = new RateLimit()
+  readonly #identities = new RateLimit()
+  readonly #addresses = new RateLimit()
 
   constructor(options: RequestLimitsOptions) {
     this.#options = options
   }
 
-  /** @throws CausewayError `rate-limited` */
-  takeFromAddress(address: string, reply: FastifyReply): void {
+  /**
+   * Counts a request of this address.
+   * @throws CausewayError `rate-limited`
+   */
+  checkAddress(address: string, reply: FastifyReply): void {
     const { perAddress } = this.#options
     if (perAddress > 0) {
-      this.#take('address', this.#ofAddresses, networkOf(address), perAddress, 'CAUSEWAY_RATE_ADDRESS', reply)
+      this.#check('address', this.#addresses, networkOf(address), perAddress, 'CAUSEWAY_RATE_ADDRESS', reply)
     }
   }
 
-  /** @throws CausewayError `rate-limited` */
-  takeFromIdentity({ name, limits }: Identity, reply: FastifyReply): void {
+  /**
+   * Counts a request of this caller.
+   * @throws CausewayError `rate-limited`
+   */
+  checkIdentity({ name, limits }: Identity, reply: FastifyReply): void {
     const quota = limits?.rate ?? this.#options.perIdentity
     if (quota > 0) {
-      this.#take(
-        'identity',
-        this.#ofIdentities,
-        name,
-        quota,
-        limits?.rate === undefined ? 'CAUSEWAY_RATE_IDENTITY' : 'the rate of this token',
-        reply,
-      )
+      const setting = limits?.rate === undefined ? 'CAUSEWAY_RATE_IDENTITY' : 'its token'
+      this.#check('identity', this.#identities, name, quota, setting, reply)
     }
   }
 
-  #take(
+  #check(
     policy: 'identity' | 'address',
     limit: RateLimit,
-    caller: string,
+    key: string,
     quota: number,
     setting: string,
     reply: FastifyReply,
   ): void {
-    const { isAllowed, remaining, resetS } = limit.take(caller, quota)
+    const { isAllowed, remaining, resetS } = limit.take(key, quota)
     append(reply, 'ratelimit-policy', `"${policy}";q=${quota};w=1`)
     append(reply, 'ratelimit', `"${policy}";r=${remaining};t=${resetS}`)
     if (isAllowed) return
     this.#options.onRefused(`rate-${policy}`)
-    const whose = policy === 'identity' ? 'of this caller' : 'from this address'
+    const who = policy === 'identity' ? 'This caller' : 'This address'
     throw new CausewayError(
       'rate-limited',
-      `More than ${quota} requests a second ${whose}, which is all that ${setting} allows; this one had no effect`,
+      `${who} sends more than ${quota} requests a second, the limit of ${setting}; this request had no effect`,
       { outcome: 'not-sent', retryAfter: resetS },
     )
   }

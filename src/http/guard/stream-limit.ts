@@ -3,9 +3,11 @@ import { networkOf } from '../../auth/network.ts'
 import { CausewayError } from '../../errors.ts'
 
 export interface StreamLimitOptions {
-  /** Streams open at once: all there are, of one caller, and of one address, or IPv6 /64. Of the latter two 0 for no limit. */
+  /** Most open streams. */
   max: number
+  /** Most open streams of one caller; 0 for no limit. */
   perIdentity: number
+  /** Most open streams of one IPv4 address or IPv6 /64 network; 0 for no limit. */
   perAddress: number
   /** Called with the limit that refused a stream. */
   onRefused(limit: 'streams' | 'streams-identity' | 'streams-address'): void
@@ -13,30 +15,30 @@ export interface StreamLimitOptions {
 
 const RETRY_AFTER_S = 5
 
-/** Who has how many streams open. */
+/** Counts the open streams, in all and of each caller and address, and refuses those beyond a limit. */
 export class StreamLimit {
   readonly #options: StreamLimitOptions
   readonly #byIdentity = new Map<string, number>()
   readonly #byAddress = new Map<string, number>()
-  #taken = 0
+  #open = 0
 
   constructor(options: StreamLimitOptions) {
     this.#options = options
   }
 
   /**
-   * Returns what gives the seat back, to be called once.
-   * @throws CausewayError where none is left
+   * Counts a new stream. The returned function ends it, and has to be called once.
+   * @throws CausewayError `too-many-streams` or `too-many-own-streams`
    */
   take({ name, limits }: Identity, address: string): () => void {
     const { max, perIdentity, perAddress, onRefused } = this.#options
     const network = networkOf(address)
     const own = limits?.streams ?? perIdentity
-    if (this.#taken >= max) {
+    if (this.#open >= max) {
       onRefused('streams')
       throw new CausewayError(
         'too-many-streams',
-        `${this.#taken} streams are open, which is all CAUSEWAY_STREAM_MAX allows`,
+        `${this.#open} streams are open; CAUSEWAY_STREAM_MAX allows no more`,
         { retryAfter: RETRY_AFTER_S },
       )
     }
@@ -48,12 +50,12 @@ export class StreamLimit {
       onRefused('streams-address')
       throw tooMany(perAddress, 'this address', 'CAUSEWAY_STREAM_MAX_ADDRESS')
     }
-    this.#add(name, network, 1)
-    return () => this.#add(name, network, -1)
+    this.#count(name, network, 1)
+    return () => this.#count(name, network, -1)
   }
 
-  #add(name: string, network: string, change: 1 | -1): void {
-    this.#taken += change
+  #count(name: string, network: string, change: 1 | -1): void {
+    this.#open += change
     for (const [counts, key] of [
       [this.#byIdentity, name],
       [this.#byAddress, network],
@@ -68,7 +70,7 @@ export class StreamLimit {
 function tooMany(count: number, whose: string, setting: string): CausewayError {
   return new CausewayError(
     'too-many-own-streams',
-    `${count} streams of ${whose} are open, which is all ${setting} allows; close one first`,
+    `${count} streams of ${whose} are open; ${setting} allows no more. Close one first`,
     { retryAfter: RETRY_AFTER_S },
   )
 }

@@ -1,7 +1,7 @@
-/** By media range, in lower case, how much a client likes it. */
+/** Media ranges of an `Accept` header in lower case, each with its weight from 0 to 1. */
 export type AcceptRanges = ReadonlyMap<string, number>
 
-/** An `Accept` header (RFC 9110 section 12.5.1). Without one, or of an empty one, anything will do. */
+/** Parses an `Accept` header (RFC 9110 section 12.5.1). A missing or empty one accepts everything. */
 export function parseAccept(accept = ''): AcceptRanges {
   const ranges = accept
     .split(',')
@@ -14,7 +14,7 @@ export function parseAccept(accept = ''): AcceptRanges {
   return new Map(ranges.length > 0 ? ranges : [['*/*', 1]])
 }
 
-/** From 0, not at all, to 1: what the most specific range that covers the type says. */
+/** The weight that the most specific matching range gives the type; 0 means that it is not accepted. */
 export function quality(ranges: AcceptRanges, type: string): number {
   return ranges.get(type) ?? ranges.get(type.replace(/\/.*/, '/*')) ?? ranges.get('*/*') ?? 0
 }

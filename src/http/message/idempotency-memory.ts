@@ -1,106 +1,112 @@
-import type { Claim, IdempotencyStore, Outcome, StoredKey } from './idempotency.ts'
 import { CausewayError } from '../../errors.ts'
+import type { ClaimResult, IdempotencyStore, Outcome, StoredKey } from './idempotency.ts'
 
-interface Held<Answer> {
-  scope: string
+interface KnownRequest<Answer> {
+  caller: string
   fingerprint: string
+  /** Undefined while the request runs. */
   outcome?: Outcome<Answer>
+  /** Milliseconds of `performance.now()`; Infinity while the request runs. */
   expiresAt: number
 }
 
 export interface MemoryStoreLimits {
-  /** Most keys; the oldest answered ones make room. */
+  /** Most keys. A new key evicts the oldest answered one; those of running requests stay. */
   keysMax: number
-  /** Most of one caller, whose oldest answered one makes room first. */
-  keysMaxOfOne: number
+  /** Most keys of one caller. A new key then evicts the caller's own oldest answered one. */
+  keysMaxPerCaller: number
   /** How long an answer is kept. */
   ttlMs: number
 }
 
-/** Keys of this process. They are gone with it, and other replicas do not know them. */
+/**
+ * Keeps keys in this process. They end with it, and other replicas do not know them. No `lru-cache`: a key whose
+ * request still runs must never be evicted, and the limit for each caller needs an order of its own.
+ */
 export class MemoryStore<Answer> implements IdempotencyStore<Answer> {
   readonly #limits: MemoryStoreLimits
-  /** Oldest first. */
-  readonly #held = new Map<string, Held<Answer>>()
-  /** By caller, in the same order. */
-  readonly #ofOne = new Map<string, Set<string>>()
+  /** Running requests in the order of their start, answered ones in the order of their expiry. */
+  readonly #requests = new Map<string, KnownRequest<Answer>>()
+  /** The keys of each caller, in the same order. */
+  readonly #keysByCaller = new Map<string, Set<string>>()
 
   constructor(limits: MemoryStoreLimits) {
     this.#limits = limits
   }
 
   get size(): number {
-    return this.#held.size
+    return this.#requests.size
   }
 
-  async claim(key: StoredKey, fingerprint: string): Promise<Claim<Answer>> {
-    this.#expire()
-    const held = this.#held.get(nameOf(key))
-    if (held !== undefined) {
-      if (held.fingerprint !== fingerprint) return { state: 'mismatch' }
-      return held.outcome === undefined ? { state: 'running' } : { state: 'done', outcome: held.outcome }
+  async claim(key: StoredKey, fingerprint: string): Promise<ClaimResult<Answer>> {
+    this.#deleteExpired()
+    const known = this.#requests.get(idOf(key))
+    if (known !== undefined) {
+      if (known.fingerprint !== fingerprint) return { state: 'mismatch' }
+      return known.outcome === undefined ? { state: 'running' } : { state: 'done', outcome: known.outcome }
     }
-    const own = this.#ofOne.get(key.scope) ?? new Set()
-    if (own.size >= this.#limits.keysMaxOfOne) {
-      this.#makeRoom(own, 'of this caller are running, which is all CAUSEWAY_IDEMPOTENCY_KEYS_MAX_IDENTITY allows')
-    } else if (this.#held.size >= this.#limits.keysMax) {
-      this.#makeRoom(this.#held.keys(), 'are running, which is all CAUSEWAY_IDEMPOTENCY_KEYS_MAX allows')
+    const own = this.#keysByCaller.get(key.caller) ?? new Set()
+    if (own.size >= this.#limits.keysMaxPerCaller) {
+      this.#evictAnswered(own, 'of this caller are running; CAUSEWAY_IDEMPOTENCY_KEYS_MAX_IDENTITY allows no more')
+    } else if (this.#requests.size >= this.#limits.keysMax) {
+      this.#evictAnswered(this.#requests.keys(), 'are running; CAUSEWAY_IDEMPOTENCY_KEYS_MAX allows no more')
     }
-    this.#add(nameOf(key), { scope: key.scope, fingerprint, expiresAt: Infinity })
+    this.#add(idOf(key), { caller: key.caller, fingerprint, expiresAt: Infinity })
     return { state: 'new' }
   }
 
   async keep(key: StoredKey, outcome: Outcome<Answer>): Promise<void> {
-    const name = nameOf(key)
-    const held = this.#held.get(name)
-    if (held === undefined) return
-    // Set anew, so that the order is the one in which they expire.
-    this.#delete(name)
-    this.#add(name, { ...held, outcome, expiresAt: performance.now() + this.#limits.ttlMs })
+    const id = idOf(key)
+    const known = this.#requests.get(id)
+    if (known === undefined) return
+    // Delete and add, so that the key moves to the end, where the latest expiry belongs.
+    this.#delete(id)
+    this.#add(id, { ...known, outcome, expiresAt: performance.now() + this.#limits.ttlMs })
   }
 
   async free(key: StoredKey): Promise<void> {
-    this.#delete(nameOf(key))
+    this.#delete(idOf(key))
   }
 
-  #add(name: string, held: Held<Answer>): void {
-    this.#held.set(name, held)
-    const own = this.#ofOne.get(held.scope)
-    if (own === undefined) this.#ofOne.set(held.scope, new Set([name]))
-    else own.add(name)
+  #add(id: string, request: KnownRequest<Answer>): void {
+    this.#requests.set(id, request)
+    const own = this.#keysByCaller.get(request.caller)
+    if (own === undefined) this.#keysByCaller.set(request.caller, new Set([id]))
+    else own.add(id)
   }
 
-  #delete(name: string): void {
-    const held = this.#held.get(name)
-    if (held === undefined) return
-    this.#held.delete(name)
-    const own = this.#ofOne.get(held.scope)!
-    own.delete(name)
-    if (own.size === 0) this.#ofOne.delete(held.scope)
+  #delete(id: string): void {
+    const known = this.#requests.get(id)
+    if (known === undefined) return
+    this.#requests.delete(id)
+    const own = this.#keysByCaller.get(known.caller)!
+    own.delete(id)
+    if (own.size === 0) this.#keysByCaller.delete(known.caller)
   }
 
-  #expire(): void {
+  #deleteExpired(): void {
     const now = performance.now()
-    for (const [name, { expiresAt }] of this.#held) {
+    for (const [id, { expiresAt }] of this.#requests) {
       if (expiresAt === Infinity) continue
       if (expiresAt > now) return
-      this.#delete(name)
+      this.#delete(id)
     }
   }
 
-  #makeRoom(names: Iterable<string>, allRunning: string): void {
+  /** Deletes the first of these keys whose request is answered. */
+  #evictAnswered(ids: Iterable<string>, allAreRunning: string): void {
     let running = 0
-    for (const name of names) {
-      if (this.#held.get(name)!.outcome !== undefined) return this.#delete(name)
+    for (const id of ids) {
+      if (this.#requests.get(id)!.outcome !== undefined) return this.#delete(id)
       running += 1
     }
-    throw new CausewayError('overloaded', `${running} requests with an Idempotency-Key ${allRunning}`, {
+    throw new CausewayError('overloaded', `${running} requests with an Idempotency-Key ${allAreRunning}`, {
       outcome: 'not-sent',
       retryAfter: 1,
     })
   }
 }
 
-function nameOf({ scope, key }: StoredKey): string {
-  return JSON.stringify([scope, key])
+function idOf({ caller, key }: StoredKey): string {
+  return JSON.stringify([caller, key])
 }

@@ -2,46 +2,51 @@ import { createHash } from 'node:crypto'
 import { CausewayError } from '../../errors.ts'
 import type { Message } from '../../mqtt/message.ts'
 
-/** What became of a request with a key: an answer, or the error that was its answer. */
+/** How a request with a key ended: with an answer, or with an error as its answer. */
 export type Outcome<Answer> = { answer: Answer } | { error: CausewayError }
 
-/** What a store knows of a key. */
-export type Claim<Answer> =
+/** The state of a key when a request claims it. */
+export type ClaimResult<Answer> =
   | { state: 'new' }
   | { state: 'running' }
   | { state: 'mismatch' }
   | { state: 'done'; outcome: Outcome<Answer> }
 
-/** A key, and the name of the caller it is a key of. */
+/** A key and the name of the caller it belongs to. Two callers may use the same key for different requests. */
 export interface StoredKey {
-  scope: string
+  caller: string
   key: string
 }
 
-/** Keys of requests and their first answers. Bounded in number and time by whoever implements it. */
+/** Keeps the keys of requests and their first answers. Each implementation limits their number and their age. */
 export interface IdempotencyStore<Answer> {
-  /** Takes the caller's key for a request with this fingerprint where it is free, else says what stands in the way. */
-  claim(key: StoredKey, fingerprint: string): Promise<Claim<Answer>>
+  /**
+   * Reserves a free key for the request with this fingerprint (`new`), or returns what the key is used for.
+   * @throws CausewayError `overloaded` where no key can be kept
+   */
+  claim(key: StoredKey, fingerprint: string): Promise<ClaimResult<Answer>>
+  /** Keeps the answer to a claimed key. */
   keep(key: StoredKey, outcome: Outcome<Answer>): Promise<void>
-  /** Frees the key: the request has had no effect. */
+  /** Gives a claimed key back, because its request had no effect. */
   free(key: StoredKey): Promise<void>
 }
 
 export type IdempotencyResult = 'new' | 'replayed' | 'running' | 'mismatch'
 
-/** The Idempotency-Key field of a request, and the name of the caller it is a key of. */
-export interface Key {
+/** The Idempotency-Key header of a request, and its caller's name. */
+export interface RequestKey {
   header: string | string[] | undefined
-  scope: string
+  caller: string
 }
 
 /**
- * Runs a request once for each key, and without a key always.
- * @param onReplay called before what follows is the first answer again, be it an error
- * @throws CausewayError `idempotency-running` or `idempotency-mismatch`, or what the request threw the first time
+ * Runs a request, but only once for each key. A request without a key always runs.
+ * @param fingerprint identifies the request; called only with a key
+ * @param onReplay called before the first answer, or the first error, is given again
+ * @throws CausewayError `idempotency-running`, `idempotency-mismatch`, what `claim` throws, or the request's own error
  */
 export type Once = <Answer>(
-  key: Key,
+  key: RequestKey,
   fingerprint: () => string,
   run: () => Promise<Answer>,
   onReplay: () => void,
@@ -52,25 +57,23 @@ const MAX_KEY_LENGTH = 255
 export function createOnce(store: IdempotencyStore<unknown>, observe: (result: IdempotencyResult) => void): Once {
   async function runOnce<Answer>(
     header: string | string[],
-    scope: string,
+    caller: string,
     fingerprintOf: () => string,
     run: () => Promise<Answer>,
     onReplay: () => void,
   ): Promise<Answer> {
-    const key = { scope, key: parseKey(header) }
-    const claim = (await store.claim(key, fingerprintOf())) as Claim<Answer>
+    const key = { caller, key: parseKey(header) }
+    const claim = (await store.claim(key, fingerprintOf())) as ClaimResult<Answer>
     observe(claim.state === 'done' ? 'replayed' : claim.state)
     if (claim.state === 'running') {
-      throw new CausewayError(
-        'idempotency-running',
-        'The first request with this Idempotency-Key is not answered yet',
-        { retryAfter: 1 },
-      )
+      throw new CausewayError('idempotency-running', 'The first request with this Idempotency-Key is still running', {
+        retryAfter: 1,
+      })
     }
     if (claim.state === 'mismatch') {
       throw new CausewayError(
         'idempotency-mismatch',
-        'This Idempotency-Key belongs to another request; use a new one for a new request',
+        'This Idempotency-Key was used for a different request; use a new key for each request',
       )
     }
     if (claim.state === 'done') {
@@ -88,16 +91,19 @@ export function createOnce(store: IdempotencyStore<unknown>, observe: (result: I
       throw error
     }
   }
-  return ({ header, scope }, fingerprintOf, run, onReplay) =>
-    header === undefined ? run() : runOnce(header, scope, fingerprintOf, run, onReplay)
+  return ({ header, caller }, fingerprintOf, run, onReplay) =>
+    header === undefined ? run() : runOnce(header, caller, fingerprintOf, run, onReplay)
 }
 
-/** Whether the broker got the message, or may have, or has refused it for good: where it says "later", the same key has to work then. */
+/**
+ * Whether the error has to be the answer to each retry: the broker has the message, may have it, or refused it for
+ * good. After a refusal that is retryable the same key has to work again.
+ */
 function hadEffect({ kind, details }: CausewayError): boolean {
   return details.outcome === 'unknown' || (details.mqtt !== undefined && !kind.retryable)
 }
 
-/** A structured field string (RFC 8941 section 3.3.3), or the same without its quotes. */
+/** Reads a structured field string (RFC 8941 section 3.3.3). The quotes may be missing. */
 function parseKey(header: string | string[]): string {
   const value = header.toString().trim()
   const quoted = /^"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/.exec(value)
@@ -109,7 +115,7 @@ function parseKey(header: string | string[]): string {
   })
 }
 
-/** What tells one message from another. Trace context does not: a request that is tried again may have a new one. */
+/** Identifies a message and what is done with it. Leaves out the trace context, which a retry may have anew. */
 export function fingerprint(operation: string, { topic, payload, qos, retain, properties, ambient }: Message): string {
   return createHash('sha256')
     .update(JSON.stringify([operation, topic, qos, retain, properties, ambient?.contentType]))

@@ -1,4 +1,7 @@
-/** What may be under way, or done and not yet taken, at once. An item larger than the limit goes alone. */
+/**
+ * Most items that are worked on, or finished and not yet taken, at the same time. An item that is larger than `bytes`
+ * alone is worked on when no other is.
+ */
 export interface InOrderLimits {
   items: number
   bytes: number
@@ -9,21 +12,24 @@ interface Slot {
 }
 
 /**
- * Works on items as they come, several at once, and yields the results in the order of the items, those of one turn
- * of the loop joined. Ends the items where it is ended itself.
- * @param work never rejects
- * @throws what the items throw, behind the results of all that came before
+ * Works on several items at once and yields their results in the order of the items. Results that finish in the same
+ * turn of the event loop are joined into one string. Ending the generator ends the reading of items.
+ * @param work must not reject
+ * @throws what `items` throws, after the results of all items that came before
  */
 export async function* inOrder<Item extends { bytes: number }>(
   items: AsyncIterable<readonly Item[]>,
   work: (item: Item) => Promise<string>,
   limits: InOrderLimits,
 ): AsyncGenerator<string> {
+  /** Items worked on or not yet taken, in their order. */
   let slots: Slot[] = []
   let bytes = 0
   let isEnded = false
-  let taken = () => {}
-  let first = () => {}
+  /** Wakes the reading side: there may be room. */
+  let wakeReader = () => {}
+  /** Wakes the yielding side: the first result may be there. */
+  let wakeWriter = () => {}
 
   async function start(item: Item): Promise<void> {
     const slot: Slot = { result: undefined }
@@ -31,16 +37,16 @@ export async function* inOrder<Item extends { bytes: number }>(
     bytes += item.bytes
     slot.result = await work(item)
     bytes -= item.bytes
-    taken()
-    // What else is done in this turn of the loop goes along.
-    if (slot === slots[0]) setImmediate(first)
+    wakeReader()
+    // Not at once, so that other results of this turn of the event loop are joined to this one.
+    if (slot === slots[0]) setImmediate(wakeWriter)
   }
 
   async function read(): Promise<void> {
     for await (const some of items) {
       for (const item of some) {
         while (!isEnded && (slots.length >= limits.items || (bytes > 0 && bytes + item.bytes > limits.bytes))) {
-          await new Promise<void>((resolve) => (taken = resolve))
+          await new Promise<void>((resolve) => (wakeReader = resolve))
         }
         if (isEnded) return
         void start(item)
@@ -51,23 +57,23 @@ export async function* inOrder<Item extends { bytes: number }>(
   let isRead = false
   const reading = read().finally(() => {
     isRead = true
-    first()
+    wakeWriter()
   })
-  // Thrown below, once it is its turn.
+  // Its error is thrown below, after the results. Until then it must not count as unhandled.
   reading.catch(() => {})
   try {
     while (!isRead || slots.length > 0) {
-      if (slots[0]?.result === undefined) await new Promise<void>((resolve) => (first = resolve))
-      const undone = slots.findIndex(({ result }) => result === undefined)
-      const done = undone < 0 ? slots : slots.slice(0, undone)
-      if (done.length === 0) continue
-      slots = slots.slice(done.length)
-      taken()
-      yield done.map(({ result }) => result).join('')
+      if (slots[0]?.result === undefined) await new Promise<void>((resolve) => (wakeWriter = resolve))
+      const unfinished = slots.findIndex(({ result }) => result === undefined)
+      const finished = unfinished < 0 ? slots : slots.slice(0, unfinished)
+      if (finished.length === 0) continue
+      slots = slots.slice(finished.length)
+      wakeReader()
+      yield finished.map(({ result }) => result).join('')
     }
     await reading
   } finally {
     isEnded = true
-    taken()
+    wakeReader()
   }
 }

@@ -1,7 +1,7 @@
 import { CausewayError, PROBLEM_KINDS, type ProblemCode, type ProblemDetails } from '../../errors.ts'
 import { PROBLEM_TYPE, problemDocument } from './problem.ts'
 
-/** One example of every problem, as the OpenAPI document shows it. */
+/** An example of each problem for the OpenAPI document: its detail and the members that it has. */
 const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDetails]> = {
   'invalid-request': [
     'body #/topic must not contain the wildcards + and #',
@@ -29,20 +29,21 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   ],
   'not-found': ['There is nothing at /publsh'],
   'session-not-open': [
-    'Session 5feceb66ffc8-6b86b273ff34fce19d6b is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID',
+    'Session 5feceb66ffc8-6b86b273ff34fce19d6b is not open in this instance; ' +
+      'acknowledge where its stream is, or reconnect with Last-Event-ID',
   ],
   'no-responder': ['Nobody subscribes to home/door/open'],
-  'method-not-allowed': ['/publish takes POST'],
+  'method-not-allowed': ['/publish supports only POST'],
   'not-acceptable': ['Streams are available as text/event-stream and application/x-ndjson'],
   'request-timeout': ['The request did not arrive in time'],
-  'idempotency-running': ['The first request with this Idempotency-Key is not answered yet', { retryAfter: 1 }],
-  'idempotency-mismatch': ['This Idempotency-Key belongs to another request; use a new one for a new request'],
+  'idempotency-running': ['The first request with this Idempotency-Key is still running', { retryAfter: 1 }],
+  'idempotency-mismatch': ['This Idempotency-Key was used for a different request; use a new key for each request'],
   'event-unknown': ['3f9c2ab41d07-42 is no event of the stream that this session has now'],
   'acknowledges-itself': ['The stream of this session was opened with ack=auto'],
   'payload-too-large': ['The body is larger than CAUSEWAY_BODY_LIMIT_BYTES'],
   'uri-too-long': ['The path is too long'],
   'unsupported-media-type': [
-    'Send the message as application/json, or name the topic in the query to send the payload as it is',
+    'Send the message as application/json, or put the topic into the query to send the body as the payload',
   ],
   'payload-format-invalid': ['payloadFormatIndicator says UTF-8, but the payload is not'],
   'retain-not-supported': ['The broker does not retain messages; publish without retain'],
@@ -59,19 +60,20 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
     { mqtt: { reasonCode: 0x97, reason: 'Quota exceeded' }, retryAfter: 10 },
   ],
   'rate-limited': [
-    'More than 1000 requests a second of this caller, which is all that CAUSEWAY_RATE_IDENTITY allows; this one had no effect',
+    'This caller sends more than 1000 requests a second, the limit of CAUSEWAY_RATE_IDENTITY; this request had ' +
+      'no effect',
     { outcome: 'not-sent', retryAfter: 1 },
   ],
   'too-many-own-streams': [
-    '1000 streams of this caller are open, which is all CAUSEWAY_STREAM_MAX_IDENTITY allows; close one first',
+    '1000 streams of this caller are open; CAUSEWAY_STREAM_MAX_IDENTITY allows no more. Close one first',
     { retryAfter: 5 },
   ],
   'too-many-attempts': [
-    '20 credentials from this address were refused, which is all CAUSEWAY_AUTH_REFUSED_MAX allows',
+    '20 credentials from this address were refused; CAUSEWAY_AUTH_REFUSED_MAX allows no more for now',
     { retryAfter: 10 },
   ],
   'headers-too-large': ['The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES'],
-  internal: ['This is a fault of Causeway, which its log describes; nothing is known about the outcome'],
+  internal: ['Causeway failed unexpectedly, and its log says why. Whether the request had an effect is unknown'],
   'requests-not-supported': ['The broker speaks MQTT 3.1.1, which has no request and response'],
   'no-reply': ['Nobody replied within 5000 ms'],
   'broker-refused': [
@@ -79,11 +81,12 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
     { mqtt: { reasonCode: 0x80, reason: 'Unspecified error' } },
   ],
   'publish-interrupted': [
-    'Whether the message was published is not known: the connection was lost twice while the message was in flight; the broker may refuse it that way',
+    'Whether the message was published is not known: the connection was lost twice while the message was in flight; ' +
+      'the broker may refuse it that way',
     { outcome: 'unknown' },
   ],
   'broker-unavailable': ['There is no connection to the broker (ECONNREFUSED); nothing was sent', { retryAfter: 1 }],
-  'keys-unavailable': ['The keys that tokens are verified with cannot be fetched', { retryAfter: 2 }],
+  'keys-unavailable': ['The keys to verify tokens with cannot be fetched', { retryAfter: 2 }],
   overloaded: [
     "1000 messages already wait for the broker's answer; this one was not sent",
     { outcome: 'not-sent', retryAfter: 1 },
@@ -96,7 +99,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
     'home/+ overlaps with filters on each of 16 connections, which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows',
     { retryAfter: 5 },
   ],
-  'too-many-streams': ['10000 streams are open, which is all CAUSEWAY_STREAM_MAX allows', { retryAfter: 5 }],
+  'too-many-streams': ['10000 streams are open; CAUSEWAY_STREAM_MAX allows no more', { retryAfter: 5 }],
   'too-many-sessions': ['1000 sessions are open, which is all CAUSEWAY_SESSION_MAX allows', { retryAfter: 5 }],
   'shutting-down': ['This instance is shutting down; ask another one', { retryAfter: 1 }],
   'acknowledgement-timeout': [
@@ -105,7 +108,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   ],
 }
 
-/** One example of each, by code, as OpenAPI wants them. */
+/** The example documents by code, as OpenAPI's `components.examples`. */
 export function problemExamples(): Record<string, object> {
   return Object.fromEntries(
     [...PROBLEM_KINDS].map(([code, { title }]) => {
@@ -122,11 +125,11 @@ interface ProblemResponse {
 }
 
 const WWW_AUTHENTICATE = {
-  'WWW-Authenticate': { type: 'string', description: 'Which credentials are taken (RFC 6750)' },
+  'WWW-Authenticate': { type: 'string', description: 'The accepted kinds of credentials (RFC 6750)' },
 }
-const RETRY_AFTER = { 'Retry-After': { type: 'integer', description: 'Seconds to wait before the next attempt' } }
-/** What every operation may answer with beside its own, but for what Node and Fastify refuse before there is one. */
-const ANY: ProblemCode[] = [
+const RETRY_AFTER = { 'Retry-After': { type: 'integer', description: 'Seconds to wait before trying again' } }
+/** Problems of every operation, besides its own. Not those that Node or Fastify find before a route is chosen. */
+const PROBLEMS_OF_ALL: ProblemCode[] = [
   'unauthorized',
   'rate-limited',
   'too-many-attempts',
@@ -139,7 +142,7 @@ const ANY: ProblemCode[] = [
 /** The OpenAPI responses of an operation that may answer with these problems. */
 export function problems(...codes: ProblemCode[]): Record<number, object> {
   const responses: Record<number, ProblemResponse> = {}
-  for (const code of new Set([...codes, ...ANY])) {
+  for (const code of new Set([...codes, ...PROBLEMS_OF_ALL])) {
     const { status, title } = PROBLEM_KINDS.get(code)!
     const response = (responses[status] ??= {
       description: title,

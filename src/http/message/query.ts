@@ -1,7 +1,7 @@
 /**
- * In a query `+` means `+` (RFC 3986), not a space as in HTML forms: it is a wildcard here.
- * What is not percent-encoded UTF-8 becomes a lone surrogate, which no parameter may hold: replaced by U+FFFD, as
- * `URLSearchParams` does, it would name another topic than the caller's.
+ * Parses a query string. `+` stays `+` (RFC 3986) and does not become a space as in HTML forms: it is an MQTT wildcard.
+ * A value that is not percent-encoded UTF-8 gets a lone surrogate, which validation refuses in every parameter.
+ * Replaced by U+FFFD, as `URLSearchParams` does, it could silently name another topic.
  */
 export function parseQuery(query: string): Record<string, string | string[]> {
   const result: Record<string, string | string[]> = Object.create(null)

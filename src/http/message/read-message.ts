@@ -4,7 +4,7 @@ import { CausewayError } from '../../errors.ts'
 import { fromJson, type JsonMessage, type Message, type QoS } from '../../mqtt/message.ts'
 import { stringFault } from '../../mqtt/topic.ts'
 
-/** The query of the raw form. */
+/** The query of a request whose body is the raw payload. */
 export interface RawQuery {
   topic?: string
   qos?: number
@@ -12,15 +12,19 @@ export interface RawQuery {
   expiry?: number
 }
 
-/** curl sends it with every `-d`, so it says nothing about the payload. */
+/** curl sends this with every `-d`, so it says nothing about the payload and is not forwarded. */
 const CURL_DEFAULT_TYPE = 'application/x-www-form-urlencoded'
 const JSON_TYPE = /^application\/json\s*(;|$)/i
-/** Trace context travels under the same names as user properties, by convention. */
+/** W3C trace context. By convention the MQTT user properties have the same names as the headers. */
 const TRACE_HEADERS = ['traceparent', 'tracestate']
 
-/** Makes a plugin's routes take a message in both forms: as JSON or, with `topic` in the query, as raw bytes. */
+/**
+ * Makes all routes of this Fastify instance take a message in both forms: as JSON or, with `topic` in the query, as raw
+ * bytes. `readMessage` reads either.
+ */
 export function acceptMessages(app: FastifyInstance): void {
-  // `__proto__` is a name like any other to a bridge: validation knows where names may be any, and nothing here merges objects by assignment.
+  // Do not refuse `__proto__`: it may be the name of a user property or a member of a payload, which a bridge forwards.
+  // Elsewhere validation refuses unknown names, and no code here merges parsed objects by assignment.
   const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
   const parse: FastifyBodyParser<Buffer> = (request, body, done) => {
@@ -29,23 +33,24 @@ export function acceptMessages(app: FastifyInstance): void {
       return done(
         new CausewayError(
           'unsupported-media-type',
-          'Send the message as application/json, or name the topic in the query to send the payload as it is',
+          'Send the message as application/json, or put the topic into the query to send the body as the payload',
         ),
       )
     }
     if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
     return parseJson(request, body.toString(), done)
   }
-  // `*` takes what has no type as well, but Fastify remembers the parser of a type only where a pattern found it.
+  // `*` also parses bodies without a type. The pattern parses all others, because Fastify caches parsers per type only
+  // where a pattern matched.
   for (const type of [/^./, '*']) app.addContentTypeParser(type, { parseAs: 'buffer' }, parse)
   app.addHook('onRequest', (request, _reply, done) => {
-    // Fastify refuses a type it cannot parse; as that of a payload any text will do.
+    // Fastify answers 415 to a malformed Content-Type. A raw payload may have any, so hide it from Fastify.
     if (isRaw(request.query)) delete request.raw.headers['content-type']
     done()
   })
   app.addHook('preValidation', (request, _reply, done) => {
     if (isRaw(request.query)) request.body ??= Buffer.alloc(0)
-    // Fastify validates no body that is not there.
+    // Fastify skips the validation of a missing body.
     else if (request.body === undefined) {
       return done(new CausewayError('invalid-request', 'The body is empty where JSON is expected'))
     }
@@ -53,12 +58,12 @@ export function acceptMessages(app: FastifyInstance): void {
   })
 }
 
-/** The message of a request that passed validation. */
-export function messageOf({ query, body, headers, raw }: FastifyRequest): Message {
-  const isBytes = Buffer.isBuffer(body)
-  const message = isBytes ? rawMessage(body, query as RawQuery) : fromJson(body as JsonMessage)
-  const contentType = isBytes ? contentTypeOf(sentType(raw)) : undefined
-  const userProperties = traceOf(headers)
+/** The message of a request that passed validation, in either form. */
+export function readMessage({ query, body, headers, raw }: FastifyRequest): Message {
+  const isRawBody = Buffer.isBuffer(body)
+  const message = isRawBody ? rawMessage(body, query as RawQuery) : fromJson(body as JsonMessage)
+  const contentType = isRawBody ? forwardedType(contentTypeHeader(raw)) : undefined
+  const userProperties = traceContextOf(headers)
   if (contentType === undefined && userProperties === undefined) return message
   return {
     ...message,
@@ -80,19 +85,19 @@ function rawMessage(payload: Buffer, { topic, qos, retain, expiry }: RawQuery): 
   }
 }
 
-/** Content-Type as it came; HTTP/2 knows no `headersDistinct`. */
-function sentType({ rawHeaders }: FastifyRequest['raw']): string | undefined {
+/** The Content-Type that the client sent, which `acceptMessages` hid. `headersDistinct` does not exist in HTTP/2. */
+function contentTypeHeader({ rawHeaders }: FastifyRequest['raw']): string | undefined {
   for (let index = 0; index < rawHeaders.length; index += 2) {
     if (rawHeaders[index]!.toLowerCase() === 'content-type') return rawHeaders[index + 1]
   }
   return undefined
 }
 
-function contentTypeOf(header: string | undefined): string | undefined {
+function forwardedType(header: string | undefined): string | undefined {
   return header === undefined || header === CURL_DEFAULT_TYPE || stringFault(header) !== undefined ? undefined : header
 }
 
-function traceOf(headers: FastifyRequest['headers']): Record<string, string> | undefined {
+function traceContextOf(headers: FastifyRequest['headers']): Record<string, string> | undefined {
   const trace: Record<string, string> = {}
   for (const name of TRACE_HEADERS) {
     const value = headers[name]?.toString()

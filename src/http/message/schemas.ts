@@ -1,6 +1,8 @@
 import Type from 'typebox'
+import type { SlowPolicy } from '../../stream/reader.ts'
 
 const QOS = 'QoS 0, 1 or 2'
+const ENCODE_HASH = '`#` has to be sent as `%23`'
 
 const Properties = Type.Object(
   {
@@ -10,10 +12,10 @@ const Properties = Type.Object(
     messageExpiryInterval: Type.Optional(Type.Integer({ minimum: 0, maximum: 4_294_967_295, description: 'Seconds' })),
     payloadFormatIndicator: Type.Optional(Type.Boolean({ description: 'Whether the payload is UTF-8 text' })),
     userProperties: Type.Optional(
-      // No record of TypeBox's: its pattern of any name is one that names with a line separator do not match.
+      // Not TypeBox's Record: its pattern for any name does not match names with a line separator.
       Type.Unsafe<Record<string, string | string[]>>({
         type: 'object',
-        // Two types in one schema and not a union of two: a fault is reported where it is, once.
+        // One schema with two types, not a union of two schemas: a union would report each fault several times.
         additionalProperties: {
           type: ['string', 'array'],
           format: 'mqtt-string',
@@ -28,7 +30,7 @@ const Properties = Type.Object(
 
 const payloadOf = (encoding: string, payload: object) => ({
   if: { properties: { encoding: { const: encoding } }, required: ['encoding'] },
-  // oxlint-disable-next-line no-thenable -- JSON schema's own word
+  // oxlint-disable-next-line no-thenable -- `then` is a keyword of JSON Schema
   then: { properties: { payload } },
 })
 
@@ -36,17 +38,28 @@ export const MessageSchema = Type.Object(
   {
     topic: Type.String({ format: 'mqtt-topic', description: 'Topic name: no wildcards, no control characters' }),
     payload: Type.Optional(
-      Type.Unknown({ format: 'text', default: '', description: 'A string, or with encoding json any JSON value' }),
+      Type.Unknown({
+        format: 'text',
+        default: '',
+        description: 'A string. With encoding `json` any JSON value, sent as its JSON text',
+      }),
     ),
     encoding: Type.Optional(
       Type.Enum(['utf8', 'base64', 'json'], {
-        description: 'Of the payload; utf8 for a string, json for any other value',
+        description: 'How `payload` holds the bytes to send. Default: `utf8` for a string, `json` for any other value',
       }),
     ),
     qos: Type.Optional(Type.Integer({ enum: [0, 1, 2], default: 1, description: QOS })),
-    retain: Type.Optional(Type.Boolean({ default: false })),
+    retain: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: 'Whether the broker keeps the message for clients that subscribe later',
+      }),
+    ),
     properties: Type.Optional(Properties),
-    redelivered: Type.Optional(Type.Boolean({ description: 'Ignored; events may carry it' })),
+    redelivered: Type.Optional(
+      Type.Boolean({ description: 'Ignored. Allowed so that an event can be posted back unchanged' }),
+    ),
   },
   {
     additionalProperties: false,
@@ -54,26 +67,30 @@ export const MessageSchema = Type.Object(
   },
 )
 
-const RAW_ONLY = { qos: ['topic'], retain: ['topic'], expiry: ['topic'] }
+/** Parameters that make sense only where the body is the raw payload. In JSON they are members of the message. */
+const NEEDS_TOPIC = { qos: ['topic'], retain: ['topic'], expiry: ['topic'] }
 
 export const PublishQuerySchema = Type.Object(
   {
     topic: Type.Optional(
-      Type.String({ format: 'mqtt-topic', description: 'Makes the body the payload, byte for byte' }),
+      Type.String({
+        format: 'mqtt-topic',
+        description: 'Topic to publish to. With it, the body is the payload, byte for byte',
+      }),
     ),
-    qos: Type.Optional(Type.Integer({ enum: [0, 1, 2], description: `${QOS}; 1 unless given` })),
+    qos: Type.Optional(Type.Integer({ enum: [0, 1, 2], description: `${QOS}. Default: 1` })),
     retain: Type.Optional(
-      Type.Boolean({ description: 'Whether the broker keeps the message for those who subscribe later' }),
+      Type.Boolean({ description: 'Whether the broker keeps the message for clients that subscribe later' }),
     ),
     expiry: Type.Optional(
       Type.Integer({
         minimum: 0,
         maximum: 4_294_967_295,
-        description: 'Seconds the broker keeps the message for clients that are away; MQTT 5 only',
+        description: 'Seconds after which the broker discards a message that it could not deliver yet. MQTT 5 only',
       }),
     ),
   },
-  { additionalProperties: false, dependentRequired: RAW_ONLY },
+  { additionalProperties: false, dependentRequired: NEEDS_TOPIC },
 )
 
 export const RequestQuerySchema = Type.Object(
@@ -86,14 +103,15 @@ export const RequestQuerySchema = Type.Object(
       description: 'How long to wait for the reply, in milliseconds',
     }),
   },
-  { additionalProperties: false, dependentRequired: RAW_ONLY },
+  { additionalProperties: false, dependentRequired: NEEDS_TOPIC },
 )
 
 export const IdempotencyHeaderSchema = Type.Object({
   'idempotency-key': Type.Optional(
     Type.String({
       description:
-        'The same key and request get the first answer again, and make one message; a string in double quotes',
+        'A string in double quotes that identifies this request. A retry with the same key publishes nothing and ' +
+        'gets the first answer again',
     }),
   ),
 })
@@ -109,11 +127,18 @@ export const PublishResultSchema = Type.Object({
   reasonCode: Type.Unsafe<number | null>(
     nullable({ type: 'integer' }, 'From PUBACK, PUBREC or PUBCOMP; null for QoS 0 and over MQTT 3.1.1'),
   ),
-  reason: Type.Unsafe<string | null>(nullable({ type: 'string' }, 'The reason code in words')),
+  reason: Type.Unsafe<string | null>(nullable({ type: 'string' }, 'The name of the reason code')),
   matchedSubscribers: Type.Unsafe<boolean | null>(
-    nullable({ type: 'boolean' }, 'Whether anybody subscribes to the topic; null where the broker does not say'),
+    nullable({ type: 'boolean' }, 'Whether any client subscribes to the topic; null where the broker does not say'),
   ),
 })
+
+/** Typed by the policies there are, so that a new one cannot be missing here. */
+const SLOW_POLICIES = {
+  gap: 'skip to the oldest event that is left, with a `gap` event',
+  latest: 'skip to the newest message of each topic',
+  close: 'end the stream',
+} satisfies Record<SlowPolicy, string>
 
 export const SubscribeQuerySchema = (filtersMax: number) =>
   Type.Object(
@@ -122,31 +147,37 @@ export const SubscribeQuerySchema = (filtersMax: number) =>
         minItems: 1,
         maxItems: filtersMax,
         examples: [['home/#']],
-        description: 'Topic filter; may be repeated. `+` means `+`; `#` has to be sent as `%23`',
+        description: `Topic filter; may be repeated. \`+\` means \`+\`; ${ENCODE_HASH}`,
       }),
-      qos: Type.Integer({ enum: [0, 1, 2], default: 1, description: `${QOS}, asked of the broker` }),
+      qos: Type.Integer({ enum: [0, 1, 2], default: 1, description: `${QOS}, the highest to receive messages with` }),
       retained: Type.Boolean({ default: true, description: 'Begin with the retained messages that match' }),
-      slow: Type.Enum(['gap', 'latest', 'close'], {
+      slow: Type.Enum(Object.keys(SLOW_POLICIES) as SlowPolicy[], {
         default: 'gap',
         description:
-          'Once the log has overtaken a slow reader: skip with a `gap`, skip to the newest message of each topic, or end the stream',
+          'What to do when the reader is so slow that events it has not read are overwritten. ' +
+          Object.entries(SLOW_POLICIES)
+            .map(([name, effect]) => `\`${name}\`: ${effect}`)
+            .join('; '),
       }),
-      encoding: Type.Optional(Type.Enum(['json'], { description: 'Embed payloads that are JSON as JSON' })),
+      encoding: Type.Optional(
+        Type.Enum(['json'], { description: 'Embed payloads that are valid JSON as JSON values, not as strings' }),
+      ),
       lastEventId: Type.Optional(
-        Type.String({ description: 'As the Last-Event-ID header, for clients that cannot set one' }),
+        Type.String({ description: 'The same as the Last-Event-ID header, for clients that cannot set it' }),
       ),
       session: Type.Optional(
         Type.String({
           minLength: 1,
           maxLength: 256,
           format: 'mqtt-string',
-          description: 'Name of a durable session: the broker keeps what its reader has not had',
+          description: 'Name of a durable session: the broker keeps messages while the reader is away',
         }),
       ),
       ack: Type.Optional(
         Type.Enum(['auto', 'explicit'], {
           description:
-            'Of a session: messages are done with once they have left for the reader’s socket, or once the reader says so',
+            'When a session acknowledges messages to the broker: `auto` once they are written to the reader’s ' +
+            'socket, `explicit` once the reader acknowledges them',
         }),
       ),
     },
@@ -154,7 +185,7 @@ export const SubscribeQuerySchema = (filtersMax: number) =>
   )
 
 export const AckBodySchema = Type.Object(
-  { id: Type.String({ maxLength: 256, description: 'Id of an event; all up to it is done with' }) },
+  { id: Type.String({ maxLength: 256, description: 'Id of an event. Acknowledges this event and all before it' }) },
   { additionalProperties: false, examples: [{ id: '25da8d536543642070bde78e5e18-1' }] },
 )
 
@@ -162,13 +193,13 @@ export const SessionParamsSchema = Type.Object({
   id: Type.String({
     maxLength: 128,
     examples: ['5feceb66ffc8-6b86b273ff34fce19d6b'],
-    description: 'From the `session` event',
+    description: 'Session id from the `session` event',
   }),
 })
 
 export const AckResultSchema = Type.Object({
-  acknowledged: Type.Integer({ description: 'Messages that were not acknowledged before' }),
-  unacknowledged: Type.Integer({ description: 'Messages the reader may have and has not acknowledged' }),
+  acknowledged: Type.Integer({ description: 'Number of messages that this request acknowledged' }),
+  unacknowledged: Type.Integer({ description: 'Number of messages sent to the reader and not yet acknowledged' }),
 })
 
 export const SessionInfoSchema = Type.Object({
@@ -177,7 +208,7 @@ export const SessionInfoSchema = Type.Object({
   filters: Type.Array(Type.String()),
   ack: Type.String(),
   connected: Type.Boolean({ description: 'Whether its reader is connected' }),
-  unacknowledged: Type.Integer({ description: 'Messages the reader may have and has not acknowledged' }),
+  unacknowledged: Type.Integer({ description: 'Number of messages sent to the reader and not yet acknowledged' }),
 })
 
 export const TopicQuerySchema = Type.Object(
@@ -190,9 +221,13 @@ export const RetainedQuerySchema = Type.Object(
     topic: Type.String({
       format: 'mqtt-plain-filter',
       examples: ['home/temp'],
-      description: 'Topic or filter; `#` has to be sent as `%23`',
+      description: `Topic or filter; ${ENCODE_HASH}`,
     }),
-    encoding: Type.Optional(Type.Enum(['json'], { description: 'Embed payloads that are JSON as JSON, in an array' })),
+    encoding: Type.Optional(
+      Type.Enum(['json'], {
+        description: 'In an array of messages, embed payloads that are valid JSON as JSON values, not as strings',
+      }),
+    ),
   },
   { additionalProperties: false },
 )
@@ -213,9 +248,9 @@ export const ProblemSchema = Type.Object(
     ),
     errors: Type.Optional(
       Type.Array(Type.Object({ in: Type.String(), pointer: Type.String(), detail: Type.String() }), {
-        description: 'Every fault of the request, with a JSON pointer',
+        description: 'The faults of an invalid request, at most 50, each with a JSON pointer to it',
       }),
     ),
   },
-  { $id: 'Problem', description: 'RFC 9457' },
+  { $id: 'Problem', description: 'Problem document (RFC 9457)' },
 )

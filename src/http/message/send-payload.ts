@@ -1,12 +1,15 @@
 import type { FastifyReply } from 'fastify'
 import type { Message } from '../../mqtt/message.ts'
 
-/** Clients and proxies refuse an answer over long headers, 16 KiB in all by default in Node. */
-const MAX_HEADER = 2048
+/**
+ * Longest value of one header. Clients and proxies refuse answers whose headers are too long; Node allows 16 KiB in
+ * all.
+ */
+const MAX_HEADER_LENGTH = 2048
 
 /**
- * Answers with a message's payload as it is: its content type where it has one, the rest in `MQTT-*` headers, each left
- * out where it is too long for one.
+ * Answers with a message's payload as it is. Its content type becomes Content-Type; QoS and the other properties become
+ * `MQTT-*` headers. A property that is too long for a header is left out.
  */
 export function sendPayload({ payload, qos, properties = {} }: Message, reply: FastifyReply): FastifyReply {
   const { responseTopic, correlationData, messageExpiryInterval, payloadFormatIndicator, userProperties } = properties
@@ -20,24 +23,26 @@ export function sendPayload({ payload, qos, properties = {} }: Message, reply: F
   }
   for (const [name, text] of Object.entries(optional)) {
     const value = text === undefined ? undefined : headerValue(text)
-    if (value !== undefined && value.length <= MAX_HEADER) reply.header(name, value)
+    if (value !== undefined && value.length <= MAX_HEADER_LENGTH) reply.header(name, value)
   }
   reply.headers({
     'mqtt-qos': qos,
-    // Whoever may publish chose payload and type: a browser must neither guess another type nor run it as a page of ours.
+    // Anyone who may publish chooses payload and type. A browser must neither guess another type nor run it as a page.
     'x-content-type-options': 'nosniff',
     'content-security-policy': "sandbox; default-src 'none'",
     'cache-control': 'no-store',
   })
-  return reply.type(contentType(properties.contentType)).send(payload)
+  return reply.type(safeContentType(properties.contentType)).send(payload)
 }
 
-/** Any text as a header value: percent-encoded where it is not printable ASCII. */
+/** Percent-encodes what is not printable ASCII, so that no text can end the header and forge another one. */
 function headerValue(text: string): string {
   return text.replace(/[^\x20-\x24\x26-\x7e]+/g, encodeURIComponent)
 }
 
-function contentType(sent: string | undefined): string {
-  const isOne = sent !== undefined && sent.length <= MAX_HEADER && /^[\w.+-]+\/[\w.+-]+( *;[\x20-\x7e]*)?$/.test(sent)
-  return isOne ? sent : 'application/octet-stream'
+/** The publisher's content type where it is a media type, else `application/octet-stream`. */
+function safeContentType(sent: string | undefined): string {
+  const isMediaType =
+    sent !== undefined && sent.length <= MAX_HEADER_LENGTH && /^[\w.+-]+\/[\w.+-]+( *;[\x20-\x7e]*)?$/.test(sent)
+  return isMediaType ? sent : 'application/octet-stream'
 }

@@ -5,32 +5,37 @@ import { CausewayError, type Fault } from '../../errors.ts'
 import { filterFault, isShared, stringFault, topicFault, type TopicRules } from '../../mqtt/topic.ts'
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
-/** Enough to mend a request by; a body of a million faults must not become an answer of a million lines. */
+/** Most faults in one answer. A body with a million faults must not become an answer with a million entries. */
 const MAX_FAULTS = 50
+/** Most faults in the text of `detail`. */
+const MAX_DETAIL_FAULTS = 3
 
-type Describe = (value: string) => string | undefined
+/** What is wrong with a value, as the end of a sentence that begins with the value, or undefined. */
+type FormatCheck = (value: string) => string | undefined
 
 export interface Validation {
-  /** A check of values against a schema that throws all their faults as one error. */
+  /** Returns a function that throws all faults of a value as one CausewayError. */
   checker(schema: object): (value: unknown) => void
   validatorCompiler: FastifySchemaCompiler<object>
-  /** Every fault of one part of a request, as one error. */
+  /** All faults of one part of a request, as one CausewayError. */
   schemaErrorFormatter: (errors: FastifySchemaValidationError[], part: string) => Error
 }
 
-/** JSON schema validation that knows MQTT's formats and says of each fault where it is and what is wrong. */
+/** JSON Schema validation with formats for MQTT. Each fault says where it is and what is wrong there. */
 export function createValidation(rules: TopicRules): Validation {
-  const describe: Record<string, Describe> = {
+  const checks: Record<string, FormatCheck> = {
     'mqtt-topic': (value) => topicFault(value, rules),
     'mqtt-filter': (value) => filterFault(value, rules),
     'mqtt-plain-filter': (value) =>
-      isShared(value) ? 'must not be a shared filter: those have no retained messages' : filterFault(value, rules),
+      isShared(value)
+        ? 'must not be a shared filter, as shared subscriptions get no retained messages'
+        : filterFault(value, rules),
     'mqtt-string': stringFault,
     text: (value) => (value.isWellFormed() ? undefined : 'must not contain lone surrogates'),
-    base64: (value) => (BASE64.test(value) ? undefined : 'must be base64 with its padding'),
+    base64: (value) => (BASE64.test(value) ? undefined : 'must be base64 with padding'),
   }
   const formats: Record<string, Format> = Object.fromEntries(
-    Object.entries(describe).map(([name, fault]) => [name, (value: string) => fault(value) === undefined]),
+    Object.entries(checks).map(([name, check]) => [name, (value: string) => check(value) === undefined]),
   )
   const options = {
     allErrors: true,
@@ -41,26 +46,28 @@ export function createValidation(rules: TopicRules): Validation {
     useDefaults: true,
   } as const
   const body = new Ajv2020({ ...options, coerceTypes: false })
-  const rest = new Ajv2020({ ...options, coerceTypes: 'array' })
+  // Query parameters and headers arrive as text.
+  const notBody = new Ajv2020({ ...options, coerceTypes: 'array' })
 
   function toError(errors: ErrorObject[], where: Fault['in']): CausewayError {
     const faults = new Map<string, Fault>()
     let isCut = false
     for (const error of errors) {
-      // Each pointer costs more than its fault did, and all of them would hold up everybody else.
+      // Describing a fault costs more than finding it: describing all would block the event loop for other callers.
       isCut = faults.size === MAX_FAULTS
       if (isCut) break
       if (error.keyword === 'if' || error.propertyName !== undefined) continue
-      const fault = toFault(error, where, describe)
-      // Where a type and the values of it are wrong together, the values say more.
+      const fault = toFault(error, where, checks)
+      // Where both type and value are wrong, the list of allowed values says more.
       if (!faults.has(fault.pointer) || error.keyword === 'enum') faults.set(fault.pointer, fault)
     }
     const listed = [...faults.values()]
     const detail = listed
-      .slice(0, 3)
+      .slice(0, MAX_DETAIL_FAULTS)
       .map((fault) => `${where} ${fault.pointer} ${fault.detail}`)
       .join('; ')
-    const more = faults.size > 3 ? `; and ${isCut ? 'at least ' : ''}${faults.size - 3} more` : ''
+    const unlisted = faults.size - MAX_DETAIL_FAULTS
+    const more = unlisted > 0 ? `; and ${isCut ? 'at least ' : ''}${unlisted} more` : ''
     return new CausewayError('invalid-request', detail + more, { faults: listed })
   }
 
@@ -72,9 +79,9 @@ export function createValidation(rules: TopicRules): Validation {
       }
     },
     validatorCompiler({ schema, httpPart }) {
-      if (httpPart !== 'body') return rest.compile(schema)
+      if (httpPart !== 'body') return notBody.compile(schema)
       const validate = body.compile(schema)
-      // A raw payload is bytes, and any bytes will do.
+      // A Buffer is a raw payload, which may be any bytes.
       return (value: unknown) => Buffer.isBuffer(value) || validate(value) || { error: validate.errors as never }
     },
     schemaErrorFormatter(errors, part) {
@@ -86,38 +93,38 @@ export function createValidation(rules: TopicRules): Validation {
   }
 }
 
-/** The parameter of each keyword that names the member at fault, where that is not the value itself. */
-const MEMBER: Record<string, string> = {
+/** For keywords whose fault is in a member of the value: the parameter of Ajv's error that names the member. */
+const MEMBER_PARAMETERS: Record<string, string> = {
   required: 'missingProperty',
   additionalProperties: 'additionalProperty',
   dependentRequired: 'property',
   propertyNames: 'propertyName',
 }
 
-function toFault(error: ErrorObject, where: Fault['in'], describe: Record<string, Describe>): Fault {
+function toFault(error: ErrorObject, where: Fault['in'], checks: Record<string, FormatCheck>): Fault {
   const { keyword, params, instancePath, data, schema } = error
-  const member = params[MEMBER[keyword] ?? ''] as string | undefined
+  const member = params[MEMBER_PARAMETERS[keyword] ?? ''] as string | undefined
   const path =
     member === undefined ? instancePath : `${instancePath}/${member.replaceAll('~', '~0').replaceAll('/', '~1')}`
   return { in: where, pointer: `#${fragment(path)}`, detail: detailOf() }
 
   function detailOf(): string {
     if (keyword === 'required') return 'is missing'
-    if (keyword === 'additionalProperties') return 'is not known here'
+    if (keyword === 'additionalProperties') return 'is not a known name'
     if (keyword === 'enum') {
       return `must be one of ${(params['allowedValues'] as unknown[]).map((value) => JSON.stringify(value)).join(', ')}`
     }
     if (keyword === 'type') return `must be ${[params['type'] as string | string[]].flat().join(' or ')}`
-    if (keyword === 'format') return describe[params['format'] as string]!(data as string)!
+    if (keyword === 'format') return checks[params['format'] as string]!(data as string)!
     if (keyword === 'propertyNames') {
-      return `has a name that ${describe[(schema as { format: string }).format]!(member!)!}`
+      return `has a name that ${checks[(schema as { format: string }).format]!(member!)!}`
     }
-    if (keyword === 'dependentRequired') return `goes only with ${params['missingProperty'] as string}`
+    if (keyword === 'dependentRequired') return `is only allowed together with ${params['missingProperty'] as string}`
     return error.message ?? 'is not valid'
   }
 }
 
-/** Percent-encoded; a name may hold lone surrogates, over which `encodeURI` throws, and `#`, which it lets through. */
+/** Percent-encodes a JSON pointer. `encodeURI` alone throws on lone surrogates and leaves `#` as it is. */
 function fragment(path: string): string {
   return encodeURI(path.toWellFormed()).replaceAll('#', '%23')
 }

@@ -13,29 +13,33 @@ import { MessageSchema } from '../message/schemas.ts'
 import { UnendingBody } from '../message/unending-body.ts'
 
 export interface BatchRoutes {
-  /** Publishes, or waits until there is room to. */
+  /** Publishes, and waits before that while too many publishes are in flight. */
   publish(identity: Identity, message: Message): Promise<PublishResult>
-  /** Throws every fault of what should be a message. */
+  /** @throws CausewayError with all faults where the value is no valid message */
   check(value: unknown): void
-  /** Most messages of an array. */
+  /** Most messages in a JSON array. */
   batchMax: number
-  /** Most bytes of an NDJSON line. */
+  /** Most bytes in an NDJSON line. */
   lineMax: number
-  /** How long an NDJSON body may bring nothing, and its sender read nothing of the answer. */
+  /**
+   * An NDJSON batch ends when its body brings nothing for this long, or when its sender reads no result for this long.
+   */
   idleMs: number
 }
 
 /**
- * Messages of one NDJSON batch on their way at once: enough to fill the connections, few enough to leave room for
- * others; and bytes of their lines, which would otherwise fill the memory before they are as many.
+ * Most messages of one NDJSON batch that are published at the same time, and most bytes of their lines. 256 keep the
+ * connections to the broker busy and leave room for other callers. The limit in bytes is for large messages.
  */
-const UNDER_WAY = { items: 256, bytes: 1_048_576 }
-/** For the end of an answer to be read before its connection goes. */
-const FAREWELL_MS = 1000
+const IN_FLIGHT_LIMITS = { items: 256, bytes: 1_048_576 }
+/** Time for the client to read the end of an answer, before its connection is closed. */
+const CLOSE_DELAY_MS = 1000
 const NDJSON_TYPE = 'application/x-ndjson'
 
 interface NumberedLine {
+  /** Number of the message, from 0. Empty lines are no messages. */
   index: number
+  /** Number of the line, from 1. */
   line: number
   bytes: number
   content: Line
@@ -65,7 +69,7 @@ export async function batchRoutes(
   app: FastifyInstance,
   { publish, check, batchMax, lineMax, idleMs }: BatchRoutes,
 ): Promise<void> {
-  // As for single messages.
+  // Do not refuse `__proto__`, as read-message.ts explains.
   const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
@@ -83,13 +87,13 @@ export async function batchRoutes(
     } catch (error) {
       const problem = asProblem(error)
       if (problem.kind.code === 'internal') {
-        app.log.error({ err: error }, 'a message of a batch failed in a way that is not foreseen')
+        app.log.error({ err: error }, 'a message of a batch failed with an unexpected error')
       }
       return { problem: problemDocument(problem) }
     }
   }
 
-  /** As Fastify parses bodies. */
+  /** Parses a line with Fastify's JSON parser, which answers by callback and before it returns. */
   function parseLine(text: Buffer): unknown {
     if (!isUtf8(text)) throw new CausewayError('invalid-request', 'The line is not valid UTF-8')
     let result: unknown
@@ -100,9 +104,9 @@ export async function batchRoutes(
     return result
   }
 
-  const open = new Set<UnendingBody>()
+  const openBodies = new Set<UnendingBody>()
   app.addHook('preClose', async () => {
-    for (const body of open) {
+    for (const body of openBodies) {
       body.stop(
         new CausewayError('shutting-down', 'This instance is shutting down; send the rest to another one', {
           outcome: 'not-sent',
@@ -111,11 +115,11 @@ export async function batchRoutes(
     }
   })
 
-  async function* numbered(body: UnendingBody): AsyncGenerator<NumberedLine[]> {
+  async function* numberedLines(body: UnendingBody): AsyncGenerator<NumberedLine[]> {
     let line = 0
     let index = 0
     for await (const read of lines(body, lineMax)) {
-      // The line it ended within is not all there.
+      // Reading was stopped within a line, so the last one is incomplete.
       if (body.reason !== undefined) return
       yield read.flatMap((content) => {
         line += 1
@@ -125,23 +129,28 @@ export async function batchRoutes(
     }
   }
 
-  /** A line for each message and, where the body was not read to its end, a last one that says why. */
-  async function* answers(identity: Identity, body: UnendingBody, cutOff: () => void): AsyncGenerator<string> {
-    let unread: NodeJS.Timeout | undefined
-    open.add(body)
+  /**
+   * A line with the result of each message. Where the body was not read to its end, a last line says why.
+   * @param disconnect called when the client does not read the results
+   */
+  async function* resultLines(identity: Identity, body: UnendingBody, disconnect: () => void): AsyncGenerator<string> {
+    let stalled: NodeJS.Timeout | undefined
+    openBodies.add(body)
     try {
-      const work = async (item: NumberedLine) =>
-        `${JSON.stringify({ index: item.index, line: item.line, ...(await publishOne(identity, () => parseNumbered(item))) })}\n`
-      for await (const results of inOrder(numbered(body), work, UNDER_WAY)) {
-        // It goes on once these are taken.
-        unread = setTimeout(cutOff, idleMs)
-        yield results
-        clearTimeout(unread)
+      const work = async (item: NumberedLine): Promise<string> => {
+        const result = await publishOne(identity, () => parseNumbered(item))
+        return `${JSON.stringify({ index: item.index, line: item.line, ...result })}\n`
+      }
+      for await (const chunk of inOrder(numberedLines(body), work, IN_FLIGHT_LIMITS)) {
+        // `yield` returns when the client has read enough to take the next chunk.
+        stalled = setTimeout(disconnect, idleMs)
+        yield chunk
+        clearTimeout(stalled)
       }
       if (body.reason !== undefined) yield `${JSON.stringify({ problem: problemDocument(body.reason) })}\n`
     } finally {
-      clearTimeout(unread)
-      open.delete(body)
+      clearTimeout(stalled)
+      openBodies.delete(body)
     }
   }
 
@@ -155,7 +164,11 @@ export async function batchRoutes(
     schema: {
       summary: 'Publish many messages',
       description:
-        'An array of messages gets an array of results, in order. NDJSON of any length, read no faster than the broker takes it, gets a line for each message as soon as it and those before it have one; read the answer while you send. A message that fails does so alone. Where the body is not read to its end, because nothing comes any more or the bridge shuts down, the last line has a `problem` and no `index`.',
+        'A JSON array of messages gets an array of results, in order. NDJSON may have any length and is read as ' +
+        'fast as the broker accepts the messages. It gets one line for each message, in order, so read the answer ' +
+        'while you send. A message that fails does not affect the others. If the bridge stops reading before the ' +
+        'end of the body, because nothing arrives any more or it shuts down, the last line has a `problem` and no ' +
+        '`index`.',
       tags: ['publish'],
       body: {
         content: {
@@ -182,9 +195,9 @@ export async function batchRoutes(
       },
       response: {
         200: {
-          description: 'A result for each message',
+          description: 'One result for each message',
           content: {
-            'application/json': { schema: arrayOf('All were published', resultExamples.slice(0, 1)) },
+            'application/json': { schema: arrayOf('All messages were published', resultExamples.slice(0, 1)) },
             [NDJSON_TYPE]: {
               schema: {
                 type: 'string',
@@ -194,27 +207,27 @@ export async function batchRoutes(
           },
         },
         207: {
-          description: 'Some were not published',
-          content: { 'application/json': { schema: arrayOf('A result for each message', resultExamples) } },
+          description: 'Some messages were not published',
+          content: { 'application/json': { schema: arrayOf('One result for each message', resultExamples) } },
         },
         ...problems('invalid-request', 'payload-too-large', 'unsupported-media-type'),
       },
     },
-    // Each message is validated on its own, so that one that is bad fails alone.
+    // Do not validate the array as a whole: each message is validated on its own, so that a bad one fails alone.
     validatorCompiler: () => () => true,
     handler: async (request, reply) => {
       const { body, identity } = request
       if (body instanceof Readable) {
         const unending = new UnendingBody(body, idleMs)
         reply.raw.once('finish', () => {
-          // Node would read what is left of the body to its end, and it may have none.
+          // Node would read the rest of the body before it closes the connection, and the body may never end.
           if (unending.reason !== undefined && request.raw.httpVersionMajor === 1) {
-            setTimeout(() => request.raw.destroy(), FAREWELL_MS)
+            setTimeout(() => request.raw.destroy(), CLOSE_DELAY_MS)
           }
         })
         return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(
           Readable.from(
-            answers(identity, unending, () => reply.raw.destroy()),
+            resultLines(identity, unending, () => reply.raw.destroy()),
             { highWaterMark: 1 },
           ),
         )
@@ -225,7 +238,7 @@ export async function batchRoutes(
       if (body.length > batchMax) {
         throw new CausewayError(
           'payload-too-large',
-          `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no limit`,
+          `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no such limit`,
         )
       }
       const results = await Promise.all(

@@ -3,19 +3,27 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import { problemExamples } from '../message/problem-responses.ts'
 
-/** Which of them are taken, and whether any is needed, is a matter of configuration. */
+/** All kinds of credentials. Which ones are accepted, and whether any is required, depends on the configuration. */
 const SECURITY_SCHEMES = {
   bearer: {
     type: 'http',
     scheme: 'bearer',
-    description: 'A token of the bridge’s, a JSON Web Token or the broker’s password',
+    description: 'A token of the bridge, a JSON Web Token, or with `CAUSEWAY_AUTH=broker` a token as broker password',
   },
-  basic: { type: 'http', scheme: 'basic', description: 'User name and password of the broker' },
+  basic: { type: 'http', scheme: 'basic', description: 'User name and password for the broker' },
   cookie: { type: 'apiKey', in: 'cookie', name: '__Host-causeway', description: 'Set by `POST /cookie`' },
-  query: { type: 'apiKey', in: 'query', name: 'access_token', description: 'Only where it is switched on' },
+  query: {
+    type: 'apiKey',
+    in: 'query',
+    name: 'access_token',
+    description: 'Available where `CAUSEWAY_AUTH_QUERY_TOKEN` is set',
+  },
 } as const
 
-/** The OpenAPI document, made of the same schemas that validate. To be registered before the routes it describes. */
+/**
+ * Serves the OpenAPI document, generated from the schemas that validate requests, and a page that shows it. To be
+ * called before the routes are registered: it describes those that come after.
+ */
 export async function docs(app: FastifyInstance, { version }: { version: string }): Promise<void> {
   await app.register(swagger, {
     openapi: {
@@ -25,9 +33,10 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
         version,
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
         description:
-          'HTTP-to-MQTT bridge: publish with POST, follow topics as server-sent events. Every error is a problem document (RFC 9457) with a stable `code`, and `retryable`.',
+          'HTTP-to-MQTT bridge: publish with POST, follow topics as server-sent events. Every error is a problem ' +
+          'document (RFC 9457) with a stable `code`, and `retryable` says whether the same request may succeed later.',
       },
-      // Wherever the document came from: another origin than its own is out of reach for the page below.
+      // Relative, so that the page calls the origin it was loaded from. Another origin would refuse it.
       servers: [{ url: '/' }],
       components: { examples: problemExamples(), securitySchemes: SECURITY_SCHEMES },
       security: [{}, ...Object.keys(SECURITY_SCHEMES).map((scheme) => ({ [scheme]: [] }))],
@@ -59,11 +68,12 @@ interface Parameter {
   schema: { type?: string; enum?: string[]; default?: unknown }
 }
 
+/** Corrects what the OpenAPI plugin cannot tell from the schemas. */
 function describeParameters(paths: Paths): void {
   for (const { parameters = [] } of Object.values(paths).flatMap((operations) => Object.values(operations))) {
     for (const parameter of parameters) {
       const { schema } = parameter
-      // Validation demands it only because it has filled it in before.
+      // The schema requires the parameter, but Ajv fills in the default before it validates.
       if (schema.default !== undefined) parameter.required = false
       if (schema.type === 'array') parameter.explode = true
       if (schema.enum !== undefined) schema.type ??= 'string'

@@ -14,11 +14,14 @@ const ok = (description: string) => ({
   examples: [{ status: 'ok' }],
 })
 
-/** Liveness says that the loop turns, readiness that requests would succeed; readiness fails within a second of the broker's going. */
+/**
+ * `/livez` answers as long as the event loop runs. `/readyz` answers 200 only where requests can succeed, and turns to
+ * 503 within a second of losing the broker.
+ */
 export async function healthRoutes(app: FastifyInstance, { isReachable, isShuttingDown }: HealthRoutes): Promise<void> {
   app.get(
     '/livez',
-    { schema: { summary: 'The process is alive', tags: ['operation'], response: { 200: ok('Alive') } } },
+    { schema: { summary: 'The process is alive', tags: ['operation'], response: { 200: ok('The process is alive') } } },
     async () => ({ status: 'ok' }),
   )
 
@@ -28,7 +31,7 @@ export async function healthRoutes(app: FastifyInstance, { isReachable, isShutti
       schema: {
         summary: 'The broker is reachable and the process is not shutting down',
         tags: ['operation'],
-        response: { 200: ok('Ready'), ...problems('broker-unavailable', 'shutting-down') },
+        response: { 200: ok('Requests can be sent here'), ...problems('broker-unavailable', 'shutting-down') },
       },
     },
     async () => {

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 
-/** A set of metrics in one exposition format. */
+/** All metrics in one exposition format. */
 export interface Exposition {
   readonly contentType: string
   metrics(): Promise<string>
@@ -20,7 +20,7 @@ export async function metricsRoutes(app: FastifyInstance, { text, openMetrics }:
     {
       schema: {
         summary: 'Metrics for Prometheus',
-        description: 'Prometheus text format 0.0.4, or OpenMetrics 1.0.0 where `Accept` names it.',
+        description: 'Prometheus text format 0.0.4, or OpenMetrics 1.0.0 if `Accept` contains it.',
         tags: ['operation'],
         response: {
           200: {

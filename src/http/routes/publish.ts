@@ -4,7 +4,7 @@ import type { Identity } from '../../auth/identity.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import type { Message } from '../../mqtt/message.ts'
 import { fingerprint, type Once } from '../message/idempotency.ts'
-import { messageOf, acceptMessages } from '../message/read-message.ts'
+import { acceptMessages, readMessage } from '../message/read-message.ts'
 import { problems } from '../message/problem-responses.ts'
 import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResultSchema } from '../message/schemas.ts'
 
@@ -16,7 +16,9 @@ export interface PublishRoutes {
 const schema = {
   summary: 'Publish a message',
   description:
-    'Answers once the broker has acknowledged at the asked QoS. Without `topic` in the query the body is a message in JSON; with it, the body of whatever type is the payload, byte for byte, and Content-Type travels as the content type.',
+    'Answers after the broker has acknowledged the message at its QoS. Without `topic` in the query, the body is a ' +
+    'message in JSON. With it, the body is the payload, byte for byte, and Content-Type becomes the message’s ' +
+    'content type.',
   tags: ['publish'],
   querystring: PublishQuerySchema,
   headers: IdempotencyHeaderSchema,
@@ -30,12 +32,12 @@ const schema = {
   },
   response: {
     200: {
-      description: 'The broker has it',
+      description: 'The broker has acknowledged the message',
       ...PublishResultSchema,
       examples: [{ topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true }],
     },
     202: {
-      description: 'QoS 0: written to a live connection, nothing promised',
+      description: 'QoS 0: sent to the broker, which does not acknowledge. The message may still be lost',
       ...PublishResultSchema,
       examples: [{ topic: 'home/temp', qos: 0, reasonCode: null, reason: null, matchedSubscribers: null }],
     },
@@ -69,8 +71,8 @@ export async function publishRoutes(instance: FastifyInstance, { publish, once }
     schema,
     handler: async (request, reply) => {
       const { identity } = request
-      const message = messageOf(request)
-      const key = { header: request.headers['idempotency-key'], scope: identity.name }
+      const message = readMessage(request)
+      const key = { header: request.headers['idempotency-key'], caller: identity.name }
       const answer = await once(
         key,
         () => fingerprint('publish', message),

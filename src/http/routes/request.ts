@@ -3,19 +3,22 @@ import type { FastifyInstance } from 'fastify'
 import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
 import type { Message } from '../../mqtt/message.ts'
-import { messageOf, acceptMessages } from '../message/read-message.ts'
+import { acceptMessages, readMessage } from '../message/read-message.ts'
 import { sendPayload } from '../message/send-payload.ts'
 import { problems } from '../message/problem-responses.ts'
 import { MessageSchema, RequestQuerySchema } from '../message/schemas.ts'
 
 export interface RequestRoutes {
+  /** Resolves with the reply. The signal ends the waiting for it. */
   request(identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message>
 }
 
 const schema = {
   summary: 'Publish a message and wait for the reply',
   description:
-    'MQTT 5 request and response: takes a message as `POST /publish` does, sets response topic and correlation data, and answers with the reply: its payload, its content type, the rest in `MQTT-*` headers.',
+    'MQTT 5 request and response. Takes a message as `POST /publish` does, adds a response topic and correlation ' +
+    'data, publishes it, and answers with the reply: its payload, its content type, and its other properties as ' +
+    '`MQTT-*` headers.',
   tags: ['publish'],
   querystring: RequestQuerySchema,
   body: {
@@ -60,22 +63,23 @@ export async function requestRoutes(instance: FastifyInstance, { request: send }
   app.post('/request', {
     schema,
     handler: async (request, reply) => {
-      const message = messageOf(request)
+      const message = readMessage(request)
       refuseReserved(message)
-      const left = new AbortController()
-      reply.raw.once('close', () => left.abort())
-      return sendPayload(await send(request.identity, message, request.query.timeout, left.signal), reply)
+      const disconnected = new AbortController()
+      reply.raw.once('close', () => disconnected.abort())
+      return sendPayload(await send(request.identity, message, request.query.timeout, disconnected.signal), reply)
     },
   })
 }
 
+/** Refuses the properties that Causeway sets itself. */
 function refuseReserved({ properties }: Message): void {
   const faults = (['responseTopic', 'correlationData'] as const)
     .filter((name) => properties?.[name] !== undefined)
     .map((name) => ({
       in: 'body' as const,
       pointer: `#/properties/${name}`,
-      detail: 'is set by Causeway, which waits for the reply',
+      detail: 'must not be set, as Causeway sets it to receive the reply',
     }))
   if (faults.length > 0) {
     throw new CausewayError(

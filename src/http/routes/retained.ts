@@ -11,7 +11,7 @@ import { problems } from '../message/problem-responses.ts'
 import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from '../message/schemas.ts'
 
 export interface RetainedRoutes {
-  /** The retained messages that match any of the filters. */
+  /** Resolves with the retained messages that match any of the filters. */
   read(identity: Identity, filters: readonly string[]): Promise<Message[]>
   publish(identity: Identity, message: Message): Promise<PublishResult>
 }
@@ -27,7 +27,7 @@ const READ_PROBLEMS = [
   'broker-unavailable',
   'acknowledgement-timeout',
 ] as const
-const CLEAR_PROBLEMS = [
+const DELETE_PROBLEMS = [
   'invalid-request',
   'not-authorized',
   'forbidden',
@@ -46,12 +46,13 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
     schema: {
       summary: 'Read retained messages',
       description:
-        'Of one exact topic the payload itself, with its content type and the rest in `MQTT-*` headers; of a filter with wildcards, or with `Accept: application/json`, an array of messages.',
+        'For a topic, answers with the payload, its content type, and the other properties as `MQTT-*` headers. ' +
+        'For a filter with wildcards, or with `Accept: application/json`, answers with an array of messages.',
       tags: ['retained'],
       querystring: RetainedQuerySchema,
       response: {
         200: {
-          description: 'What is retained now',
+          description: 'The retained payload or messages',
           content: {
             'application/json': {
               schema: {
@@ -74,26 +75,26 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
         return reply.type('application/json; charset=utf-8').serializer(String).send(array)
       }
       const [message] = messages
-      if (message === undefined) throw new CausewayError('not-found', `Nothing is retained on ${topic}`)
+      if (message === undefined) throw new CausewayError('not-found', `The broker retains no message on ${topic}`)
       return sendPayload(message, reply)
     },
   })
 
   app.delete('/retained', {
     schema: {
-      summary: 'Clear a retained message',
+      summary: 'Delete a retained message',
       tags: ['retained'],
       querystring: TopicQuerySchema,
       response: {
         200: {
-          description: 'The broker retains nothing on the topic any more',
+          description: 'The broker retains no message on the topic any more',
           ...PublishResultSchema,
           examples: [{ topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true }],
         },
-        ...problems(...CLEAR_PROBLEMS),
+        ...problems(...DELETE_PROBLEMS),
       },
     },
-    // An empty retained message is how MQTT clears one [MQTT-3.3.1-6].
+    // A retained message with an empty payload deletes the one before [MQTT-3.3.1-6].
     handler: async (request) =>
       publish(request.identity, { topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),
   })

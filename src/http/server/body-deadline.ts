@@ -1,44 +1,44 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 
-interface Arriving {
+interface PendingBody {
   request: IncomingMessage
-  /** In milliseconds of `performance.now()`. */
+  /** Milliseconds of `performance.now()`. */
   dueAt: number
 }
 
-/** How often it is looked for what is late. */
-const LATE_CHECK_MS = 1000
+const CHECK_INTERVAL_MS = 1000
 
 /**
- * Gives up request bodies that do not arrive in time, at most a second later. It looks at the connections now and then, as
- * Node does for heads: a timer and two listeners for each request cost as much as its validation.
+ * Reports HTTP/1.1 request bodies that do not arrive in time, at most one second late. One timer checks all
+ * connections, as Node does for headers: a timer and two listeners for each request would cost as much as its
+ * validation.
  */
 export class BodyDeadline {
   readonly #timeoutMs: number
-  readonly #giveUp: (socket: Socket) => void
-  /** By connection, which has one at a time. */
-  readonly #arriving = new Map<Socket, Arriving>()
+  readonly #onTimeout: (socket: Socket) => void
+  /** An HTTP/1.1 connection receives one body at a time. */
+  readonly #pending = new Map<Socket, PendingBody>()
   #timer: NodeJS.Timeout | undefined
 
-  constructor(timeoutMs: number, giveUp: (socket: Socket) => void) {
+  constructor(timeoutMs: number, onTimeout: (socket: Socket) => void) {
     this.#timeoutMs = timeoutMs
-    this.#giveUp = giveUp
+    this.#onTimeout = onTimeout
   }
 
-  /** From now on the body of this request has its time. */
-  expect(request: IncomingMessage): void {
-    this.#arriving.set(request.socket, { request, dueAt: performance.now() + this.#timeoutMs })
-    this.#timer ??= setTimeout(() => this.#look(), Math.min(LATE_CHECK_MS, this.#timeoutMs)).unref()
+  /** Starts the time for this request's body. */
+  start(request: IncomingMessage): void {
+    this.#pending.set(request.socket, { request, dueAt: performance.now() + this.#timeoutMs })
+    this.#timer ??= setTimeout(() => this.#check(), Math.min(CHECK_INTERVAL_MS, this.#timeoutMs)).unref()
   }
 
-  #look(): void {
+  #check(): void {
     const now = performance.now()
-    for (const [socket, { request, dueAt }] of this.#arriving) {
+    for (const [socket, { request, dueAt }] of this.#pending) {
       const isLate = !request.complete && now >= dueAt
-      if (request.complete || isLate || socket.destroyed) this.#arriving.delete(socket)
-      if (isLate) this.#giveUp(socket)
+      if (request.complete || isLate || socket.destroyed) this.#pending.delete(socket)
+      if (isLate) this.#onTimeout(socket)
     }
-    this.#timer = this.#arriving.size === 0 ? undefined : this.#timer!.refresh()
+    this.#timer = this.#pending.size === 0 ? undefined : this.#timer!.refresh()
   }
 }

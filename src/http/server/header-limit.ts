@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import { CausewayError } from '../../errors.ts'
 
 /**
- * What Node refuses over HTTP/1.1 by itself. Over HTTP/2 it takes 64 KiB before it resets the stream, or less where told
- * so, which would be no answer.
+ * Refuses HTTP/2 requests whose headers are too large. Node does so itself over HTTP/1.1. Over HTTP/2 it would reset
+ * the stream without an answer, at 64 KiB or at a lower limit that it was given.
  */
 export function limitHeaders(app: FastifyInstance, bytesMax: number): void {
   app.addHook('onRequest', (request, _reply, done) => {
@@ -11,10 +11,7 @@ export function limitHeaders(app: FastifyInstance, bytesMax: number): void {
     if (httpVersionMajor !== 2) return done()
     let bytes = 0
     for (const text of rawHeaders) bytes += text.length
-    done(
-      bytes > bytesMax
-        ? new CausewayError('headers-too-large', 'The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES')
-        : undefined,
-    )
+    if (bytes <= bytesMax) return done()
+    done(new CausewayError('headers-too-large', 'The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES'))
   })
 }

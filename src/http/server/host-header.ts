@@ -1,9 +1,12 @@
 import type { IncomingMessage } from 'node:http'
 
-/** Why a request does not say once for which host it is (RFC 9112 section 3.2), or undefined where it does. HTTP/1.0 need not. */
+/**
+ * What is wrong with the Host header, or undefined. A request must have exactly one (RFC 9112 section 3.2); HTTP/1.0
+ * may have none, and HTTP/2 has `:authority` instead.
+ */
 export function hostFault({ httpVersion, rawHeaders }: IncomingMessage): string | undefined {
   if (httpVersion === '2.0') return undefined
-  if (httpVersion === '0.9') return 'The request does not say which version of HTTP it is'
+  if (httpVersion === '0.9') return 'The request line has no HTTP version'
   let count = 0
   for (let index = 0; index < rawHeaders.length; index += 2) {
     if (rawHeaders[index]!.length === 4 && rawHeaders[index]!.toLowerCase() === 'host') count += 1

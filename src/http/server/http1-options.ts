@@ -1,19 +1,20 @@
-/** Of one request over HTTP/1.1: the time for its head to arrive, and the bytes of it. */
-export interface HeadLimits {
-  headersMs: number
+export interface HeaderLimits {
+  /** Time for the headers of one request to arrive. */
+  headersTimeoutMs: number
+  /** Size of the headers of one request, with its first line. */
   headersBytes: number
 }
 
-/** How often Node looks for heads that are late, at the least. */
-const LATE_CHECK_MS = 5000
+/** Node looks for late headers this often, or more often where the timeout is shorter. */
+const CHECK_INTERVAL_MS = 5000
 
-/** What Node's server is told of HTTP/1.1, be there TLS or not. */
-export function http1Options({ headersMs, headersBytes }: HeadLimits) {
+/** Options of Node's HTTP/1.1 server, with and without TLS. */
+export function http1Options({ headersTimeoutMs, headersBytes }: HeaderLimits) {
   return {
-    headersTimeout: headersMs,
+    headersTimeout: headersTimeoutMs,
     maxHeaderSize: headersBytes,
-    connectionsCheckingInterval: Math.min(LATE_CHECK_MS, headersMs),
-    // Node would answer a request without Host itself, and begin what is behind it all the same.
+    connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, headersTimeoutMs),
+    // Node would answer a request without Host itself and still start the request behind it. See host-header.ts.
     requireHostHeader: false,
   }
 }

@@ -1,25 +1,26 @@
 import type { BaseLogger } from 'pino'
 import { type Certificate, SecureServer } from './secure-server.ts'
 
-/** A certificate, when it ends, and the file it came from. */
-export interface ReadCertificate extends Certificate {
+export interface LoadedCertificate extends Certificate {
+  /** When it expires. */
   validTo: Date
+  /** The file it was read from. */
   path: string
 }
 
 export interface HttpsOptions {
   /**
-   * Reads the certificate from its files. Undefined where HTTPS is not configured.
-   * @throws Error that says which file cannot be used
+   * Reads the certificate from its files.
+   * @returns undefined where HTTPS is not configured
+   * @throws Error that names the file that cannot be used
    */
-  readCertificate(): ReadCertificate | undefined
+  readCertificate(): LoadedCertificate | undefined
   logger: BaseLogger
 }
 
-/** The HTTPS listener, and how its certificate is renewed. */
 export interface Https {
   server: SecureServer
-  /** Reads the certificate again. Where it cannot be used, logs why and keeps the one in use. */
+  /** Reads the certificate again. One that cannot be used is logged, and the current one stays. */
   reload(): void
 }
 
@@ -33,7 +34,7 @@ export function createHttps({ readCertificate, logger }: HttpsOptions): Https | 
   logValidity(first)
   const server = new SecureServer(first)
 
-  function logValidity({ path, validTo }: ReadCertificate): void {
+  function logValidity({ path, validTo }: LoadedCertificate): void {
     const end = validTo.toISOString()
     if (validTo < new Date()) logger.warn(`the certificate in ${path} has expired: ${end}`)
     else logger.info(`certificate read from ${path}; it is valid until ${end}`)
@@ -47,7 +48,7 @@ export function createHttps({ readCertificate, logger }: HttpsOptions): Https | 
         logValidity(certificate)
         server.renew(certificate)
       } catch (error) {
-        logger.error(`the certificate stays as it was: ${(error as Error).message}`)
+        logger.error(`certificate not reloaded, the current one stays in use: ${(error as Error).message}`)
       }
     },
   }

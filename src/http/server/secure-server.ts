@@ -6,45 +6,48 @@ import {
   type ServerHttp2Session,
 } from 'node:http2'
 import type { Socket } from 'node:net'
-import { type HeadLimits, http1Options } from './http1-options.ts'
+import { type HeaderLimits, http1Options } from './http1-options.ts'
 
-/** In PEM. The certificate's file may hold those that lead to its CA behind it. */
+/** PEM. `cert` may also contain the intermediate certificates, after the server's own. */
 export interface Certificate {
   cert: string
   key: string
 }
 
-/** What Node takes over HTTP/2 before it resets the stream. */
+/** With a header list above this size Node resets the HTTP/2 stream instead of passing the request on. */
 const NODE_HEADERS_MAX = 65_535
 
-/** Streams of one HTTP/2 connection; whoever wants more has to open another. */
+/** Most concurrent streams of one HTTP/2 connection. A client that needs more opens another connection. */
 const STREAMS_MAX = 256
 const HANDSHAKE_TIMEOUT_MS = 15_000
-/** A connection without a request for so long is closed. */
+/** A connection without a request for this long is closed. */
 const IDLE_MS = 72_000
-/** For what is written last to leave. */
-const FAREWELL_MS = 1000
+/** Time for the last bytes of a closing HTTP/2 connection to be read, before its socket is destroyed. */
+const CLOSE_TIMEOUT_MS = 1000
 
-/** An HTTPS listener, which speaks HTTP/2 and HTTP/1.1. Node 20 neither closes nor counts the connections of such a server. */
+/**
+ * An HTTPS listener for HTTP/2 and HTTP/1.1. It keeps track of its own connections, because Node 20 neither closes nor
+ * counts those of an HTTP/2 server.
+ */
 export class SecureServer {
   #certificate: Certificate
   #server: Http2SecureServer | undefined
-  /** By their other end; Node hands out no socket of an HTTP/2 connection. */
+  /** By the client's address and port: Node does not expose the socket of an HTTP/2 connection. */
   readonly #sockets = new Map<string, Socket>()
-  /** Those whose handshake is not done. */
-  readonly #greeting = new Set<Socket>()
-  /** With the number of their open streams. */
+  /** Sockets whose TLS handshake is not finished. */
+  readonly #handshaking = new Set<Socket>()
+  /** HTTP/2 connections and their number of open streams. */
   readonly #sessions = new Map<ServerHttp2Session, number>()
-  #leaving = false
+  #isClosing = false
 
   constructor(certificate: Certificate) {
     this.#certificate = certificate
   }
 
-  /** To be called once. */
+  /** Builds the Node server. To be called once. */
   create(
     handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void,
-    limits: HeadLimits,
+    limits: HeaderLimits,
   ): Http2SecureServer {
     const ofHttp1 = http1Options(limits)
     const server = createSecureServer(
@@ -61,29 +64,29 @@ export class SecureServer {
       },
       handler,
     )
-    // Node takes some of them only so, and types them all for servers that speak nothing else.
+    // An HTTP/2 server takes some HTTP/1.1 options as properties only, and its types do not know them.
     Object.assign(server, ofHttp1, { requestTimeout: 0, keepAliveTimeout: IDLE_MS })
     server.on('connection', (socket: Socket) => {
-      const end = otherEnd(socket)
-      this.#sockets.set(end, socket)
-      this.#greeting.add(socket)
+      const key = peerOf(socket)
+      this.#sockets.set(key, socket)
+      this.#handshaking.add(socket)
       socket.once('close', () => {
-        this.#greeting.delete(socket)
-        if (this.#sockets.get(end) === socket) this.#sockets.delete(end)
+        this.#handshaking.delete(socket)
+        if (this.#sockets.get(key) === socket) this.#sockets.delete(key)
       })
     })
-    server.on('secureConnection', (secured) => this.#greeting.delete(this.#sockets.get(otherEnd(secured))!))
-    server.on('session', (session) => this.#watch(session))
+    server.on('secureConnection', (secured) => this.#handshaking.delete(this.#sockets.get(peerOf(secured))!))
+    server.on('session', (session) => this.#trackSession(session))
     const close = server.close.bind(server)
     server.close = (done) => {
-      this.#leave()
+      this.#closeGracefully()
       return close(done)
     }
     this.#server = server
     return server
   }
 
-  /** For connections from now on; those that are open keep theirs. */
+  /** Replaces the certificate for new connections. Open ones keep the old one. */
   renew(certificate: Certificate): void {
     this.#server?.setSecureContext({ ...certificate, minVersion: 'TLSv1.2' })
     this.#certificate = certificate
@@ -93,43 +96,44 @@ export class SecureServer {
     for (const socket of this.#sockets.values()) socket.destroy()
   }
 
-  /** Lets what runs on HTTP/2 connections come to its end, and takes no more. */
-  #leave(): void {
-    this.#leaving = true
-    for (const socket of this.#greeting) socket.destroy()
-    for (const [session, open] of this.#sessions) this.#dismiss(session, open)
+  /** Lets open HTTP/2 streams finish and accepts no new ones. Connections still in their handshake are dropped. */
+  #closeGracefully(): void {
+    this.#isClosing = true
+    for (const socket of this.#handshaking) socket.destroy()
+    for (const [session, open] of this.#sessions) this.#closeSession(session, open)
   }
 
-  #watch(session: ServerHttp2Session): void {
+  #trackSession(session: ServerHttp2Session): void {
     this.#sessions.set(session, 0)
     session.once('close', () => this.#sessions.delete(session))
     session.on('stream', (stream) => {
-      this.#count(session, 1)
-      stream.once('close', () => this.#count(session, -1))
+      this.#countStreams(session, 1)
+      stream.once('close', () => this.#countStreams(session, -1))
     })
     session.setTimeout(IDLE_MS, () => {
-      if (this.#sessions.get(session) === 0) this.#dismiss(session, 0)
+      if (this.#sessions.get(session) === 0) this.#closeSession(session, 0)
     })
-    if (this.#leaving) this.#dismiss(session, 0)
+    if (this.#isClosing) this.#closeSession(session, 0)
   }
 
-  #count(session: ServerHttp2Session, change: number): void {
+  #countStreams(session: ServerHttp2Session, change: number): void {
     const open = this.#sessions.get(session)
     if (open === undefined) return
     this.#sessions.set(session, open + change)
-    if (this.#leaving) this.#dismiss(session, open + change)
+    if (this.#isClosing) this.#closeSession(session, open + change)
   }
 
-  #dismiss(session: ServerHttp2Session, open: number): void {
-    const socket = session.destroyed ? undefined : this.#sockets.get(otherEnd(session.socket))
+  /** Sends GOAWAY. With no stream open, also makes sure that the connection ends. */
+  #closeSession(session: ServerHttp2Session, open: number): void {
+    const socket = session.destroyed ? undefined : this.#sockets.get(peerOf(session.socket))
     session.close()
     if (open > 0 || socket === undefined) return
-    // A client that reads nothing would keep the connection from closing.
-    const timer = setTimeout(() => socket.destroy(), FAREWELL_MS)
+    // A client that reads nothing would keep the connection open for ever.
+    const timer = setTimeout(() => socket.destroy(), CLOSE_TIMEOUT_MS)
     socket.once('close', () => clearTimeout(timer))
   }
 }
 
-function otherEnd({ remoteAddress, remotePort }: Pick<Socket, 'remoteAddress' | 'remotePort'>): string {
+function peerOf({ remoteAddress, remotePort }: Pick<Socket, 'remoteAddress' | 'remotePort'>): string {
   return `${remoteAddress} ${remotePort}`
 }

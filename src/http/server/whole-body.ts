@@ -4,9 +4,9 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { CausewayError } from '../../errors.ts'
 
 /**
- * Gives bodies over HTTP/2 what those over HTTP/1.1 have: one that was cut off fails rather than ends, one without a
- * length is read, and one that does not arrive in time is refused.
- * @param timeoutMs undefined for a body that has no end
+ * Makes bodies over HTTP/2 behave as those over HTTP/1.1 do: a body that is cut off fails instead of ending, a body
+ * without Content-Length is read, and a body that does not arrive in time is refused.
+ * @param timeoutMs undefined for a body that may last for ever
  */
 export function requireWholeBodies(
   app: FastifyInstance,
@@ -17,11 +17,11 @@ export function requireWholeBodies(
     const { headers, stream } = request.raw as unknown as Http2ServerRequest
     if (stream.destroyed) throw cutOff()
     if (stream.endAfterHeaders) return payload
-    // Fastify takes a request for empty that says of its body neither type nor length, which over HTTP/2 it need not.
+    // Fastify reads no body that has neither Content-Type, Content-Length nor Transfer-Encoding. HTTP/2 needs none.
     if (headers['content-length'] === undefined) headers['transfer-encoding'] = 'chunked'
     const body = new Transform({
       transform: (chunk, _encoding, done) => done(null, chunk),
-      // Node ends the body of a stream that was reset as if it were all there.
+      // Node ends the body of a stream that was reset as if it were complete.
       flush: (done) => done(stream.aborted ? cutOff() : null),
     })
     const ms = timeoutMs(request)
@@ -30,22 +30,22 @@ export function requireWholeBodies(
         ? undefined
         : setTimeout(() => body.destroy(new CausewayError('request-timeout', 'The request did not arrive in time')), ms)
     body.once('end', () => clearTimeout(timer))
-    // Not everybody reads it.
+    // Without a listener an error of a body that no handler reads would end the process.
     body.on('error', () => {})
     stream.once('close', () => {
       clearTimeout(timer)
       body.destroy(cutOff())
     })
-    // What is left of a body that nobody wants would keep the stream open behind its answer.
+    // The unread rest of a body would keep the stream open after its answer.
     stream.once('finish', () => body.writableEnded || stream.close())
     return (payload as Readable).pipe(body)
   })
-  // Fastify asks for it where it stops reading; over HTTP/2, which has no such header, Node would warn of it.
+  // Fastify sets `Connection: close` where it stops reading a body. HTTP/2 has no such header, and Node warns of it.
   app.addHook('onSend', async (request, reply) => {
     if (request.raw.httpVersionMajor === 2) reply.removeHeader('connection')
   })
 }
 
 function cutOff(): CausewayError {
-  return new CausewayError('invalid-request', 'The body was cut off')
+  return new CausewayError('invalid-request', 'The body ended before it was complete')
 }

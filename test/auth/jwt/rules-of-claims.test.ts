@@ -81,7 +81,7 @@ describe('rules from templates', () => {
 
   test.each(['a/${sub', 'a#', '${}#', '', 'a/${sub}#', '$share/g/${sub}'])('%j is no template', (template) => {
     expect(() => fromTemplates({ publish: [], subscribe: [template] })).toThrow(
-      /^expected filters with \$\{claim\} in a level, got /,
+      /^expected filters in which levels may contain \$\{claim\}, got /,
     )
   })
 

@@ -33,7 +33,7 @@ test.each([
     entry({ subscribe: ['a', 'a#'] }),
     'token 0: subscribe "a#" must have # only as its last level (in a URL, # has to be sent as %23)',
   ],
-  [entry({ subscribe: ['$share/g/a'] }), 'token 0: subscribe "$share/g/a" must be the filter behind $share/GROUP/'],
+  [entry({ subscribe: ['$share/g/a'] }), 'token 0: subscribe "$share/g/a" must be a filter without $share/GROUP/'],
   [entry({ rate: '5' }), 'token 0: expected rate to be an integer of 0 or more'],
   [entry({ streams: -1 }), 'token 0: expected streams to be an integer of 0 or more'],
   [entry({ pubilsh: ['a'] }), 'token 0: expected only name, sha256, publish, subscribe, rate, streams, got "pubilsh"'],
@@ -42,14 +42,14 @@ test.each([
       { name: 'one', sha256: HASH },
       { name: 'one', sha256: 'b'.repeat(64) },
     ]),
-    'token 1: expected a name of its own, got that of an earlier one',
+    'token 1: expected a name of its own, got that of an earlier token',
   ],
   [
     JSON.stringify([
       { name: 'one', sha256: HASH },
       { name: 'two', sha256: HASH.toUpperCase() },
     ]),
-    'token 1: expected a sha256 of its own, got that of an earlier one',
+    'token 1: expected a sha256 of its own, got that of an earlier token',
   ],
 ])('%s is refused', (text, fault) => {
   expect(() => parseTokenFile(text)).toThrow(expect.objectContaining({ message: fault }))

@@ -79,7 +79,7 @@ test('reads no further while nobody takes the results', async () => {
   const results = inOrder(endless(), async ({ name }) => `${name},`, { items: 4, bytes: 9 })
   await results.next()
   await delay(20)
-  // What was taken with the first result made room once.
+  // At most: four items, four more in the place of those that were taken with the first result, and one read ahead.
   expect(read).toBeLessThanOrEqual(4 + 4 + 1)
   await results.return(undefined)
 })

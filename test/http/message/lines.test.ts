@@ -19,7 +19,7 @@ async function all(read: AsyncIterable<Line[]>): Promise<Line[]> {
 
 function naive(bytes: Buffer, maxBytes: number): Line[] {
   const parts = bytes.toString('latin1').split('\n')
-  // What follows the last LF is a line only if it is something.
+  // After the last LF there is another line only if there are more bytes.
   if (parts.at(-1) === '') parts.pop()
   return parts.map((part) => {
     const line = part.endsWith('\r') ? part.slice(0, -1) : part

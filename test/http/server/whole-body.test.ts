@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { handleError } from '../../../src/http/message/problem.ts'
 import { requireWholeBodies } from '../../../src/http/server/whole-body.ts'
 
-test('a body that does not arrive in time is a problem, and its stream ends; one without end has all the time', async () => {
+test('a body that is late is a problem and its stream ends; a body without end is never late', async () => {
   const app = fastify({ http2: true })
   onTestFinished(() => app.close())
   app.setErrorHandler(handleError as never)
