@@ -1,6 +1,6 @@
 import { CausewayError } from '../errors.ts'
 import type { Capabilities } from './capabilities.ts'
-import { connectFailed } from './connect-failed.ts'
+import { connectFailed } from './connection/connect-failed.ts'
 import type { Message } from './message.ts'
 import type { Endpoint, Will } from './client/endpoint.ts'
 import {

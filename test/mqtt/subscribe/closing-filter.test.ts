@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get, publish } from '../support/http.ts'
-import { openStream } from '../support/stream.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get, publish } from '../../support/http.ts'
+import { openStream } from '../../support/stream.ts'
 
 describe.skipIf(!hasMosquitto)('on Mosquitto', () => {
   test('a filter over which the broker closes the connection does so for a while, not for ever', async () => {

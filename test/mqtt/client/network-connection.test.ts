@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { NetworkConnection, SessionState } from '../../src/mqtt/client/network-connection.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { NetworkConnection, SessionState } from '../../../src/mqtt/client/network-connection.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const MESSAGE = { topic: 'a', payload: Buffer.from('x'), qos: 0 as const, retain: false }
 

@@ -1,10 +1,10 @@
 import { describe, expect, test, vi } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { freePort } from '../support/free-port.ts'
-import { get, publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { freePort } from '../../support/free-port.ts'
+import { get, publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const PROTOCOLS = ['5', '3.1.1']
 

@@ -1,8 +1,8 @@
 import type { Packet } from 'mqtt-packet'
 import { expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
-import { acknowledge, openSession, told, trySession } from '../support/session.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
+import { acknowledge, openSession, told, trySession } from '../../support/session.ts'
 
 const isSession = (peer: Peer) => peer.connect?.clientId.startsWith('causeway-session-') === true
 const packets = (peer: Peer, cmd: Packet['cmd']) => peer.received.filter((packet) => packet.cmd === cmd)

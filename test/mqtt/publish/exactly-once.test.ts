@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { startCuttingProxy } from '../support/cutting-proxy.ts'
-import { publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { startCuttingProxy } from '../../support/cutting-proxy.ts'
+import { publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { isPublisher, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 type Place = [direction: 'up' | 'down', cmd: string, place: 'before' | 'behind']
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { isPublisher, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 describe.each(BROKERS)('many publishes at once, on $name', ({ start }) => {
   test('300 are all acknowledged', async () => {

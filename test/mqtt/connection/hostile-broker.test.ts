@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Packet } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
-import { type Bridge, startBridge } from '../support/bridge.ts'
-import { get, publish } from '../support/http.ts'
-import { isPublisher, type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
+import { type Bridge, startBridge } from '../../support/bridge.ts'
+import { get, publish } from '../../support/http.ts'
+import { isPublisher, type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 /** After its CONNACK, or instead of it, the broker does this once per connection until it is told to behave. */
 async function bridgeOn(

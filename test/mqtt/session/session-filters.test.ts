@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectStreams } from '../support/nothing-left.ts'
-import { acknowledge, count, numbers, openSession, type SessionReader, told } from '../support/session.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectStreams } from '../../support/nothing-left.ts'
+import { acknowledge, count, numbers, openSession, type SessionReader, told } from '../../support/session.ts'
 
 describe.each(BROKERS)('a session on $name', ({ name, start }) => {
   test('gets a message once where its filters overlap, live and from the broker’s queue', async () => {

@@ -1,10 +1,10 @@
 import type { Packet } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { isPublisher, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 describe.runIf(hasMosquitto)('a broker that freezes', () => {
   test.each(['5', '3.1.1'])(

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const protocols = (peers: Peer[]) =>
   new Set(

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { startBridge } from '../../support/bridge.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 test('user and password of the URL reach the broker as they are', async () => {
   const broker = await startScriptedBroker(() => {})

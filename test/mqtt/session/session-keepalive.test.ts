@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { acknowledge, count, numbers, openSession, told } from '../support/session.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { acknowledge, count, numbers, openSession, told } from '../../support/session.ts'
 
 const KEEPALIVE_S = 2
 /** Ten times as long as a broker waits for a sign of life (MQTT 5 section 3.1.2.10). */

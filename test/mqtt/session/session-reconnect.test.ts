@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get, publish } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { startProxy } from '../support/proxy.ts'
-import { acknowledge, count, numbers, openSession, type SessionReader, told } from '../support/session.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get, publish } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { startProxy } from '../../support/proxy.ts'
+import { acknowledge, count, numbers, openSession, type SessionReader, told } from '../../support/session.ts'
 
 const isReady = async (bridge: Bridge) => expect.poll(async () => (await get(bridge, '/readyz')).status).toBe(200)
 const messages = ({ events }: SessionReader) => told(events.filter(({ event }) => event === 'message'))

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 describe.runIf(hasMosquitto)('what CONNACK ruled out is refused before it is sent, and the connection kept', () => {
   test.each([

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { acknowledge, openSession, told } from '../support/session.ts'
+import { BROKERS, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { acknowledge, openSession, told } from '../../support/session.ts'
 
 describe.each(BROKERS)('a session on $name whose broker sends more than there is room for', ({ name, start }) => {
   test('leaves it to the broker, and loses nothing', async () => {

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { startProxy } from '../support/proxy.ts'
-import { openStream } from '../support/stream.ts'
+import { startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { startProxy } from '../../support/proxy.ts'
+import { openStream } from '../../support/stream.ts'
 
 // Mosquitto as it comes keeps 20 messages in flight to a client that names no Receive Maximum and 1000 behind them.
 describe.skipIf(!hasMosquitto)('more messages at once than Mosquitto keeps for a client', () => {

@@ -1,5 +1,5 @@
-import { CausewayError } from '../errors.ts'
-import { reasonName } from './reason-codes.ts'
+import { CausewayError } from '../../errors.ts'
+import { reasonName } from '../reason-codes.ts'
 import { tlsFault } from './tls-fault.ts'
 
 /** Why there is no connection. A numeric code is CONNACK's, a text the system's; without a cause it takes longer than it should. */

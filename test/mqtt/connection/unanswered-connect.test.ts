@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
-import { get } from '../support/http.ts'
-import { startProxy } from '../support/proxy.ts'
-import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
-import { openStream } from '../support/stream.ts'
+import { startBridge } from '../../support/bridge.ts'
+import { get } from '../../support/http.ts'
+import { startProxy } from '../../support/proxy.ts'
+import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
+import { openStream } from '../../support/stream.ts'
 
 const subscribes = (peer: Peer) =>
   peer.received.flatMap((packet) => (packet.cmd === 'subscribe' ? packet.subscriptions.map(({ topic }) => topic) : []))

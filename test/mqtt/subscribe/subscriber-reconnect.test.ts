@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { freePort } from '../support/free-port.ts'
-import { get } from '../support/http.ts'
-import { hasSubscribers, mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { startProxy } from '../support/proxy.ts'
-import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
-import { openStream } from '../support/stream.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { freePort } from '../../support/free-port.ts'
+import { get } from '../../support/http.ts'
+import { hasSubscribers, mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { startProxy } from '../../support/proxy.ts'
+import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
+import { openStream } from '../../support/stream.ts'
 
 test('a stream asked for while the broker is away gets 503 and when to come back', async () => {
   const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}` })

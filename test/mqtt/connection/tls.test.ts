@@ -1,11 +1,11 @@
 import { copyFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Bridge, metric, type Settings, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { type Authority, type CertificateFiles, createAuthority, hasOpenssl } from '../support/certificates.ts'
-import { send } from '../support/http.ts'
-import { openStream } from '../support/stream.ts'
-import { startWebSockets } from '../support/websockets.ts'
+import { type Bridge, metric, type Settings, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { type Authority, type CertificateFiles, createAuthority, hasOpenssl } from '../../support/certificates.ts'
+import { send } from '../../support/http.ts'
+import { openStream } from '../../support/stream.ts'
+import { startWebSockets } from '../../support/websockets.ts'
 
 let authority: Authority
 let other: Authority

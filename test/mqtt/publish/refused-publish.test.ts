@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { Aedes } from 'aedes'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { type Answer, publish } from '../support/http.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { type Answer, publish } from '../../support/http.ts'
 
 /** 200 good publishes over many topics at once, beside refused ones that follow each other until all are answered. */
 async function besideRefusals(bridge: Bridge): Promise<{ good: Answer[]; refused: Answer[] }> {
