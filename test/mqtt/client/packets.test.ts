@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { type Message, type MessageProperties, toJsonText } from '../../../src/mqtt/message.ts'
 import {
   capabilitiesOf,
-  messageOf,
+  messageFromPacket,
   packetSize,
   publishPacket,
   subscriptionIdentifiersOf,
@@ -25,7 +25,9 @@ function parsed(bytes: Buffer, protocolVersion: 5 | 4 = 5): Packet {
 }
 
 const overTheWire = (sent: Message, protocolVersion: 5 | 4 = 5) =>
-  messageOf(parsed(generate(publishPacket(sent, 7, false), { protocolVersion }), protocolVersion) as IPublishPacket)
+  messageFromPacket(
+    parsed(generate(publishPacket(sent, 7, false), { protocolVersion }), protocolVersion) as IPublishPacket,
+  )
 
 /** As many values of one name as there are, however they are written. */
 function normalised(properties: MessageProperties | undefined): MessageProperties | undefined {
@@ -117,7 +119,7 @@ test('what belongs to the connection is no property of the message', () => {
     properties: { subscriptionIdentifier: 3, topicAlias: 1 },
   }
   const arrived = parsed(generate(packet, { protocolVersion: 5 })) as IPublishPacket
-  expect(messageOf(arrived)).toEqual({
+  expect(messageFromPacket(arrived)).toEqual({
     topic: 't',
     payload: Buffer.alloc(0),
     qos: 0,
