@@ -132,8 +132,9 @@ export class Subscriber<Target> {
   /** Tries until the broker has answered. If the connection is lost, the reconnect tries again. */
   #unsubscribe(subscription: Subscription<Target>, connection: SubscribeConnection<Target>): void {
     connection.sync(subscription).catch(() => {
-      if (subscription.targets.size === 0 && connection.state === 'connected')
+      if (subscription.targets.size === 0 && connection.state === 'connected') {
         this.#unsubscribe(subscription, connection)
+      }
     })
   }
 
