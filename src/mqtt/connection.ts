@@ -24,7 +24,8 @@ export interface ConnectionHandlers {
   /** An established connection was lost; the first attempt to reconnect has begun. */
   lost?(): void
   /**
-   * An attempt to connect failed, or the first one takes longer than its grace time. More attempts follow, with back-off.
+   * An attempt to connect failed, or the first one takes longer than its grace time. More attempts follow, with
+   * back-off.
    */
   unreachable?(error: CausewayError): void
   acknowledged?(packet: Acknowledgement): void

@@ -3,9 +3,9 @@ import { Connection, type ConnectionOptions, type ConnectionState } from './conn
 import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
 
 /**
- * Keeps a retained message on a topic that says whether this bridge runs: `online`, and `offline` from `close` or, if the
- * connection is lost, from the Last Will. It has a connection of its own, because some brokers close a connection after
- * refusing a publish on it, and would then publish the will.
+ * Keeps a retained message on a topic that says whether this bridge runs: `online`, and `offline` from `close` or, if
+ * the connection is lost, from the Last Will. It has a connection of its own, because some brokers close a connection
+ * after refusing a publish on it, and would then publish the will.
  */
 export class Presence {
   readonly #topic: string

@@ -28,8 +28,8 @@ type Progress = 'not-sent' | 'unknown' | 'acknowledged'
 const MAC_BYTES = 16
 
 /**
- * MQTT 5 request and response (section 4.10). All requests use one response topic; correlation data that nobody can guess
- * says which request a reply belongs to.
+ * MQTT 5 request and response (section 4.10). All requests use one response topic; correlation data that nobody can
+ * guess says which request a reply belongs to.
  */
 export class Requester implements ConnectionHandlers {
   readonly #options: RequesterOptions
@@ -150,8 +150,8 @@ export class Requester implements ConnectionHandlers {
   }
 
   /**
-   * A number and its authentication code. The code shows that correlation data is ours, even when the request is already
-   * forgotten: that is how a late reply differs from a foreign one.
+   * A number and its authentication code. The code shows that correlation data is ours, even when the request is
+   * already forgotten: that is how a late reply differs from a foreign one.
    */
   #newCorrelationData(): string {
     this.#lastRequest += 1n

@@ -25,8 +25,8 @@ interface Snapshot {
 }
 
 /**
- * Reads retained messages. It does so on a connection of its own, so that no live stream receives them.
- * Reads run in batches, one batch at a time: while one runs, all reads of the same filter share one snapshot of the next.
+ * Reads retained messages. It does so on a connection of its own, so that no live stream receives them. Reads run in
+ * batches, one batch at a time: while one runs, all reads of the same filter share one snapshot of the next.
  */
 export class Retained implements ConnectionHandlers {
   readonly #options: RetainedOptions
@@ -87,7 +87,7 @@ export class Retained implements ConnectionHandlers {
     const { messages } = snapshot
     snapshot.arrived += 1
     if (snapshot.hasOverflowed) return
-    // With overlapping filters a message may arrive once for each of them, and each copy is added to all their snapshots.
+    // With overlapping filters a message may arrive once for each of them. Each copy is added to the snapshots of all.
     snapshot.bytes += message.payload.length - (messages.get(message.topic)?.payload.length ?? 0)
     messages.set(message.topic, message)
     if (messages.size <= limits.messages && snapshot.bytes <= limits.bytes) return
@@ -137,8 +137,8 @@ export class Retained implements ConnectionHandlers {
   }
 
   /**
-   * MQTT does not mark the last retained message. All are taken to have arrived after `SETTLING_ROUND_TRIPS` round trips
-   * in a row during which none arrived.
+   * MQTT does not mark the last retained message. All are taken to have arrived after `SETTLING_ROUND_TRIPS` round
+   * trips in a row during which none arrived.
    */
   async #receiveAll(network: NetworkConnection, snapshot: Snapshot, qos: QoS): Promise<void> {
     await network.subscribe(snapshot.filter, qos, { identifier: undefined, retained: 'always' })

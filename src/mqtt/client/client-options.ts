@@ -2,13 +2,16 @@ import type { NetworkConnectionOptions } from './network-connection.ts'
 
 const SESSION_EXPIRY_S = 300
 /**
- * The largest possible value, since every message is acknowledged as it arrives. If a client names none, Mosquitto holds
- * 20 messages in flight and 1000 behind them, and drops the rest of a burst silently.
+ * The largest possible value, since every message is acknowledged as it arrives. If a client names none, Mosquitto
+ * holds 20 messages in flight and 1000 behind them, and drops the rest of a burst silently.
  */
 const RECEIVE_MAXIMUM = 65_535
 const CONNECT_TIMEOUT_MS = 5000
 
-/** Options with which MQTT.js does nothing by itself but connect, ping and close: it neither reconnects nor resubscribes. */
+/**
+ * Options with which MQTT.js does nothing by itself but connect, ping and close: it neither reconnects nor
+ * resubscribes.
+ */
 export function clientOptions({
   endpoint,
   protocol,

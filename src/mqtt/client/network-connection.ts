@@ -226,8 +226,8 @@ export class NetworkConnection {
       this.#alreadyDelivered.add(packet)
       this.#handlers.message(message, subscriptionIdentifiersOf(packet), receipt)
     } else if (packet.cmd === 'publish') {
-      // MQTT.js will write the acknowledgement. Corking now means that it leaves before readers are written to, so a lost
-      // connection cannot make the broker send again what they have seen.
+      // MQTT.js will write the acknowledgement. Corking now means that it leaves before readers are written to, so a
+      // lost connection cannot make the broker send again what they have seen.
       this.#cork()
     } else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()
     else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') {
@@ -240,7 +240,9 @@ export class NetworkConnection {
     this.#packets.add(packet)
   }
 
-  /** All packets of one turn of the event loop leave in one write. One `writev` for each took a third of the CPU time. */
+  /**
+   * All packets of one turn of the event loop leave in one write. One `writev` for each took a third of the CPU time.
+   */
   #cork(): void {
     if (this.#corked) return
     this.#corked = true

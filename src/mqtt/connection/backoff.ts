@@ -14,8 +14,8 @@ export class Backoff {
   }
 
   /**
-   * 0 without a failure, then 100 ms, doubled with each further failure up to 10 s. The upper half of that is random, so
-   * that the connections of many bridges do not come back at the same moment.
+   * 0 without a failure, then 100 ms, doubled with each further failure up to 10 s. The upper half of that is random,
+   * so that the connections of many bridges do not come back at the same moment.
    */
   delayMs(): number {
     if (this.#failures === 0) return 0

@@ -24,7 +24,7 @@ export interface InFlightHooks {
  * How far a publish has come on the wire:
  * - `waiting`: not sent. QoS 0 stays so until it succeeds.
  * - `published`: PUBLISH was sent.
- * - `released`: PUBREL was sent (QoS 2), after PUBREC or to free the identifier. From then on, PUBREL is what is sent again.
+ * - `released`: PUBREL was sent (QoS 2), after PUBREC or to free the identifier. Only PUBREL is sent again then.
  * - `released-again`: PUBREL was sent more than once.
  */
 export type PublishState = 'waiting' | 'published' | 'released' | 'released-again'

@@ -19,8 +19,8 @@ export interface PublishQueueLimits {
 }
 
 /**
- * Most unacknowledged publishes where the broker sets no limit (3.1.1). Mosquitto processes 20 at a time; QoS 2 messages
- * beyond these it acknowledges as well, but loses when the connection is lost.
+ * Most unacknowledged publishes where the broker sets no limit (3.1.1). Mosquitto processes 20 at a time; QoS 2
+ * messages beyond these it acknowledges as well, but loses when the connection is lost.
  */
 const DEFAULT_WINDOW = 20
 
@@ -58,7 +58,9 @@ export class PublishQueue implements ConnectionHandlers {
     return this.#count
   }
 
-  /** Whether the limits allow this message. Also true while the broker cannot be reached: `publish` then fails at once. */
+  /**
+   * Whether the limits allow this message. Also true while the broker cannot be reached: `publish` then fails at once.
+   */
   hasRoom({ payload }: Message): boolean {
     const { maxInFlight, maxInFlightBytes } = this.#limits
     if (this.#connection.unavailable !== undefined || this.#count === 0) return true

@@ -6,17 +6,17 @@ import type { InFlight } from './in-flight.ts'
 import type { SentPublishes } from './sent-publishes.ts'
 
 /**
- * How many publishes are sent again one at a time. If the broker closes the connection because of one of them, only that
- * one was on the wire, and no other is sent for the second time in vain.
+ * How many publishes are sent again one at a time. If the broker closes the connection because of one of them, only
+ * that one was on the wire, and no other is sent for the second time in vain.
  */
 const ONE_AT_A_TIME = 20
 /** A publish is sent on this many network connections at most. */
 const CONNECTIONS_MAX = 2
 
 /**
- * After the connection was lost: sends the unacknowledged publishes again on the next one, in order, before any new one.
- * New ones wait for all of them. That keeps the order of each topic, and keeps new ones away from a message over which
- * the broker closes the connection.
+ * After the connection was lost: sends the unacknowledged publishes again on the next one, in order, before any new
+ * one. New ones wait for all of them. That keeps the order of each topic, and keeps new ones away from a message over
+ * which the broker closes the connection.
  */
 export class Replay {
   readonly #sent: SentPublishes

@@ -3,8 +3,8 @@ import type { InFlight } from './in-flight.ts'
 const MAX_PACKET_ID = 65_535
 
 /**
- * The publishes of one connection that have a packet identifier. They are kept in an array, because a Map that is added to
- * and deleted from all the time leaves its earlier hash tables behind, each with the messages of that moment and a
+ * The publishes of one connection that have a packet identifier. They are kept in an array, because a Map that is added
+ * to and deleted from all the time leaves its earlier hash tables behind, each with the messages of that moment and a
  * reference to the next table. Once V8 has moved one of them to the old generation, all later ones stay in memory until
  * the next full garbage collection.
  */

@@ -113,9 +113,9 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   /**
    * Resolves once all messages that the broker has for us now have arrived, those that it kept while the connection was
-   * lost included. A message that waits at the broker for earlier acknowledgements arrives after a later PINGRESP. Only a
-   * round trip with fewer messages than fill the broker's window shows that none waits. Under a load that always fills
-   * the window nothing shows it, so after 100 round trips this resolves anyway.
+   * lost included. A message that waits at the broker for earlier acknowledgements arrives after a later PINGRESP. Only
+   * a round trip with fewer messages than fill the broker's window shows that none waits. Under a load that always
+   * fills the window nothing shows it, so after 100 round trips this resolves anyway.
    * @throws CausewayError if the broker cannot be reached or does not answer
    */
   async settled(): Promise<void> {
