@@ -3,30 +3,34 @@ import { CausewayError } from '../errors.ts'
 import type { Message } from './message.ts'
 import { hasWildcard, isShared, plainFilter } from './topic.ts'
 
-/** What the broker said it takes, in CONNACK (MQTT 5 section 3.2.2.3), or what 3.1.1 implies. */
+/** What the broker supports, as it says in CONNACK (MQTT 5 section 3.2.2.3) or as MQTT 3.1.1 implies. */
 export interface Capabilities {
   protocol: 5 | 4
-  /** QoS 1 and 2 publishes it takes unacknowledged; undefined where it did not say. */
+  /**
+   * Most QoS 1 and 2 publishes that may be unacknowledged; undefined over MQTT 3.1.1, where the broker does not say.
+   */
   receiveMaximum: number | undefined
-  /** Bytes of a whole packet; undefined where there is no limit. */
+  /** Most bytes of a whole packet; undefined where there is no limit. */
   maximumPacketSize: number | undefined
   maximumQoS: number
   retain: boolean
   wildcards: boolean
   sharedSubscriptions: boolean
   subscriptionIdentifiers: boolean
-  /** How long the broker keeps the session, where that is not what it was asked for. */
+  /** Seconds for which the broker keeps the session, if that is not what CONNECT asked for. */
   sessionExpiryS: number | undefined
 }
 
-/** With what is known of shared subscriptions from elsewhere: over MQTT 3.1.1 no broker says whether it has them. */
+/** Over MQTT 3.1.1 no broker says whether it has shared subscriptions; there `sharedOver311` decides. */
 export function withSharedOver311(capabilities: Capabilities, sharedOver311: boolean): Capabilities {
   return capabilities.protocol === 5 ? capabilities : { ...capabilities, sharedSubscriptions: sharedOver311 }
 }
 
 /**
- * Refuses what CONNACK ruled out. A broker answers such a packet by closing the connection,
- * and with it every other caller's publishes, so it is never sent.
+ * Refuses a message that the broker does not support. It is never sent, because the broker would answer by closing the
+ * connection, and every other publish on that connection would be interrupted.
+ * @param packetSize called only if the broker limits the size
+ * @throws CausewayError
  */
 export function checkPublish(message: Message, capabilities: Capabilities, packetSize: () => number): void {
   if (message.qos > capabilities.maximumQoS) {
@@ -59,16 +63,19 @@ export function checkPublish(message: Message, capabilities: Capabilities, packe
   }
 }
 
-/** The same for a subscription. */
+/**
+ * The same for a subscription.
+ * @throws CausewayError
+ */
 export function checkSubscribe(filter: string, capabilities: Capabilities): void {
   if (isShared(filter) && !capabilities.sharedSubscriptions) {
-    const unsure =
+    const hint =
       capabilities.protocol === 4
-        ? ' over MQTT 3.1.1, as far as is known; CAUSEWAY_MQTT_SHARED_SUBSCRIPTIONS=true says it does'
+        ? ' over MQTT 3.1.1, as far as is known; CAUSEWAY_MQTT_SHARED_SUBSCRIPTIONS=true says that it does'
         : ''
     throw new CausewayError(
       'shared-subscriptions-not-supported',
-      `The broker does not support shared subscriptions, which ${filter} asks for${unsure}`,
+      `The broker does not support shared subscriptions, which ${filter} asks for${hint}`,
     )
   }
   if (hasWildcard(plainFilter(filter)) && !capabilities.wildcards) {

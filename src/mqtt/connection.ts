@@ -1,7 +1,5 @@
 import { CausewayError } from '../errors.ts'
-import type { Capabilities } from './capabilities.ts'
-import { connectFailed } from './connect-failed.ts'
-import type { Message } from './message.ts'
+import { type Capabilities, withSharedOver311 } from './capabilities.ts'
 import type { Endpoint, Will } from './client/endpoint.ts'
 import {
   type DurableOptions,
@@ -10,20 +8,33 @@ import {
   SessionState,
 } from './client/network-connection.ts'
 import type { Acknowledgement } from './client/packets.ts'
+import { Backoff } from './connection/backoff.ts'
+import { connectFailed } from './connection/connect-failed.ts'
+import { ProtocolChoice } from './connection/protocol-choice.ts'
+import type { Message } from './message.ts'
 import type { Receipt } from './session/unacknowledged.ts'
 
+/** What happens on a connection. `Connection` itself knows the network connection and why there is none. */
 export interface ConnectionHandlers {
-  /** Called before any packet of this network connection. `sessionPresent`: the broker has the session of the last one, for sure. */
-  connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void
-  /** A working connection is gone; the first attempt to get it back has begun. */
+  /**
+   * Called before any packet of this network connection is handed over.
+   * @param sessionPresent the broker certainly still has the session of the connection before
+   */
+  connected?(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void
+  /** An established connection was lost; the first attempt to reconnect has begun. */
   lost?(): void
-  /** An attempt failed, or the first one takes longer than its time of grace; others follow, further and further apart. */
+  /**
+   * An attempt to connect failed, or the first one takes longer than its grace time. More attempts follow, with
+   * back-off.
+   */
   unreachable?(error: CausewayError): void
   acknowledged?(packet: Acknowledgement): void
   message?(message: Message, subscriptionIdentifiers: readonly number[], receipt?: Receipt): void
+  /** All packets written in the last turn of the event loop are with the socket. */
   flushed?(): void
+  /** The socket takes packets again, after `writable` was false. */
   drained?(): void
-  /** Another client has the session of this durable connection now, which is closed. */
+  /** Only for durable sessions: another client has taken over the session, and this connection is closed. */
   takenOver?(): void
 }
 
@@ -33,54 +44,59 @@ export interface ConnectionOptions {
   protocol: 'auto' | '5' | '3.1.1'
   clientId: string
   will?: Will
-  /** Whether the broker is to keep the session over reconnects; true unless given. */
+  /** Whether the broker keeps the session over reconnects; true by default. */
   keepSession?: boolean
-  /** The session is neither begun anew at the start nor ended with `close`, and is shared with whoever has the same client id. */
+  /** Whether to assume over MQTT 3.1.1 that the broker has shared subscriptions; false by default. */
+  sharedOver311?: boolean
+  /**
+   * Makes the session outlive this object: it is neither discarded at the start nor ended by `close`, and any client
+   * with the same client id may take it over.
+   */
   durable?: DurableOptions & {
     /** Whether the broker answers on another connection. */
     isBrokerThere(): Promise<boolean>
   }
   handlers: ConnectionHandlers
-  /** Called with each state it takes. */
+  /** Called with each new state. */
   onState?: (state: ConnectionState, cause?: CausewayError) => void
 }
 
-/** `reconnecting` is the first attempt after a loss, or after the start, while it may still be quick. */
+/** `reconnecting` is the first attempt, at the start or after a loss, as long as its grace time has not passed. */
 export type ConnectionState = 'connected' | 'reconnecting' | 'disconnected' | 'closed'
 
+/** Grace time of the first attempt after a loss. Until it has passed, callers wait instead of getting an error. */
 const GRACE_MS = 500
-/** At the start nobody waits yet, and two connections are made one behind the other. */
+/** The same at the start. It is longer because nobody waits yet and two connections are made one after the other. */
 const START_GRACE_MS = 2000
 const DISCARD_TIMEOUT_MS = 500
-const BACKOFF_FIRST_MS = 100
-const BACKOFF_MAX_MS = 10_000
+/** Two silent closes within this time are taken for another client that uses the same session. */
 const CONTEST_MS = 5000
 const SESSION_TAKEN_OVER = 0x8e
-const UNACCEPTABLE_PROTOCOL: unknown[] = [0x01, 0x84]
-/** No connection to a broker was made over which it could have got CONNECT. */
+/** System errors after which the broker cannot have received CONNECT. */
 const NOT_REACHED: unknown[] = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']
 
-/** One MQTT client that stays connected and keeps its session over reconnects, until it is closed. */
+/** One MQTT client. It stays connected and keeps its MQTT session over reconnects, until it is closed. */
 export class Connection {
   readonly #options: ConnectionOptions
   readonly #session = new SessionState()
+  readonly #protocol: ProtocolChoice
+  readonly #backoff = new Backoff()
   #state: ConnectionState = 'reconnecting'
-  #network: NetworkConnection | undefined
-  #protocol: 5 | 4
-  #protocolRefused = false
-  #spokeMqtt5 = false
+  /** The latest one, whether it is established or not. */
+  #latest: NetworkConnection | undefined
+  #capabilities: Capabilities | undefined
+  #unavailable: CausewayError | undefined
   /** A CONNECT since the last CONNACK may have reached the broker. */
-  #unanswered = false
-  #sessionStarted = false
+  #mayHaveUnseenSession = false
+  #isSessionStarted = false
   #closedSilentlyAt = -Infinity
-  #failures = 0
-  readonly #attempted: (() => void)[] = []
+  readonly #attemptWaiters: (() => void)[] = []
   #attemptTimer: NodeJS.Timeout | undefined
   #graceTimer: NodeJS.Timeout | undefined
 
   constructor(options: ConnectionOptions) {
     this.#options = options
-    this.#protocol = options.protocol === '3.1.1' ? 4 : 5
+    this.#protocol = new ProtocolChoice(options.protocol)
     this.#startGrace(START_GRACE_MS)
     this.#open()
   }
@@ -89,39 +105,77 @@ export class Connection {
     return this.#state
   }
 
-  /** Resolves once it is not `reconnecting`: at once in most cases, after its time of grace in all. */
-  async attempted(): Promise<void> {
-    while (this.#state === 'reconnecting') await new Promise<void>((resolve) => this.#attempted.push(resolve))
+  /** The established network connection, if there is one. */
+  get network(): NetworkConnection | undefined {
+    return this.#state === 'connected' ? this.#latest : undefined
   }
 
-  /** Ends the session with the connection, unless it is durable. Resolves within two seconds, whatever the broker does. */
+  /** What the broker supports, as it said when it was last connected; undefined before the first time. */
+  get capabilities(): Capabilities | undefined {
+    return this.#capabilities
+  }
+
+  /** Why the last attempt to connect failed; undefined while connected and during the grace time of a first attempt. */
+  get unavailable(): CausewayError | undefined {
+    return this.#unavailable
+  }
+
+  /** Resolves once the state is not `reconnecting`: at the latest when the grace time of the first attempt is over. */
+  async attempted(): Promise<void> {
+    while (this.#state === 'reconnecting') await new Promise<void>((resolve) => this.#attemptWaiters.push(resolve))
+  }
+
+  /**
+   * Waits for the first attempt and returns the established network connection.
+   * @throws CausewayError that says why there is none
+   */
+  async ready(): Promise<NetworkConnection> {
+    await this.attempted()
+    return this.requireNetwork()
+  }
+
+  /**
+   * As `ready`, without waiting.
+   * @throws CausewayError that says why there is none
+   */
+  requireNetwork(): NetworkConnection {
+    const { network } = this
+    if (network !== undefined) return network
+    throw (
+      this.#unavailable ??
+      new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
+    )
+  }
+
+  /** Also ends the session, unless it is durable. Resolves within two seconds, whatever the broker does. */
   async close(endsSession = this.#options.durable === undefined): Promise<void> {
-    const wasConnected = this.#state === 'connected'
-    this.#leave()
-    if (!wasConnected) return this.#network?.destroy()
-    const reachesBroker = await this.#network?.disconnect(endsSession)
-    // 3.1.1 has no session expiry: only another connection, with a clean session, ends the one that was kept.
-    if (this.#protocol === 5 || !reachesBroker || !endsSession || this.#options.keepSession === false) return
-    const timer = setTimeout(() => this.#network?.destroy(), DISCARD_TIMEOUT_MS)
+    const { network } = this
+    this.#stop()
+    if (network === undefined) return this.#latest?.destroy()
+    const wasReceived = await network.disconnect(endsSession)
+    // MQTT 3.1.1 has no session expiry: only a second connection, with a clean session, ends a session that was kept.
+    const isEnded = this.#protocol.version === 5 || this.#options.keepSession === false
+    if (isEnded || !endsSession || !wasReceived) return
+    const timer = setTimeout(() => this.#latest?.destroy(), DISCARD_TIMEOUT_MS)
     await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
     clearTimeout(timer)
   }
 
   #open(): void {
     const { durable, keepSession = true } = this.#options
-    if (keepSession && !this.#sessionStarted && durable === undefined) {
-      // What an earlier process of the same client id left. Clean Start would discard it on the way, over MQTT 5, but a
-      // session that began so does not survive a restart of Mosquitto 2.0.
+    if (keepSession && !this.#isSessionStarted && durable === undefined) {
+      // An earlier process may have left a session under the same client id. Over MQTT 5, Clean Start on the connection
+      // itself would discard it, but Mosquitto 2.0 does not save a session that began with Clean Start over a restart.
       return this.#discardSession((failure) => {
         if (this.#state === 'closed') return
-        if (failure !== undefined) return this.#ended(failure.cause)
-        this.#sessionStarted = true
+        if (failure !== undefined) return this.#attemptFailed(failure.cause)
+        this.#isSessionStarted = true
         this.#open()
       })
     }
     const { handlers } = this.#options
     let opened = false
-    const network = (this.#network = this.#connect(!keepSession, {
+    const network = (this.#latest = this.#connect(!keepSession, {
       opened: (capabilities, sessionPresent) => {
         opened = true
         this.#opened(network, capabilities, sessionPresent)
@@ -129,7 +183,7 @@ export class Connection {
       closed: (cause) => {
         if (this.#state === 'closed') return
         if (opened) this.#lost(network, cause)
-        else this.#ended(cause)
+        else this.#attemptFailed(cause)
       },
       acknowledged: (packet) => handlers.acknowledged?.(packet),
       message: (message, identifiers, receipt) => handlers.message?.(message, identifiers, receipt),
@@ -143,7 +197,7 @@ export class Connection {
     return new NetworkConnection(
       {
         endpoint,
-        protocol: this.#protocol,
+        protocol: this.#protocol.version,
         clientId,
         clean,
         will: clean ? undefined : will,
@@ -154,11 +208,11 @@ export class Connection {
     )
   }
 
-  /** Connects with a clean session and leaves. `done` gets the failure, if it was one. */
+  /** Connects with a clean session and disconnects at once. `done` gets the failure, if there was one. */
   #discardSession(done: (failure?: { cause: unknown }) => void): void {
     let opened = false
     const ignore = () => {}
-    const network = (this.#network = this.#connect(true, {
+    const network = (this.#latest = this.#connect(true, {
       opened: () => {
         opened = true
         void network.disconnect(true)
@@ -173,73 +227,69 @@ export class Connection {
 
   #opened(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
     if (this.#state === 'closed') return network.destroy()
+    const { sharedOver311 = false, handlers } = this.#options
     clearTimeout(this.#graceTimer)
-    if (this.#protocol === 5) this.#spokeMqtt5 = true
-    // It may have begun a session for that CONNECT, which now passes for the one before.
-    const isSameSession = sessionPresent && !this.#unanswered
-    this.#unanswered = false
+    this.#protocol.accepted()
+    // A CONNECT whose CONNACK was lost may have started a new session; the broker would call that one present.
+    const isSameSession = sessionPresent && !this.#mayHaveUnseenSession
+    this.#mayHaveUnseenSession = false
+    this.#capabilities = withSharedOver311(capabilities, sharedOver311)
+    this.#unavailable = undefined
     this.#setState('connected')
-    this.#options.handlers.connected(network, capabilities, isSameSession)
+    handlers.connected?.(network, this.#capabilities, isSameSession)
   }
 
-  #lost({ productive, dismissal }: NetworkConnection, cause: unknown): void {
+  #lost({ hasReceived, disconnectReason }: NetworkConnection, cause: unknown): void {
     const { durable, handlers } = this.#options
-    if (durable !== undefined && dismissal === SESSION_TAKEN_OVER) return this.#takenOver()
-    this.#failures = productive ? Number(dismissal !== undefined) : this.#failures + 1
-    const isContested = durable !== undefined && this.#closedSilently(cause ?? dismissal)
-    this.#preferNewestProtocol()
+    // Two clients with one client id evict each other for ever if both reconnect, so the one that is told gives way.
+    if (durable !== undefined && disconnectReason === SESSION_TAKEN_OVER) return this.#giveWay()
+    if (hasReceived) this.#backoff.reset()
+    if (!hasReceived || disconnectReason !== undefined) this.#backoff.failed()
+    const isContested = durable !== undefined && this.#isClosedSilentlyAgain(cause ?? disconnectReason)
+    this.#protocol.retryMqtt5()
     this.#setState('reconnecting')
     this.#startGrace(GRACE_MS)
     handlers.lost?.()
-    if (isContested) {
-      void durable
-        .isBrokerThere()
-        .then((isThere) => (this.#state === 'closed' ? undefined : isThere ? this.#takenOver() : this.#schedule()))
-    } else this.#schedule()
+    if (!isContested) return this.#scheduleAttempt()
+    void durable.isBrokerThere().then((isThere) => {
+      if (this.#state === 'closed') return
+      if (isThere) this.#giveWay()
+      else this.#scheduleAttempt()
+    })
   }
 
   /**
-   * Whether the broker closed the connection twice in a row with no word. Over 3.1.1, and from Mosquitto 2.0 over MQTT 5
-   * too, that is all one sees of a take-over. The client that was there first sees it twice first, so it gives way.
+   * Whether the broker closed the connection twice within `CONTEST_MS` without a reason. Brokers over MQTT 3.1.1, and
+   * Mosquitto 2.0 over MQTT 5, do not say more when another client takes over the session. The client that had the
+   * session first is the first one to see this twice, so it is the one that gives way.
    */
-  #closedSilently(word: unknown): boolean {
+  #isClosedSilentlyAgain(reason: unknown): boolean {
     const before = this.#closedSilentlyAt
-    this.#closedSilentlyAt = word === undefined ? performance.now() : -Infinity
+    this.#closedSilentlyAt = reason === undefined ? performance.now() : -Infinity
     return this.#closedSilentlyAt - before < CONTEST_MS
   }
 
-  #takenOver(): void {
-    this.#leave()
+  /** Leaves the session to the client that has taken it over. */
+  #giveWay(): void {
+    this.#stop()
     this.#options.handlers.takenOver?.()
   }
 
-  #leave(): void {
+  #stop(): void {
     this.#setState('closed')
     clearTimeout(this.#attemptTimer)
     clearTimeout(this.#graceTimer)
   }
 
   /** An attempt ended before CONNACK accepted it. */
-  #ended(cause: unknown): void {
+  #attemptFailed(cause: unknown): void {
     const code = (cause as { code?: unknown } | undefined)?.code
-    if (typeof code !== 'number' && !NOT_REACHED.includes(code)) this.#unanswered = true
-    if (this.#options.protocol === 'auto' && this.#protocol === 5) {
-      this.#protocolRefused = UNACCEPTABLE_PROTOCOL.includes(code)
-      // RabbitMQ 3.10 closes the connection over MQTT 5 without a word; with a broker that spoke it, only the link broke.
-      if (this.#protocolRefused || (cause === undefined && !this.#spokeMqtt5)) {
-        this.#protocol = 4
-        return this.#open()
-      }
-    }
-    this.#preferNewestProtocol()
-    this.#failures += 1
+    if (typeof code !== 'number' && !NOT_REACHED.includes(code)) this.#mayHaveUnseenSession = true
+    if (this.#protocol.fallsBack(cause, code)) return this.#open()
+    this.#protocol.retryMqtt5()
+    this.#backoff.failed()
     this.#unreachable(connectFailed(cause))
-    this.#schedule()
-  }
-
-  /** A broker that only fell silent over MQTT 5 may just have been going down: it is asked again each time. */
-  #preferNewestProtocol(): void {
-    if (this.#options.protocol === 'auto' && !this.#protocolRefused) this.#protocol = 5
+    this.#scheduleAttempt()
   }
 
   #startGrace(graceMs: number): void {
@@ -249,21 +299,20 @@ export class Connection {
 
   #unreachable(error: CausewayError): void {
     clearTimeout(this.#graceTimer)
-    // What the broker says is news, whatever kept it from speaking before.
+    this.#unavailable = error
+    // A reason given by the broker itself is reported even if the connection was already known to be down.
     if (this.#state !== 'disconnected' || error.details.mqtt !== undefined) this.#setState('disconnected', error)
-    // Again with each attempt: a later one may have failed over something else.
+    // Called for each attempt, since each may fail for a different reason.
     this.#options.handlers.unreachable?.(error)
   }
 
-  #schedule(): void {
-    const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** (this.#failures - 1))
-    const wait = this.#failures === 0 ? 0 : ceiling * (0.5 + Math.random() / 2)
-    this.#attemptTimer = setTimeout(() => this.#open(), wait)
+  #scheduleAttempt(): void {
+    this.#attemptTimer = setTimeout(() => this.#open(), this.#backoff.delayMs())
   }
 
   #setState(state: ConnectionState, cause?: CausewayError): void {
     this.#state = state
-    if (state !== 'reconnecting') for (const resolve of this.#attempted.splice(0)) resolve()
+    if (state !== 'reconnecting') for (const resolve of this.#attemptWaiters.splice(0)) resolve()
     this.#options.onState?.(state, cause)
   }
 }

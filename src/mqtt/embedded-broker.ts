@@ -3,16 +3,16 @@ import { type AddressInfo, createServer } from 'node:net'
 import { Aedes } from 'aedes'
 
 export interface EmbeddedBroker {
-  /** Where MQTT clients, the bridge among them, connect. */
+  /** Where the bridge and other MQTT clients connect. */
   url: string
-  /** Cuts every client off. */
+  /** Closes the connections of all clients. */
   close(): Promise<void>
 }
 
 /**
  * Starts an MQTT 3.1.1 broker in this process, on loopback, without access control or persistence.
- * @param port 0 for any free one
- * @throws the listener's error, EADDRINUSE among them
+ * @param port 0 takes any free port
+ * @throws the error of the listener, for example EADDRINUSE
  */
 export async function startEmbeddedBroker(port: number): Promise<EmbeddedBroker> {
   const aedes = await Aedes.createBroker()

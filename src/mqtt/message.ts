@@ -4,7 +4,7 @@ import { CausewayError } from '../errors.ts'
 export type QoS = 0 | 1 | 2
 export type PayloadEncoding = 'utf8' | 'base64' | 'json'
 
-/** MQTT 5 section 3.3.2.3, in JSON: `correlationData` in base64, `messageExpiryInterval` in seconds. */
+/** MQTT 5 section 3.3.2.3 in JSON: `correlationData` is base64, `messageExpiryInterval` is in seconds. */
 export interface MessageProperties {
   contentType?: string
   responseTopic?: string
@@ -14,7 +14,7 @@ export interface MessageProperties {
   userProperties?: Record<string, string | string[]>
 }
 
-/** A message as JSON carries it, the same in both directions. */
+/** A message in JSON; the same for publishes and for events. */
 export interface JsonMessage {
   topic: string
   payload?: unknown
@@ -24,20 +24,26 @@ export interface JsonMessage {
   properties?: MessageProperties
 }
 
-/** A message as MQTT carries it. */
+/** A message as MQTT transports it. */
 export interface Message {
   topic: string
   payload: Buffer
   qos: QoS
   retain: boolean
   properties?: MessageProperties | undefined
-  /** Sent beside the properties over MQTT 5, and left out over 3.1.1: nobody asked for these expressly. */
+  /**
+   * Properties that the caller did not set expressly. They are sent together with `properties` over MQTT 5 and left out
+   * over 3.1.1, where an expressly set property is an error.
+   */
   ambient?: MessageProperties | undefined
-  /** Of a durable session: a reader may have had it. */
+  /** Only in durable sessions: a reader may already have had it. */
   redelivered?: boolean | undefined
 }
 
-/** From JSON that was validated against the message schema. QoS 1 unless said, so that success means the broker has it. */
+/**
+ * From JSON that was validated against the message schema. The default is QoS 1, so that success means that the broker
+ * has the message.
+ */
 export function fromJson({ topic, payload = '', encoding, qos = 1, retain = false, properties }: JsonMessage): Message {
   return { topic, payload: payloadBytes(payload, encoding), qos, retain, properties }
 }
@@ -51,7 +57,7 @@ function jsonText(payload: unknown): string {
   try {
     return JSON.stringify(payload)
   } catch (cause) {
-    // JSON.parse takes any depth; JSON.stringify calls itself for each level and runs out of stack.
+    // JSON.parse accepts any depth, but JSON.stringify is recursive: a deeply nested value overflows the stack.
     const detail = 'is nested too deeply; send it as a string or as a raw payload'
     throw new CausewayError('invalid-request', `body #/payload ${detail}`, {
       faults: [{ in: 'body', pointer: '#/payload', detail }],
@@ -61,9 +67,9 @@ function jsonText(payload: unknown): string {
 }
 
 /**
- * The message as one line of JSON text: JSON escapes every CR and LF, so nothing a publisher sends can end it early.
- * With `embedJson` a payload that parses as JSON is embedded as the text it is, so that no number loses its digits
- * and no depth of nesting matters.
+ * The message as one line of JSON text. JSON escapes CR and LF, so nothing that a publisher sends can end the line.
+ * With `embedJson`, a payload that is valid JSON becomes part of the text unchanged. So numbers keep all their digits,
+ * and deeply nested values do not overflow the stack.
  */
 export function toJsonText(
   { topic, payload, qos, retain, properties, redelivered }: Message,
@@ -83,7 +89,7 @@ export function toJsonText(
 function payloadText(payload: Buffer, embedJson: boolean): { json: string; encoding: PayloadEncoding } {
   if (!isUtf8(payload)) return { json: `"${payload.toString('base64')}"`, encoding: 'base64' }
   const text = payload.toString()
-  // Outside its strings, where they are escaped, JSON has line breaks only as white space.
+  // In strings JSON escapes line breaks, so a line break in valid JSON is white space and can be replaced.
   if (embedJson && isJson(text)) return { json: text.replace(/[\r\n]/g, ' '), encoding: 'json' }
   return { json: JSON.stringify(text), encoding: 'utf8' }
 }

@@ -1,10 +1,13 @@
 import type { CausewayError } from '../errors.ts'
 import { Connection, type ConnectionOptions, type ConnectionState } from './connection.ts'
 
-/** What CONNACK says of a client that may not connect, in MQTT 3.1.1 and 5. */
-const NOT_WELCOME = [0x04, 0x05, 0x86, 0x87]
+/** CONNACK codes for wrong or insufficient credentials, in MQTT 3.1.1 and 5. */
+const CREDENTIALS_REFUSED = [0x04, 0x05, 0x86, 0x87]
 
-/** A connection that does nothing but show whether the broker is there. One that refuses it is. */
+/**
+ * A connection that only shows whether the broker can be reached. A broker that refuses the bridge's credentials counts
+ * as reachable: callers connect with their own.
+ */
 export class Monitor {
   readonly #connection: Connection
   #isRefused = false
@@ -19,7 +22,7 @@ export class Monitor {
           onState('connected')
         },
         unreachable: (error) => {
-          this.#isRefused = NOT_WELCOME.includes(reasonOf(error))
+          this.#isRefused = CREDENTIALS_REFUSED.includes(reasonOf(error))
           onState(this.#isRefused ? 'connected' : 'disconnected', error)
         },
       },

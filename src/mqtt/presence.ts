@@ -1,20 +1,18 @@
 import type { CausewayError } from '../errors.ts'
 import { Connection, type ConnectionOptions, type ConnectionState } from './connection.ts'
-import type { NetworkConnection } from './client/network-connection.ts'
 import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
 
 /**
- * Says on a topic, retained, whether this bridge runs: `online`, and `offline` on `close` or as Last Will.
- * On a connection of its own, because brokers close publishing ones over a refused message, and publish the will.
+ * Keeps a retained message on a topic that says whether this bridge runs: `online`, and `offline` from `close` or, if
+ * the connection is lost, from the Last Will. It has a connection of its own, because some brokers close a connection
+ * after refusing a publish on it, and would then publish the will.
  */
 export class Presence {
   readonly #topic: string
   readonly #connection: Connection
-  #network: NetworkConnection | undefined
+  #isRefused = false
 
-  #refused = false
-
-  /** @param onRefused called once if the broker does not allow the topic; it is not tried again */
+  /** @param onRefused called once if the broker refuses the message; it is then never sent again */
   constructor(
     topic: string,
     connection: Omit<ConnectionOptions, 'handlers' | 'will'>,
@@ -25,17 +23,11 @@ export class Presence {
       ...connection,
       will: { topic, payload: Buffer.from('offline'), qos: 1, retain: true },
       handlers: {
-        connected: (network) => {
-          this.#network = network
-          this.#say('online')
-        },
-        lost: () => {
-          this.#network = undefined
-        },
+        connected: () => this.#publish('online'),
         acknowledged: ({ reasonCode = 0 }) => {
-          if (reasonCode < FIRST_REFUSAL || this.#refused) return
-          // Mosquitto closes the connection over it: said again each time, it would never end.
-          this.#refused = true
+          if (reasonCode < FIRST_REFUSAL || this.#isRefused) return
+          // Mosquitto closes the connection after a refusal. Sending again after each reconnect would never end.
+          this.#isRefused = true
           onRefused(refusal(reasonCode, `The broker refused the status message for ${topic}`))
         },
       },
@@ -47,13 +39,14 @@ export class Presence {
   }
 
   async close(): Promise<void> {
-    this.#say('offline')
+    this.#publish('offline')
     await this.#connection.close()
   }
 
-  #say(state: string): void {
-    if (this.#refused) return
-    // One identifier will do: it is the only message this connection ever has in flight.
-    this.#network?.publish({ topic: this.#topic, payload: Buffer.from(state), qos: 1, retain: true }, 1, false)
+  #publish(status: 'online' | 'offline'): void {
+    if (this.#isRefused) return
+    const message = { topic: this.#topic, payload: Buffer.from(status), qos: 1, retain: true } as const
+    // Packet identifier 1 can be used each time: this connection never has another message in flight.
+    this.#connection.network?.publish(message, 1, false)
   }
 }

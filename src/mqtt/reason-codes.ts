@@ -3,7 +3,7 @@ import { CausewayError, type ProblemCode } from '../errors.ts'
 export const SUCCESS = 0x00
 export const NO_MATCHING_SUBSCRIBERS = 0x10
 export const PACKET_IDENTIFIER_NOT_FOUND = 0x92
-/** From here on a reason code is a refusal (MQTT 5 section 2.4). */
+/** Reason codes from this one on are refusals (MQTT 5 section 2.4). */
 export const FIRST_REFUSAL = 0x80
 
 const NAMES: Record<number, string> = {
@@ -65,7 +65,11 @@ export function reasonName(code: number): string {
   return NAMES[code] ?? `Reason 0x${code.toString(16).padStart(2, '0')}`
 }
 
-/** The broker's refusal of a PUBLISH or SUBSCRIBE as an error. `what` begins the sentence. */
+/**
+ * The error for a PUBLISH or SUBSCRIBE that the broker refused.
+ * @param what the beginning of its text, before the reason
+ * @param reasonString the broker's own text for the reason, if it sent one
+ */
 export function refusal(code: number, what: string, reasonString?: string): CausewayError {
   const problem = PROBLEMS[code] ?? 'broker-refused'
   const reason = reasonName(code)

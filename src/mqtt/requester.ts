@@ -7,14 +7,14 @@ import type { PublishResult } from './publish/in-flight.ts'
 import type { Message } from './message.ts'
 import type { NetworkConnection } from './client/network-connection.ts'
 
-/** What became of a reply. */
+/** What a reply was: to a request that waits, to an earlier request, or to none of ours. */
 export type ReplyResult = 'delivered' | 'late' | 'foreign'
 
 export interface RequesterOptions {
   connection: Omit<ConnectionOptions, 'handlers'>
-  /** Where replies are asked to go; of this bridge alone. */
+  /** The response topic. No other client may use it. */
   replyTopic: string
-  /** Requests waiting at once. */
+  /** Most requests that may wait at the same time. */
   requestsMax: number
   /** How long to wait for SUBACK. */
   timeoutMs: number
@@ -22,21 +22,21 @@ export interface RequesterOptions {
   observe(result: ReplyResult): void
 }
 
-/** How far the message of a request has come. */
+/** What is known about whether the message of a request was published. */
 type Progress = 'not-sent' | 'unknown' | 'acknowledged'
 
 const MAC_BYTES = 16
 
-/** MQTT 5 request and response (section 4.10): one reply topic a bridge, told apart by correlation data nobody can guess. */
+/**
+ * MQTT 5 request and response (section 4.10). All requests use one response topic; correlation data that nobody can
+ * guess says which request a reply belongs to.
+ */
 export class Requester implements ConnectionHandlers {
   readonly #options: RequesterOptions
   readonly #connection: Connection
   readonly #secret = randomBytes(32)
   readonly #waiting = new Map<string, (reply: Message) => void>()
   #lastRequest = 0n
-  #network: NetworkConnection | undefined
-  #capabilities: Capabilities | undefined
-  #unavailable: CausewayError | undefined
   #subscribed: Promise<unknown> | undefined
 
   constructor(options: RequesterOptions) {
@@ -48,7 +48,7 @@ export class Requester implements ConnectionHandlers {
     return this.#connection.state
   }
 
-  /** Requests waiting for their reply. */
+  /** The number of requests that wait for their reply. */
   get waiting(): number {
     return this.#waiting.size
   }
@@ -58,21 +58,22 @@ export class Requester implements ConnectionHandlers {
   }
 
   /**
-   * Publishes with response topic and correlation data and resolves with the reply.
-   * @param timeoutMs from the call to the reply, whatever else it waits for
-   * @param signal gives the request up; a reply is late from then on
-   * @throws CausewayError also where nobody subscribes, nobody replies in time, or the broker is not an MQTT 5 one
+   * Publishes with response topic and correlation data, and resolves with the reply.
+   * @param timeoutMs from this call to the reply, everything in between included
+   * @param signal ends the wait; a reply that arrives later counts as late
+   * @throws CausewayError also if nobody subscribes, nobody replies in time, or the broker does not speak MQTT 5
    */
   async request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> {
     const { requestsMax } = this.#options
     if (this.#waiting.size >= requestsMax) {
       throw new CausewayError(
         'overloaded',
-        `${this.#waiting.size} requests wait for their reply, which is all CAUSEWAY_REQUESTS_MAX allows; this one was not sent`,
+        `${this.#waiting.size} requests wait for their reply, which is all CAUSEWAY_REQUESTS_MAX allows; ` +
+          'this one was not sent',
         { outcome: 'not-sent', retryAfter: 1 },
       )
     }
-    const correlationData = this.#correlation()
+    const correlationData = this.#newCorrelationData()
     let progress: Progress = 'not-sent'
     let timer: NodeJS.Timeout | undefined
     let abort!: () => void
@@ -84,8 +85,8 @@ export class Requester implements ConnectionHandlers {
         abort = () => giveUp('The caller has left')
         signal.addEventListener('abort', abort)
         this.#waiting.set(correlationData, resolve)
-        // The reply may overtake the acknowledgement, so neither waits for the other.
-        this.#send(message, correlationData, (now) => (progress = now)).catch(reject)
+        // The reply may arrive before the PUBACK, so neither waits for the other.
+        this.#send(message, correlationData, (reached) => (progress = reached)).catch(reject)
       })
     } finally {
       clearTimeout(timer)
@@ -96,8 +97,8 @@ export class Requester implements ConnectionHandlers {
 
   async #send(message: Message, correlationData: string, onProgress: (progress: Progress) => void): Promise<void> {
     const { publish, replyTopic } = this.#options
-    await this.#ready()
-    // Nobody waits for the reply any more.
+    await this.#subscribedOverMqtt5()
+    // The request was given up while it waited for the connection.
     if (!this.#waiting.has(correlationData)) return
     onProgress('unknown')
     const { matchedSubscribers } = await publish({
@@ -112,41 +113,23 @@ export class Requester implements ConnectionHandlers {
     return this.#connection.close()
   }
 
-  connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
-    this.#network = network
-    this.#capabilities = capabilities
-    this.#unavailable = undefined
+  connected(network: NetworkConnection, _capabilities: Capabilities, sessionPresent: boolean): void {
     if (!sessionPresent) this.#subscribed = undefined
-    // Requests that wait would otherwise never hear of their replies.
+    // Requests that already wait need the subscription too, or their replies would never arrive.
     if (this.#waiting.size > 0) this.#subscribe(network).catch(() => {})
-  }
-
-  lost(): void {
-    this.#network = undefined
-  }
-
-  unreachable(error: CausewayError): void {
-    this.#unavailable = error
   }
 
   message(message: Message): void {
     const correlationData = message.properties?.correlationData ?? ''
-    const deliver = this.#waiting.get(correlationData)
-    this.#options.observe(deliver !== undefined ? 'delivered' : this.#isOurs(correlationData) ? 'late' : 'foreign')
+    const resolve = this.#waiting.get(correlationData)
+    this.#options.observe(resolve !== undefined ? 'delivered' : this.#isOurs(correlationData) ? 'late' : 'foreign')
     this.#waiting.delete(correlationData)
-    deliver?.(message)
+    resolve?.(message)
   }
 
-  async #ready(): Promise<void> {
-    await this.#connection.attempted()
-    const network = this.#network
-    if (network === undefined) {
-      throw (
-        this.#unavailable ??
-        new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
-      )
-    }
-    if (this.#capabilities!.protocol !== 5) {
+  async #subscribedOverMqtt5(): Promise<void> {
+    const network = await this.#connection.ready()
+    if (this.#connection.capabilities!.protocol !== 5) {
       throw new CausewayError(
         'requests-not-supported',
         'The broker speaks MQTT 3.1.1, which has no request and response',
@@ -166,8 +149,11 @@ export class Requester implements ConnectionHandlers {
     return this.#subscribed
   }
 
-  /** A number and its authentication code, so that a late reply can be told from one that answers nothing of ours. */
-  #correlation(): string {
+  /**
+   * A number and its authentication code. The code shows that correlation data is ours, even when the request is
+   * already forgotten: that is how a late reply differs from a foreign one.
+   */
+  #newCorrelationData(): string {
     this.#lastRequest += 1n
     const number = Buffer.alloc(8)
     number.writeBigUInt64BE(this.#lastRequest)

@@ -1,6 +1,6 @@
 import { CausewayError } from '../errors.ts'
 import { withTimeout } from './with-timeout.ts'
-import { type Capabilities, checkSubscribe } from './capabilities.ts'
+import { checkSubscribe } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message, QoS } from './message.ts'
 import { type NetworkConnection, SETTLING_ROUND_TRIPS } from './client/network-connection.ts'
@@ -15,27 +15,30 @@ export interface RetainedOptions {
 /** The retained messages of one filter at one moment. */
 interface Snapshot {
   filter: string
+  /** By topic. */
   messages: Map<string, Message>
-  /** Messages that came for it, twice the same ones included. */
+  /** How many messages arrived, repeated ones included. */
   arrived: number
   bytes: number
-  overflowed: boolean
+  /** The limits are exceeded, and the messages discarded. */
+  hasOverflowed: boolean
 }
 
 /**
- * Reads retained messages on a connection of its own, so that nobody's live stream sees them.
- * One batch at a time: reads of the same filter that come while one runs share the next.
+ * Reads retained messages. It does so on a connection of its own, so that no live stream receives them. Reads run in
+ * batches, one batch at a time: while one runs, all reads of the same filter share one snapshot of the next.
  */
 export class Retained implements ConnectionHandlers {
   readonly #options: RetainedOptions
   readonly #connection: Connection
-  readonly #wanted = new Map<string, Promise<Snapshot>>()
-  readonly #running = new TopicTree<Snapshot>()
-  #batch: Promise<unknown> = Promise.resolve()
-  #start: Promise<void> | undefined
-  #network: NetworkConnection | undefined
-  #capabilities: Capabilities | undefined
-  #unavailable: CausewayError | undefined
+  /** The snapshots of the batch that has not started yet, by filter. */
+  readonly #nextBatch = new Map<string, Promise<Snapshot>>()
+  /** The snapshots that are being read. */
+  readonly #reading = new TopicTree<Snapshot>()
+  /** Settles when the last batch that started is over. */
+  #currentBatch: Promise<unknown> = Promise.resolve()
+  /** Resolves when the next batch starts; undefined while nothing waits for it. */
+  #nextBatchStart: Promise<void> | undefined
 
   constructor(options: RetainedOptions) {
     this.#options = options
@@ -51,24 +54,19 @@ export class Retained implements ConnectionHandlers {
   }
 
   /**
-   * The retained messages that match any of the filters, as they are after this call; each topic once.
-   * @throws CausewayError where the broker refuses a filter or is away, or more match than the limits allow
+   * Resolves with the retained messages that match any of the filters, not older than this call; each topic once.
+   * @throws CausewayError if the broker refuses a filter or cannot be reached, or more match than the limits allow
    */
   async read(filters: readonly string[]): Promise<Message[]> {
-    await this.#connection.attempted()
-    if (this.#network === undefined) {
-      throw (
-        this.#unavailable ??
-        new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
-      )
-    }
+    await this.#connection.ready()
     const snapshots = await Promise.all(filters.map((filter) => this.#snapshot(filter)))
     const messages = new Map(snapshots.flatMap((snapshot) => [...snapshot.messages]))
-    const overflowed = snapshots.find((snapshot) => snapshot.overflowed)
+    const overflowed = snapshots.find((snapshot) => snapshot.hasOverflowed)
     if (overflowed !== undefined || this.#exceedsLimits([...messages.values()])) {
       throw new CausewayError(
         'too-many-retained',
-        `More retained messages match ${overflowed?.filter ?? filters.join(', ')} than CAUSEWAY_RETAINED_MAX and CAUSEWAY_RETAINED_MAX_BYTES allow; a narrower filter matches fewer`,
+        `More retained messages match ${overflowed?.filter ?? filters.join(', ')} than CAUSEWAY_RETAINED_MAX and ` +
+          'CAUSEWAY_RETAINED_MAX_BYTES allow; a narrower filter matches fewer',
       )
     }
     return [...messages.values()]
@@ -78,36 +76,22 @@ export class Retained implements ConnectionHandlers {
     return this.#connection.close()
   }
 
-  connected(network: NetworkConnection, capabilities: Capabilities): void {
-    this.#network = network
-    this.#capabilities = capabilities
-    this.#unavailable = undefined
-  }
-
-  lost(): void {
-    this.#network = undefined
-  }
-
-  unreachable(error: CausewayError): void {
-    this.#unavailable = error
-  }
-
   message(message: Message): void {
-    // The filter is subscribed to for a moment, in which live messages come too.
+    // While the filter is subscribed to, live messages arrive as well.
     if (!message.retain) return
-    for (const snapshot of this.#running.match(message.topic)) this.#keep(snapshot, message)
+    for (const snapshot of this.#reading.match(message.topic)) this.#add(snapshot, message)
   }
 
-  #keep(snapshot: Snapshot, message: Message): void {
+  #add(snapshot: Snapshot, message: Message): void {
     const { limits } = this.#options
     const { messages } = snapshot
     snapshot.arrived += 1
-    if (snapshot.overflowed) return
-    // Filters that overlap bring a message to each other's snapshots too, more than once.
+    if (snapshot.hasOverflowed) return
+    // With overlapping filters a message may arrive once for each of them. Each copy is added to the snapshots of all.
     snapshot.bytes += message.payload.length - (messages.get(message.topic)?.payload.length ?? 0)
     messages.set(message.topic, message)
     if (messages.size <= limits.messages && snapshot.bytes <= limits.bytes) return
-    snapshot.overflowed = true
+    snapshot.hasOverflowed = true
     messages.clear()
   }
 
@@ -120,50 +104,48 @@ export class Retained implements ConnectionHandlers {
   }
 
   #snapshot(filter: string): Promise<Snapshot> {
-    let snapshot = this.#wanted.get(filter)
+    let snapshot = this.#nextBatch.get(filter)
     if (snapshot === undefined) {
-      // Reads that come later must see what was published before them, so they wait for this batch and begin anew.
-      this.#start ??= this.#batch.then(() => {
-        this.#start = undefined
-        this.#batch = Promise.allSettled(this.#wanted.values())
-        this.#wanted.clear()
+      // A read must see what was published before it, so it cannot join a batch that has already started.
+      this.#nextBatchStart ??= this.#currentBatch.then(() => {
+        this.#nextBatchStart = undefined
+        this.#currentBatch = Promise.allSettled(this.#nextBatch.values())
+        this.#nextBatch.clear()
       })
-      snapshot = this.#start.then(() => this.#take(filter))
-      this.#wanted.set(filter, snapshot)
+      snapshot = this.#nextBatchStart.then(() => this.#readSnapshot(filter))
+      this.#nextBatch.set(filter, snapshot)
     }
     return snapshot
   }
 
-  async #take(filter: string): Promise<Snapshot> {
-    const network = this.#network
-    if (network === undefined) {
-      throw (
-        this.#unavailable ??
-        new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
-      )
-    }
-    const capabilities = this.#capabilities!
+  async #readSnapshot(filter: string): Promise<Snapshot> {
+    const network = this.#connection.requireNetwork()
+    const capabilities = this.#connection.capabilities!
     checkSubscribe(filter, capabilities)
-    const snapshot: Snapshot = { filter, messages: new Map(), arrived: 0, bytes: 0, overflowed: false }
-    this.#running.set(filter, snapshot)
-    // Over 3.1.1, where nothing widens its window, Mosquitto drops all but 1020 messages at QoS 1, and none of small ones at 0.
+    const snapshot: Snapshot = { filter, messages: new Map(), arrived: 0, bytes: 0, hasOverflowed: false }
+    this.#reading.set(filter, snapshot)
+    // Over MQTT 3.1.1 a client cannot set Receive Maximum, and Mosquitto drops all but 1020 retained messages at QoS 1.
+    // At QoS 0 it drops none, as long as they are small.
     const qos = capabilities.protocol === 5 ? 1 : 0
     try {
-      await withTimeout(this.#drain(network, snapshot, qos), this.#options.timeoutMs)
+      await withTimeout(this.#receiveAll(network, snapshot, qos), this.#options.timeoutMs)
       return snapshot
     } finally {
-      this.#running.delete(filter)
-      if (this.#network === network) network.unsubscribe(filter).catch(() => {})
+      this.#reading.delete(filter)
+      if (this.#connection.network === network) network.unsubscribe(filter).catch(() => {})
     }
   }
 
-  /** MQTT does not say which retained message is the last. */
-  async #drain(network: NetworkConnection, snapshot: Snapshot, qos: QoS): Promise<void> {
+  /**
+   * MQTT does not mark the last retained message. All are taken to have arrived after `SETTLING_ROUND_TRIPS` round
+   * trips in a row during which none arrived.
+   */
+  async #receiveAll(network: NetworkConnection, snapshot: Snapshot, qos: QoS): Promise<void> {
     await network.subscribe(snapshot.filter, qos, { identifier: undefined, retained: 'always' })
-    for (let quiet = 0; quiet < SETTLING_ROUND_TRIPS; quiet += 1) {
+    for (let quietTrips = 0; quietTrips < SETTLING_ROUND_TRIPS;) {
       const before = snapshot.arrived
       await network.roundTrip()
-      if (snapshot.arrived > before) quiet = -1
+      quietTrips = snapshot.arrived > before ? 0 : quietTrips + 1
     }
   }
 }

@@ -4,8 +4,8 @@ interface Node<Value> {
 }
 
 /**
- * Values by topic filter, found by topic (MQTT 5 section 4.7): a trie of levels, so that matching costs
- * what the topic's depth and its wildcards do, not what the number of filters does.
+ * Values by topic filter, found by topic (MQTT 5 section 4.7). A trie of levels: the cost of a match depends on the
+ * levels of the topic and the wildcards that match them, not on the number of filters.
  */
 export class TopicTree<Value> {
   readonly #root: Node<Value> = { children: new Map(), value: undefined }
@@ -21,7 +21,7 @@ export class TopicTree<Value> {
     return node?.value
   }
 
-  /** Sets the one value of a filter. */
+  /** Replaces the value of the filter, if it has one. */
   set(filter: string, value: Value): void {
     let node = this.#root
     for (const level of filter.split('/')) {
@@ -52,7 +52,7 @@ export class TopicTree<Value> {
     }
   }
 
-  /** The values of every filter that matches, in no order. */
+  /** The values of all filters that match, in no particular order. */
   match(topic: string): Value[] {
     const found: Value[] = []
     // Wildcards at the first level do not match topics that begin with $ [MQTT-4.7.2-1].
@@ -71,17 +71,17 @@ export class TopicTree<Value> {
 
 function collect<Value>(node: Node<Value>, levels: string[], depth: number, wildcards: boolean, found: Value[]): void {
   if (wildcards) {
-    // `a/#` matches `a` too, so # is looked for before the levels run out.
-    const rest = node.children.get('#')
-    if (rest?.value !== undefined) found.push(rest.value)
+    // `a/#` also matches `a`, so look for # even if no level is left.
+    const multiLevel = node.children.get('#')
+    if (multiLevel?.value !== undefined) found.push(multiLevel.value)
   }
   if (depth === levels.length) {
     if (node.value !== undefined) found.push(node.value)
     return
   }
   if (wildcards) {
-    const any = node.children.get('+')
-    if (any !== undefined) collect(any, levels, depth + 1, true, found)
+    const singleLevel = node.children.get('+')
+    if (singleLevel !== undefined) collect(singleLevel, levels, depth + 1, true, found)
   }
   const exact = node.children.get(levels[depth]!)
   if (exact !== undefined) collect(exact, levels, depth + 1, true, found)

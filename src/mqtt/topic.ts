@@ -1,19 +1,22 @@
-/** What a topic or filter may be here, beyond what MQTT 5 section 4.7 says. */
+/** Limits for topics and filters, in addition to MQTT 5 section 4.7. */
 export interface TopicRules {
-  /** Most levels, those of `$share/GROUP` too; Mosquitto closes the connection over more than 201, Aedes over more than 100. */
+  /**
+   * Most levels, with the two of `$share/GROUP`. Mosquitto closes the connection if there are more than 201, Aedes if
+   * there are more than 100.
+   */
   levelsMax: number
-  /** Whether a topic or filter may begin with `$`. */
+  /** Whether a topic or filter may begin with `$`; `$share` always may. */
   allowDollar: boolean
 }
 
 const MAX_STRING_BYTES = 65_535
 
 /**
- * Why brokers would not take this as an MQTT UTF-8 string (section 1.5.4), or undefined where they would.
- * Control and non-characters are only discouraged there, but Mosquitto closes the connection over them.
+ * Why brokers would refuse this as an MQTT UTF-8 string (MQTT 5 section 1.5.4), or undefined if they accept it. The
+ * specification only discourages control characters and non-characters, but Mosquitto closes the connection.
  */
 export function stringFault(value: string): string | undefined {
-  // Most are, and Unicode's properties take ten times as long to look up.
+  // Nearly all strings are plain ASCII. Looking up Unicode properties takes ten times as long.
   if (value.length <= MAX_STRING_BYTES && /^[\x20-\x7e]*$/.test(value)) return undefined
   if (Buffer.byteLength(value) > MAX_STRING_BYTES) return `must not be longer than ${MAX_STRING_BYTES} bytes`
   if (/\p{Cc}/u.test(value)) return 'must not contain control characters'
@@ -22,28 +25,28 @@ export function stringFault(value: string): string | undefined {
   return undefined
 }
 
-/** Why this is no topic one can publish to, or undefined where it is one. */
+/** Why nobody can publish to this topic, or undefined if it is valid. */
 export function topicFault(topic: string, rules: TopicRules): string | undefined {
   if (topic === '') return 'must not be empty'
   if (/[+#]/.test(topic)) return 'must not contain the wildcards + and #'
   return stringFault(topic) ?? dollarFault(topic, rules) ?? levelsFault(topic, rules)
 }
 
-/** Why this is no filter one can subscribe to, or undefined where it is one. `$share/GROUP/FILTER` is one. */
+/** Why nobody can subscribe to this filter, or undefined if it is valid. `$share/GROUP/FILTER` is valid. */
 export function filterFault(filter: string, rules: TopicRules): string | undefined {
   if (filter.startsWith('$share/') && !isShared(filter)) {
     return 'must be $share/GROUP/FILTER with a group free of + and #'
   }
   const plain = plainFilter(filter)
   if (plain === '') return 'must not be empty'
-  // Brokers close the connection over a bare $share and never match a nested one.
+  // For `$share` alone brokers close the connection, and a `$share` inside another one never matches anything.
   if (/^\$share(\/|$)/.test(plain)) return 'must be one $share/GROUP/FILTER, or not begin with $share'
   if (/[^/]#|#./s.test(plain)) return 'must have # only as its last level (in a URL, # has to be sent as %23)'
   if (/[^/]\+|\+[^/]/.test(plain)) return 'must have + only as a whole level'
   return stringFault(filter) ?? dollarFault(plain, rules) ?? levelsFault(filter, rules)
 }
 
-/** The parts of a shared subscription (section 4.8.2), or undefined where it is none. */
+/** The parts of a shared subscription (MQTT 5 section 4.8.2), or undefined if it is not one. */
 export function parseShare(filter: string): { group: string; filter: string } | undefined {
   const match = /^\$share\/([^/+#]+)\/(.+)$/s.exec(filter)
   return match ? { group: match[1]!, filter: match[2]! } : undefined
@@ -63,12 +66,12 @@ function dollarFault(topic: string, { allowDollar }: TopicRules): string | undef
 }
 
 function levelsFault(topic: string, { levelsMax }: TopicRules): string | undefined {
-  // Most have not even so many characters.
+  // Most topics have fewer characters than that, and need not be split.
   if (topic.length < levelsMax || topic.split('/', levelsMax + 1).length <= levelsMax) return undefined
   return `must not have more than ${levelsMax} levels (CAUSEWAY_TOPIC_LEVELS_MAX)`
 }
 
-/** The filter whose topics a subscription gets: of a shared one, the filter behind its group. */
+/** The filter that topics are matched with; for a shared subscription, the part after the group. */
 export function plainFilter(filter: string): string {
   return parseShare(filter)?.filter ?? filter
 }

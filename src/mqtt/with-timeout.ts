@@ -1,6 +1,9 @@
 import { CausewayError } from '../errors.ts'
 
-/** The broker's answer to a SUBSCRIBE, UNSUBSCRIBE or PINGREQ, or a problem after the timeout. */
+/**
+ * Waits for the broker's answer to a SUBSCRIBE, UNSUBSCRIBE or PINGREQ.
+ * @throws CausewayError after the timeout
+ */
 export async function withTimeout<Answer>(answer: Promise<Answer>, timeoutMs: number): Promise<Answer> {
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<never>((_resolve, reject) => {

@@ -63,14 +63,14 @@ describe('of publishes', () => {
     expect(publish(refused)).toBeUndefined()
   })
 
-  test('the packet counts as a whole: topic, properties and payload', () => {
+  test('the size limit is for the whole packet: topic, properties and payload', () => {
     const message = { payload: Buffer.alloc(200), properties: { userProperties: { k: 'v' } } }
     const size = packetSize({ ...plain, ...message })
     expect(publish(message, { maximumPacketSize: size })).toBeUndefined()
     expect(publish(message, { maximumPacketSize: size - 1 })).toEqual(['payload-too-large', 413])
   })
 
-  test('without a limit no packet is made to be measured', () => {
+  test('without a size limit no packet is generated to measure it', () => {
     checkPublish(plain, all, () => {
       throw new Error('measured')
     })
@@ -100,7 +100,7 @@ describe('of subscriptions', () => {
     expect(subscribe(filter)).toBeUndefined()
   })
 
-  test('a plain filter is ruled out by neither', () => {
+  test('a plain filter needs neither', () => {
     expect(subscribe('a/b', { wildcards: false, sharedSubscriptions: false })).toBeUndefined()
     expect(subscribe('$share/g/a', { wildcards: false })).toBeUndefined()
   })

@@ -6,8 +6,9 @@ const LEVELS = ['', 'a', 'b', '$x']
 const DEPTH = 4
 
 /**
- * Every topic of a few levels over a tiny alphabet; `c` is a level no filter names. The empty topic is none to publish
- * to, but counts: only `/#` and `+` have it and nothing else in common, and calling that an overlap costs nobody a message.
+ * Every topic of a few levels over a small alphabet; no filter contains the level `c`. Nobody can publish to the empty
+ * topic, but it is included: it is the only one that matches both `/#` and `+`, and calling these overlapping is
+ * harmless.
  */
 const TOPICS = topicsOf(DEPTH)
 
@@ -18,7 +19,7 @@ function topicsOf(depth: number): string[] {
   return depth === 1 ? levels : [...shorter, ...longest.flatMap((topic) => levels.map((level) => `${topic}/${level}`))]
 }
 
-/** MQTT 5 section 4.7, one level at a time and with nothing clever. */
+/** MQTT 5 section 4.7 in its simplest form, level by level, to compare with. */
 function matches(filter: string, topic: string): boolean {
   if (topic.startsWith('$') && /^[+#]/.test(filter)) return false
   return levelsMatch(filter.split('/'), topic.split('/'))
@@ -36,7 +37,7 @@ const filters = fc
   .filter((filter) => filter !== '')
 
 describe('filtersOverlap', () => {
-  test('two filters overlap exactly where some topic matches both', () => {
+  test('two filters overlap if and only if some topic matches both', () => {
     fc.assert(
       fc.property(filters, filters, (a, b) => {
         expect(filtersOverlap(a, b)).toBe(TOPICS.some((topic) => matches(a, topic) && matches(b, topic)))
@@ -45,12 +46,12 @@ describe('filtersOverlap', () => {
     )
   })
 
-  test('neither the order of the two nor a level in common at their front matters', () => {
+  test('neither the order of the two nor a common first level matters', () => {
     fc.assert(
       fc.property(filters, filters, (a, b) => {
         const overlap = filtersOverlap(a, b)
         expect(filtersOverlap(b, a)).toBe(overlap)
-        // Behind a level of its own, $ and the wildcards mean nothing special to each other.
+        // Only at the first level do wildcards not match $, so filters that begin with $ are left out here.
         const prefixed = filtersOverlap(`z/${a}`, `z/${b}`)
         if (!a.startsWith('$') && !b.startsWith('$')) expect(prefixed).toBe(overlap)
       }),

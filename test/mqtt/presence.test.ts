@@ -70,7 +70,7 @@ test.runIf(hasMosquitto)('a refused publish does not make the bridge look offlin
   expect(statuses.packets).toHaveLength(2)
 })
 
-test('a status topic the broker does not allow is logged once and not tried again', async () => {
+test('a status message that the broker refuses is logged once and not sent again', async () => {
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd !== 'publish' || packet.topic !== STATUS_TOPIC) return false
     peer.send({ cmd: 'puback', messageId: packet.messageId!, reasonCode: 0x87 })

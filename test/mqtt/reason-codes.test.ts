@@ -16,7 +16,7 @@ test.each([
   expect(refusal(code, 'No').kind).toMatchObject({ status, code: problem })
 })
 
-test('every other refusal is 502, known to MQTT or not', () => {
+test('every other refusal is 502, whether MQTT defines its code or not', () => {
   const own = new Set([0x87, 0x8f, 0x90, 0x95, 0x97, 0x99, 0x9a, 0x9b, 0x9e, 0xa2])
   for (let code = 0x80; code <= 0xff; code += 1) {
     if (!own.has(code)) {
@@ -25,14 +25,14 @@ test('every other refusal is 502, known to MQTT or not', () => {
   }
 })
 
-test('a refusal says what the broker said, in its own words where it has some', () => {
+test('a refusal contains the broker’s reason string, or else the name of the code', () => {
   const error = refusal(0x83, 'The broker refused the message for a', 'disk full')
   expect(error.message).toBe('The broker refused the message for a: disk full')
   expect(error.details).toEqual({ mqtt: { reasonCode: 0x83, reason: 'Implementation specific error' } })
   expect(refusal(0xc0, 'No').message).toBe('No: Reason 0xc0')
 })
 
-test('a quota alone says when to try again', () => {
+test('only “quota exceeded” has a Retry-After', () => {
   expect(refusal(0x97, 'No').details.retryAfter).toBeGreaterThan(0)
   expect(refusal(0x97, 'No').kind.retryable).toBe(true)
   expect(refusal(0x87, 'No').details).not.toHaveProperty('retryAfter')

@@ -4,7 +4,7 @@ import { get, publish } from '../support/http.ts'
 import { openStream } from '../support/stream.ts'
 
 describe.each(BROKERS)('on $name', ({ start }) => {
-  test('messages retained at QoS 2 cost no connection, whoever reads or subscribes', async () => {
+  test('reading or subscribing to messages retained at QoS 2 closes no connection', async () => {
     const bridge = await startBridge(await start())
     for (const topic of ['r/1', 'r/2']) await publish(bridge, { topic, payload: 'x', qos: 2, retain: true })
     for (const filter of ['r/1', 'r/%23', 'r/1', 'r/+']) {

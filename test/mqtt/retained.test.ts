@@ -12,7 +12,7 @@ import { openStream } from '../support/stream.ts'
 const topics = (count: number): string[] => Array.from({ length: count }, (_, index) => `r/${index}`)
 
 describe.each(BROKERS)('reading retained messages on $name', ({ start }) => {
-  test('ends though the filter is busy', async () => {
+  test('ends even if messages keep arriving for the filter', async () => {
     const settings = await start()
     const bridge = await startBridge(settings)
     const outside = await mqttClient(brokerUrl(bridge, settings))
@@ -30,11 +30,11 @@ describe.each(BROKERS)('reading retained messages on $name', ({ start }) => {
     await traffic
   })
 
-  test('is refused beyond its limits, also to a stream, and not at them', async () => {
+  test('is refused beyond the limits, also to a stream, and allowed at them', async () => {
     const bridge = await startBridge({ ...(await start()), RETAINED_MAX: 5, RETAINED_MAX_BYTES: 2000 })
     for (const topic of topics(4)) await publishRaw(bridge, `topic=${topic}&retain=true`, 'x')
     await publishRaw(bridge, 'topic=r/big&retain=true', 'x'.repeat(1996))
-    // Filters that overlap bring each message more than once; it counts once.
+    // With overlapping filters each message arrives more than once; it counts once.
     const stream = await openStream(`${bridge.url}/subscribe?topic=r/%23&topic=r/%2B&topic=r/1&topic=r/big`)
     expect(await stream.take(5)).toHaveLength(5)
     stream.close()
@@ -60,7 +60,7 @@ describe.each(BROKERS)('reading retained messages on $name', ({ start }) => {
     await expectNothingLeft(bridge)
   })
 
-  test('is refused where the filters of a stream together bring too many', async () => {
+  test('is refused if too many match the filters of a stream together', async () => {
     const bridge = await startBridge({ ...(await start()), RETAINED_MAX: 3, RETAINED_MAX_BYTES: 1500 })
     for (const topic of ['a/1', 'b/1']) await publishRaw(bridge, `topic=${topic}&retain=true`, 'x'.repeat(800))
     expect((await get(bridge, '/subscribe?topic=a/%23&topic=b/%23')).body.code).toBe('too-many-retained')
@@ -73,7 +73,7 @@ describe.each(BROKERS)('reading retained messages on $name', ({ start }) => {
 })
 
 describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => {
-  test('joins in a burst share a snapshot', async () => {
+  test('streams that start at the same time share a snapshot', async () => {
     const broker = await startMosquitto()
     const subscribes: string[] = []
     const proxy = await startCuttingProxy(broker.url, (direction, packet, connect) => {
@@ -91,7 +91,7 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
       expect((await stream.next()).data).toMatchObject({ topic: 'a/b', retain: true })
       stream.close()
     }
-    // One that begins with the first join, one for those that came meanwhile, and some for sockets that were late.
+    // One snapshot for the first stream, one for those that came meanwhile, and some for requests that arrived late.
     expect(subscribes.length).toBeLessThanOrEqual(10)
     await get(bridge, '/retained?topic=a/b')
     await get(bridge, '/retained?topic=a/b')
@@ -99,7 +99,7 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
     await expectNothingLeft(bridge)
   })
 
-  test('a broker that is away is a 503, one that answers nothing a 504, and both are over when it is back', async () => {
+  test('is a 503 without a broker, a 504 if the broker does not answer, and works when it is back', async () => {
     const broker = await startMosquitto()
     const proxy = await startProxy(broker.url)
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 300 })
@@ -129,7 +129,7 @@ const live = { cmd: 'publish', topic: 'a', qos: 1, retain: false, dup: false } a
 const isRetained = ({ connect }: Peer): boolean => connect?.clientId.endsWith('-retained') === true
 const isSubscriber = ({ connect }: Peer): boolean => connect?.clientId.endsWith('-subscribe-0') === true
 
-test('a stream waits for the live copies of what it begins with, however late they come', async () => {
+test('a stream waits for the live copies of its retained messages, however late they come', async () => {
   let pings = 0
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd === 'subscribe' && isRetained(peer)) {
@@ -139,7 +139,7 @@ test('a stream waits for the live copies of what it begins with, however late th
       )
     } else if (packet.cmd === 'pingreq' && !isRetained(peer)) {
       pings += 1
-      // What was published before the snapshot comes only now: some brokers hand it on behind answers to earlier pings.
+      // Messages published before the snapshot come only now: some brokers deliver them after answering earlier pings.
       if (pings !== 3) return false
       peer.send(
         { ...live, payload: '1', messageId: 1 },
@@ -162,7 +162,7 @@ test('a stream waits for the live copies of what it begins with, however late th
   await expectNothingLeft(bridge)
 })
 
-test('a stream waits for live copies at QoS 2 that wait for the broker’s window', async () => {
+test('a stream waits for live QoS 2 copies that are held back by the broker’s window', async () => {
   const WINDOW = 20
   const payloads = Array.from({ length: 3 * WINDOW }, (_, index) => String(index))
   const waiting = payloads.map((payload, index) => ({ ...live, qos: 2, payload, messageId: index + 1 }) as const)
@@ -196,7 +196,7 @@ test('a stream waits for live copies at QoS 2 that wait for the broker’s windo
   )
 })
 
-test('a stream waits for what the broker kept while its connection was lost', async () => {
+test('a stream waits for messages that the broker kept while the connection was lost', async () => {
   let isLost = false
   let isRead = false
   let returning: Peer | undefined
@@ -234,7 +234,7 @@ test('a stream waits for what the broker kept while its connection was lost', as
   ])
 })
 
-test('a stream whose connection loses messages while it is opened begins behind that', async () => {
+test('a stream that loses messages while it is opened starts again after them', async () => {
   let isLost = false
   let answer = (): void => {}
   const broker = await startScriptedBroker((packet, peer) => {

@@ -14,7 +14,7 @@ const text = fc
   .tuple(fc.constantFrom('', '$share/g/', '$share/'), fc.array(part, { maxLength: 6 }))
   .map(([share, parts]) => share + parts.join(''))
 
-test('of a filter without fault # is the last level, + a whole one, and no shared one lies within', () => {
+test('in a valid filter # is the last level, + is a whole one, and no $share is inside another', () => {
   fc.assert(
     fc.property(text, (filter) => {
       fc.pre(filterFault(filter, open) === undefined)
@@ -30,7 +30,7 @@ test('of a filter without fault # is the last level, + a whole one, and no share
   )
 })
 
-test('a topic without fault is a filter without fault that matches itself', () => {
+test('a valid topic is a valid filter that matches itself', () => {
   fc.assert(
     fc.property(text, (topic) => {
       fc.pre(topicFault(topic, open) === undefined && !topic.startsWith('$share'))
@@ -88,7 +88,7 @@ test.each<[string, { group: string; filter: string } | undefined]>([
   expect(parseShare(filter)).toEqual(parts)
 })
 
-test('levels are counted as the broker counts them, with the group', () => {
+test('levels are counted as brokers count them, with those of the group', () => {
   const rules = { levelsMax: 4, allowDollar: false }
   expect(filterFault('a/b/c/d', rules)).toBeUndefined()
   expect(filterFault('a/b/c/d/e', rules)).toContain('4 levels')
@@ -103,7 +103,7 @@ test('a tree gives all its values, however many there are at one level', () => {
 })
 
 describe.runIf(hasMosquitto)('Mosquitto', () => {
-  test('keeps its connection over every filter without fault', async () => {
+  test('keeps its connection with every valid filter', async () => {
     const { url } = await startMosquitto()
     const rules = { levelsMax: 201, allowDollar: true }
     const edge = [

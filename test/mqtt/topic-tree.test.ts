@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
 import { TopicTree } from '../../src/mqtt/topic-tree.ts'
 
-/** MQTT 5 section 4.7, said as plainly as can be. */
+/** MQTT 5 section 4.7 in its simplest form, to compare with. */
 function matches(filter: string, topic: string): boolean {
   if (topic.startsWith('$') !== filter.startsWith('$')) return false
   const levels = topic.split('/')
@@ -25,7 +25,7 @@ const filters = fc
   .map(([levels, rest]) => [...levels, ...(rest ? ['#'] : [])].join('/'))
   .filter((filter) => filter !== '')
 
-test('finds what the specification says, while filters come and go', () => {
+test('finds the filters that match by the specification, while filters are added and removed', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.boolean(), filters), { maxLength: 40 }), topics, (changes, topic) => {
       const tree = new TopicTree<string>()
@@ -44,14 +44,14 @@ test('finds what the specification says, while filters come and go', () => {
   )
 })
 
-test('an emptied tree keeps nothing', () => {
+test('a tree that was emptied holds no nodes', () => {
   const tree = new TopicTree<number>()
   for (const filter of ['a/b/c', 'a/b', 'a/#', '+']) tree.set(filter, 1)
   for (const filter of ['a/b', 'a/b/c', '+', 'a/#']) tree.delete(filter)
   expect([tree.size, [...tree.values()], tree.match('a/b/c')]).toEqual([0, [], []])
 })
 
-test('# matches the level above it, and no $ topic', () => {
+test('# matches its parent level, and no $ topic', () => {
   const tree = new TopicTree<string>()
   for (const filter of ['a/#', '#', '+/x', '$SYS/#']) tree.set(filter, filter)
   expect(tree.match('a').sort()).toEqual(['#', 'a/#'])

@@ -2,13 +2,16 @@ import type { NetworkConnectionOptions } from './network-connection.ts'
 
 const SESSION_EXPIRY_S = 300
 /**
- * Everything is acknowledged as it arrives. Unless told so, Mosquitto keeps 20 messages in flight and 1000 behind them,
- * and drops the rest of a burst without a word.
+ * The largest possible value, since every message is acknowledged as it arrives. If a client names none, Mosquitto
+ * holds 20 messages in flight and 1000 behind them, and drops the rest of a burst silently.
  */
 const RECEIVE_MAXIMUM = 65_535
 const CONNECT_TIMEOUT_MS = 5000
 
-/** What MQTT.js is told of a network connection, which is to do nothing by itself but connect, ping and close. */
+/**
+ * Options with which MQTT.js does nothing by itself but connect, ping and close: it neither reconnects nor
+ * resubscribes.
+ */
 export function clientOptions({
   endpoint,
   protocol,
@@ -36,7 +39,7 @@ export function clientOptions({
     ...(key !== undefined && { key }),
     ...(serverName !== undefined && { servername: serverName, wsOptions: { servername: serverName } as object }),
     keepalive: keepaliveS,
-    // Its own makes a line of text of every packet before it looks whether anybody reads it.
+    // The default logger formats a line of text for every packet, even if debugging is off.
     log: () => {},
     connectTimeout: CONNECT_TIMEOUT_MS,
     reconnectPeriod: 0,

@@ -1,12 +1,12 @@
 import type { QoS } from '../message.ts'
 
-/** Where the broker is and who we are to it. */
+/** Where the broker is, and how to connect and log in to it. */
 export interface Endpoint {
   url: string
   username?: string | undefined
   password?: string | undefined
   ca?: string | undefined
-  /** What is to be in the broker's certificate in place of the URL's host. */
+  /** The name that the broker's certificate must have, if that is not the host in the URL. */
   serverName?: string | undefined
   cert?: string | undefined
   key?: string | undefined

@@ -5,7 +5,13 @@ import { clientOptions } from './client-options.ts'
 import type { Endpoint, Will } from './endpoint.ts'
 import type { Message, QoS } from '../message.ts'
 import { PacketBuffer } from './packet-buffer.ts'
-import { type Acknowledgement, capabilitiesOf, messageOf, publishPacket, subscriptionIdentifiersOf } from './packets.ts'
+import {
+  type Acknowledgement,
+  capabilitiesOf,
+  messageFromPacket,
+  publishPacket,
+  subscriptionIdentifiersOf,
+} from './packets.ts'
 import { FIRST_REFUSAL, refusal } from '../reason-codes.ts'
 import type { Receipt } from '../session/unacknowledged.ts'
 
@@ -19,35 +25,36 @@ export interface NetworkConnectionOptions {
   durable?: DurableOptions | undefined
 }
 
-/** What makes the broker's session the only store of messages that are not done with. */
+/** Options of a durable session: the broker's session is the only store of its unacknowledged messages. */
 export interface DurableOptions {
-  /** How long the broker keeps the session, from each disconnection on, in seconds. Over MQTT 3.1.1 the broker decides. */
+  /** Seconds for which the broker keeps the session after each disconnect. Over MQTT 3.1.1 the broker decides. */
   expiryS: number
-  /** QoS 1 messages the broker may send unacknowledged; not every broker keeps to it. */
+  /** How many unacknowledged QoS 1 messages the broker may send. Not every broker respects it. */
   receiveMaximum: number
 }
 
 export interface SubscribeOptions {
-  /** Comes back with each of the subscription's messages, where the broker takes identifiers. */
+  /** The broker sends it back with each message of the subscription; undefined where it does not support that. */
   identifier: number | undefined
-  /** When retained messages are sent; `if-new` is where the broker has no such subscription yet. */
+  /** When the broker sends retained messages; `if-new`: only if the subscription does not exist yet. */
   retained: keyof typeof RETAIN_HANDLING
 }
 
 export interface NetworkConnectionHandlers {
-  /** CONNACK accepted the connection. Called before any packet behind it. */
+  /** CONNACK accepted the connection. Called before any later packet is handed over. */
   opened(capabilities: Capabilities, sessionPresent: boolean): void
-  /** Called once, last. Without a cause the broker closed it with no word, or we did. */
+  /** Called once, as the last one. Without a cause, the broker closed the connection without a reason, or we did. */
   closed(cause: (Error & { code?: unknown }) | undefined): void
   acknowledged(packet: Acknowledgement): void
-  /** `receipt` comes with QoS 1 messages of durable sessions, to `acknowledge`; all others are acknowledged already. */
+  /** `receipt` comes with QoS 1 messages of durable sessions, which the caller has to `acknowledge`. */
   message(message: Message, subscriptionIdentifiers: readonly number[], receipt?: Receipt): void
-  /** All packets of the last turn of the loop are with the socket. */
+  /** All packets written in the last turn of the event loop are with the socket. */
   flushed(): void
+  /** The socket takes packets again, after `writable` was false. */
   drained(): void
 }
 
-/** The client's part of the MQTT session: QoS 2 messages between PUBREC and PUBREL. It outlives network connections. */
+/** The client's part of the MQTT session: QoS 2 messages between PUBREC and PUBREL. Outlives network connections. */
 export class SessionState extends Store {
   constructor() {
     super({ clean: false })
@@ -55,8 +62,8 @@ export class SessionState extends Store {
 }
 
 /**
- * PINGRESP may overtake messages that a broker is still handing on within itself: Aedes does so turn by turn, clustered ones
- * between processes. After so many round trips they are taken to have come.
+ * A PINGRESP may arrive before messages that the broker still passes on internally: Aedes does that over several turns
+ * of its event loop, clustered brokers between processes. After this many round trips they are assumed to have arrived.
  */
 export const SETTLING_ROUND_TRIPS = 3
 /** MQTT 5 section 3.8.3.1. */
@@ -64,25 +71,25 @@ const RETAIN_HANDLING = { always: 0, 'if-new': 1, never: 2 } as const
 const DISCONNECT_TIMEOUT_MS = 500
 
 /**
- * One network connection to the broker (MQTT 5 section 4.2), from CONNECT to its end; it never reconnects.
- * Publishes and their acknowledgements pass straight through: which of them are in flight is the caller's to keep.
+ * One network connection to the broker (MQTT 5 section 4.2), from CONNECT until it is closed; it never reconnects.
+ * It does not remember publishes: the caller keeps track of which are in flight.
  */
 export class NetworkConnection {
   readonly #client: MqttClient
   readonly #handlers: NetworkConnectionHandlers
   readonly #protocol: 5 | 4
   readonly #pings: { resolve: () => void; reject: (error: CausewayError) => void }[] = []
-  /** Messages that MQTT.js will hand on again. */
-  readonly #handedOn = new WeakSet<Packet>()
+  /** Packets whose message was handed over on `packetreceive`. MQTT.js emits `message` for them as well. */
+  readonly #alreadyDelivered = new WeakSet<Packet>()
   readonly #packets: PacketBuffer
   #corked = false
   #opened = false
-  /** PUBLISH and PUBREL packets so far: each may make room in the broker's window once it is answered. */
-  arrived = 0
-  /** Whether the broker sent anything behind CONNACK but DISCONNECT. */
-  productive = false
-  /** Reason code of the broker's DISCONNECT: to one who shares a client id with another, coming back at once would be war. */
-  dismissal: number | undefined
+  /** PUBLISH and PUBREL packets received so far. The answer to each may make room in the broker's send window. */
+  inboundPackets = 0
+  /** Whether the broker sent any packet after CONNACK, DISCONNECT not counted. */
+  hasReceived = false
+  /** Reason code of the broker's DISCONNECT, if it sent one. */
+  disconnectReason: number | undefined
 
   constructor(options: NetworkConnectionOptions, handlers: NetworkConnectionHandlers) {
     this.#protocol = options.protocol
@@ -96,7 +103,7 @@ export class NetworkConnection {
     let cause: Error | undefined
     client.on('packetreceive', (packet) => {
       if (packet.cmd !== 'connack') return this.#received(packet, options.durable !== undefined)
-      // MQTT.js emits `connect` some turns later, behind the first messages; at the next tick it is ready too.
+      // MQTT.js emits `connect` only some turns later, after the first messages. At the next tick it is ready already.
       process.nextTick(() => {
         if (!client.connected) return
         if ('setNoDelay' in client.stream) (client.stream as { setNoDelay(on: boolean): void }).setNoDelay(true)
@@ -106,8 +113,8 @@ export class NetworkConnection {
       })
     })
     client.on('message', (_topic, _payload, packet) => {
-      if (this.#opened && !this.#handedOn.delete(packet)) {
-        handlers.message(messageOf(packet), subscriptionIdentifiersOf(packet))
+      if (this.#opened && !this.#alreadyDelivered.delete(packet)) {
+        handlers.message(messageFromPacket(packet), subscriptionIdentifiersOf(packet))
       }
     })
     client.on('error', (error) => {
@@ -115,14 +122,14 @@ export class NetworkConnection {
       this.destroy()
     })
     client.once('close', () => {
-      // Packets that were parsed already may follow.
+      // Packets that were parsed before the close may still be emitted.
       this.#opened = false
       for (const { reject } of this.#pings.splice(0)) reject(connectionLost(cause))
       handlers.closed(cause)
     })
   }
 
-  /** False while the socket still holds earlier packets; `drained` follows. */
+  /** False while the socket's buffer is full; `drained` is called once it is not. */
   get writable(): boolean {
     return !this.#client.stream.writableNeedDrain
   }
@@ -136,12 +143,16 @@ export class NetworkConnection {
     this.#write({ cmd: 'pubrel', messageId, reasonCode: 0 })
   }
 
-  /** Sends PUBACK. Those of one connection are to leave in the order in which its messages came [MQTT-4.6.0-2]. */
+  /** Sends PUBACK. The caller sends them in the order in which the messages arrived [MQTT-4.6.0-2]. */
   acknowledge(messageId: number): void {
     this.#write({ cmd: 'puback', messageId, reasonCode: 0 })
   }
 
-  /** The granted QoS, after SUBACK. MQTT 3.1.1 sends the retained messages whether they are asked for or not. */
+  /**
+   * Resolves with the granted QoS after SUBACK. Over MQTT 3.1.1 `retained` has no effect: the broker always sends the
+   * retained messages.
+   * @throws CausewayError where the broker refuses the filter or the connection is lost first
+   */
   subscribe(filter: string, qos: QoS, { identifier, retained }: SubscribeOptions): Promise<QoS> {
     this.#cork()
     const properties = identifier === undefined ? undefined : { subscriptionIdentifier: identifier }
@@ -161,7 +172,7 @@ export class NetworkConnection {
     })
   }
 
-  /** Resolves after PINGRESP: all the broker sent before it has arrived. One alone says little, see `SETTLING_ROUND_TRIPS`. */
+  /** Resolves after PINGRESP: all that the broker sent before it has arrived. See also `SETTLING_ROUND_TRIPS`. */
   async roundTrip(): Promise<void> {
     this.#write({ cmd: 'pingreq' })
     await new Promise<void>((resolve, reject) => {
@@ -178,8 +189,9 @@ export class NetworkConnection {
   }
 
   /**
-   * Sends DISCONNECT behind all that was written, ends the session if asked to, and closes: in half a second at most.
-   * Resolves with whether the broker has closed too, rather than being cut off.
+   * Sends DISCONNECT after all that was written and closes the connection, within half a second.
+   * @param endSession ends the session too; without effect over MQTT 3.1.1
+   * @returns whether the broker closed its side in time; otherwise the connection was cut
    */
   async disconnect(endSession: boolean): Promise<boolean> {
     const properties = endSession && this.#protocol === 5 ? { sessionExpiryInterval: 0 } : undefined
@@ -202,19 +214,22 @@ export class NetworkConnection {
 
   #received(packet: Packet, isDurable: boolean): void {
     if (!this.#opened) return
-    if (packet.cmd === 'disconnect') this.dismissal = packet.reasonCode ?? 0
-    else this.productive = true
-    if (packet.cmd === 'publish' || packet.cmd === 'pubrel') this.arrived += 1
+    if (packet.cmd === 'disconnect') this.disconnectReason = packet.reasonCode ?? 0
+    else this.hasReceived = true
+    if (packet.cmd === 'publish' || packet.cmd === 'pubrel') this.inboundPackets += 1
     if (packet.cmd === 'publish' && packet.qos === 1 && isDurable) {
       const receipt = { messageId: packet.messageId!, dup: packet.dup }
-      const message = messageOf(packet)
-      // MQTT.js acknowledges QoS 1 by itself and knows no way to put that off but to stop reading, PINGRESP included.
+      const message = messageFromPacket(packet)
+      // MQTT.js acknowledges QoS 1 messages by itself. The only way it offers to delay that also stops it from reading
+      // anything else, PINGRESP included. It acknowledges no QoS 0 message, so that is what the packet is made.
       packet.qos = 0
-      this.#handedOn.add(packet)
+      this.#alreadyDelivered.add(packet)
       this.#handlers.message(message, subscriptionIdentifiersOf(packet), receipt)
-      // Its acknowledgement leaves ahead of what readers are written: behind it, whoever has the message could get it again over a cut.
-    } else if (packet.cmd === 'publish') this.#cork()
-    else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()
+    } else if (packet.cmd === 'publish') {
+      // MQTT.js will write the acknowledgement. Corking now means that it leaves before readers are written to, so a
+      // lost connection cannot make the broker send again what they have seen.
+      this.#cork()
+    } else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()
     else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') {
       this.#handlers.acknowledged(packet as Acknowledgement)
     }
@@ -225,7 +240,9 @@ export class NetworkConnection {
     this.#packets.add(packet)
   }
 
-  /** All packets of one turn of the loop leave in one write: `writev` is a third of the busy time without. */
+  /**
+   * All packets of one turn of the event loop leave in one write. One `writev` for each took a third of the CPU time.
+   */
   #cork(): void {
     if (this.#corked) return
     this.#corked = true
@@ -235,7 +252,7 @@ export class NetworkConnection {
       this.#corked = false
       if (!this.#packets.isEmpty) stream.write(this.#packets.take())
       stream.uncork()
-      // Between its end and `close` a stream takes what is written, to throw it away.
+      // A stream that was destroyed accepts writes until it emits `close`, and discards them.
       if (this.#opened && !stream.destroyed) this.#handlers.flushed()
     })
   }

@@ -1,6 +1,6 @@
 import { type Packet, writeToStream } from 'mqtt-packet'
 
-/** Packets of one turn of the loop, to leave as one piece: a system call, and its gathering, costs more than a copy. */
+/** Joins the packets of one turn of the event loop into one buffer. Copying them costs less than a `writev`. */
 export class PacketBuffer {
   readonly #protocolVersion: 5 | 4
   #parts: (Buffer | string)[] = []
@@ -14,11 +14,11 @@ export class PacketBuffer {
   }
 
   add(packet: Packet): void {
-    // It writes a packet field by field, and asks no more of a stream than this.
+    // `writeToStream` calls `write` for each field of the packet, and uses no other method of a stream than these two.
     writeToStream(packet, this as never, { protocolVersion: this.#protocolVersion })
   }
 
-  /** All that was added since the last time. */
+  /** Returns all packets added since the last call. */
   take(): Buffer {
     const parts = this.#parts
     this.#parts = []

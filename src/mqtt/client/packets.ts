@@ -18,7 +18,7 @@ export function capabilitiesOf({ properties = {} }: IConnackPacket, protocol: 5 
     maximumQoS: properties.maximumQoS ?? 2,
     retain: properties.retainAvailable ?? true,
     wildcards: properties.wildcardSubscriptionAvailable ?? true,
-    // Over 3.1.1 a broker may take $share for plain text and stay silent for ever.
+    // Over MQTT 3.1.1 a broker may treat `$share/...` as an ordinary filter, which then never matches anything.
     sharedSubscriptions: protocol === 5 && (properties.sharedSubscriptionAvailable ?? true),
     subscriptionIdentifiers: protocol === 5 && (properties.subscriptionIdentifiersAvailable ?? true),
     sessionExpiryS: properties.sessionExpiryInterval,
@@ -40,7 +40,7 @@ export function publishPacket(
     packet.properties = {
       ...others,
       ...(correlationData !== undefined && { correlationData: Buffer.from(correlationData, 'base64') }),
-      // Of user properties without a single value mqtt-packet makes no packet at all, and says nothing.
+      // With `userProperties: {}` mqtt-packet writes no packet at all and reports no error.
       ...(Object.values(userProperties).flat().length > 0 && { userProperties }),
     }
   }
@@ -52,7 +52,7 @@ export function packetSize(message: Message): number {
   return generate(publishPacket(message, 1, false), { protocolVersion: 5 }).length
 }
 
-export function messageOf({ topic, payload, qos, retain, properties }: IPublishPacket): Message {
+export function messageFromPacket({ topic, payload, qos, retain, properties }: IPublishPacket): Message {
   return {
     topic,
     payload: payload as Buffer,
@@ -63,14 +63,20 @@ export function messageOf({ topic, payload, qos, retain, properties }: IPublishP
 }
 
 export function subscriptionIdentifiersOf({ properties }: IPublishPacket): readonly number[] {
-  // A message that matched several subscriptions may carry them all (section 3.3.2.3.8); the types know of one.
+  // A message that matched several subscriptions may carry all their identifiers (MQTT 5 section 3.3.2.3.8), although
+  // the type of mqtt-packet allows only one.
   const identifiers = properties?.subscriptionIdentifier as number | number[] | undefined
   return identifiers === undefined ? [] : Array.isArray(identifiers) ? identifiers : [identifiers]
 }
 
-function messageProperties(from: NonNullable<IPublishPacket['properties']>): MessageProperties | undefined {
-  const { contentType, responseTopic, correlationData, messageExpiryInterval, payloadFormatIndicator, userProperties } =
-    from
+function messageProperties({
+  contentType,
+  responseTopic,
+  correlationData,
+  messageExpiryInterval,
+  payloadFormatIndicator,
+  userProperties,
+}: NonNullable<IPublishPacket['properties']>): MessageProperties | undefined {
   const properties: MessageProperties = {
     ...(contentType !== undefined && { contentType }),
     ...(responseTopic !== undefined && { responseTopic }),

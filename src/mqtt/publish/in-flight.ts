@@ -1,8 +1,9 @@
 import { CausewayError } from '../../errors.ts'
+import type { NetworkConnection } from '../client/network-connection.ts'
 import type { Message } from '../message.ts'
 import { NO_MATCHING_SUBSCRIBERS, reasonName, SUCCESS } from '../reason-codes.ts'
 
-/** What the broker answered. For QoS 0, and reason codes over MQTT 3.1.1, there is no answer: null. */
+/** What the broker answered. QoS 0 has no answer, and MQTT 3.1.1 no reason codes: these fields are null then. */
 export interface PublishResult {
   topic: string
   qos: 0 | 1 | 2
@@ -13,28 +14,36 @@ export interface PublishResult {
 }
 
 export interface InFlightHooks {
-  /** Called once, just before the caller has the answer. */
-  settled(entry: InFlight): void
-  /** Called behind `settled` where it was the timeout that did it. */
-  timedOut(entry: InFlight): void
+  /** Called once, just before the caller gets the result or the error. */
+  settled(publish: InFlight): void
+  /** Called after `settled`, if the timeout was the reason. */
+  timedOut(publish: InFlight): void
 }
 
-/** One accepted publish, until it is answered and, on the wire, acknowledged. */
+/**
+ * How far a publish has come on the wire:
+ * - `waiting`: not sent. QoS 0 stays so until it succeeds.
+ * - `published`: PUBLISH was sent.
+ * - `released`: PUBREL was sent (QoS 2), after PUBREC or to free the identifier. Only PUBREL is sent again then.
+ * - `released-again`: PUBREL was sent more than once.
+ */
+export type PublishState = 'waiting' | 'published' | 'released' | 'released-again'
+
+/** One accepted publish, until the caller has the result and, if it was sent, the broker has acknowledged it. */
 export class InFlight {
   readonly message: Message
   readonly result: Promise<PublishResult>
-  /** Packet identifier, from the first time it is sent. */
-  id = 0
-  /** Its place among those sent on the connection. */
-  order = 0
-  /** Network connections it was sent on. */
-  sent = 0
-  /** PUBRELs sent (QoS 2). The first answers PUBREC: from then on PUBREL is what is sent again. */
-  releases = 0
-  /** Reason code of PUBREC (QoS 2). */
-  receivedCode: number | undefined
-  /** The caller has the answer. */
-  settled = false
+  /** From the first time it is sent. */
+  packetId = 0
+  /** Its position in the order of sending. */
+  sequence = 0
+  state: PublishState = 'waiting'
+  /** How many network connections it was sent on. */
+  connections = 0
+  /** Reason code of PUBREC (QoS 2); undefined over MQTT 3.1.1. */
+  pubrecCode: number | undefined
+  /** The caller has the result or the error. */
+  isSettled = false
   #resolve!: (result: PublishResult) => void
   #reject!: (error: CausewayError) => void
   readonly #timer: NodeJS.Timeout
@@ -48,12 +57,38 @@ export class InFlight {
       this.#reject = reject
     })
     this.#timer = setTimeout(() => {
-      this.fail(timeoutError(timeoutMs, this.sent > 0))
+      this.fail(timeoutError(timeoutMs, this.state !== 'waiting'))
       hooks.timedOut(this)
     }, timeoutMs)
   }
 
-  /** `reasonCode` is undefined over MQTT 3.1.1, and for QoS 0, which nothing acknowledges. */
+  /** Sends it for the first time, at QoS 1 or 2; it has its `packetId`. */
+  send(network: NetworkConnection): void {
+    this.state = 'published'
+    this.connections = 1
+    network.publish(this.message, this.packetId, false)
+  }
+
+  /** Sends PUBLISH or PUBREL again, on another network connection. */
+  sendAgain(network: NetworkConnection): void {
+    this.connections += 1
+    if (this.state === 'published') network.publish(this.message, this.packetId, true)
+    else this.#sendPubrel(network)
+  }
+
+  /** Answers PUBREC, where the network connection still stands. */
+  received(pubrecCode: number | undefined, network: NetworkConnection | undefined): void {
+    this.pubrecCode = pubrecCode
+    if (network !== undefined) this.#sendPubrel(network)
+  }
+
+  /** Sends PUBREL on another network connection, whether PUBREC came or not, so that the identifier becomes free. */
+  freeIdentifier(network: NetworkConnection): void {
+    this.connections += 1
+    this.#sendPubrel(network)
+  }
+
+  /** @param reasonCode undefined over MQTT 3.1.1, and for QoS 0, which is not acknowledged */
   succeed(reasonCode: number | undefined): void {
     if (!this.#settle()) return
     const { topic, qos } = this.message
@@ -71,8 +106,8 @@ export class InFlight {
     if (this.#settle()) this.#reject(error)
   }
 
-  /** Fails with an outcome that nobody knows. */
-  interrupt(why: string): void {
+  /** Fails with an error that says that nobody knows whether the message was published. */
+  failUnknown(why: string): void {
     this.fail(
       new CausewayError('publish-interrupted', `Whether the message was published is not known: ${why}`, {
         outcome: 'unknown',
@@ -80,17 +115,22 @@ export class InFlight {
     )
   }
 
+  #sendPubrel(network: NetworkConnection): void {
+    this.state = this.state === 'published' ? 'released' : 'released-again'
+    network.release(this.packetId)
+  }
+
   #settle(): boolean {
-    if (this.settled) return false
-    this.settled = true
+    if (this.isSettled) return false
+    this.isSettled = true
     clearTimeout(this.#timer)
     this.#hooks.settled(this)
     return true
   }
 }
 
-function timeoutError(timeoutMs: number, sent: boolean): CausewayError {
-  return sent
+function timeoutError(timeoutMs: number, wasSent: boolean): CausewayError {
+  return wasSent
     ? new CausewayError(
         'acknowledgement-timeout',
         `The broker did not acknowledge within ${timeoutMs} ms; the message may or may not have been published`,

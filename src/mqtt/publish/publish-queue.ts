@@ -1,15 +1,17 @@
 import { CausewayError } from '../../errors.ts'
-import { type Capabilities, checkPublish } from '../capabilities.ts'
-import type { ConnectionHandlers } from '../connection.ts'
-import { InFlight, type InFlightHooks, type PublishResult } from './in-flight.ts'
-import type { Message } from '../message.ts'
+import type { Capabilities } from '../capabilities.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
-import { type Acknowledgement, packetSize } from '../client/packets.ts'
+import type { Acknowledgement } from '../client/packets.ts'
+import type { Connection, ConnectionHandlers } from '../connection.ts'
+import type { Message } from '../message.ts'
 import { FIRST_REFUSAL, PACKET_IDENTIFIER_NOT_FOUND, reasonName, refusal } from '../reason-codes.ts'
+import { InFlight, type InFlightHooks, type PublishResult } from './in-flight.ts'
+import { Replay } from './replay.ts'
+import { SendWindow } from './send-window.ts'
 import { SentPublishes } from './sent-publishes.ts'
 
 export interface PublishQueueLimits {
-  /** Publishes accepted and not yet answered. */
+  /** Most publishes accepted and not yet answered. */
   maxInFlight: number
   /** The same in bytes of payload. */
   maxInFlightBytes: number
@@ -17,69 +19,66 @@ export interface PublishQueueLimits {
 }
 
 /**
- * Unacknowledged publishes where the broker sets no limit (3.1.1): Mosquitto handles 20, and loses QoS 2 messages
- * beyond them, acknowledged ones, when the connection is lost. Also how many are sent again one at a time after a loss:
- * alone on the wire, the one message the broker closes the connection over takes no other down with it.
+ * Most unacknowledged publishes where the broker sets no limit (3.1.1). Mosquitto processes 20 at a time; QoS 2
+ * messages beyond these it acknowledges as well, but loses when the connection is lost.
  */
-const CAUTIOUS = 20
+const DEFAULT_WINDOW = 20
 
 /**
- * The publishes of one connection, in order: those waiting, those on the wire, and those to be sent again after a
- * loss. It never has more on the wire than the broker's Receive Maximum, and sends nothing more than twice.
+ * The publishes of one connection, in order: those that wait, those on the wire, and those to be sent again after the
+ * connection was lost. On the wire are never more than the broker's Receive Maximum.
  */
 export class PublishQueue implements ConnectionHandlers {
   readonly #limits: PublishQueueLimits
+  readonly #connection: Pick<Connection, 'network' | 'capabilities' | 'unavailable'>
   readonly #hooks: InFlightHooks = {
-    settled: (entry) => this.#settled(entry),
-    timedOut: (entry) => this.#timedOut(entry),
+    settled: (publish) => this.#settled(publish),
+    timedOut: (publish) => this.#timedOut(publish),
   }
-  /** Accepted, not sent. */
-  #waiting: InFlight[] = []
-  /** QoS 0, not written before the end of this turn of the loop. */
-  #leaving: InFlight[] = []
-  /** Timed out ones too, so that their identifiers are not used again. */
+  /** Those that have a packet identifier: also timed out ones, so that their identifiers are not used again. */
   readonly #sent = new SentPublishes()
-  /** Sent on an earlier network connection only, in order. */
-  #again: InFlight[] = []
-  /**
-   * QoS 2 messages of an earlier network connection that nobody waits for any more. The broker may hold such a message
-   * still, and would take the next one of its identifier for a copy of it: PUBREL ends that, without publishing anew.
-   */
-  #unclaimed: InFlight[] = []
-  /** Sent again and not yet answered. */
-  readonly #probes = new Set<InFlight>()
-  #probed = 0
+  readonly #window = new SendWindow(this.#sent)
+  readonly #replay = new Replay(this.#sent)
   #count = 0
-  readonly #waiters: (() => void)[] = []
   #bytes = 0
-  #network: NetworkConnection | undefined
-  #capabilities: Capabilities | undefined
-  #unavailable: CausewayError | undefined
+  /** Called when a publish is answered. */
+  readonly #roomWaiters: (() => void)[] = []
 
-  constructor(limits: PublishQueueLimits) {
+  /** @param connect makes the connection with these handlers */
+  constructor(
+    limits: PublishQueueLimits,
+    connect: (handlers: ConnectionHandlers) => Pick<Connection, 'network' | 'capabilities' | 'unavailable'>,
+  ) {
     this.#limits = limits
+    this.#connection = connect(this)
   }
 
-  /** Accepted and not yet answered. */
+  /** How many publishes are accepted and not yet answered. */
   get inFlight(): number {
     return this.#count
   }
 
-  /** Whether `publish` would take this message, or refuse it for another reason than its limits. */
+  /**
+   * Whether the limits allow this message. Also true while the broker cannot be reached: `publish` then fails at once.
+   */
   hasRoom({ payload }: Message): boolean {
     const { maxInFlight, maxInFlightBytes } = this.#limits
-    if (this.#unavailable !== undefined || this.#count === 0) return true
+    if (this.#connection.unavailable !== undefined || this.#count === 0) return true
     return this.#count < maxInFlight && this.#bytes + payload.length <= maxInFlightBytes
   }
 
   /** Resolves when the next publish is answered. */
   freed(): Promise<void> {
-    return new Promise((resolve) => this.#waiters.push(resolve))
+    return new Promise((resolve) => this.#roomWaiters.push(resolve))
   }
 
-  /** @throws CausewayError at once where the broker is away or the limits are reached, later with the broker's answer */
+  /**
+   * @throws CausewayError synchronously if the broker cannot be reached or the limits are reached; the promise rejects
+   *   with the broker's answer, or with its absence
+   */
   publish(message: Message): Promise<PublishResult> {
-    if (this.#unavailable !== undefined) throw this.#unavailable
+    const { unavailable } = this.#connection
+    if (unavailable !== undefined) throw unavailable
     if (!this.hasRoom(message)) {
       throw new CausewayError(
         'overloaded',
@@ -87,54 +86,30 @@ export class PublishQueue implements ConnectionHandlers {
         { outcome: 'not-sent', retryAfter: 1 },
       )
     }
-    const entry = new InFlight(message, this.#limits.timeoutMs, this.#hooks)
+    const publish = new InFlight(message, this.#limits.timeoutMs, this.#hooks)
     this.#count += 1
     this.#bytes += message.payload.length
-    this.#waiting.push(entry)
+    this.#window.add(publish)
     this.#pump()
-    return entry.result
+    return publish.result
   }
 
-  connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
-    this.#network = network
-    this.#capabilities = capabilities
-    this.#unavailable = undefined
-    this.#probed = 0
-    for (const entry of this.#again) {
-      // Without its session the broker cannot tell a second QoS 2 message from the first.
-      if (entry.message.qos === 2 && !sessionPresent) {
-        this.#interrupt(entry, 'the broker lost its session while the message was in flight')
-      }
-    }
+  connected(_network: NetworkConnection, _capabilities: Capabilities, sessionPresent: boolean): void {
+    this.#replay.connected(sessionPresent)
     this.#pump()
   }
 
   lost(): void {
-    this.#network = undefined
-    this.#probes.clear()
-    this.#unclaimed = []
-    this.#waiting.unshift(...this.#leaving.splice(0))
-    for (const entry of this.#sent.list()) {
-      // What nobody waits for is tried once more than the rest, to free its identifier at the broker.
-      if (entry.sent > 2) this.#sent.delete(entry)
-      else if (entry.sent > 1) {
-        entry.interrupt(
-          'the connection was lost twice while the message was in flight; the broker may refuse it that way',
-        )
-      }
-    }
-    this.#again = this.#sent.list()
+    this.#window.connectionLost()
+    this.#replay.connectionLost()
   }
 
   unreachable(error: CausewayError): void {
-    this.#unavailable = error
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const entry of waiting) entry.fail(error)
+    this.#window.failWaiting(error)
   }
 
   flushed(): void {
-    for (const entry of this.#leaving.splice(0)) entry.succeed(undefined)
+    this.#window.flushed()
   }
 
   drained(): void {
@@ -142,125 +117,70 @@ export class PublishQueue implements ConnectionHandlers {
   }
 
   acknowledged({ cmd, messageId, reasonCode, properties }: Acknowledgement): void {
-    const entry = this.#sent.get(messageId)
-    if (entry === undefined || (cmd === 'puback') !== (entry.message.qos === 1)) return
-    const code = this.#capabilities!.protocol === 5 ? (reasonCode ?? 0) : undefined
-    if (cmd === 'pubrec' && (code ?? 0) < FIRST_REFUSAL) {
-      entry.receivedCode = code
-      return this.#release(entry, this.#network!)
-    }
-    if (cmd === 'pubcomp' && entry.releases === 0) return
-    // To a PUBREL sent again, "not found" says that the first one was obeyed.
-    const completed =
-      cmd === 'pubcomp' &&
-      (code === undefined || code < FIRST_REFUSAL || (code === PACKET_IDENTIFIER_NOT_FOUND && entry.releases > 1))
-    if (cmd === 'pubcomp' && !completed) this.#interrupt(entry, `the broker answered PUBREL with: ${reasonName(code!)}`)
-    else this.#finish(entry, completed ? entry.receivedCode : code, properties?.reasonString)
+    const publish = this.#sent.get(messageId)
+    if (publish === undefined || (cmd === 'puback') !== (publish.message.qos === 1)) return
+    const { network, capabilities } = this.#connection
+    const code = capabilities!.protocol === 5 ? (reasonCode ?? 0) : undefined
+    if (cmd === 'pubrec' && (code ?? 0) < FIRST_REFUSAL) return publish.received(code, network)
+    if (cmd === 'pubcomp') {
+      if (publish.state === 'published') return
+      this.#completed(publish, code)
+    } else this.#answered(publish, code, properties?.reasonString)
     this.#pump()
   }
 
-  #finish(entry: InFlight, code: number | undefined, reasonString: string | undefined): void {
-    this.#sent.delete(entry)
-    if (this.#probes.delete(entry)) this.#probed += 1
+  /** PUBCOMP came. The caller gets the reason code of PUBREC. */
+  #completed(publish: InFlight, code: number | undefined): void {
+    // To a repeated PUBREL, "packet identifier not found" means that the first one was already processed.
+    const isCompleted =
+      code === undefined ||
+      code < FIRST_REFUSAL ||
+      (code === PACKET_IDENTIFIER_NOT_FOUND && publish.state === 'released-again')
+    if (isCompleted) return this.#answered(publish, publish.pubrecCode, undefined)
+    this.#sent.delete(publish)
+    this.#replay.remove(publish)
+    publish.failUnknown(`the broker answered PUBREL with: ${reasonName(code)}`)
+  }
+
+  #answered(publish: InFlight, code: number | undefined, reasonString: string | undefined): void {
+    this.#sent.delete(publish)
+    this.#replay.answered(publish)
     if (code !== undefined && code >= FIRST_REFUSAL) {
-      entry.fail(refusal(code, `The broker refused the message for ${entry.message.topic}`, reasonString))
-    } else entry.succeed(code)
+      publish.fail(refusal(code, `The broker refused the message for ${publish.message.topic}`, reasonString))
+    } else publish.succeed(code)
   }
 
-  #interrupt(entry: InFlight, why: string): void {
-    this.#sent.delete(entry)
-    this.#probes.delete(entry)
-    entry.interrupt(why)
-  }
-
+  /** Sends what may be sent now. */
   #pump(): void {
-    const network = this.#network
+    const { network, capabilities } = this.#connection
     if (network === undefined) return
-    const allowance = this.#probed < CAUTIOUS ? 1 : Math.min(this.#probed - CAUTIOUS + 2, this.#window())
-    while (this.#again.length > 0 && this.#probes.size < allowance && network.writable) {
-      const entry = this.#again.shift()!
-      if (this.#sent.get(entry.id) !== entry) continue
-      if (!entry.settled) this.#sendAgain(entry, network)
-      else this.#disown(entry)
-    }
-    // New messages wait for all of them: order per topic holds, and none gets between a culprit and its discovery.
-    if (this.#again.length > 0 || this.#probes.size > 0) return
-    for (const entry of this.#unclaimed.splice(0)) {
-      entry.sent += 1
-      this.#release(entry, network)
-    }
-    while (this.#waiting.length > 0 && network.writable) {
-      const entry = this.#waiting[0]!
-      if (entry.message.qos > 0 && !entry.settled && this.#sent.size >= this.#window()) return
-      this.#waiting.shift()
-      if (!entry.settled) this.#send(entry, network)
+    const windowSize = this.#windowSize(capabilities!)
+    if (this.#replay.isDone || this.#replay.run(network, capabilities!, windowSize)) {
+      this.#window.send(network, capabilities!, windowSize)
     }
   }
 
-  #send(entry: InFlight, network: NetworkConnection): void {
-    const { message } = entry
-    try {
-      checkPublish(message, this.#capabilities!, () => packetSize(message))
-    } catch (error) {
-      return entry.fail(error as CausewayError)
-    }
-    if (message.qos === 0) {
-      this.#leaving.push(entry)
-      return network.publish(message, 0, false)
-    }
-    entry.sent = 1
-    this.#sent.add(entry)
-    network.publish(message, entry.id, false)
-  }
-
-  #sendAgain(entry: InFlight, network: NetworkConnection): void {
-    if (entry.releases === 0) {
-      try {
-        checkPublish(entry.message, this.#capabilities!, () => packetSize(entry.message))
-      } catch (error) {
-        entry.interrupt(`the broker came back with other limits. ${(error as CausewayError).message}`)
-        return this.#disown(entry)
-      }
-    }
-    entry.sent += 1
-    this.#probes.add(entry)
-    if (entry.releases > 0) this.#release(entry, network)
-    else network.publish(entry.message, entry.id, true)
-  }
-
-  /** Of what nobody waits for, before it is sent again. */
-  #disown(entry: InFlight): void {
-    if (entry.message.qos === 2) this.#unclaimed.push(entry)
-    else this.#sent.delete(entry)
-  }
-
-  #release(entry: InFlight, network: NetworkConnection): void {
-    entry.releases += 1
-    network.release(entry.id)
-  }
-
-  #window(): number {
-    return Math.min(this.#capabilities!.receiveMaximum ?? CAUTIOUS, this.#limits.maxInFlight)
+  #windowSize({ receiveMaximum = DEFAULT_WINDOW }: Capabilities): number {
+    return Math.min(receiveMaximum, this.#limits.maxInFlight)
   }
 
   #settled({ message }: InFlight): void {
     this.#count -= 1
     this.#bytes -= message.payload.length
-    for (const resolve of this.#waiters.splice(0)) resolve()
+    for (const resolve of this.#roomWaiters.splice(0)) resolve()
   }
 
-  #timedOut(entry: InFlight): void {
-    // The first to come is the first to time out, so this looks no further than the beginning.
-    const index = entry.sent === 0 ? this.#waiting.indexOf(entry) : -1
-    if (index >= 0) this.#waiting.splice(index, 1)
-    this.#probes.delete(entry)
-    if (this.#isStuck()) this.#network!.destroy()
+  #timedOut(publish: InFlight): void {
+    if (publish.state === 'waiting') this.#window.remove(publish)
+    this.#replay.remove(publish)
+    if (this.#isStuck()) this.#connection.network!.destroy()
     else this.#pump()
   }
 
-  /** Whether messages nobody waits for any more take up the whole window: the broker answers nothing. */
+  /** Whether publishes that no caller waits for any more fill the whole window: the broker does not answer at all. */
   #isStuck(): boolean {
-    if (this.#network === undefined || this.#sent.size < this.#window()) return false
-    return this.#sent.list().every(({ settled }) => settled)
+    const { network, capabilities } = this.#connection
+    if (network === undefined || this.#sent.size < this.#windowSize(capabilities!)) return false
+    return this.#sent.list().every(({ isSettled }) => isSettled)
   }
 }

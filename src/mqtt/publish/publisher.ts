@@ -21,23 +21,27 @@ export interface PublisherOptions extends PublishQueueLimits {
   observe: (message: Message, outcome: PublishOutcome, seconds: number, error?: CausewayError) => void
 }
 
-/** Publishes over a pool of connections. A topic always takes the same one, so messages of a topic keep their order. */
+/** Publishes over a pool of connections. A topic always uses the same one, so messages of a topic keep their order. */
 export class Publisher {
   readonly #queues: PublishQueue[] = []
   readonly #connections: Connection[] = []
-  /** By queue, the last of those that wait for room. */
-  readonly #admissions: (Promise<void> | undefined)[] = []
+  /** By index of the queue: settles when the last publish that waits for room has got it; undefined if none waits. */
+  readonly #lastAdmission: (Promise<void> | undefined)[] = []
   readonly #observe: PublisherOptions['observe']
 
   constructor({ connections, connection, observe, ...limits }: PublisherOptions) {
     this.#observe = observe
     for (let index = 0; index < connections; index += 1) {
-      const queue = new PublishQueue(limits)
+      const queue = new PublishQueue(limits, (handlers) => {
+        const created = new Connection({ ...connection(index), handlers })
+        this.#connections.push(created)
+        return created
+      })
       this.#queues.push(queue)
-      this.#connections.push(new Connection({ ...connection(index), handlers: queue }))
     }
   }
 
+  /** How many publishes are accepted and not yet answered. */
   get inFlight(): number {
     return this.#queues.reduce((sum, queue) => sum + queue.inFlight, 0)
   }
@@ -46,14 +50,14 @@ export class Publisher {
     return this.#connections.map(({ state }) => state)
   }
 
-  /** Resolves once every connection is made, or the first attempt at it has failed. */
+  /** Resolves once every connection is established, or the first attempt at it has failed. */
   async attempted(): Promise<void> {
     await Promise.all(this.#connections.map((connection) => connection.attempted()))
   }
 
   /**
-   * Resolves once the broker has acknowledged at the message's QoS; QoS 0 once it is written to a live connection.
-   * @throws CausewayError that says what the broker answered, or that it did not
+   * Resolves once the broker has acknowledged at the message's QoS; at QoS 0 once the message is with the socket.
+   * @throws CausewayError with what the broker answered, or that it did not answer
    */
   async publish(message: Message): Promise<PublishResult> {
     const startedAt = performance.now()
@@ -72,32 +76,32 @@ export class Publisher {
     }
   }
 
-  /** As `publish`, but waits where the limits are reached; in the order of the calls, for each topic. */
+  /** As `publish`, but waits while the limits are reached. Messages of a topic are sent in the order of the calls. */
   async publishWhenRoom(message: Message): Promise<PublishResult> {
     const index = queueOf(message.topic, this.#queues.length)
     const queue = this.#queues[index]!
-    const before = this.#admissions[index]
+    const before = this.#lastAdmission[index]
     if (before === undefined && queue.hasRoom(message)) return this.publish(message)
     let result!: Promise<PublishResult>
     const admitted = Promise.resolve(before).then(async () => {
       while (!queue.hasRoom(message)) await queue.freed()
       result = this.publish(message)
-      // Whoever waits for it takes the error; until then it is nobody's.
+      // The caller gets the error below. Without this, Node would report a rejection that nobody handles yet.
       result.catch(() => {})
     })
-    this.#admissions[index] = admitted
+    this.#lastAdmission[index] = admitted
     await admitted
-    if (this.#admissions[index] === admitted) this.#admissions[index] = undefined
+    if (this.#lastAdmission[index] === admitted) this.#lastAdmission[index] = undefined
     return result
   }
 
-  /** Disconnects. Publishes still in flight stay unanswered until their timeout: let them finish first. */
+  /** Disconnects. The caller lets publishes in flight finish first; otherwise they end with their timeout. */
   async close(): Promise<void> {
     await Promise.all(this.#connections.map((connection) => connection.close()))
   }
 }
 
-/** FNV-1a over UTF-16 units: any spread that is the same every time will do. */
+/** FNV-1a over UTF-16 code units. Any hash would do that is the same each time and spreads topics evenly. */
 function queueOf(topic: string, queues: number): number {
   let hash = 0x811c9dc5
   for (let index = 0; index < topic.length; index += 1) hash = Math.imul(hash ^ topic.charCodeAt(index), 0x01000193)

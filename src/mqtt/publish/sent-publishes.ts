@@ -3,14 +3,15 @@ import type { InFlight } from './in-flight.ts'
 const MAX_PACKET_ID = 65_535
 
 /**
- * The publishes of one connection that have a packet identifier. In an array: a Map that is added to and deleted from for
- * ever leaves its former tables behind, each with the messages it held then and a reference to the next one, and once
- * one of them is among V8's old objects, all behind it live until the next full collection.
+ * The publishes of one connection that have a packet identifier. They are kept in an array, because a Map that is added
+ * to and deleted from all the time leaves its earlier hash tables behind, each with the messages of that moment and a
+ * reference to the next table. Once V8 has moved one of them to the old generation, all later ones stay in memory until
+ * the next full garbage collection.
  */
 export class SentPublishes {
-  /** By packet identifier; as long as the highest one used so far. */
-  readonly #entries: (InFlight | undefined)[] = []
-  #lastId = 0
+  /** By packet identifier. Its length is the highest identifier used so far, plus one. */
+  readonly #byPacketId: (InFlight | undefined)[] = []
+  #lastPacketId = 0
   #size = 0
   #added = 0
 
@@ -18,28 +19,32 @@ export class SentPublishes {
     return this.#size
   }
 
-  get(id: number): InFlight | undefined {
-    return this.#entries[id]
+  get(packetId: number): InFlight | undefined {
+    return this.#byPacketId[packetId]
   }
 
-  /** Gives it an identifier that no other has, the one used longest ago. Not to be called with all of them in use. */
-  add(entry: InFlight): void {
-    do this.#lastId = (this.#lastId % MAX_PACKET_ID) + 1
-    while (this.#entries[this.#lastId] !== undefined)
-    entry.id = this.#lastId
-    entry.order = this.#added += 1
-    this.#entries[entry.id] = entry
+  has(publish: InFlight): boolean {
+    return this.#byPacketId[publish.packetId] === publish
+  }
+
+  /** Gives it a free identifier, the one used longest ago. One has to be free. */
+  add(publish: InFlight): void {
+    do this.#lastPacketId = (this.#lastPacketId % MAX_PACKET_ID) + 1
+    while (this.#byPacketId[this.#lastPacketId] !== undefined)
+    publish.packetId = this.#lastPacketId
+    publish.sequence = this.#added += 1
+    this.#byPacketId[publish.packetId] = publish
     this.#size += 1
   }
 
-  delete({ id }: InFlight): void {
-    if (this.#entries[id] === undefined) return
-    this.#entries[id] = undefined
+  delete({ packetId }: InFlight): void {
+    if (this.#byPacketId[packetId] === undefined) return
+    this.#byPacketId[packetId] = undefined
     this.#size -= 1
   }
 
   /** In the order in which they were added. */
   list(): InFlight[] {
-    return this.#entries.filter((entry) => entry !== undefined).sort((a, b) => a.order - b.order)
+    return this.#byPacketId.filter((publish) => publish !== undefined).sort((a, b) => a.sequence - b.sequence)
   }
 }

@@ -1,30 +1,34 @@
 import type { Message } from '../message.ts'
 
 /**
- * Tells copies of one message apart from messages: where filters overlap, an MQTT 5 broker may send a copy for each, one
- * behind the other, with the subscription's identifier. Where it keeps one copy only, whose it is is the broker's choice:
- * so the identifier alone makes no copy, but equality with the message before under an identifier not seen yet.
+ * Recognizes copies of one message. Where filters overlap, an MQTT 5 broker may send a copy for each of them, one right
+ * after the other, each with the identifier of its subscription. Other brokers send a single copy, with an identifier
+ * of their choice. So a message is a duplicate if it equals the one before and its identifier has not been seen with
+ * that.
  */
 export class DuplicateFilter {
-  #last: Message | undefined
-  readonly #identifiers = new Set<number>()
+  #lastMessage: Message | undefined
+  /** The identifiers with which the last message came. */
+  readonly #seenIdentifiers = new Set<number>()
 
   isDuplicate(message: Message, identifiers: readonly number[]): boolean {
     const [identifier] = identifiers
+    // No identifier tells nothing, and with several of them the broker sends one copy for all subscriptions.
     if (identifier === undefined || identifiers.length > 1) {
       this.reset()
       return false
     }
-    const isCopy = this.#last !== undefined && isSame(this.#last, message) && !this.#identifiers.has(identifier)
-    if (!isCopy) this.#identifiers.clear()
-    this.#identifiers.add(identifier)
-    this.#last = message
-    return isCopy
+    const isDuplicate =
+      this.#lastMessage !== undefined && isSame(this.#lastMessage, message) && !this.#seenIdentifiers.has(identifier)
+    if (!isDuplicate) this.#seenIdentifiers.clear()
+    this.#seenIdentifiers.add(identifier)
+    this.#lastMessage = message
+    return isDuplicate
   }
 
-  /** What follows is no copy of what came before. */
+  /** Forgets the last message, so that the next one is no duplicate. */
   reset(): void {
-    this.#last = undefined
+    this.#lastMessage = undefined
   }
 }
 

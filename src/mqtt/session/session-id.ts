@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 
 export interface SessionKey {
-  /** Whose it is. */
+  /** The identity that the session belongs to. */
   owner: string
   name: string
   filters: readonly string[]
@@ -11,12 +11,12 @@ const OWNER_DIGITS = 12
 const KEY_DIGITS = 20
 const CLIENT_ID_PREFIX = 'causeway-session-'
 
-/** The same on every bridge of a broker. Filters in another order, or named twice, make no other session. */
+/** The same on every bridge of a broker. The order of the filters, and repeated ones, make no difference. */
 export function sessionId({ owner, name, filters }: SessionKey): string {
   return `${ownerPart(owner)}-${digest([owner, name, [...new Set(filters)].sort()], KEY_DIGITS)}`
 }
 
-/** Whether a text is the id of a session of this owner's. */
+/** Whether a text has the form of a session id of this owner. */
 export function isSessionOf(owner: string, id: string): boolean {
   return new RegExp(`^${ownerPart(owner)}-[0-9a-f]{${KEY_DIGITS}}$`).test(id)
 }

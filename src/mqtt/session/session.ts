@@ -1,64 +1,67 @@
 import { CausewayError } from '../../errors.ts'
-import { withTimeout } from '../with-timeout.ts'
-import { type Capabilities, checkSubscribe, withSharedOver311 } from '../capabilities.ts'
-import { Connection, type ConnectionHandlers, type ConnectionOptions } from '../connection.ts'
-import { DuplicateFilter } from './duplicate-filter.ts'
-import type { Message } from '../message.ts'
+import { type Capabilities, checkSubscribe } from '../capabilities.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
+import { Connection, type ConnectionHandlers, type ConnectionOptions } from '../connection.ts'
+import type { Message } from '../message.ts'
 import { isShared } from '../topic.ts'
+import { withTimeout } from '../with-timeout.ts'
+import { DuplicateFilter } from './duplicate-filter.ts'
 import { type Receipt, Unacknowledged } from './unacknowledged.ts'
 
 export interface SessionEvents {
-  /** To be `done` with. */
+  /** The receiver calls `done` or `abandon` with it. */
   message(message: Message): void
+  /** The connection was lost; reconnecting has begun. */
   lost(): void
-  /** Behind `lost`: the broker did not keep the session. */
+  /** Called after `lost`: the broker did not keep the session. */
   forgotten(): void
-  /** Behind that: it delivers again. */
+  /** Called after `lost`, and after `forgotten` if that was called: the broker delivers again. */
   restored(): void
   /** The broker refuses a filter that it granted before. */
   refused(error: CausewayError): void
-  /** Another client has the session; nothing follows. */
+  /** Another client has taken over the session. No event follows. */
   takenOver(): void
 }
 
 export interface SessionOptions {
-  connection: Omit<ConnectionOptions, 'handlers' | 'durable'>
+  connection: Omit<ConnectionOptions, 'handlers' | 'durable' | 'sharedOver311'>
   durable: NonNullable<ConnectionOptions['durable']>
   filters: readonly string[]
-  /** Whether retained messages become part of a session that begins. */
+  /** Whether a new session begins with the retained messages. */
   retained: boolean
   timeoutMs: number
-  /** Whether $share may be sent over MQTT 3.1.1. */
+  /** Whether to assume over MQTT 3.1.1 that the broker has shared subscriptions. */
   sharedOver311: boolean
   events: SessionEvents
 }
 
 export interface OpenedSession {
-  /** The broker had it. */
+  /** The broker already had the session. */
   present: boolean
-  /** How long the broker keeps it, in seconds, as far as it said so. */
+  /** Seconds for which the broker keeps it after a disconnect; undefined over MQTT 3.1.1, where it does not say. */
   expiryS: number | undefined
 }
 
 /**
- * A durable session at the broker (MQTT 5 section 4.1): it stays there while it is closed here, with its subscriptions
- * and all that is not acknowledged, and can be opened by whoever has its client id. QoS 1 messages stay unacknowledged
- * until they are `done`.
+ * A durable session at the broker (MQTT 5 section 4.1). While it is closed here, the broker keeps it, with its
+ * subscriptions and all unacknowledged messages; any client with the same client id can open it. A QoS 1 message stays
+ * unacknowledged until `done` is called with it.
  */
 export class Session implements ConnectionHandlers {
   readonly #options: SessionOptions
-  readonly #unacknowledged = new Unacknowledged((messageId) => this.#network?.acknowledge(messageId))
-  readonly #copies = new DuplicateFilter()
+  readonly #unacknowledged = new Unacknowledged((messageId) => this.#connection?.network?.acknowledge(messageId))
+  readonly #duplicates = new DuplicateFilter()
+  /** Undefined while the session is closed here. */
   #connection: Connection | undefined
+  /** Settles when the connection before is closed. */
   #closing: Promise<void> | undefined
-  #network: NetworkConnection | undefined
-  #capabilities: Capabilities | undefined
-  #unavailable: CausewayError | undefined
-  #present = false
+  /** The broker had the session at the last CONNACK. */
+  #isPresent = false
+  /** False if the session is only opened to end it. */
   #subscribes = true
-  /** Every filter was granted in the session the broker has. */
+  /** The broker granted every filter, in the session that it has now. */
   #isGranted = false
+  /** Settles when the broker has answered the SUBSCRIBEs of the current connection. */
   #granted: Promise<void> = Promise.resolve()
   #isOpen = false
 
@@ -66,93 +69,87 @@ export class Session implements ConnectionHandlers {
     this.#options = options
   }
 
-  /** Of its connection; undefined while it is closed. */
+  /** The state of the connection; undefined while the session is closed here. */
   get state(): Connection['state'] | undefined {
     return this.#connection?.state
   }
 
   /**
-   * Connects, and resolves once the broker has granted every filter. Messages may come before.
-   * @throws CausewayError where it refuses one or is away
+   * Connects, and resolves once the broker has granted every filter. Messages may arrive before that.
+   * @throws CausewayError if the broker refuses a filter or cannot be reached
    */
   async open(): Promise<OpenedSession> {
     this.#subscribes = true
+    let connection: Connection
     try {
-      await this.#connect()
+      connection = await this.#connect()
       await this.#granted
     } catch (error) {
-      // A session that began with this and holds nothing would be litter.
-      await this.close(!this.#present && !this.#isGranted)
+      // End a session that was started just now: it holds nothing yet, and nobody would ever end it.
+      await this.close(!this.#isPresent && !this.#isGranted)
       throw error
     }
     this.#isOpen = true
-    return {
-      present: this.#present,
-      expiryS:
-        this.#capabilities!.protocol === 5
-          ? (this.#capabilities!.sessionExpiryS ?? this.#options.durable.expiryS)
-          : undefined,
-    }
+    const { protocol, sessionExpiryS = this.#options.durable.expiryS } = connection.capabilities!
+    return { present: this.#isPresent, expiryS: protocol === 5 ? sessionExpiryS : undefined }
   }
 
-  /** Done with it: it will not come again, where PUBACK reaches the broker. */
+  /** The reader has the message. Once the broker receives PUBACK, it does not send the message again. */
   done(message: Message): void {
     this.#unacknowledged.done(message)
   }
 
-  /** No reader gets it now: it is handed on when it comes again, over the next connection. */
+  /** The message reaches no reader for now. It is delivered when the broker sends it again, on the next connection. */
   abandon(message: Message): void {
     this.#unacknowledged.abandon(message)
   }
 
-  /** Connects anew, so that what was abandoned comes; to the events it is a connection that was never lost. */
+  /** Reconnects, so that the broker sends abandoned messages again. No event is called for that. */
   async renew(): Promise<void> {
     const connection = this.#connection
     if (connection === undefined) return
-    this.#forgetConnection()
+    this.#dropConnection()
     this.#isOpen = true
     this.#closing = connection.close(false)
     await this.#closing
     if (this.#isOpen && this.#connection === undefined) this.#start()
   }
 
-  /** Disconnects, and the broker keeps the session unless it is to end. Resolves within two seconds. */
+  /** Disconnects. The broker keeps the session, unless `endsSession`. Resolves within two seconds. */
   async close(endsSession = false): Promise<void> {
     const connection = this.#connection
-    this.#forgetConnection()
+    this.#dropConnection()
     if (connection === undefined) return this.#closing
-    if (endsSession) this.#forgetSession()
+    if (endsSession) this.#sessionLost()
     this.#closing = connection.close(endsSession)
     await this.#closing
   }
 
   /**
-   * Makes the broker forget it. Resolves with whether the broker had it.
-   * @throws CausewayError where the broker is away
+   * Ends the session at the broker. Resolves with whether the broker had it.
+   * @throws CausewayError if the broker cannot be reached
    */
   async end(): Promise<boolean> {
     const wasOpen = this.#isOpen
     if (!wasOpen) this.#subscribes = false
     await this.#connect()
-    const existed = wasOpen || this.#present
+    const existed = wasOpen || this.#isPresent
     await this.close(true)
     return existed
   }
 
   connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
-    const { sharedOver311, events } = this.#options
-    this.#network = network
-    this.#capabilities = withSharedOver311(capabilities, sharedOver311)
-    this.#unavailable = undefined
-    this.#present = sessionPresent
-    if (!sessionPresent) this.#forgetSession()
-    const isBack = this.#isOpen
-    if (isBack && !sessionPresent) events.forgotten()
-    // What the broker kept comes behind CONNACK at once.
-    if (isBack && this.#isGranted) events.restored()
-    const isDue = isBack && !this.#isGranted
-    const isCurrent = () => isDue && this.#isOpen && this.#network === network
-    this.#granted = this.#subscribe(network)
+    const { events } = this.#options
+    this.#isPresent = sessionPresent
+    if (!sessionPresent) this.#sessionLost()
+    const isReconnect = this.#isOpen
+    if (isReconnect && !sessionPresent) events.forgotten()
+    // The messages that a kept session holds follow CONNACK at once.
+    if (isReconnect && this.#isGranted) events.restored()
+    // Otherwise it is restored, or refused, when the broker has answered the SUBSCRIBEs.
+    const isRestoredLater = isReconnect && !this.#isGranted
+    const isCurrent = () => isRestoredLater && this.#isOpen && this.#connection?.network === network
+    this.#granted = this.#subscribe(network, capabilities)
     this.#granted.then(
       () => isCurrent() && events.restored(),
       (error: CausewayError) => isCurrent() && error.kind.code !== 'broker-unavailable' && events.refused(error),
@@ -160,60 +157,49 @@ export class Session implements ConnectionHandlers {
   }
 
   lost(): void {
-    this.#network = undefined
-    this.#copies.reset()
+    this.#duplicates.reset()
     this.#unacknowledged.connectionLost()
     if (this.#isOpen) this.#options.events.lost()
   }
 
-  unreachable(error: CausewayError): void {
-    this.#unavailable = error
-  }
-
   takenOver(): void {
     const wasOpen = this.#isOpen
-    this.#forgetConnection()
+    this.#dropConnection()
     if (wasOpen) this.#options.events.takenOver()
   }
 
   message(message: Message, identifiers: readonly number[], receipt?: Receipt): void {
-    // It left already, and gets what comes now again.
-    if (this.#network === undefined) return
+    // A connection that is being closed may still receive messages. The broker sends them again on the next one.
+    if (this.#connection === undefined) return
     if (receipt !== undefined && !this.#unacknowledged.receive(message, receipt)) return
     if (receipt?.dup) message.redelivered = true
-    // Over 3.1.1 retained messages come with every SUBSCRIBE, asked for or not.
-    if (this.#copies.isDuplicate(message, identifiers) || (message.retain && !this.#options.retained)) {
+    // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE, even if they are not wanted.
+    if (this.#duplicates.isDuplicate(message, identifiers) || (message.retain && !this.#options.retained)) {
       this.done(message)
     } else this.#options.events.message(message)
   }
 
-  async #connect(): Promise<void> {
+  async #connect(): Promise<Connection> {
     await this.#closing
-    this.#connection ??= this.#start()
-    await this.#connection.attempted()
-    if (this.#network === undefined) {
-      throw (
-        this.#unavailable ??
-        new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
-      )
-    }
+    const connection = (this.#connection ??= this.#start())
+    await connection.ready()
+    return connection
   }
 
   #start(): Connection {
-    const { connection, durable } = this.#options
-    return (this.#connection = new Connection({ ...connection, durable, handlers: this }))
+    const { connection, durable, sharedOver311 } = this.#options
+    return (this.#connection = new Connection({ ...connection, durable, sharedOver311, handlers: this }))
   }
 
-  async #subscribe(network: NetworkConnection): Promise<void> {
+  async #subscribe(network: NetworkConnection, capabilities: Capabilities): Promise<void> {
     if (!this.#subscribes) return
     const { timeoutMs, retained } = this.#options
-    // Mosquitto 2.0 keeps the session over a restart, and not its shared subscriptions.
+    // Mosquitto 2.0 restores a session after a restart, but without its shared subscriptions.
     const filters = this.#isGranted ? this.#options.filters.filter(isShared) : this.#options.filters
-    const { subscriptionIdentifiers } = this.#capabilities!
-    for (const filter of filters) checkSubscribe(filter, this.#capabilities!)
+    for (const filter of filters) checkSubscribe(filter, capabilities)
     const grants = await Promise.all(
       filters.map((filter, index) => {
-        const identifier = subscriptionIdentifiers && filters.length > 1 ? index + 1 : undefined
+        const identifier = capabilities.subscriptionIdentifiers && filters.length > 1 ? index + 1 : undefined
         return withTimeout(
           network.subscribe(filter, 1, { identifier, retained: retained ? 'if-new' : 'never' }),
           timeoutMs,
@@ -226,15 +212,14 @@ export class Session implements ConnectionHandlers {
     this.#isGranted = true
   }
 
-  #forgetConnection(): void {
+  #dropConnection(): void {
     this.#connection = undefined
-    this.#network = undefined
     this.#isOpen = false
-    this.#copies.reset()
+    this.#duplicates.reset()
     this.#unacknowledged.connectionLost()
   }
 
-  #forgetSession(): void {
+  #sessionLost(): void {
     this.#isGranted = false
     this.#unacknowledged.sessionLost()
   }

@@ -1,34 +1,36 @@
 import type { Message } from '../message.ts'
 
-/** How the broker knows a QoS 1 message that it waits for an acknowledgement of. */
+/** How the broker identifies a QoS 1 message that it waits for an acknowledgement of. */
 export interface Receipt {
   messageId: number
   /** The broker sent it before. */
   dup: boolean
 }
 
-interface Entry {
+interface UnacknowledgedMessage {
   message: Message
   messageId: number
-  /** It came on the connection there is now. */
-  isCurrent: boolean
+  /** It arrived on the current network connection, so it can be acknowledged there. */
+  isAcknowledgeable: boolean
   isDone: boolean
 }
 
 /**
- * What came at QoS 1 and is not acknowledged to the broker, in order of arrival, across the connections of one session.
- * A broker cannot use a packet id for another message before it has the acknowledgement, and sends the message again
- * under the same one. Once PUBACK is written it can, whether we know that it arrived or not: then nothing is remembered.
+ * The QoS 1 messages of one session that are not acknowledged to the broker, in order of arrival, over all its network
+ * connections. Before it has the acknowledgement, a broker sends the message again under the same packet identifier and
+ * cannot use that for another one. Once PUBACK is written it may do so, whether or not PUBACK reaches it. So after that
+ * nothing is remembered about the message.
  */
 export class Unacknowledged {
   readonly #acknowledge: (messageId: number) => void
-  readonly #byMessage = new Map<Message, Entry>()
-  readonly #byMessageId = new Map<number, Entry>()
-  /** Those of this connection: their PUBACKs leave in this order [MQTT-4.6.0-2]. */
-  #arrived: Entry[] = []
-  #mayComeAgain = false
+  readonly #byMessage = new Map<Message, UnacknowledgedMessage>()
+  readonly #byMessageId = new Map<number, UnacknowledgedMessage>()
+  /** Those that arrived on the current connection. Their PUBACKs are sent in this order [MQTT-4.6.0-2]. */
+  #arrived: UnacknowledgedMessage[] = []
+  /** A connection was lost, and the broker may still be sending messages of it again. */
+  #isResending = false
 
-  /** @param acknowledge writes PUBACK to the connection there is */
+  /** @param acknowledge writes PUBACK to the current connection */
   constructor(acknowledge: (messageId: number) => void) {
     this.#acknowledge = acknowledge
   }
@@ -37,75 +39,82 @@ export class Unacknowledged {
     return this.#byMessage.size
   }
 
-  /** Whether the message is to be handed on, rather than being on its way since an earlier connection. */
+  /**
+   * Returns whether the message has to be delivered. False: it was delivered after it came on an earlier connection.
+   */
   receive(message: Message, { messageId, dup }: Receipt): boolean {
     const known = this.#byMessageId.get(messageId)
-    if (known !== undefined && !known.isCurrent && isSame(known.message, message)) {
-      known.isCurrent = true
+    if (known !== undefined && !known.isAcknowledgeable && isSame(known.message, message)) {
+      known.isAcknowledgeable = true
       this.#arrived.push(known)
-      this.#release()
+      this.#acknowledgeDone()
       return false
     }
     if (known !== undefined) this.abandon(known.message)
-    if (!dup && this.#mayComeAgain) this.#forgetDone()
-    const entry = { message, messageId, isCurrent: true, isDone: false }
-    this.#byMessage.set(message, entry)
-    this.#byMessageId.set(messageId, entry)
-    this.#arrived.push(entry)
+    if (!dup && this.#isResending) this.#resendingEnded()
+    const received = { message, messageId, isAcknowledgeable: true, isDone: false }
+    this.#byMessage.set(message, received)
+    this.#byMessageId.set(messageId, received)
+    this.#arrived.push(received)
     return true
   }
 
-  /** Done with it: PUBACK leaves once all that came before is done with too, on this connection or the next. */
+  /** The reader has it. PUBACK is sent once all earlier messages are done too, on this connection or the next. */
   done(message: Message): void {
-    const entry = this.#byMessage.get(message)
-    if (entry === undefined) return
-    entry.isDone = true
-    if (entry.isCurrent) this.#release()
+    const known = this.#byMessage.get(message)
+    if (known === undefined) return
+    known.isDone = true
+    if (known.isAcknowledgeable) this.#acknowledgeDone()
   }
 
-  /** No reader gets it before it comes again, over the next connection. */
+  /** The message is forgotten, and delivered when the broker sends it again on the next connection. */
   abandon(message: Message): void {
-    const entry = this.#byMessage.get(message)
-    if (entry === undefined) return
-    this.#forget(entry)
-    // What is abandoned came last.
-    const index = this.#arrived.lastIndexOf(entry)
+    const known = this.#byMessage.get(message)
+    if (known === undefined) return
+    this.#forget(known)
+    // The messages that are abandoned are the latest ones, so the search ends at the end of the array.
+    const index = this.#arrived.lastIndexOf(known)
     if (index >= 0) this.#arrived.splice(index, 1)
   }
 
   connectionLost(): void {
-    for (const entry of this.#arrived) entry.isCurrent = false
+    for (const known of this.#arrived) known.isAcknowledgeable = false
     this.#arrived = []
-    this.#mayComeAgain = true
+    this.#isResending = true
   }
 
-  /** The broker has none of it any more. */
+  /** The broker has lost the session, and all messages with it. */
   sessionLost(): void {
     this.#arrived = []
     this.#byMessage.clear()
     this.#byMessageId.clear()
   }
 
-  #release(): void {
-    let released = 0
-    for (const entry of this.#arrived) {
-      if (!entry.isDone) break
-      released += 1
-      this.#acknowledge(entry.messageId)
-      this.#forget(entry)
+  #acknowledgeDone(): void {
+    let acknowledged = 0
+    for (const known of this.#arrived) {
+      if (!known.isDone) break
+      acknowledged += 1
+      this.#acknowledge(known.messageId)
+      this.#forget(known)
     }
-    if (released > 0) this.#arrived.splice(0, released)
+    if (acknowledged > 0) this.#arrived.splice(0, acknowledged)
   }
 
-  /** What comes again comes before what is new: the broker has no use for acknowledgements of the rest. */
-  #forgetDone(): void {
-    this.#mayComeAgain = false
-    for (const entry of this.#byMessageId.values()) if (entry.isDone && !entry.isCurrent) this.#forget(entry)
+  /**
+   * A new message came. A broker sends everything again before anything new, so it does not wait for acknowledgements
+   * of the messages that it has not sent again.
+   */
+  #resendingEnded(): void {
+    this.#isResending = false
+    for (const known of this.#byMessageId.values()) {
+      if (known.isDone && !known.isAcknowledgeable) this.#forget(known)
+    }
   }
 
-  #forget(entry: Entry): void {
-    this.#byMessage.delete(entry.message)
-    if (this.#byMessageId.get(entry.messageId) === entry) this.#byMessageId.delete(entry.messageId)
+  #forget(known: UnacknowledgedMessage): void {
+    this.#byMessage.delete(known.message)
+    if (this.#byMessageId.get(known.messageId) === known) this.#byMessageId.delete(known.messageId)
   }
 }
 

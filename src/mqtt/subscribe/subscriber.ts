@@ -5,45 +5,50 @@ import { SubscribeConnection } from './subscribe-connection.ts'
 import { Subscription } from './subscription.ts'
 import { TopicTree } from '../topic-tree.ts'
 
-/** What happens to targets. */
+/** What happens to the targets of subscriptions. */
 export interface SubscriberEvents<Target> {
-  /** Each copy that arrives, before it is known whom it is for. */
+  /** Called for each copy that arrives, before its targets are looked up. */
   received(message: Message): void
-  /** One message, once for each target, however many of its filters match. */
+  /** One message. Each target gets it once, however many of its filters match. */
   message(message: Message, targets: Iterable<Target>): void
-  /** One message of a shared subscription, for one of these targets: a set that lives as long as the subscription. */
+  /**
+   * One message of a shared subscription, for any one of these targets. The set is the same object for each message of
+   * the subscription.
+   */
   shared(message: Message, targets: ReadonlySet<Target>): void
-  /** The broker went or came back. */
+  /** The connection to the broker was lost, or is back. */
   connected(connected: boolean, targets: Iterable<Target>): void
-  /** Messages may have been missed while the broker was away, or all there were, where it lost the session. */
+  /** Messages may have been missed while the connection was lost; all of them, if the broker lost the session. */
   gap(sessionLost: boolean, targets: Iterable<Target>): void
-  /** The broker refuses a subscription it granted before; from that filter nothing comes any more. */
+  /** The broker refuses a subscription that it granted before; no more messages come for it. */
   refused(error: CausewayError, targets: Iterable<Target>): void
 }
 
 export interface SubscriberOptions<Target> {
   /** Options of the connection at an index. */
   connection: (index: number) => Omit<ConnectionOptions, 'handlers'>
-  /** Most connections; more than one is used only where copies of a message cannot be told apart. */
+  /** Most connections. More than one is used only over MQTT 3.1.1, for filters that overlap. */
   connectionsMax: number
   /** How long to wait for SUBACK and UNSUBACK. */
   timeoutMs: number
-  /** Whether $share may be sent over MQTT 3.1.1. */
+  /** Whether to assume over MQTT 3.1.1 that the broker has shared subscriptions. */
   sharedOver311: boolean
   events: SubscriberEvents<Target>
 }
 
-interface Entry<Target> {
+/** A filter that is subscribed to, and on which connection. */
+interface SubscribedFilter<Target> {
   subscription: Subscription<Target>
   connection: SubscribeConnection<Target>
 }
 
-/** Subscriptions of many targets. Each filter is subscribed to once, whatever the number of its targets. */
+/** The subscriptions of many targets. Each filter is subscribed to once, whatever the number of its targets. */
 export class Subscriber<Target> {
   readonly #options: SubscriberOptions<Target>
-  readonly #byFilter = new Map<string, Entry<Target>>()
+  readonly #byFilter = new Map<string, SubscribedFilter<Target>>()
   readonly #byTopic = new TopicTree<Subscription<Target>[]>()
   readonly #connections: SubscribeConnection<Target>[] = []
+  /** Connections that are lost, or whose subscriptions are not restored yet. */
   readonly #lost = new Set<SubscribeConnection<Target>>()
   #lastIdentifier = 0
 
@@ -60,14 +65,15 @@ export class Subscriber<Target> {
     return this.#byFilter.size
   }
 
-  /** Resolves once every connection is made, or the first attempt at it has failed. */
+  /** Resolves once every connection is established, or the first attempt at it has failed. */
   async attempted(): Promise<void> {
     await Promise.all(this.#connections.map((connection) => connection.attempted()))
   }
 
   /**
-   * Resolves once the broker has granted every filter; until `remove`, `events` then speaks of this target.
-   * @throws CausewayError where one of them is refused or the broker is away; the others are given back
+   * Resolves once the broker has granted every filter. From then on until `remove`, `events` are called for this
+   * target.
+   * @throws CausewayError if one of them is refused or the broker cannot be reached; the others are removed again
    */
   async add(target: Target, filters: readonly string[], qos: QoS): Promise<void> {
     await this.#connections[0]!.ready()
@@ -83,25 +89,26 @@ export class Subscriber<Target> {
 
   remove(target: Target, filters: readonly string[]): void {
     for (const filter of filters) {
-      const entry = this.#byFilter.get(filter)
-      if (entry === undefined) continue
-      entry.subscription.targets.delete(target)
-      if (entry.subscription.targets.size === 0) this.#giveBack(entry.subscription, entry.connection)
+      const subscribed = this.#byFilter.get(filter)
+      if (subscribed === undefined) continue
+      const { subscription, connection } = subscribed
+      subscription.targets.delete(target)
+      if (subscription.targets.size === 0) this.#unsubscribe(subscription, connection)
     }
   }
 
   /**
-   * Resolves once all the broker has had so far for these filters has been handed on.
-   * @throws CausewayError where the broker is away, does not answer or, behind a reconnect, refuses one of them
+   * Resolves once all messages that the broker has had so far for these filters have been passed to `events`.
+   * @throws CausewayError if the broker cannot be reached, does not answer or, after a reconnect, refuses a filter
    */
   async settled(filters: readonly string[]): Promise<void> {
-    const entries = filters.flatMap((filter) => this.#byFilter.get(filter) ?? [])
-    await Promise.all(entries.map((entry) => this.#granted(entry)))
-    const connections = new Set(entries.map(({ connection }) => connection))
+    const subscribed = filters.flatMap((filter) => this.#byFilter.get(filter) ?? [])
+    await Promise.all(subscribed.map((one) => this.#granted(one)))
+    const connections = new Set(subscribed.map(({ connection }) => connection))
     await Promise.all([...connections].map((connection) => connection.settled()))
   }
 
-  /** Whether the broker answers on a connection that stands. */
+  /** Whether the first connection is established and the broker answers on it. */
   answers(): Promise<boolean> {
     return this.#connections[0]!.answers()
   }
@@ -111,43 +118,47 @@ export class Subscriber<Target> {
   }
 
   async #addOne(target: Target, filter: string, qos: QoS): Promise<void> {
-    const entry = this.#byFilter.get(filter) ?? this.#create(filter)
-    const { subscription } = entry
+    const subscribed = this.#byFilter.get(filter) ?? this.#create(filter)
+    const { subscription } = subscribed
     subscription.targets.add(target)
     if (qos > subscription.qos) subscription.qos = qos
-    await this.#granted(entry)
+    await this.#granted(subscribed)
   }
 
-  async #granted({ subscription, connection }: Entry<Target>): Promise<void> {
+  async #granted({ subscription, connection }: SubscribedFilter<Target>): Promise<void> {
     await connection.ready()
     await connection.sync(subscription)
   }
 
-  /** Unsubscribes, as often as it takes; where the connection is gone, the next one does. */
-  #giveBack(subscription: Subscription<Target>, connection: SubscribeConnection<Target>): void {
+  /** Tries until the broker has answered. If the connection is lost, the reconnect tries again. */
+  #unsubscribe(subscription: Subscription<Target>, connection: SubscribeConnection<Target>): void {
     connection.sync(subscription).catch(() => {
-      if (subscription.targets.size === 0 && connection.state === 'connected') this.#giveBack(subscription, connection)
+      if (subscription.targets.size === 0 && connection.state === 'connected') {
+        this.#unsubscribe(subscription, connection)
+      }
     })
   }
 
-  #create(filter: string): Entry<Target> {
+  #create(filter: string): SubscribedFilter<Target> {
     this.#lastIdentifier += 1
     const subscription = new Subscription<Target>(filter, this.#lastIdentifier)
-    const entry = { subscription, connection: this.#place(subscription.topics) }
-    this.#byFilter.set(filter, entry)
-    entry.connection.subscriptions.add(subscription)
+    const connection = this.#connectionFor(subscription.topics)
+    const subscribed = { subscription, connection }
+    this.#byFilter.set(filter, subscribed)
+    connection.subscriptions.add(subscription)
     this.#byTopic.set(subscription.topics, [...(this.#byTopic.get(subscription.topics) ?? []), subscription])
-    return entry
+    return subscribed
   }
 
-  /** Where identifiers do not tell copies apart (3.1.1), filters that overlap go to different connections. */
-  #place(topics: string): SubscribeConnection<Target> {
-    const connection = this.#connections.find((candidate) => candidate.takes(topics))
+  /** Filters that overlap get different connections if no subscription identifiers tell their copies apart (3.1.1). */
+  #connectionFor(topics: string): SubscribeConnection<Target> {
+    const connection = this.#connections.find((candidate) => candidate.canAdd(topics))
     if (connection !== undefined) return connection
     if (this.#connections.length < this.#options.connectionsMax) return this.#connect()
     throw new CausewayError(
       'too-many-overlaps',
-      `${topics} overlaps with filters on each of ${this.#connections.length} connections, which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows`,
+      `${topics} overlaps with filters on each of ${this.#connections.length} connections, ` +
+        'which is all CAUSEWAY_SUBSCRIBE_CONNECTIONS_MAX allows',
       { retryAfter: 5 },
     )
   }
@@ -177,7 +188,7 @@ export class Subscriber<Target> {
           if (this.#lost.size === 0) events.connected(true, this.#allTargets())
         },
         refused: (error, subscription) => events.refused(error, new Set(subscription.targets)),
-        over: (subscription) => this.#forget(subscription),
+        removed: (subscription) => this.#remove(subscription),
       },
     })
     this.#connections.push(created)
@@ -185,34 +196,35 @@ export class Subscriber<Target> {
   }
 
   /**
-   * Whom this copy of a message is for. A broker may send one copy for each matching subscription, so of a target's
-   * matching filters the oldest alone owns its copy.
+   * Passes one copy of a message to its targets. A broker may send a copy for each matching subscription. A target with
+   * several matching filters gets only the copy of the oldest one.
    */
   #dispatch(connection: SubscribeConnection<Target>, message: Message, identifiers: readonly number[]): void {
     const { events } = this.#options
     events.received(message)
-    // Over 3.1.1 every SUBSCRIBE brings the retained messages again, whoever else has had them.
+    // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE. `Retained` reads them for new readers.
     if (message.retain) return
     const matching = this.#byTopic.match(message.topic).flat()
     matching.sort((a, b) => a.identifier - b.identifier)
-    const owned = new Set<Target>()
+    /** Targets of the subscriptions looked at so far. */
+    const seen = new Set<Target>()
     const targets = new Set<Target>()
     for (const subscription of matching) {
       const isCopy = connection.isCopyFor(subscription, identifiers)
-      if (isCopy && message.qos === 0) subscription.sawQoS0 = true
+      if (isCopy && message.qos === 0) subscription.hasReceivedQoS0 = true
       if (subscription.isShared) {
         if (isCopy && subscription.targets.size > 0) events.shared(message, subscription.targets)
         continue
       }
       for (const target of subscription.targets) {
-        if (isCopy && !owned.has(target)) targets.add(target)
-        owned.add(target)
+        if (isCopy && !seen.has(target)) targets.add(target)
+        seen.add(target)
       }
     }
     if (targets.size > 0) events.message(message, targets)
   }
 
-  #forget(subscription: Subscription<Target>): void {
+  #remove(subscription: Subscription<Target>): void {
     this.#byFilter.delete(subscription.filter)
     const others = this.#byTopic.get(subscription.topics)!.filter((other) => other !== subscription)
     if (others.length > 0) this.#byTopic.set(subscription.topics, others)

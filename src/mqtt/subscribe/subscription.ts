@@ -1,36 +1,38 @@
 import type { CausewayError } from '../../errors.ts'
-import { withTimeout } from '../with-timeout.ts'
-import type { QoS } from '../message.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
+import type { QoS } from '../message.ts'
 import { plainFilter } from '../topic.ts'
+import { withTimeout } from '../with-timeout.ts'
 
-export interface Broker {
+/** What SUBSCRIBE and UNSUBSCRIBE are sent with. */
+export interface SubscribeContext {
   network: NetworkConnection
-  /** Whether it takes subscription identifiers. */
-  identifiers: boolean
+  /** Whether the broker supports subscription identifiers. */
+  supportsIdentifiers: boolean
   timeoutMs: number
 }
 
 const UNSUBSCRIBE_TRIES = 2
 
-/** One filter at the broker, and whom its messages are for. */
+/** One filter at the broker, and the targets that get its messages. */
 export class Subscription<Target> {
   readonly filter: string
-  /** The filter its topics match: without the group, where it is shared. */
+  /** The filter that its topics match; for a shared subscription, the part after the group. */
   readonly topics: string
   readonly identifier: number
   readonly targets = new Set<Target>()
-  /** The highest asked for. */
+  /** The highest QoS that a target asked for. */
   qos: QoS = 0
-  /** A message came at QoS 0, which no broker keeps while we are away. */
-  sawQoS0 = false
-  #asked: QoS | undefined
-  #granted: QoS | undefined
-  /** A SUBSCRIBE was written and nothing undid it since. */
-  #maybeAtBroker = false
-  /** Connections lost while the broker was to unsubscribe it. */
-  #lostOver = 0
-  #work: Promise<void> = Promise.resolve()
+  /** A message arrived at QoS 0. No broker keeps such messages while the connection is lost. */
+  hasReceivedQoS0 = false
+  /** The QoS that the broker was last asked for, and granted. */
+  #askedQoS: QoS | undefined
+  #grantedQoS: QoS | undefined
+  /** SUBSCRIBE was sent, and nothing has undone it since. */
+  #mayBeAtBroker = false
+  /** How many connections were lost while UNSUBSCRIBE waited for its answer. */
+  #lostWhileUnsubscribing = 0
+  #lastSync: Promise<void> = Promise.resolve()
 
   constructor(filter: string, identifier: number) {
     this.filter = filter
@@ -38,65 +40,64 @@ export class Subscription<Target> {
     this.identifier = identifier
   }
 
-  /** Whether each message is for one of its targets only. */
+  /** Whether each message is for only one of the targets. */
   get isShared(): boolean {
     return this.topics !== this.filter
   }
 
-  /** Whether messages are lost while the connection is, even where the broker keeps the session. */
+  /** Whether messages are lost while the connection is, even if the broker keeps the session. */
   get mayLoseMessages(): boolean {
-    return this.#granted === 0 || this.sawQoS0
+    return this.#grantedQoS === 0 || this.hasReceivedQoS0
   }
 
-  /** Nobody wants it and the broker does not have it. */
-  get isOver(): boolean {
-    return this.targets.size === 0 && !this.#maybeAtBroker
+  /** It has no target, and the broker does not have it. */
+  get isRemoved(): boolean {
+    return this.targets.size === 0 && !this.#mayBeAtBroker
   }
 
-  /** The broker has lost the session. */
-  forgotten(): void {
-    this.#asked = undefined
-    this.#granted = undefined
-    this.#maybeAtBroker = false
+  /** Notes that the broker does not have it any more: it lost the session, or it answered UNSUBSCRIBE. */
+  markGone(): void {
+    this.#askedQoS = undefined
+    this.#grantedQoS = undefined
+    this.#mayBeAtBroker = false
   }
 
   /**
-   * Brings the broker to what is wanted, one packet at a time; `broker` is asked when the turn comes.
-   * @throws CausewayError where that fails; a later call tries again
+   * Subscribes or unsubscribes at the broker, as the targets require. Calls run one after the other.
+   * @param context called when it is this call's turn, if a packet has to be sent
+   * @throws CausewayError if that fails; a later call tries again
    */
-  sync(broker: () => Broker): Promise<void> {
-    const work = this.#work.catch(() => {}).then(() => this.#step(broker))
-    this.#work = work
-    return work
+  sync(context: () => SubscribeContext): Promise<void> {
+    const sync = this.#lastSync.catch(() => {}).then(() => this.#syncNow(context))
+    this.#lastSync = sync
+    return sync
   }
 
-  async #step(broker: () => Broker): Promise<void> {
+  async #syncNow(context: () => SubscribeContext): Promise<void> {
     if (this.targets.size === 0) {
-      if (!this.#maybeAtBroker) return
-      const { network, timeoutMs } = broker()
-      // Whoever wants it again before the answer cannot count on what was granted.
-      this.#asked = undefined
-      this.#granted = undefined
+      if (!this.#mayBeAtBroker) return
+      const { network, timeoutMs } = context()
+      // A target that is added before UNSUBACK must subscribe again, so nothing counts as granted from now on.
+      this.#askedQoS = undefined
+      this.#grantedQoS = undefined
       try {
         await withTimeout(network.unsubscribe(this.filter), timeoutMs)
       } catch (error) {
-        // A broker that closes the connection over the filter would do so each time.
-        if ((error as CausewayError).kind.code === 'broker-unavailable') this.#lostOver += 1
-        if (this.#lostOver < UNSUBSCRIBE_TRIES) throw error
+        // A broker that closes the connection because of this filter would do so at every try, so give up after two.
+        if ((error as CausewayError).kind.code === 'broker-unavailable') this.#lostWhileUnsubscribing += 1
+        if (this.#lostWhileUnsubscribing < UNSUBSCRIBE_TRIES) throw error
       }
-      this.forgotten()
-    } else if (this.#asked === undefined || this.#asked < this.qos) {
-      const { network, identifiers, timeoutMs } = broker()
+      this.markGone()
+    } else if (this.#askedQoS === undefined || this.#askedQoS < this.qos) {
+      const { network, supportsIdentifiers, timeoutMs } = context()
       const { qos } = this
-      this.#maybeAtBroker = true
-      this.#granted = await withTimeout(
-        network.subscribe(this.filter, qos, {
-          identifier: identifiers ? this.identifier : undefined,
-          retained: 'never',
-        }),
+      const identifier = supportsIdentifiers ? this.identifier : undefined
+      this.#mayBeAtBroker = true
+      this.#grantedQoS = await withTimeout(
+        network.subscribe(this.filter, qos, { identifier, retained: 'never' }),
         timeoutMs,
       )
-      this.#asked = qos
+      this.#askedQoS = qos
     }
   }
 }

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { type Message, type MessageProperties, toJsonText } from '../../../src/mqtt/message.ts'
 import {
   capabilitiesOf,
-  messageOf,
+  messageFromPacket,
   packetSize,
   publishPacket,
   subscriptionIdentifiersOf,
@@ -25,9 +25,11 @@ function parsed(bytes: Buffer, protocolVersion: 5 | 4 = 5): Packet {
 }
 
 const overTheWire = (sent: Message, protocolVersion: 5 | 4 = 5) =>
-  messageOf(parsed(generate(publishPacket(sent, 7, false), { protocolVersion }), protocolVersion) as IPublishPacket)
+  messageFromPacket(
+    parsed(generate(publishPacket(sent, 7, false), { protocolVersion }), protocolVersion) as IPublishPacket,
+  )
 
-/** As many values of one name as there are, however they are written. */
+/** With every user property as an array, since one value may be written with or without one. */
 function normalised(properties: MessageProperties | undefined): MessageProperties | undefined {
   const { userProperties, ...others } = properties ?? {}
   const names = Object.entries(userProperties ?? {}).map(([name, value]): [string, string[]] => [name, [value].flat()])
@@ -36,7 +38,7 @@ function normalised(properties: MessageProperties | undefined): MessagePropertie
 }
 
 const text = fc.string({ unit: 'binary', maxLength: 20 })
-// mqtt-packet forgets an empty value when another of the same name follows, so those are not repeated here.
+// mqtt-packet drops an empty value if another one of the same name follows, so arrays contain no empty values here.
 const values = fc.oneof(
   text,
   fc.array(fc.string({ unit: 'binary', minLength: 1, maxLength: 20 }), { minLength: 1, maxLength: 3 }),
@@ -61,7 +63,7 @@ const messages = fc.record({
   properties: fc.option(properties, { nil: undefined }),
 })
 
-test('any message is the same one after the wire, with all its properties', () => {
+test('any message is the same after encoding and decoding, with all its properties', () => {
   fc.assert(
     fc.property(messages, (sent) => {
       const got = overTheWire(sent)
@@ -74,7 +76,7 @@ test('any message is the same one after the wire, with all its properties', () =
   )
 })
 
-test('over MQTT 3.1.1 it is too, without properties', () => {
+test('the same over MQTT 3.1.1, without properties', () => {
   fc.assert(
     fc.property(messages, (sent) => {
       expect(overTheWire({ ...sent, properties: undefined }, 4)).toEqual({ ...sent, properties: undefined })
@@ -99,14 +101,14 @@ test.each<[string, MessageProperties, number[]]>([
   ]).toEqual(bytes)
 })
 
-test('user properties named like parts of every object come through as data and change nothing else', () => {
+test('user properties named like members of Object.prototype are transported as data', () => {
   const hostile = '{"__proto__":"a","constructor":"b","prototype":["c","d"],"toString":"e"}'
   const got = overTheWire({ ...message, properties: { userProperties: JSON.parse(hostile) } })
   expect(toJsonText(got, false)).toContain(`"userProperties":${hostile}`)
   expect(Object.keys(Object.prototype)).toEqual([])
 })
 
-test('what belongs to the connection is no property of the message', () => {
+test('properties that belong to the connection are not part of the message', () => {
   const packet: IPublishPacket = {
     cmd: 'publish',
     topic: 't',
@@ -117,7 +119,7 @@ test('what belongs to the connection is no property of the message', () => {
     properties: { subscriptionIdentifier: 3, topicAlias: 1 },
   }
   const arrived = parsed(generate(packet, { protocolVersion: 5 })) as IPublishPacket
-  expect(messageOf(arrived)).toEqual({
+  expect(messageFromPacket(arrived)).toEqual({
     topic: 't',
     payload: Buffer.alloc(0),
     qos: 0,
@@ -163,7 +165,7 @@ describe('what CONNACK says', () => {
       5,
     )
 
-  test('of nothing is MQTT 5’s defaults', () => {
+  test('without any property means the defaults of MQTT 5', () => {
     expect(connack({})).toEqual({
       protocol: 5,
       receiveMaximum: 65_535,
@@ -188,7 +190,7 @@ describe('what CONNACK says', () => {
     expect(connack(properties)[name]).toBe(expected)
   })
 
-  test('over MQTT 3.1.1 is nothing, and no shared subscriptions or identifiers are assumed', () => {
+  test('does not exist over MQTT 3.1.1, and no shared subscriptions or identifiers are assumed', () => {
     const packet = parsed(
       generate({ cmd: 'connack', returnCode: 0, sessionPresent: false }, { protocolVersion: 4 }),
       4,

@@ -4,13 +4,13 @@ import { InFlight } from '../../../src/mqtt/publish/in-flight.ts'
 import { SentPublishes } from '../../../src/mqtt/publish/sent-publishes.ts'
 
 function publish(): InFlight {
-  const entry = new InFlight({ topic: 'a', payload: Buffer.alloc(0), qos: 1, retain: false }, 60_000, {
+  const one = new InFlight({ topic: 'a', payload: Buffer.alloc(0), qos: 1, retain: false }, 60_000, {
     settled: () => {},
     timedOut: () => {},
   })
-  // Its timer would keep the test waiting.
-  entry.succeed(undefined)
-  return entry
+  // Ends its timer, which would keep the process alive.
+  one.succeed(undefined)
+  return one
 }
 
 test('an identifier in use is never given again, and the order is that of sending', () => {
@@ -19,21 +19,21 @@ test('an identifier in use is never given again, and the order is that of sendin
       const sent = new SentPublishes()
       const expected: InFlight[] = []
       for (const step of steps) {
-        // A number answers one of those there are, the others none.
+        // A number: one of those sent is answered, and leaves. null: one more is sent.
         if (step !== null && expected.length > 0) {
           const [answered] = expected.splice(step % expected.length, 1)
           sent.delete(answered!)
-          expect(sent.get(answered!.id)).toBeUndefined()
+          expect(sent.get(answered!.packetId)).toBeUndefined()
         } else if (expected.length < max) {
-          const entry = publish()
-          sent.add(entry)
-          expected.push(entry)
-          expect(entry.id).toBeGreaterThan(0)
+          const one = publish()
+          sent.add(one)
+          expected.push(one)
+          expect(one.packetId).toBeGreaterThan(0)
         }
         expect(sent.size).toBe(expected.length)
         expect(sent.list()).toEqual(expected)
-        expect(new Set(expected.map(({ id }) => id)).size).toBe(expected.length)
-        for (const entry of expected) expect(sent.get(entry.id)).toBe(entry)
+        expect(new Set(expected.map(({ packetId }) => packetId)).size).toBe(expected.length)
+        for (const one of expected) expect(sent.get(one.packetId)).toBe(one)
       }
     }),
   )
@@ -42,17 +42,17 @@ test('an identifier in use is never given again, and the order is that of sendin
 test('identifiers go from 1 to 65,535 and round again, past those in use, and the order stays that of sending', () => {
   const sent = new SentPublishes()
   const added = (): InFlight => {
-    const entry = publish()
-    sent.add(entry)
-    return entry
+    const one = publish()
+    sent.add(one)
+    return one
   }
   const first = added()
   for (let id = 2; id < 65_535; id += 1) {
-    const entry = added()
-    expect(entry.id).toBe(id)
-    sent.delete(entry)
+    const one = added()
+    expect(one.packetId).toBe(id)
+    sent.delete(one)
   }
   const rest = [added(), added(), added()]
-  expect([first, ...rest].map(({ id }) => id)).toEqual([1, 65_535, 2, 3])
+  expect([first, ...rest].map(({ packetId }) => packetId)).toEqual([1, 65_535, 2, 3])
   expect(sent.list()).toEqual([first, ...rest])
 })

@@ -113,7 +113,7 @@ test.each<[string, [payload: string, identifiers: number[], extra?: object][], s
   ).toBe(expected)
 })
 
-test('a copy that comes over another connection is none: the first may never have been acknowledged', () => {
+test('the same message on another connection is no duplicate: the first may not have been acknowledged', () => {
   const filter = new DuplicateFilter()
   filter.isDuplicate(message('x'), [1])
   filter.reset()

@@ -12,15 +12,15 @@ beforeEach(() => {
   table = new Unacknowledged((messageId) => sent.push(messageId))
 })
 
-/** Returns the message, which is to be handed on or not. */
-function receive(messageId: number, payload: string, handedOn: boolean, dup = false): Message {
+/** Receives a message, and expects that it has to be delivered or not. */
+function receive(messageId: number, payload: string, isDelivered: boolean, dup = false): Message {
   const received = message(payload)
-  expect(table.receive(received, { messageId, dup })).toBe(handedOn)
+  expect(table.receive(received, { messageId, dup })).toBe(isDelivered)
   return received
 }
 
 describe('acknowledgements', () => {
-  test('leave in the order in which the messages came, however they are done with', () => {
+  test('are sent in the order in which the messages came, in whatever order they are done', () => {
     const [a, b, c] = [receive(7, 'a', true), receive(3, 'b', true), receive(5, 'c', true)]
     table.done(c!)
     table.done(b!)
@@ -30,14 +30,14 @@ describe('acknowledgements', () => {
     expect(table.size).toBe(0)
   })
 
-  test('leave once', () => {
+  test('are sent once', () => {
     const a = receive(1, 'a', true)
     table.done(a)
     table.done(a)
     expect(sent).toEqual([1])
   })
 
-  test('wait for the connection over which the message comes again', () => {
+  test('wait for the connection on which the message comes again', () => {
     const [a, b] = [receive(1, 'a', true), receive(2, 'b', true)]
     table.connectionLost()
     table.done(a!)
@@ -52,13 +52,13 @@ describe('acknowledgements', () => {
 })
 
 describe('a message that comes again', () => {
-  test('is new where its acknowledgement had been written: whether that arrived, nobody knows', () => {
+  test('is new if its PUBACK was written: nobody knows whether that arrived', () => {
     table.done(receive(1, 'a', true))
     table.connectionLost()
     receive(1, 'a', true, true)
   })
 
-  test('is new where it is another under the same packet id', () => {
+  test('is new if it is another one under the same packet identifier', () => {
     const a = receive(1, 'a', true)
     table.connectionLost()
     const b = receive(1, 'b', true, true)
@@ -68,7 +68,7 @@ describe('a message that comes again', () => {
     expect(sent).toEqual([1])
   })
 
-  test('is new where it was abandoned', () => {
+  test('is new if it was abandoned', () => {
     const [a, b] = [receive(1, 'a', true), receive(2, 'b', true)]
     table.abandon(b!)
     table.done(a!)
@@ -77,7 +77,7 @@ describe('a message that comes again', () => {
     receive(2, 'b', true, true)
   })
 
-  test('is new where the session was lost', () => {
+  test('is new if the session was lost', () => {
     const a = receive(1, 'a', true)
     table.connectionLost()
     table.sessionLost()
@@ -86,7 +86,7 @@ describe('a message that comes again', () => {
     expect(sent).toEqual([])
   })
 
-  test('on the same connection takes the place of the first, whose acknowledgement nobody waits for', () => {
+  test('on the same connection replaces the first, whose acknowledgement the broker does not wait for', () => {
     receive(1, 'a', true)
     const again = receive(1, 'a', true, true)
     table.done(again)
@@ -94,7 +94,7 @@ describe('a message that comes again', () => {
   })
 })
 
-test('what is done and did not come again is forgotten with the first new message', () => {
+test('a message that is done and did not come again is forgotten with the first new message', () => {
   table.done(receive(1, 'a', true))
   const b = receive(2, 'b', true)
   table.connectionLost()

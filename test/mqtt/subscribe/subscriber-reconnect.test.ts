@@ -1,15 +1,15 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { freePort } from '../support/free-port.ts'
-import { get } from '../support/http.ts'
-import { hasSubscribers, mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { startProxy } from '../support/proxy.ts'
-import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
-import { openStream } from '../support/stream.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { freePort } from '../../support/free-port.ts'
+import { get } from '../../support/http.ts'
+import { hasSubscribers, mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { startProxy } from '../../support/proxy.ts'
+import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
+import { openStream } from '../../support/stream.ts'
 
-test('a stream asked for while the broker is away gets 503 and when to come back', async () => {
+test('a stream requested while the broker cannot be reached gets 503 with Retry-After', async () => {
   const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}` })
   const { status, headers, body } = await get(bridge, '/subscribe?topic=a')
   expect([status, body.code, body.retryable]).toEqual([503, 'broker-unavailable', true])
@@ -17,7 +17,7 @@ test('a stream asked for while the broker is away gets 503 and when to come back
   await expectNothingLeft(bridge)
 })
 
-test('a filter that is wanted again while its UNSUBSCRIBE has no answer is subscribed to again', async () => {
+test('a filter requested again before its UNSUBACK is subscribed to again', async () => {
   let leaving: Peer | undefined
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd !== 'unsubscribe' || leaving !== undefined) return false
@@ -33,7 +33,7 @@ test('a filter that is wanted again while its UNSUBSCRIBE has no answer is subsc
   await get(bridge, '/livez')
   leaving!.close()
   let stream = await again
-  // It may be told that the broker went away meanwhile.
+  // The request may get 503, because the connection was lost while it waited.
   for (; stream.status === 503; stream = await openStream(`${bridge.url}${path}`)) stream.close()
   const subscribed = broker.peers.findLast(({ received }) => received.some(({ cmd }) => cmd === 'subscribe'))!
   expect(subscribed).not.toBe(leaving)
@@ -42,7 +42,7 @@ test('a filter that is wanted again while its UNSUBSCRIBE has no answer is subsc
 })
 
 describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (protocol) => {
-  test('say that the broker went, that messages may be missing, and that it is back; then go on', async () => {
+  test('report the loss, a gap and the reconnect, and then go on', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
     const streams = await Promise.all(
@@ -68,7 +68,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     await expectNothingLeft(bridge)
   })
 
-  test('come back again and again, and leave nothing of what ended meanwhile', async () => {
+  test('survive repeated losses, and nothing is left of streams that ended meanwhile', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
     const stream = await openStream(`${bridge.url}/subscribe?topic=a/%23`)
@@ -89,7 +89,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     }
   })
 
-  test('miss nothing of QoS 1 over a cut, and have no gap, where the broker keeps the session', async () => {
+  test('miss no QoS 1 message and have no gap after a cut, if the broker keeps the session', async () => {
     const broker = await startMosquitto()
     const proxy = await startProxy(broker.url)
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
@@ -101,7 +101,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     expect((await stream.next()).data).toEqual({ broker: 'disconnected' })
     for (let count = 1; count <= 50; count += 1) await publisher.publishAsync('a', `${count}`, { qos: 1 })
     await proxy.accept()
-    // What the broker kept may be there before all subscriptions are known to be.
+    // Kept messages may arrive before all subscriptions are restored, so the order of the two kinds of events is open.
     const events = await stream.take(51)
     expect(events.filter(({ event }) => event === 'message').map(({ data }) => data.payload)).toEqual(
       Array.from({ length: 50 }, (_, index) => `${index + 1}`),
@@ -109,7 +109,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     expect(events.filter(({ event }) => event !== 'message').map(({ data }) => data)).toEqual([{ broker: 'connected' }])
   })
 
-  test('have a gap over a cut where QoS 0 is all they get', async () => {
+  test('have a gap after a cut if they get messages at QoS 0', async () => {
     const broker = await startMosquitto()
     const proxy = await startProxy(broker.url)
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
@@ -130,12 +130,12 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     expect((await modest.next()).data).toMatchObject({ payload: 'live' })
   })
 
-  test('miss nothing of QoS 1 over a restart of a broker with persistence', async () => {
+  test('miss no QoS 1 message when a broker with persistence restarts', async () => {
     const broker = await startMosquitto({ persistence: true })
     const proxy = await startProxy(broker.url)
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
     const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
-    // Mosquitto 2.0 saves no session that began with Clean Start 1 until it has been resumed.
+    // Mosquitto 2.0 does not save a session that began with Clean Start until a client has resumed it.
     proxy.cut()
     expect((await stream.take(2)).map(({ data }) => data)).toEqual([
       { broker: 'disconnected' },
@@ -153,7 +153,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     expect(back).toContainEqual(expect.objectContaining({ topic: 'a', payload: 'kept' }))
   })
 
-  test('say that the broker is back only once it has their subscription again', async () => {
+  test('report the reconnect only once the broker has their subscription again', async () => {
     const broker = await startMosquitto()
     const proxy = await startProxy(broker.url)
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
@@ -168,12 +168,12 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
       { reason: 'broker-session-lost' },
       { broker: 'connected' },
     ])
-    // One published now would be lost behind the gap that speaks of the ones before it.
+    // Otherwise a message published now would be lost after the gap, and no event would tell.
     expect(await hasSubscribers(broker.url, 'a')).toBe(true)
     expect((await stream.next()).data).toMatchObject({ topic: 'a' })
   })
 
-  test('that join others while the broker is away are told so', async () => {
+  test('that join others while the connection is lost are told so', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
     const first = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { isPublisher, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 describe.each(BROKERS)('many publishes at once, on $name', ({ start }) => {
   test('300 are all acknowledged', async () => {
@@ -18,7 +18,7 @@ describe.each(BROKERS)('many publishes at once, on $name', ({ start }) => {
   test('the messages of a topic arrive in the order they were posted, whatever the others do', async () => {
     const settings = await start()
     const bridge = await startBridge({ ...settings, PUBLISH_CONNECTIONS: 4 })
-    // At QoS 0, so that the broker's own handshakes with the subscriber do not change the order.
+    // Subscribed at QoS 0, so that acknowledgements between broker and subscriber cannot change the order.
     const messages = await collect(await mqttClient(brokerUrl(bridge, settings)), 't/#', 0)
     const topics = ['t/a', 't/b', 't/c', 't/d', 't/e']
     await Promise.all(
@@ -36,7 +36,7 @@ describe.each(BROKERS)('many publishes at once, on $name', ({ start }) => {
   })
 })
 
-/** A broker that keeps publishes unanswered until told, and says how many it was sent. */
+/** A broker that answers no publish until it is told to, and counts those that it received. */
 async function holdingBroker() {
   const held: { release(): void }[] = []
   let holding = true
@@ -67,7 +67,7 @@ test('never more than the broker’s Receive Maximum is on the wire', async () =
   expect((await publishing).map(({ status }) => status)).toEqual(Array.from({ length: 60 }, () => 200))
 })
 
-test('past the limit in number a publish is refused at once, with the time to try again', async () => {
+test('a publish beyond the limit in number is refused at once, with Retry-After', async () => {
   const broker = await holdingBroker()
   const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_CONNECTIONS: 1, PUBLISH_MAX_IN_FLIGHT: 30 })
   const publishing = Promise.all(Array.from({ length: 30 }, () => publish(bridge, { topic: 'a' })))
@@ -81,7 +81,7 @@ test('past the limit in number a publish is refused at once, with the time to tr
   expect(await publish(bridge, { topic: 'b' })).toMatchObject({ status: 200 })
 })
 
-test('past the limit in bytes too, but one message always has room', async () => {
+test('a publish beyond the limit in bytes is refused too, but a single message always has room', async () => {
   const broker = await holdingBroker()
   const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_CONNECTIONS: 1, PUBLISH_MAX_IN_FLIGHT_BYTES: 1024 })
   const large = publish(bridge, { topic: 'a', payload: 'x'.repeat(5000) })

@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest'
-import { NetworkConnection, SessionState } from '../../src/mqtt/client/network-connection.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { NetworkConnection, SessionState } from '../../../src/mqtt/client/network-connection.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const MESSAGE = { topic: 'a', payload: Buffer.from('x'), qos: 0 as const, retain: false }
 
-/** A connection that was accepted, and what it has told since. */
+/** An accepted connection, and the events that it has reported since. */
 async function openConnection() {
   const broker = await startScriptedBroker(() => {})
-  const told: string[] = []
+  const events: string[] = []
   let opened!: () => void
   let closed!: () => void
   const [isOpen, isClosed] = [
@@ -27,33 +27,33 @@ async function openConnection() {
       closed: () => closed(),
       acknowledged: () => {},
       message: () => {},
-      flushed: () => void told.push('flushed'),
+      flushed: () => void events.push('flushed'),
       drained: () => {},
     },
   )
   await isOpen
   const publishes = () => broker.peers[0]!.received.filter(({ cmd }) => cmd === 'publish').length
-  return { network, told, isClosed, publishes }
+  return { network, events, isClosed, publishes }
 }
 
-test('what is published is flushed with the end of the turn', async () => {
-  const { network, told, isClosed, publishes } = await openConnection()
+test('publishes are flushed once, at the end of the turn of the event loop', async () => {
+  const { network, events, isClosed, publishes } = await openConnection()
   network.publish(MESSAGE, 0, false)
   network.publish(MESSAGE, 0, false)
-  expect(told).toEqual([])
+  expect(events).toEqual([])
   await new Promise(setImmediate)
-  expect(told).toEqual(['flushed'])
+  expect(events).toEqual(['flushed'])
   await expect.poll(publishes).toBe(2)
   network.destroy()
   await isClosed
 })
 
-test('what a connection that breaks in the same turn was given does not pass for flushed', async () => {
-  const { network, told, isClosed, publishes } = await openConnection()
+test('publishes are not reported as flushed if the connection is destroyed in the same turn', async () => {
+  const { network, events, isClosed, publishes } = await openConnection()
   network.publish(MESSAGE, 0, false)
   network.destroy()
   await isClosed
   await new Promise(setImmediate)
-  expect(told).toEqual([])
+  expect(events).toEqual([])
   expect(publishes()).toBe(0)
 })

@@ -1,10 +1,10 @@
 import { describe, expect, test, vi } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { freePort } from '../support/free-port.ts'
-import { get, publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { startScriptedBroker } from '../support/scripted-broker.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { freePort } from '../../support/free-port.ts'
+import { get, publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const PROTOCOLS = ['5', '3.1.1']
 
@@ -13,7 +13,7 @@ const unavailable = {
   body: { code: 'broker-unavailable', retryable: true, title: 'The broker cannot be reached' },
 }
 
-test('without a broker the bridge starts and answers 503 at once, with the time to try again', async () => {
+test('without a broker the bridge starts and answers 503 at once, with Retry-After', async () => {
   const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}`, PUBLISH_TIMEOUT_MS: 600_000 })
   for (const qos of [0, 1, 2]) {
     const answer = await publish(bridge, { topic: 'a', qos })
@@ -39,7 +39,7 @@ describe.runIf(hasMosquitto).each(PROTOCOLS)('over MQTT %s', (protocol) => {
     await expect.poll(async () => (await get(bridge, '/readyz')).status, { timeout: 20_000 }).toBe(200)
   })
 
-  test('QoS 0 published while the broker is away is refused, not kept for later', async () => {
+  test('a QoS 0 publish is refused while the broker cannot be reached, not kept for later', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
     await broker.kill()
@@ -52,7 +52,7 @@ describe.runIf(hasMosquitto).each(PROTOCOLS)('over MQTT %s', (protocol) => {
     expect((await messages.next()).payload.toString()).toBe('behind')
   })
 
-  test('a bridge that started without the broker finds it', async () => {
+  test('a bridge that started before its broker connects to it', async () => {
     const broker = await startMosquitto()
     await broker.kill()
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { acknowledge, openSession, told } from '../support/session.ts'
+import { BROKERS, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { acknowledge, openSession, told } from '../../support/session.ts'
 
 describe.each(BROKERS)('a session on $name whose broker sends more than there is room for', ({ name, start }) => {
-  test('leaves it to the broker, and loses nothing', async () => {
+  test('reconnects to get the rest later, and loses nothing', async () => {
     const settings = { ...(await start()), SESSION_MAX_UNACKED: 5, STREAM_LOG_BYTES: 20_000 }
     const bridge = await startBridge(settings)
     const reader = await openSession(bridge, { ack: 'explicit' })
@@ -20,7 +20,7 @@ describe.each(BROKERS)('a session on $name whose broker sends more than there is
       const event = await reader.next()
       expect(event.event).toBe('message')
       const number = Number.parseInt(event.data.payload, 10)
-      // In order, apart from what comes again.
+      // In order, apart from messages that were sent again.
       if (!event.data.redelivered && !name.startsWith('embedded')) expect(number).toBe(seen.size)
       seen.add(number)
       expect((await acknowledge(bridge, reader, event)).status).toBe(200)
@@ -29,7 +29,7 @@ describe.each(BROKERS)('a session on $name whose broker sends more than there is
   })
 })
 
-test('a message larger than the log reaches its reader, and comes back to it', async () => {
+test('a message larger than the log reaches its reader, and again when the reader comes back', async () => {
   const bridge = await startBridge({ STREAM_LOG_BYTES: 2000, STREAM_LINGER_MS: 60_000 })
   const reader = await openSession(bridge, { ack: 'explicit' })
   const large = 'x'.repeat(50_000)
@@ -45,7 +45,7 @@ test('a message larger than the log reaches its reader, and comes back to it', a
   expect(told([await back.next()])).toEqual(['small'])
 })
 
-test.runIf(hasMosquitto)('a reader that stalls costs bounded memory, and loses nothing', async () => {
+test.runIf(hasMosquitto)('memory stays bounded when a reader stalls, and nothing is lost', async () => {
   const broker = await startMosquitto({ config: ['max_queued_messages 0'] })
   const bridge = await startBridge({ MQTT_URL: broker.url, STREAM_LOG_BYTES: 100_000 })
   const reader = await openSession(bridge)
@@ -54,7 +54,7 @@ test.runIf(hasMosquitto)('a reader that stalls costs bounded memory, and loses n
   const pad = 'x'.repeat(50_000)
   const total = 400
   for (let number = 0; number < total; number += 1) await publisher.publishAsync('a', `${number} ${pad}`, { qos: 1 })
-  // No more than the window, what waits behind it and what the sockets hold came here at all, and some of it more than once.
+  // The bridge received only the window, what waits after it and what the sockets hold, some of it more than once.
   expect(await metric(bridge, 'causeway_stream_bytes_total')).toBeLessThan((total * 50_000) / 2)
   expect(await metric(bridge, 'causeway_session_unacknowledged')).toBeLessThanOrEqual(3)
   reader.resume()

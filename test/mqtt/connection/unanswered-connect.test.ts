@@ -1,19 +1,19 @@
 import { expect, test } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
-import { get } from '../support/http.ts'
-import { startProxy } from '../support/proxy.ts'
-import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
-import { openStream } from '../support/stream.ts'
+import { startBridge } from '../../support/bridge.ts'
+import { get } from '../../support/http.ts'
+import { startProxy } from '../../support/proxy.ts'
+import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
+import { openStream } from '../../support/stream.ts'
 
 const subscribes = (peer: Peer) =>
   peer.received.flatMap((packet) => (packet.cmd === 'subscribe' ? packet.subscriptions.map(({ topic }) => topic) : []))
 
 test.each(['5', '3.1.1'])(
-  'a session that began while its CONNACK was lost does not pass for the one before, over MQTT %s',
+  'a session that began with a lost CONNACK is not taken for the one before, over MQTT %s',
   async (protocol) => {
     let unanswered = 0
     const broker = await startScriptedBroker((packet, peer) => {
-      // Its session is new, as it would have said; the next time that session is there.
+      // The broker starts a new session, but its CONNACK is lost. At the next CONNECT it says that it has a session.
       if (packet.cmd !== 'connect' || unanswered === 0 || !packet.clientId.includes('-subscribe-')) return false
       unanswered -= 1
       peer.close()
@@ -33,7 +33,7 @@ test.each(['5', '3.1.1'])(
   },
 )
 
-test('a session whose broker refused connections meanwhile does', async () => {
+test('a session is still the same one after the broker refused connections', async () => {
   const broker = await startScriptedBroker(() => false)
   const proxy = await startProxy(broker.url)
   const bridge = await startBridge({ MQTT_URL: proxy.url })

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectNothingLeft } from '../support/nothing-left.ts'
-import { startProxy } from '../support/proxy.ts'
-import { openStream } from '../support/stream.ts'
+import { startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { startProxy } from '../../support/proxy.ts'
+import { openStream } from '../../support/stream.ts'
 
-// Mosquitto as it comes keeps 20 messages in flight to a client that names no Receive Maximum and 1000 behind them.
+// To a client that names no Receive Maximum, Mosquitto by default keeps 20 messages in flight and 1000 waiting ones.
 describe.skipIf(!hasMosquitto)('more messages at once than Mosquitto keeps for a client', () => {
   test('all arrive live over MQTT 5', async () => {
     const broker = await startMosquitto()
@@ -16,7 +16,7 @@ describe.skipIf(!hasMosquitto)('more messages at once than Mosquitto keeps for a
     const outside = await mqttClient(broker.url, { protocolVersion: 5 })
     const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
     const payloads = Array.from({ length: 5000 }, (_, index) => `${index}`)
-    // However quickly the bridge acknowledges, these come before the broker hears of it.
+    // All of these reach the broker before any acknowledgement of the bridge does.
     proxy.stall('up')
     await Promise.all(payloads.map((payload) => outside.publishAsync('a', payload, { qos: 1 })))
     proxy.flow()

@@ -2,11 +2,14 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { Aedes } from 'aedes'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { type Answer, publish } from '../support/http.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { type Answer, publish } from '../../support/http.ts'
 
-/** 200 good publishes over many topics at once, beside refused ones that follow each other until all are answered. */
+/**
+ * Sends 200 good publishes to many topics at once, and refused ones one after the other until all good ones are
+ * answered.
+ */
 async function besideRefusals(bridge: Bridge): Promise<{ good: Answer[]; refused: Answer[] }> {
   let over = false
   const refused: Answer[] = []
@@ -47,7 +50,7 @@ describe.runIf(hasMosquitto)('Mosquitto, which refuses a publish and closes the 
     })
   })
 
-  test('the publish behind a refused one succeeds, every time', async () => {
+  test('the publish after a refused one succeeds, every time', async () => {
     const bridge = await start('5')
     for (let round = 0; round < 20; round += 1) {
       expect((await publish(bridge, { topic: 'secret/door' })).status).toBe(403)
@@ -90,7 +93,7 @@ describe('a broker that closes the connection instead of answering', () => {
     return startBridge({ MQTT_URL: `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}` })
   }
 
-  test('the culprit’s outcome is unknown after it was sent twice, and the bridge is there for the next', async () => {
+  test('the outcome of the refused publish is unknown after two tries, and the next publish succeeds', async () => {
     const bridge = await start()
     const { status, body } = await publish(bridge, { topic: 'secret/door' })
     expect(status).toBe(502)
@@ -109,7 +112,7 @@ describe('a broker that closes the connection instead of answering', () => {
     expect(await metric(bridge, 'causeway_publish_in_flight')).toBe(0)
   })
 
-  test('several culprits among good ones end alone', async () => {
+  test('several refused publishes among good ones fail, and no good one does', async () => {
     const bridge = await start()
     const answers = await Promise.all(
       Array.from({ length: 60 }, (_, index) =>

@@ -1,11 +1,11 @@
 import { copyFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Bridge, metric, type Settings, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { type Authority, type CertificateFiles, createAuthority, hasOpenssl } from '../support/certificates.ts'
-import { send } from '../support/http.ts'
-import { openStream } from '../support/stream.ts'
-import { startWebSockets } from '../support/websockets.ts'
+import { type Bridge, metric, type Settings, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { type Authority, type CertificateFiles, createAuthority, hasOpenssl } from '../../support/certificates.ts'
+import { send } from '../../support/http.ts'
+import { openStream } from '../../support/stream.ts'
+import { startWebSockets } from '../../support/websockets.ts'
 
 let authority: Authority
 let other: Authority
@@ -14,14 +14,14 @@ let named: CertificateFiles
 let expired: CertificateFiles
 let client: CertificateFiles
 
-/** Its own certificate, and how it says who may connect. */
+/** @param more lines of its configuration, for example about client certificates */
 function startBroker({ cert, key }: CertificateFiles, ...more: string[]) {
   return startMosquitto({ config: [`cafile ${authority.caFile}`, `certfile ${cert}`, `keyfile ${key}`, ...more] })
 }
 
 const ownCertificate = ({ cert, key }: CertificateFiles): Settings => ({ MQTT_CERT_FILE: cert, MQTT_KEY_FILE: key })
 
-/** Publishes, follows and opens a session: all the ways to connect. */
+/** Publishes, opens a stream and opens a session, so that each kind of connection is made. */
 async function expectItWorks(settings: Settings): Promise<void> {
   const bridge = await startBridge(settings)
   const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
@@ -32,7 +32,7 @@ async function expectItWorks(settings: Settings): Promise<void> {
   expect((await session.take(2))[1]!.data.payload).toBe('x')
 }
 
-/** The bridge runs without its broker, says why, and goes on trying. */
+/** Expects that the bridge starts, reports why it cannot connect to its broker, and keeps trying. */
 async function expectRefused(settings: Settings, why: string): Promise<Bridge> {
   const bridge = await startBridge({ ...settings, PUBLISH_CONNECTIONS: 1 })
   const warning = () => bridge.logs.find(({ msg }) => msg === 'the broker cannot be reached; trying again until it can')
@@ -72,34 +72,34 @@ describe.skipIf(!hasMosquitto || !hasOpenssl)('over TLS', () => {
     })
   })
 
-  test('a broker that wants another certificate, or one at all, is what is reported', async () => {
+  test('a broker that requires a client certificate, or another one, is reported as that', async () => {
     const { port } = await startBroker(server, 'require_certificate true')
     const settings = { MQTT_URL: `mqtts://127.0.0.1:${port}`, MQTT_CA_FILE: authority.caFile }
-    await expectRefused(settings, 'it wants a client certificate (ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED)')
+    await expectRefused(settings, 'it requires a client certificate (ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED)')
     await expectRefused(
       { ...settings, ...ownCertificate(other.issue('client')) },
-      'it does not take the client certificate (ERR_SSL_TLSV1_ALERT_UNKNOWN_CA)',
+      'it does not accept the client certificate (ERR_SSL_TLSV1_ALERT_UNKNOWN_CA)',
     )
   })
 
-  test('a broker signed by nobody the bridge trusts is none', async () => {
+  test('a broker whose certificate no trusted authority has signed is not connected to', async () => {
     const { port } = await startBroker(server)
     const url = `mqtts://localhost:${port}`
-    await expectRefused({ MQTT_URL: url }, 'its certificate is signed by nobody who is trusted here')
+    await expectRefused({ MQTT_URL: url }, 'no trusted authority has signed its certificate')
     await expectRefused(
       { MQTT_URL: url, MQTT_CA_FILE: other.caFile },
-      'its certificate is signed by nobody who is trusted here',
+      'no trusted authority has signed its certificate',
     )
   })
 
-  test('a broker with a certificate for another name is none, unless that name is the one asked for', async () => {
+  test('a broker with a certificate for another name is connected to only if that name is configured', async () => {
     const { port } = await startBroker(named)
     const settings = { MQTT_URL: `mqtts://localhost:${port}`, MQTT_CA_FILE: authority.caFile }
     await expectRefused(settings, 'its certificate is for another name (ERR_TLS_CERT_ALTNAME_INVALID)')
     await expectItWorks({ ...settings, MQTT_SERVER_NAME: 'broker.example' })
   })
 
-  test('a broker whose certificate has expired is none until it has another', async () => {
+  test('a broker whose certificate has expired is connected to once it has a valid one', async () => {
     const broker = await startBroker(expired)
     const bridge = await expectRefused(
       { MQTT_URL: `mqtts://localhost:${broker.port}`, MQTT_CA_FILE: authority.caFile },
@@ -113,7 +113,7 @@ describe.skipIf(!hasMosquitto || !hasOpenssl)('over TLS', () => {
     expect((await send(bridge, 'POST', '/publish?topic=a', {}, 'x')).status).toBe(200)
   })
 
-  test('over WebSockets the same holds', async () => {
+  test('the same is checked over WebSockets', async () => {
     const { port: brokerPort } = await startMosquitto()
     const { port } = await startWebSockets(brokerPort, named)
     const settings = { MQTT_URL: `wss://localhost:${port}/mqtt`, MQTT_CA_FILE: authority.caFile }
@@ -121,7 +121,7 @@ describe.skipIf(!hasMosquitto || !hasOpenssl)('over TLS', () => {
     await expectRefused(settings, 'its certificate is for another name (ERR_TLS_CERT_ALTNAME_INVALID)')
     await expectRefused(
       { MQTT_URL: settings.MQTT_URL, MQTT_SERVER_NAME: 'broker.example' },
-      'its certificate is signed by nobody who is trusted here',
+      'no trusted authority has signed its certificate',
     )
   })
 

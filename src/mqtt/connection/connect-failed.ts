@@ -1,8 +1,12 @@
-import { CausewayError } from '../errors.ts'
-import { reasonName } from './reason-codes.ts'
+import { CausewayError } from '../../errors.ts'
+import { reasonName } from '../reason-codes.ts'
 import { tlsFault } from './tls-fault.ts'
 
-/** Why there is no connection. A numeric code is CONNACK's, a text the system's; without a cause it takes longer than it should. */
+/**
+ * The error for an attempt to connect that failed.
+ * @param cause its `code` is a number if CONNACK refused, and a string if it is a system error; without a cause, the
+ *   broker closed the connection without a reason, or has not answered yet
+ */
 export function connectFailed(cause: unknown): CausewayError {
   const code = (cause as { code?: unknown } | undefined)?.code
   if (typeof code === 'number') {
@@ -14,7 +18,7 @@ export function connectFailed(cause: unknown): CausewayError {
     })
   }
   const fault = typeof code === 'string' ? tlsFault(code) : undefined
-  const why =
+  const reason =
     fault !== undefined
       ? `: ${fault} (${code})`
       : typeof code === 'string'
@@ -22,7 +26,7 @@ export function connectFailed(cause: unknown): CausewayError {
         : cause instanceof Error
           ? ` (${cause.message})`
           : ''
-  return new CausewayError('broker-unavailable', `There is no connection to the broker${why}; nothing was sent`, {
+  return new CausewayError('broker-unavailable', `There is no connection to the broker${reason}; nothing was sent`, {
     retryAfter: 1,
     cause,
   })

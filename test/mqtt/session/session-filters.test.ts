@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { expectStreams } from '../support/nothing-left.ts'
-import { acknowledge, count, numbers, openSession, type SessionReader, told } from '../support/session.ts'
+import { BROKERS, brokerUrl, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { expectStreams } from '../../support/nothing-left.ts'
+import { acknowledge, count, numbers, openSession, type SessionReader, told } from '../../support/session.ts'
 
 describe.each(BROKERS)('a session on $name', ({ name, start }) => {
   test('gets a message once where its filters overlap, live and from the broker’s queue', async () => {
@@ -14,7 +14,7 @@ describe.each(BROKERS)('a session on $name', ({ name, start }) => {
     const first = await openSession(bridge, { topics })
     for (const payload of ['same', 'same', 'other']) await publish(bridge, { topic: 'a/b', payload })
     expect(told(await first.take(3))).toEqual(['same', 'same', 'other'])
-    // Aedes 1.2 queues a copy for each filter, with nothing to tell them apart.
+    // Aedes 1.2 queues a copy for each filter, without identifiers that tell them apart.
     if (name.startsWith('embedded')) return
     first.close()
     await expectStreams(bridge, 0)
@@ -26,7 +26,7 @@ describe.each(BROKERS)('a session on $name', ({ name, start }) => {
     await expect.poll(() => metric(bridge, 'causeway_session_unacknowledged')).toBe(0)
   })
 
-  test('acknowledges copies in order with what its reader acknowledges', async () => {
+  test('acknowledges duplicates in order with the messages that its reader acknowledges', async () => {
     const bridge = await startBridge(await start())
     const topics = ['a', '+']
     const first = await openSession(bridge, { topics, ack: 'explicit' })
@@ -41,7 +41,7 @@ describe.each(BROKERS)('a session on $name', ({ name, start }) => {
     expect(told([await second.next()])).toEqual(['4'])
   })
 
-  test('delivers QoS 0 as it comes, without holding anything up', async () => {
+  test('delivers QoS 0 messages without waiting for acknowledgements', async () => {
     const settings = await start()
     const bridge = await startBridge({ ...settings, SESSION_MAX_UNACKED: 3 })
     const publisher = await mqttClient(brokerUrl(bridge, settings))
@@ -58,7 +58,7 @@ describe.runIf(hasMosquitto)('a $share filter in sessions', () => {
   const topics = ['$share/workers/jobs']
   const messages = ({ events }: SessionReader) => told(events.filter(({ event }) => event === 'message'))
 
-  test('is a durable queue: each message to one member, and none lost to members that come and go', async () => {
+  test('is a durable queue: each message goes to one member, and none is lost when members come and go', async () => {
     const settings = { MQTT_URL: (await startMosquitto()).url }
     const [one, other] = await Promise.all([startBridge(settings), startBridge(settings)])
     const first = await openSession(one, { name: 'w1', topics, ack: 'explicit' })
@@ -79,7 +79,7 @@ describe.runIf(hasMosquitto)('a $share filter in sessions', () => {
   })
 })
 
-test('retained messages published at QoS 2 do not keep a session on the embedded broker from its reader', async () => {
+test('a session on the embedded broker delivers retained messages that were published at QoS 2', async () => {
   const bridge = await startBridge()
   await publish(bridge, { topic: 'a', payload: 'kept', qos: 2, retain: true })
   const reader = await openSession(bridge)

@@ -1,8 +1,8 @@
 import type { Packet } from 'mqtt-packet'
 import { expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
-import { acknowledge, openSession, told, trySession } from '../support/session.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
+import { acknowledge, openSession, told, trySession } from '../../support/session.ts'
 
 const isSession = (peer: Peer) => peer.connect?.clientId.startsWith('causeway-session-') === true
 const packets = (peer: Peer, cmd: Packet['cmd']) => peer.received.filter((packet) => packet.cmd === cmd)
@@ -17,7 +17,7 @@ const message = (messageId: number, payload: string, dup = false) => ({
   messageId,
 })
 
-/** A broker that keeps sessions, and the peer that is the session's connection now. */
+/** A broker that keeps sessions. `session()` is the peer of the session's latest connection. */
 async function startSessionBroker(onConnect: (peer: Peer) => boolean | void = () => {}) {
   const broker = await startScriptedBroker((packet, peer) =>
     packet.cmd === 'connect' && isSession(peer) ? onConnect(peer) : undefined,
@@ -37,7 +37,7 @@ test('a session connects without Clean Start, with its expiry and limit, and lea
   expect(packets(broker.session(), 'disconnect')[0]).not.toHaveProperty('properties.sessionExpiryInterval')
 })
 
-test('the expiry in the first event is the broker’s, where that is another', async () => {
+test('the expiry in the first event is the broker’s, if it differs from the configured one', async () => {
   const broker = await startSessionBroker((peer) => {
     peer.send({
       cmd: 'connack',
@@ -51,7 +51,7 @@ test('the expiry in the first event is the broker’s, where that is another', a
   expect((await openSession(bridge)).about.data).toMatchObject({ present: false, expiry: 60 })
 })
 
-test('acknowledgements leave in the order of the messages, behind the reader’s, and over the next connection where the link broke', async () => {
+test('PUBACKs follow the reader’s acknowledgements in the order of the messages, on the next connection too', async () => {
   const broker = await startSessionBroker()
   const bridge = await startBridge({ MQTT_URL: broker.url })
   const reader = await openSession(bridge, { ack: 'explicit' })
@@ -66,7 +66,8 @@ test('acknowledgements leave in the order of the messages, behind the reader’s
   await acknowledge(bridge, reader, events[2]!)
   expect((await reader.next()).data).toEqual({ broker: 'connected' })
   const second = broker.session()
-  // It had lost the acknowledgement of 10: whether the reader had the message, it cannot know; of 20 it never had one.
+  // The broker lost the PUBACK of 10 and sends the message again. The bridge forgot it after writing that PUBACK, so
+  // the reader gets it again. PUBACK of 20 was never written, so that message is recognized and not delivered twice.
   second.send(message(10, 'y', true), message(20, 'z', true), message(30, 'new'))
   expect(told(await reader.take(2))).toEqual(['!y', 'new'])
   expect(acknowledged(second)).toEqual([])
@@ -87,7 +88,7 @@ test('a broker that says that the session was taken over ends it at once', async
   expect((await trySession(bridge, { lastEventId: reader.about.id })).status).toBe(204)
 })
 
-test('a session is refused where the broker refuses a filter, or grants QoS 0 only, and ends what it began', async () => {
+test('a session is refused and ended if the broker refuses a filter or grants only QoS 0', async () => {
   const granted = [0x87, 0]
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd !== 'subscribe' || !isSession(peer)) return false
@@ -119,7 +120,7 @@ test('a shutdown ends the stream and leaves the session to the broker', async ()
   expect(acknowledged(broker.session())).toEqual([])
 })
 
-test('messages that come right behind CONNACK are not lost', async () => {
+test('messages that come right after CONNACK are not lost', async () => {
   const broker = await startSessionBroker((peer) => {
     peer.accept(true)
     peer.send(...[1, 2, 3].map((id) => message(id, `${id}`, true)))
@@ -131,7 +132,7 @@ test('messages that come right behind CONNACK are not lost', async () => {
   await expect.poll(() => acknowledged(broker.session())).toEqual([1, 2, 3])
 })
 
-test('a session that the broker forgot is back once its filters are granted again, and the gap lasts until then', async () => {
+test('a session that the broker lost is restored once its filters are granted again', async () => {
   let held: (() => void) | undefined
   let isNew = false
   const broker = await startScriptedBroker((packet, peer) => {

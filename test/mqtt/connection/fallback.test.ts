@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const protocols = (peers: Peer[]) =>
   new Set(
@@ -11,11 +11,11 @@ const protocols = (peers: Peer[]) =>
       .map(({ connect }) => connect?.protocolVersion),
   )
 
-/** Which protocol the bridge speaks now: 3.1.1 has no reason codes. */
+/** The protocol that the bridge uses now, told by whether the result has a reason code: 3.1.1 has none. */
 const speaks = async (bridge: Bridge) =>
   (await publish(bridge, { topic: 'a' })).body.reasonCode === null ? '3.1.1' : '5'
 
-test('the embedded broker, which refuses MQTT 5, is spoken to in 3.1.1', async () => {
+test('with the embedded broker, which refuses MQTT 5, the bridge uses 3.1.1', async () => {
   expect(await speaks(await startBridge())).toBe('3.1.1')
 })
 
@@ -37,7 +37,7 @@ describe.each([
     'refuses MQTT 5 with its own reason code',
     (peer: Peer) => peer.send({ cmd: 'connack', sessionPresent: false, reasonCode: 0x84 }),
   ],
-  ['closes the connection over MQTT 5 without a word, as RabbitMQ does', () => {}],
+  ['closes an MQTT 5 connection without an answer, as RabbitMQ does', () => {}],
 ])('a broker that %s', (_name, refuse) => {
   const start = () =>
     startScriptedBroker((packet, peer) => {
@@ -47,7 +47,7 @@ describe.each([
       return true
     })
 
-  test('is spoken to in 3.1.1', async () => {
+  test('is connected to over 3.1.1', async () => {
     const broker = await start()
     const bridge = await startBridge({ MQTT_URL: broker.url })
     expect(await publish(bridge, { topic: 'a', qos: 2 })).toMatchObject({
@@ -57,7 +57,7 @@ describe.each([
     expect([...protocols(broker.peers)]).toEqual([4])
   })
 
-  test('is spoken to in 3.1.1 after the connection was lost, too', async () => {
+  test('is reconnected to over 3.1.1 after the connection was lost', async () => {
     const broker = await start()
     const bridge = await startBridge({ MQTT_URL: broker.url })
     await publish(bridge, { topic: 'a' })
@@ -68,14 +68,14 @@ describe.each([
     expect(await publish(bridge, { topic: 'a' })).toMatchObject({ status: 200, body: { reasonCode: null } })
   })
 
-  test('is not spoken to at all where only MQTT 5 will do', async () => {
+  test('is not connected to if the setting allows only MQTT 5', async () => {
     const bridge = await startBridge({ MQTT_URL: (await start()).url, MQTT_PROTOCOL: '5' })
     expect(await publish(bridge, { topic: 'a' })).toMatchObject({ status: 503, body: { code: 'broker-unavailable' } })
   })
 })
 
-describe.runIf(hasMosquitto)('a broker that is away', () => {
-  test('is no reason to fall back', async () => {
+describe.runIf(hasMosquitto)('a broker that cannot be reached', () => {
+  test('does not make the bridge fall back to 3.1.1', async () => {
     const broker = await startMosquitto()
     await broker.kill()
     const bridge = await startBridge({ MQTT_URL: broker.url })

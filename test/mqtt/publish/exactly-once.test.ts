@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { startCuttingProxy } from '../support/cutting-proxy.ts'
-import { publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { startCuttingProxy } from '../../support/cutting-proxy.ts'
+import { publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { isPublisher, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 type Place = [direction: 'up' | 'down', cmd: string, place: 'before' | 'behind']
 
@@ -38,7 +38,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => 
     },
   )
 
-  test('many of them arrive exactly once when the connection is cut again and again', async () => {
+  test('many QoS 2 messages arrive exactly once when the connection is cut repeatedly', async () => {
     const broker = await startMosquitto()
     let packets = 0
     const proxy = await startCuttingProxy(broker.url, (_way, packet, connect) => {
@@ -49,7 +49,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => 
         return undefined
       }
       packets += 1
-      // Far enough apart that no message is in flight at two of them.
+      // The cuts are far enough apart that no message is in flight at two of them.
       return packets % 400 === 0 ? (packets % 800 === 0 ? 'before' : 'behind') : undefined
     })
     const messages = await collect(await mqttClient(broker.url), 'a')
@@ -73,7 +73,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => 
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 25_000 })
     expect((await publish(bridge, { topic: 'a', qos })).status).toBe(200)
     broker.freeze()
-    // As many as go out at once; those that wait behind them get 503, which is honest as well.
+    // No more than are sent at once. Others would wait, and get 503 when the broker is gone.
     const publishing = Promise.all(
       Array.from({ length: 10 }, (_, index) =>
         publish(bridge, { topic: `a/${index}`, qos, payload: `${index}`, retain: true }),
@@ -104,7 +104,7 @@ describe.runIf(hasMosquitto)('a broker without its session', () => {
     expect((await (await collect(await mqttClient(broker.url), 'a')).next()).payload.toString()).toBe('x')
   })
 
-  test('a QoS 2 publish is not: its outcome is unknown', async () => {
+  test('a QoS 2 publish is not sent again: its outcome is unknown', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 25_000 })
     broker.freeze()
@@ -116,7 +116,7 @@ describe.runIf(hasMosquitto)('a broker without its session', () => {
   })
 })
 
-test('a broker that does not know a first PUBREL has not acknowledged the message', async () => {
+test('“packet identifier not found” for the first PUBREL is no acknowledgement', async () => {
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd !== 'pubrel' || !isPublisher(peer)) return false
     peer.send({ cmd: 'pubcomp', messageId: packet.messageId!, reasonCode: 0x92 })

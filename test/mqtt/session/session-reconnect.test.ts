@@ -1,16 +1,16 @@
 import { describe, expect, test } from 'vitest'
-import { type Bridge, metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { get, publish } from '../support/http.ts'
-import { mqttClient } from '../support/mqtt-client.ts'
-import { startProxy } from '../support/proxy.ts'
-import { acknowledge, count, numbers, openSession, type SessionReader, told } from '../support/session.ts'
+import { type Bridge, metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { get, publish } from '../../support/http.ts'
+import { mqttClient } from '../../support/mqtt-client.ts'
+import { startProxy } from '../../support/proxy.ts'
+import { acknowledge, count, numbers, openSession, type SessionReader, told } from '../../support/session.ts'
 
 const isReady = async (bridge: Bridge) => expect.poll(async () => (await get(bridge, '/readyz')).status).toBe(200)
 const messages = ({ events }: SessionReader) => told(events.filter(({ event }) => event === 'message'))
 
 describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %s', (protocol) => {
-  test('gets nothing twice over cuts of the link, acknowledged meanwhile or not', async () => {
+  test('gets no message twice when the connection is cut, acknowledged meanwhile or not', async () => {
     const broker = await startMosquitto()
     const proxy = await startProxy(broker.url)
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol })
@@ -20,7 +20,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %
     const events = await reader.take(6)
     await proxy.refuse()
     expect((await reader.next()).data).toEqual({ broker: 'disconnected' })
-    // PUBACK of these cannot leave before the broker is back.
+    // The PUBACKs of these cannot be sent before the connection is back.
     expect(await acknowledge(bridge, reader, events[2]!)).toEqual({
       status: 200,
       body: { acknowledged: 3, unacknowledged: 3 },
@@ -54,7 +54,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %
     expect(reader.events.some(({ event }) => event === 'gap')).toBe(false)
   })
 
-  test('that the broker forgot is a gap, and goes on', async () => {
+  test('sends a gap and goes on when the broker lost it', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, STREAM_LINGER_MS: 60_000 })
     const reader = await openSession(bridge, { ack: 'explicit' })
@@ -67,7 +67,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %
       { reason: 'broker-session-lost' },
       { broker: 'connected' },
     ])
-    // The broker waits for no acknowledgement of these any more.
+    // The broker lost its session, so it does not wait for acknowledgements of these any more.
     expect(await acknowledge(bridge, reader, first!)).toMatchObject({ body: { acknowledged: 1, unacknowledged: 1 } })
     await isReady(bridge)
     await expect
@@ -85,7 +85,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %
     expect((await back.next()).data).toEqual({ reason: 'broker-session-lost' })
   })
 
-  test('is a 503 while the broker is away', async () => {
+  test('is a 503 while the broker cannot be reached', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
     await broker.kill()

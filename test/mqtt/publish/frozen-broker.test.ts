@@ -1,10 +1,10 @@
 import type { Packet } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
-import { hasMosquitto, startMosquitto } from '../support/broker.ts'
-import { publish } from '../support/http.ts'
-import { collect, mqttClient } from '../support/mqtt-client.ts'
-import { isPublisher, startScriptedBroker } from '../support/scripted-broker.ts'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
+import { publish } from '../../support/http.ts'
+import { collect, mqttClient } from '../../support/mqtt-client.ts'
+import { isPublisher, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 describe.runIf(hasMosquitto)('a broker that freezes', () => {
   test.each(['5', '3.1.1'])(
@@ -78,7 +78,7 @@ test('a late acknowledgement does not acknowledge another message', async () => 
   expect(await publish(bridge, { topic: 'a' })).toMatchObject({ status: 200 })
 })
 
-test('a QoS 2 message nobody waits for any more is released after a reconnect, not published again', async () => {
+test('a timed out QoS 2 message is released after a reconnect, not published again', async () => {
   let silent = true
   const broker = await startScriptedBroker((packet, peer) => isPublisher(peer) && packet.cmd === 'publish' && silent)
   const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_CONNECTIONS: 1, PUBLISH_TIMEOUT_MS: 200 })
@@ -93,7 +93,7 @@ test('a QoS 2 message nobody waits for any more is released after a reconnect, n
   const second = broker.peers.findLast(isPublisher)!
   expect(second).not.toBe(first)
   const qos2 = first.received.find((packet) => packet.cmd === 'publish' && packet.qos === 2) as { messageId: number }
-  // Behind what somebody waits for.
+  // It is released after the publishes that callers wait for.
   await expect
     .poll(() => second.received.filter(({ cmd }) => cmd === 'pubrel'))
     .toMatchObject([{ messageId: qos2.messageId }])

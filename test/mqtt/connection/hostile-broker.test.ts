@@ -2,13 +2,13 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Packet } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
-import { type Bridge, startBridge } from '../support/bridge.ts'
-import { get, publish } from '../support/http.ts'
-import { isPublisher, type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
+import { type Bridge, startBridge } from '../../support/bridge.ts'
+import { get, publish } from '../../support/http.ts'
+import { isPublisher, type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
 
-/** After its CONNACK, or instead of it, the broker does this once per connection until it is told to behave. */
+/** A bridge whose broker attacks it once on each connection, at the given packet, until `behave` is called. */
 async function bridgeOn(
-  when: 'instead of CONNACK' | 'behind CONNACK' | 'instead of PUBACK',
+  when: 'instead of CONNACK' | 'after CONNACK' | 'instead of PUBACK',
   attack: (peer: Peer, packet: Packet) => void,
 ) {
   let hostile = true
@@ -16,10 +16,10 @@ async function bridgeOn(
   const broker = await startScriptedBroker((packet, peer) => {
     const due = packet.cmd === (when === 'instead of PUBACK' ? 'publish' : 'connect')
     if (!hostile || !due || (!isPublisher(peer) && when === 'instead of PUBACK')) return false
-    if (when === 'behind CONNACK') peer.accept()
+    if (when === 'after CONNACK') peer.accept()
     attacks += 1
     attack(peer, packet)
-    // Otherwise the bridge waits five seconds for it.
+    // Without this the bridge waits five seconds for CONNACK.
     if (when === 'instead of CONNACK') peer.close()
     return true
   })
@@ -40,7 +40,7 @@ async function recovers(bridge: Bridge): Promise<void> {
 
 const id = (packet: Packet) => (packet as { messageId: number }).messageId
 
-describe.each(['instead of CONNACK', 'behind CONNACK'] as const)('a broker that, %s, sends', (when) => {
+describe.each(['instead of CONNACK', 'after CONNACK'] as const)('a broker that, %s, sends', (when) => {
   test.each<[string, (peer: Peer) => void]>([
     [
       'bytes that are no packet',
