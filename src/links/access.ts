@@ -23,17 +23,17 @@ export function createAccess(linkOf: (identity: Identity) => Link) {
 
   return {
     publish: async (identity: Identity, message: Message): Promise<PublishResult> =>
-      mayPublish(identity, message).publish(message),
+      mayPublish(identity, message).publisher.publish(message),
     publishWhenRoom: async (identity: Identity, message: Message): Promise<PublishResult> =>
-      mayPublish(identity, message).publishWhenRoom(message),
+      mayPublish(identity, message).publisher.publishWhenRoom(message),
     request: async (identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> =>
-      mayPublish(identity, message).request(message, timeoutMs, signal),
+      mayPublish(identity, message).requester.request(message, timeoutMs, signal),
     open: async (identity: Identity, spec: StreamSpec<Message>): Promise<Hold<Message>> =>
       maySubscribe(identity, spec.filters).streams.open(spec),
     retainedFor: async (identity: Identity, filters: readonly string[], hold: Hold<Message>): Promise<Message[]> =>
       maySubscribe(identity, filters).retainedFor(filters, hold),
     readRetained: async (identity: Identity, filters: readonly string[]): Promise<Message[]> =>
-      maySubscribe(identity, filters).readRetained(filters),
+      maySubscribe(identity, filters).retained.read(filters),
     openSession: async (
       identity: Identity,
       spec: SessionSpec<Message>,

@@ -1,13 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
-import { onReconnect, type StateLog, watch } from './state-log.ts'
+import { reportReconnects, reportStates, type StateLog } from './state-log.ts'
 import type { Config } from '../config/config.ts'
 import { brokerOptions } from '../config/broker-options.ts'
 import { CausewayError } from '../errors.ts'
 import { Lazy } from './lazy.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ConnectionOptions, ConnectionState } from '../mqtt/connection.ts'
-import type { PublishResult } from '../mqtt/publish/in-flight.ts'
 import type { Message } from '../mqtt/message.ts'
 import { Publisher } from '../mqtt/publish/publisher.ts'
 import { Requester } from '../mqtt/requester.ts'
@@ -40,7 +39,7 @@ type Role = 'publish' | 'subscribe' | 'retained' | 'request' | 'session'
 
 /** One identity's connections to the broker, and the streams that live on them. */
 export class Link {
-  readonly #publisher: Publisher
+  readonly publisher: Publisher
   readonly #subscriber: Lazy<Subscriber<Channel>>
   readonly #retained: Lazy<Retained>
   readonly #requester: Lazy<Requester>
@@ -51,9 +50,9 @@ export class Link {
     const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => ({
       ...brokerOptions(config, brokerUrl, login),
       clientId: `${clientId}-${name}`,
-      onState: watch(name, states, () => metrics.reconnected(role)),
+      onState: reportStates(name, states, () => metrics.reconnected(role)),
     })
-    this.#publisher = new Publisher({
+    this.publisher = new Publisher({
       connections: login === undefined ? config.publishConnections : 1,
       maxInFlight: config.publishMaxInFlight,
       maxInFlightBytes: config.publishMaxInFlightBytes,
@@ -100,7 +99,7 @@ export class Link {
           replyTopic: `${config.replyTopic}/${randomBytes(12).toString('hex')}`,
           requestsMax: config.requestsMax,
           timeoutMs: config.publishTimeoutMs,
-          publish: (message) => this.publish(message),
+          publish: (message) => this.publisher.publish(message),
           observe: metrics.replied,
         }),
     )
@@ -132,7 +131,7 @@ export class Link {
             ...brokerOptions(config, brokerUrl, login),
             keepSession: true,
             clientId: sessionClientId(id),
-            onState: onReconnect(() => metrics.reconnected('session')),
+            onState: reportReconnects(() => metrics.reconnected('session')),
           },
           durable: {
             expiryS: config.sessionExpiryS,
@@ -162,46 +161,31 @@ export class Link {
 
   get connections(): { role: Role; state: ConnectionState }[] {
     return [
-      ...this.#publisher.states.map((state) => ({ role: 'publish' as const, state })),
-      ...(this.#subscriber.made?.states ?? []).map((state) => ({ role: 'subscribe' as const, state })),
-      ...this.#retained.list.map(({ state }) => ({ role: 'retained' as const, state })),
-      ...this.#requester.list.map(({ state }) => ({ role: 'request' as const, state })),
+      ...this.publisher.states.map((state) => ({ role: 'publish' as const, state })),
+      ...(this.#subscriber.existing?.states ?? []).map((state) => ({ role: 'subscribe' as const, state })),
+      ...listOf(this.#retained).map(({ state }) => ({ role: 'retained' as const, state })),
+      ...listOf(this.#requester).map(({ state }) => ({ role: 'request' as const, state })),
     ]
   }
 
   get #parts(): (Publisher | Subscriber<Channel> | Retained | Requester)[] {
-    return [this.#publisher, ...this.#subscriber.list, ...this.#retained.list, ...this.#requester.list]
-  }
-
-  get publishInFlight(): number {
-    return this.#publisher.inFlight
+    return [this.publisher, ...listOf(this.#subscriber), ...listOf(this.#retained), ...listOf(this.#requester)]
   }
 
   get filterCount(): number {
-    return this.#subscriber.made?.filterCount ?? 0
+    return this.#subscriber.existing?.filterCount ?? 0
   }
 
-  publish(message: Message): Promise<PublishResult> {
-    return this.#publisher.publish(message)
+  get requester(): Requester {
+    return this.#requester.get()
   }
 
-  /** As `publish`, but waits where too many are in flight. */
-  publishWhenRoom(message: Message): Promise<PublishResult> {
-    return this.#publisher.publishWhenRoom(message)
-  }
-
-  /** Publishes a message and resolves with the reply to it. */
-  request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> {
-    return this.#requester.get().request(message, timeoutMs, signal)
+  get retained(): Retained {
+    return this.#retained.get()
   }
 
   get requestsWaiting(): number {
-    return this.#requester.made?.waiting ?? 0
-  }
-
-  /** The retained messages that match any of the filters now. */
-  readRetained(filters: readonly string[]): Promise<Message[]> {
-    return this.#retained.get().read(filters)
+    return this.#requester.existing?.waiting ?? 0
   }
 
   /**
@@ -245,4 +229,8 @@ function unseen(retained: readonly Message[], live: readonly Message[]): Message
     else payloads.push(payload)
   }
   return retained.filter(({ topic, payload }) => !seen.get(topic)?.some((copy) => copy.equals(payload)))
+}
+
+function listOf<Value>({ existing }: Lazy<Value>): Value[] {
+  return existing === undefined ? [] : [existing]
 }
