@@ -145,9 +145,8 @@ export async function createServers({
         count: sessionCount,
         max: config.sessionMax,
       },
-      open: access.open,
-      retainedFor: access.retainedFor,
-      seats: new StreamLimit({
+      openStream: access.openStream,
+      streamLimit: new StreamLimit({
         max: config.streamMax,
         perIdentity: config.streamMaxIdentity ?? perIdentity,
         perAddress: config.streamMaxAddress,

@@ -1,43 +1,62 @@
 import { type Identity, requirePublish, requireSubscribe } from '../auth/identity.ts'
-import type { Link } from './link.ts'
-import type { PublishResult } from '../mqtt/publish/in-flight.ts'
+import { CausewayError } from '../errors.ts'
 import type { Message } from '../mqtt/message.ts'
-import type { StreamSpec } from '../stream/shared/shared-streams.ts'
-import type { Hold } from '../stream/shared/hold.ts'
-import type { SessionSpec } from '../stream/sessions/open-session.ts'
-import type { SessionHold } from '../stream/sessions/sessions.ts'
+import type { PublishResult } from '../mqtt/publish/in-flight.ts'
+import type { OpenedStream } from '../stream/opened-stream.ts'
+import type { SessionRequest } from '../stream/sessions/session-stream.ts'
+import { JoinFailed } from '../stream/shared/join.ts'
+import type { StreamRequest } from '../stream/shared/shared-streams.ts'
+import type { Link } from './link.ts'
 
 export type Access = ReturnType<typeof createAccess>
 
-/** What routes do to the broker for a caller: on the caller's link, and only where its rules allow it. */
+/**
+ * What routes do at the broker for a caller. Each function checks the caller's topic rules first, then uses the
+ * caller's link. Functions throw `forbidden` where the rules do not allow it, and `unauthorized` where the identity
+ * has ended.
+ */
 export function createAccess(linkOf: (identity: Identity) => Link) {
-  function mayPublish(identity: Identity, { topic }: Message): Link {
+  function linkToPublish(identity: Identity, { topic }: Message): Link {
     requirePublish(identity, topic)
     return linkOf(identity)
   }
 
-  function maySubscribe(identity: Identity, filters: readonly string[]): Link {
+  function linkToSubscribe(identity: Identity, filters: readonly string[]): Link {
     requireSubscribe(identity, filters)
     return linkOf(identity)
   }
 
   return {
     publish: async (identity: Identity, message: Message): Promise<PublishResult> =>
-      mayPublish(identity, message).publish(message),
+      linkToPublish(identity, message).publisher.publish(message),
+    /** As `publish`, but waits while too many publishes are in flight. */
     publishWhenRoom: async (identity: Identity, message: Message): Promise<PublishResult> =>
-      mayPublish(identity, message).publishWhenRoom(message),
+      linkToPublish(identity, message).publisher.publishWhenRoom(message),
+    /** Publishes a message and resolves with the reply to it. */
     request: async (identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> =>
-      mayPublish(identity, message).request(message, timeoutMs, signal),
-    open: async (identity: Identity, spec: StreamSpec<Message>): Promise<Hold<Message>> =>
-      maySubscribe(identity, spec.filters).streams.open(spec),
-    retainedFor: async (identity: Identity, filters: readonly string[], hold: Hold<Message>): Promise<Message[]> =>
-      maySubscribe(identity, filters).retainedFor(filters, hold),
+      linkToPublish(identity, message).requester.request(message, timeoutMs, signal),
     readRetained: async (identity: Identity, filters: readonly string[]): Promise<Message[]> =>
-      maySubscribe(identity, filters).readRetained(filters),
+      linkToSubscribe(identity, filters).retained.read(filters),
+    openStream: async (identity: Identity, request: StreamRequest<Message>): Promise<OpenedStream> =>
+      linkToSubscribe(identity, request.filters)
+        .streams.open(request)
+        .catch((error: unknown) => {
+          throw error instanceof JoinFailed ? connectionLost(error) : error
+        }),
+    /** Undefined where another reader has the session. */
     openSession: async (
       identity: Identity,
-      spec: SessionSpec<Message>,
+      request: SessionRequest<Message>,
       lastEventId: string | undefined,
-    ): Promise<SessionHold | undefined> => maySubscribe(identity, spec.filters).sessions.open(spec, lastEventId),
+    ): Promise<OpenedStream | undefined> =>
+      linkToSubscribe(identity, request.filters).sessions.open(request, lastEventId),
   }
+}
+
+function connectionLost(cause: JoinFailed): CausewayError {
+  return new CausewayError(
+    'broker-unavailable',
+    `The connection to the broker was lost ${cause.attempts} times while the stream was being opened`,
+    { retryAfter: 1, cause },
+  )
 }

@@ -1,47 +1,58 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import type { Admission, Authenticator } from '../auth/authenticator.ts'
 import { type Login, loginOf, nameOf, refusalOf } from '../auth/broker/login.ts'
+import type { Refusals } from '../auth/broker/refusals.ts'
 import { eitherScheme, missing } from '../auth/challenge.ts'
 import type { Credentials } from '../auth/credentials.ts'
 import type { Identity } from '../auth/identity.ts'
-import type { Refusals } from '../auth/broker/refusals.ts'
-import type { StateLog } from './state-log.ts'
 import { CausewayError } from '../errors.ts'
+import type { ConnectionState } from '../mqtt/connection.ts'
+import type { Monitor } from '../mqtt/monitor.ts'
 import type { Link } from './link.ts'
+import type { Links } from './shared-link.ts'
+import type { StateLog } from './state-log.ts'
 
 export interface CallerLinksOptions {
   createLink(login: Login, log: StateLog): Link
+  /** Says whether the broker is there while no caller has a link. */
+  monitor: Monitor
   refusals: Refusals
   /** Most links. */
   max: number
-  /** How long a link stays behind its last request. */
+  /** How long a link is kept after its last request. */
   idleMs: number
-  /** User name that goes with a bearer token as its password. */
+  /** User name that is sent to the broker with a bearer token as the password. */
   bearerUsername: string
 }
 
-/** One caller's link, and how many requests have it. */
-interface Entry {
+/** One caller's link, and who uses it. */
+interface CallerLink {
   key: string
   link: Link
+  /** Set once the broker has accepted the credentials. */
   identity: Identity | undefined
-  admitted: Promise<Identity> | undefined
+  authenticated: Promise<Identity> | undefined
+  /** Aborted when the link is closed. */
   revoked: AbortController
-  holders: number
+  /** Requests that use the link now. */
+  requests: number
   idle: NodeJS.Timeout | undefined
   /** Why its first attempt to connect failed. */
   failure: CausewayError | undefined
 }
 
-/** Credentials that are tried at the broker at once. */
-const OPENING_MAX = 16
+/** Most callers whose credentials are tried at the broker at the same time. */
+const CONNECTING_MAX = 16
 
-/** A link for each caller, opened with the caller's own credentials: the broker says who they are and what they may do. */
-export class CallerLinks implements Authenticator {
+/**
+ * A link for each caller, connected with the caller's own credentials. The broker decides who may connect, and what
+ * they may do.
+ */
+export class CallerLinks implements Links, Authenticator {
   readonly #options: CallerLinksOptions
   readonly #secret = randomBytes(32)
   /** By a digest of the credentials, least recently used first. */
-  readonly #entries = new Map<string, Entry>()
+  readonly #links = new Map<string, CallerLink>()
   readonly #byIdentity = new WeakMap<Identity, Link>()
 
   constructor(options: CallerLinksOptions) {
@@ -49,11 +60,25 @@ export class CallerLinks implements Authenticator {
   }
 
   get all(): readonly Link[] {
-    return this.#open.map(({ link }) => link)
+    return this.#accepted.map(({ link }) => link)
   }
 
-  of(identity: Identity): Link {
+  /** The monitor tries only now and then to reach the broker, so callers' links that lost it say so first. */
+  get isReachable(): boolean {
+    const links = this.all
+    return this.#options.monitor.isReachable && (links.length === 0 || links.some((link) => link.isReachable))
+  }
+
+  get connections(): { role: string; state: ConnectionState }[] {
+    return [{ role: 'monitor', state: this.#options.monitor.state }]
+  }
+
+  linkOf(identity: Identity): Link {
     return this.#byIdentity.get(identity)!
+  }
+
+  attempted(): Promise<void> {
+    return this.#options.monitor.attempted()
   }
 
   async authenticate(credentials: Credentials | undefined, address: string): Promise<Admission> {
@@ -62,119 +87,124 @@ export class CallerLinks implements Authenticator {
     const key = createHmac('sha256', this.#secret)
       .update(JSON.stringify([login.username, login.password]))
       .digest('base64')
-    const entry = this.#entries.get(key) ?? this.#create(key, login, address)
-    entry.holders += 1
-    clearTimeout(entry.idle)
-    entry.admitted ??= this.#admit(entry, login, address)
-    const release = (): void => this.#release(entry)
+    const caller = this.#links.get(key) ?? this.#create(key, login, address)
+    caller.requests += 1
+    clearTimeout(caller.idle)
+    caller.authenticated ??= this.#authenticate(caller, login, address)
+    const release = (): void => this.#release(caller)
     try {
-      return { identity: await entry.admitted, release }
+      return { identity: await caller.authenticated, release }
     } catch (error) {
       release()
       throw error
     }
   }
 
-  /** Ends every link, and with it its streams. */
   async close(): Promise<void> {
-    const entries = [...this.#entries.values()]
-    this.#entries.clear()
-    await Promise.all(entries.map((entry) => this.#end(entry)))
+    const callers = [...this.#links.values()]
+    this.#links.clear()
+    await Promise.all([...callers.map((caller) => this.#end(caller)), this.#options.monitor.close()])
   }
 
-  get #open(): Entry[] {
-    return [...this.#entries.values()].filter(({ identity }) => identity !== undefined)
+  /** Those whose credentials the broker has accepted. */
+  get #accepted(): CallerLink[] {
+    return [...this.#links.values()].filter(({ identity }) => identity !== undefined)
   }
 
-  #create(key: string, login: Login, address: string): Entry {
+  #create(key: string, login: Login, address: string): CallerLink {
     const { refusals, createLink } = this.#options
     refusals.check(key, address)
-    if (this.#entries.size - this.#open.length >= OPENING_MAX) {
-      throw new CausewayError('too-many-callers', 'Too many callers are being let in at once', { retryAfter: 1 })
+    if (this.#links.size - this.#accepted.length >= CONNECTING_MAX) {
+      throw new CausewayError(
+        'too-many-callers',
+        `${CONNECTING_MAX} callers are being connected to the broker; no more are at the same time`,
+        { retryAfter: 1 },
+      )
     }
     const link = createLink(login, {
-      state: (_name, state, cause) => state === 'disconnected' && this.#failed(entry, cause),
+      changed: (_connection, state, cause) => state === 'disconnected' && this.#disconnected(caller, cause),
     })
-    const entry: Entry = {
+    const caller: CallerLink = {
       key,
       link,
       identity: undefined,
-      admitted: undefined,
+      authenticated: undefined,
       revoked: new AbortController(),
-      holders: 0,
+      requests: 0,
       idle: undefined,
       failure: undefined,
     }
-    this.#entries.set(key, entry)
-    return entry
+    this.#links.set(key, caller)
+    return caller
   }
 
-  async #admit(entry: Entry, login: Login, address: string): Promise<Identity> {
+  async #authenticate(caller: CallerLink, login: Login, address: string): Promise<Identity> {
     try {
-      await entry.link.attempted()
-      if (entry.failure !== undefined) throw refusalOf(entry.failure) ?? entry.failure
+      await caller.link.attempted()
+      if (caller.failure !== undefined) throw refusalOf(caller.failure) ?? caller.failure
       const name = await nameOf(login)
-      if (this.#open.length >= this.#options.max && !this.#evict()) throw this.#tooMany()
-      // The broker alone decides what it may do.
+      if (this.#accepted.length >= this.#options.max && !this.#endLeastRecentlyUsed()) throw this.#tooMany()
       const identity: Identity = {
         name,
+        // The broker has the rules, and refuses what they do not allow.
         mayPublish: () => true,
         maySubscribe: () => true,
-        revoked: entry.revoked.signal,
+        revoked: caller.revoked.signal,
       }
-      this.#byIdentity.set(identity, entry.link)
-      entry.identity = identity
+      this.#byIdentity.set(identity, caller.link)
+      caller.identity = identity
       return identity
     } catch (error) {
-      if (refusalOf(entry.failure) !== undefined) {
-        this.#options.refusals.remember(entry.key, address, error as CausewayError)
+      if (refusalOf(caller.failure) !== undefined) {
+        this.#options.refusals.remember(caller.key, address, error as CausewayError)
       }
-      void this.#end(entry)
+      void this.#end(caller)
       throw error
     }
   }
 
-  #failed(entry: Entry, cause: CausewayError | undefined): void {
-    entry.failure ??= cause
-    // Credentials that were good are so no more.
-    if (entry.identity !== undefined && refusalOf(cause) !== undefined) void this.#end(entry)
+  #disconnected(caller: CallerLink, cause: CausewayError | undefined): void {
+    caller.failure ??= cause
+    // The broker accepted these credentials before and refuses them now.
+    if (caller.identity !== undefined && refusalOf(cause) !== undefined) void this.#end(caller)
   }
 
-  #release(entry: Entry): void {
-    entry.holders -= 1
-    if (entry.holders > 0 || this.#entries.get(entry.key) !== entry) return
-    this.#entries.delete(entry.key)
-    this.#entries.set(entry.key, entry)
-    this.#wait(entry)
+  #release(caller: CallerLink): void {
+    caller.requests -= 1
+    if (caller.requests > 0 || this.#links.get(caller.key) !== caller) return
+    // Moves it to the end of the map: it is the most recently used now.
+    this.#links.delete(caller.key)
+    this.#links.set(caller.key, caller)
+    this.#endWhenIdle(caller)
   }
 
-  #wait(entry: Entry): void {
-    const { link } = entry
-    entry.idle = setTimeout(() => {
-      // Callers who left do not take back what they sent.
-      if (link.publishInFlight + link.requestsWaiting > 0) this.#wait(entry)
-      else void this.#end(entry)
+  #endWhenIdle(caller: CallerLink): void {
+    const { link } = caller
+    caller.idle = setTimeout(() => {
+      // What a caller published stays in flight when its request is gone, and is not cut off.
+      if (link.publisher.inFlight + link.requestsWaiting > 0) this.#endWhenIdle(caller)
+      else void this.#end(caller)
     }, this.#options.idleMs)
   }
 
-  /** Makes room at the cost of the link that has been idle for longest. */
-  #evict(): boolean {
-    const idle = this.#open.find(({ holders }) => holders === 0)
-    if (idle !== undefined) void this.#end(idle)
-    return idle !== undefined
+  /** Ends the link that no request has used for the longest time. Returns whether there was one. */
+  #endLeastRecentlyUsed(): boolean {
+    const unused = this.#accepted.find(({ requests }) => requests === 0)
+    if (unused !== undefined) void this.#end(unused)
+    return unused !== undefined
   }
 
-  async #end(entry: Entry): Promise<void> {
-    clearTimeout(entry.idle)
-    if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key)
-    entry.revoked.abort()
-    await entry.link.close()
+  async #end(caller: CallerLink): Promise<void> {
+    clearTimeout(caller.idle)
+    if (this.#links.get(caller.key) === caller) this.#links.delete(caller.key)
+    caller.revoked.abort()
+    await caller.link.close()
   }
 
   #tooMany(): CausewayError {
     return new CausewayError(
       'too-many-callers',
-      `${this.#open.length} callers have connections of their own, and CAUSEWAY_LINK_MAX allows ${this.#options.max}`,
+      `${this.#accepted.length} callers have connections of their own; CAUSEWAY_LINK_MAX allows no more`,
       { retryAfter: 5 },
     )
   }

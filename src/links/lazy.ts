@@ -1,22 +1,18 @@
-/** Something that is made when it is first needed. */
+/** A value that is created when it is first needed. */
 export class Lazy<Value> {
-  readonly #make: () => Value
-  #made: Value | undefined
+  readonly #create: () => Value
+  #value: Value | undefined
 
-  constructor(make: () => Value) {
-    this.#make = make
+  constructor(create: () => Value) {
+    this.#create = create
   }
 
   get(): Value {
-    return (this.#made ??= this.#make())
+    return (this.#value ??= this.#create())
   }
 
-  get made(): Value | undefined {
-    return this.#made
-  }
-
-  /** It, once it is made. */
-  get list(): Value[] {
-    return this.#made === undefined ? [] : [this.#made]
+  /** The value if it was created, without creating it. */
+  get existing(): Value | undefined {
+    return this.#value
   }
 }

@@ -1,138 +1,130 @@
 import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
-import { onReconnect, type StateLog, watch } from './state-log.ts'
-import type { Config } from '../config/config.ts'
 import { brokerOptions } from '../config/broker-options.ts'
-import { CausewayError } from '../errors.ts'
-import { Lazy } from './lazy.ts'
+import type { Config } from '../config/config.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ConnectionOptions, ConnectionState } from '../mqtt/connection.ts'
-import type { PublishResult } from '../mqtt/publish/in-flight.ts'
 import type { Message } from '../mqtt/message.ts'
 import { Publisher } from '../mqtt/publish/publisher.ts'
 import { Requester } from '../mqtt/requester.ts'
 import { Retained } from '../mqtt/retained.ts'
-import { Session } from '../mqtt/session/session.ts'
 import { sessionClientId } from '../mqtt/session/session-id.ts'
+import { Session } from '../mqtt/session/session.ts'
 import { Subscriber } from '../mqtt/subscribe/subscriber.ts'
-import type { Channel } from '../stream/channel.ts'
-import { SharedStreams } from '../stream/shared/shared-streams.ts'
-import type { Hold } from '../stream/shared/hold.ts'
 import { Sessions } from '../stream/sessions/sessions.ts'
+import { SharedStreams } from '../stream/shared/shared-streams.ts'
+import type { SubscribedChannel } from '../stream/shared/subscribed-channel.ts'
+import { Lazy } from './lazy.ts'
+import { reportReconnects, reportStates, type StateLog } from './state-log.ts'
 
 export interface LinkOptions {
   config: Config
-  /** The broker's URL; the embedded one's where the configuration names that. */
+  /** The broker's URL; the embedded broker's where the configuration names that. */
   brokerUrl: string
-  /** Prefix of the client ids; no other client of the broker may use it. */
+  /** Prefix of the client ids. No other client of the broker may use it. */
   clientId: string
-  /** A caller's own, in place of the bridge's. Such a link connects no more than it needs. */
+  /**
+   * A caller's credentials, in place of the bridge's own. Such a link has one publishing connection, and makes the
+   * others only when they are needed.
+   */
   login?: { username: string; password: string }
   logger: BaseLogger
   log: StateLog
   metrics: Metrics
 }
 
-/** A broker that is lost again and again is away. */
-const OPENING_TRIES = 3
+type Role = 'publish' | 'subscribe' | 'retained' | 'request'
 
-type Role = 'publish' | 'subscribe' | 'retained' | 'request' | 'session'
+/** Random bytes of an epoch, which names the events of one link in one process. */
+const EPOCH_BYTES = 6
 
-/** One identity's connections to the broker, and the streams that live on them. */
+/** One identity's connections to the broker, and the streams that they deliver to. */
 export class Link {
-  readonly #publisher: Publisher
-  readonly #subscriber: Lazy<Subscriber<Channel>>
-  readonly #retained: Lazy<Retained>
-  readonly #requester: Lazy<Requester>
+  readonly publisher: Publisher
   readonly streams: SharedStreams<Message>
   readonly sessions: Sessions<Message>
+  readonly #subscriber: Lazy<Subscriber<SubscribedChannel<Message>>>
+  readonly #retained: Lazy<Retained>
+  readonly #requester: Lazy<Requester>
 
-  constructor({ config, brokerUrl, clientId, login, logger, log: states, metrics }: LinkOptions) {
+  constructor({ config, brokerUrl, clientId, login, logger, log, metrics }: LinkOptions) {
+    const broker = brokerOptions(config, brokerUrl, login)
+    const timeoutMs = config.publishTimeoutMs
+    const sharedOver311 = config.mqttSharedSubscriptions === 'true'
     const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => ({
-      ...brokerOptions(config, brokerUrl, login),
+      ...broker,
       clientId: `${clientId}-${name}`,
-      onState: watch(name, states, () => metrics.reconnected(role)),
+      onState: reportStates(name, log, () => metrics.reconnected(role)),
     })
-    this.#publisher = new Publisher({
+    const streamOptions = {
+      lingerMs: config.streamLingerMs,
+      heartbeatMs: config.streamHeartbeatMs,
+      stallMs: config.streamStallMs,
+      counters: { ...metrics.streams, received: metrics.received, redelivered: metrics.redelivered },
+    }
+    const logLimits = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
+
+    this.publisher = new Publisher({
       connections: login === undefined ? config.publishConnections : 1,
       maxInFlight: config.publishMaxInFlight,
       maxInFlightBytes: config.publishMaxInFlightBytes,
-      timeoutMs: config.publishTimeoutMs,
+      timeoutMs,
       connection: (index) => connection('publish', `publish-${index}`),
       observe({ qos, payload }, outcome, seconds, error) {
         metrics.published(qos, outcome, payload.length, seconds)
         if (outcome === 'rejected' && error !== undefined) metrics.rejected(error.kind.code)
       },
     })
-    this.#subscriber = new Lazy(
-      () =>
-        new Subscriber<Channel>({
-          connection: (index) => connection('subscribe', `subscribe-${index}`),
-          connectionsMax: config.subscribeConnectionsMax,
-          timeoutMs: config.publishTimeoutMs,
-          sharedOver311: config.mqttSharedSubscriptions === 'true',
-          events: {
-            message: (message, channels) => this.streams.deliver(message, channels),
-            shared: (message, channels) => this.streams.deliverToOne(message, channels),
-            received: ({ qos, payload }) => metrics.received(qos, payload.length),
-            connected: (connected, channels) => this.streams.status(connected, channels),
-            gap: (sessionLost, channels) =>
-              this.streams.gap(sessionLost ? 'broker-session-lost' : 'broker-connection-lost', channels),
-            refused: (error, channels) => {
-              logger.warn({ problem: error.kind.code }, `a subscription was not granted again: ${error.message}`)
-              this.streams.refuse(error.message, channels)
-            },
-          },
-        }),
-    )
-    this.#retained = new Lazy(
-      () =>
-        new Retained({
-          connection: connection('retained', 'retained'),
-          timeoutMs: config.publishTimeoutMs,
-          limits: { messages: config.retainedMax, bytes: config.retainedMaxBytes },
-        }),
-    )
     this.#requester = new Lazy(
       () =>
         new Requester({
           connection: connection('request', 'request'),
           replyTopic: `${config.replyTopic}/${randomBytes(12).toString('hex')}`,
           requestsMax: config.requestsMax,
-          timeoutMs: config.publishTimeoutMs,
-          publish: (message) => this.publish(message),
+          timeoutMs,
+          publish: (message) => this.publisher.publish(message),
           observe: metrics.replied,
         }),
     )
-    if (login === undefined) for (const part of [this.#subscriber, this.#retained, this.#requester]) part.get()
-    const log = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
+    this.#retained = new Lazy(
+      () =>
+        new Retained({
+          connection: connection('retained', 'retained'),
+          timeoutMs,
+          limits: { messages: config.retainedMax, bytes: config.retainedMaxBytes },
+        }),
+    )
     this.streams = new SharedStreams<Message>({
-      source: {
-        add: (channel, filters, qos) => this.#subscriber.get().add(channel, filters, qos),
-        remove: (channel, filters) => this.#subscriber.get().remove(channel, filters),
-      },
-      epoch: randomBytes(6).toString('hex'),
-      limits: log,
-      lingerMs: config.streamLingerMs,
-      heartbeatMs: config.streamHeartbeatMs,
-      stallMs: config.streamStallMs,
-      counters: metrics.streams,
+      ...streamOptions,
+      subscriber: () => this.#subscriber.get(),
+      retained: () => this.#retained.get(),
+      epoch: randomBytes(EPOCH_BYTES).toString('hex'),
+      limits: logLimits,
+      onRefused: ({ kind, message }) =>
+        logger.warn({ problem: kind.code }, `a subscription was not granted again: ${message}`),
     })
+    this.#subscriber = new Lazy(
+      () =>
+        new Subscriber({
+          connection: (index) => connection('subscribe', `subscribe-${index}`),
+          connectionsMax: config.subscribeConnectionsMax,
+          timeoutMs,
+          sharedOver311,
+          events: this.streams,
+        }),
+    )
     this.sessions = new Sessions<Message>({
-      epoch: randomBytes(6).toString('hex'),
-      log,
+      ...streamOptions,
+      epoch: randomBytes(EPOCH_BYTES).toString('hex'),
+      log: logLimits,
       window: { messages: config.sessionMaxUnacked, bytes: config.streamLogBytes },
-      lingerMs: config.streamLingerMs,
-      heartbeatMs: config.streamHeartbeatMs,
-      stallMs: config.streamStallMs,
-      counters: metrics.streams,
       connect: ({ id, filters, retained }, events) =>
         new Session({
           connection: {
-            ...brokerOptions(config, brokerUrl, login),
+            ...broker,
             keepSession: true,
             clientId: sessionClientId(id),
-            onState: onReconnect(() => metrics.reconnected('session')),
+            onState: reportReconnects(() => metrics.reconnected('session')),
           },
           durable: {
             expiryS: config.sessionExpiryS,
@@ -141,108 +133,68 @@ export class Link {
           },
           filters,
           retained,
-          timeoutMs: config.publishTimeoutMs,
-          sharedOver311: config.mqttSharedSubscriptions === 'true',
-          events: {
-            ...events,
-            message(message) {
-              metrics.received(message.qos, message.payload.length)
-              if (message.redelivered) metrics.redelivered()
-              events.message(message)
-            },
-          },
+          timeoutMs,
+          sharedOver311,
+          events,
         }),
     })
+    if (login === undefined) for (const part of [this.#subscriber, this.#retained, this.#requester]) part.get()
   }
 
-  /** Whether publishes and subscriptions would find the broker. */
+  get requester(): Requester {
+    return this.#requester.get()
+  }
+
+  get retained(): Retained {
+    return this.#retained.get()
+  }
+
+  /** Whether publishes and subscriptions would reach the broker. */
   get isReachable(): boolean {
     return this.connections.every(({ state }) => state === 'connected' || state === 'reconnecting')
   }
 
+  /** The connections there are, without those of sessions. */
   get connections(): { role: Role; state: ConnectionState }[] {
+    const [subscriber, retained, requester] = [
+      this.#subscriber.existing,
+      this.#retained.existing,
+      this.#requester.existing,
+    ]
     return [
-      ...this.#publisher.states.map((state) => ({ role: 'publish' as const, state })),
-      ...(this.#subscriber.made?.states ?? []).map((state) => ({ role: 'subscribe' as const, state })),
-      ...this.#retained.list.map(({ state }) => ({ role: 'retained' as const, state })),
-      ...this.#requester.list.map(({ state }) => ({ role: 'request' as const, state })),
+      ...this.publisher.states.map((state) => ({ role: 'publish' as const, state })),
+      ...(subscriber?.states ?? []).map((state) => ({ role: 'subscribe' as const, state })),
+      ...(retained === undefined ? [] : [{ role: 'retained' as const, state: retained.state }]),
+      ...(requester === undefined ? [] : [{ role: 'request' as const, state: requester.state }]),
     ]
   }
 
-  get #parts(): (Publisher | Subscriber<Channel> | Retained | Requester)[] {
-    return [this.#publisher, ...this.#subscriber.list, ...this.#retained.list, ...this.#requester.list]
-  }
-
-  get publishInFlight(): number {
-    return this.#publisher.inFlight
-  }
-
   get filterCount(): number {
-    return this.#subscriber.made?.filterCount ?? 0
-  }
-
-  publish(message: Message): Promise<PublishResult> {
-    return this.#publisher.publish(message)
-  }
-
-  /** As `publish`, but waits where too many are in flight. */
-  publishWhenRoom(message: Message): Promise<PublishResult> {
-    return this.#publisher.publishWhenRoom(message)
-  }
-
-  /** Publishes a message and resolves with the reply to it. */
-  request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> {
-    return this.#requester.get().request(message, timeoutMs, signal)
+    return this.#subscriber.existing?.filterCount ?? 0
   }
 
   get requestsWaiting(): number {
-    return this.#requester.made?.waiting ?? 0
+    return this.#requester.existing?.waiting ?? 0
   }
 
-  /** The retained messages that match any of the filters now. */
-  readRetained(filters: readonly string[]): Promise<Message[]> {
-    return this.#retained.get().read(filters)
-  }
-
-  /**
-   * The retained messages a stream begins with. What is retained while the stream is being opened also comes live, so
-   * it waits for that and leaves out what the hold has seen. Where that may have been lost, all starts again.
-   */
-  async retainedFor(filters: readonly string[], hold: Hold<Message>): Promise<Message[]> {
-    for (let tries = 0; tries < OPENING_TRIES; tries += 1) {
-      const retained = await this.#retained.get().read(filters)
-      if (retained.length === 0) return retained
-      await this.#subscriber.get().settled(filters)
-      if (!hold.interrupted) return unseen(retained, hold.seen)
-      hold.start()
-    }
-    throw new CausewayError(
-      'broker-unavailable',
-      `The connection to the broker was lost ${OPENING_TRIES} times while the stream was opened`,
-      { retryAfter: 1 },
-    )
-  }
-
-  /** Resolves once every connection is made, or has failed to be for the first time. */
+  /** Resolves once each connection is made, or the first attempt at it has failed. */
   async attempted(): Promise<void> {
     await Promise.all(this.#parts.map((part) => part.attempted()))
   }
 
-  /** Ends the streams and disconnects. Let publishes in flight finish first: they stay unanswered until their timeout. */
+  /**
+   * Ends the streams and disconnects. Publishes in flight should have finished: the others stay unanswered until their
+   * timeout.
+   */
   async close(): Promise<void> {
     this.streams.close()
     await this.sessions.close()
     await Promise.all(this.#parts.map((part) => part.close()))
   }
-}
 
-/** Those of which no live copy came. */
-function unseen(retained: readonly Message[], live: readonly Message[]): Message[] {
-  const seen = new Map<string, Buffer[]>()
-  for (const { topic, payload } of live) {
-    const payloads = seen.get(topic)
-    if (payloads === undefined) seen.set(topic, [payload])
-    else payloads.push(payload)
+  get #parts(): { attempted(): Promise<void>; close(): Promise<void> }[] {
+    return [this.publisher, this.#subscriber.existing, this.#retained.existing, this.#requester.existing].filter(
+      (part) => part !== undefined,
+    )
   }
-  return retained.filter(({ topic, payload }) => !seen.get(topic)?.some((copy) => copy.equals(payload)))
 }

@@ -1,141 +1,127 @@
-import { CHUNK_BYTES, follow } from './catch-up.ts'
-import type { EventName, Format } from './formats/format.ts'
+import { CHUNK_BYTES, catchUp } from './catch-up.ts'
+import type { StreamCounters } from './counters.ts'
+import { eventId } from './event-id.ts'
+import { encodeEvent, type EventData, type EventName, type GapReason } from './events.ts'
+import type { FanOut, FanOutChannel } from './fan-out.ts'
+import type { Format } from './formats/format.ts'
 import { type Chunk, type Frame, Log, type LogLimits } from './log.ts'
 import type { Reader } from './reader.ts'
-import type { FanOutChannel, FanOut } from './fan-out.ts'
-
-/** Why messages are missing. */
-export type GapReason =
-  | 'unknown-id'
-  | 'overrun'
-  | 'broker-session-lost'
-  | 'broker-connection-lost'
-  | 'subscription-refused'
-
-export interface StreamCounters {
-  wrote(events: number, bytes: number): void
-  gap(reason: GapReason, dropped: number): void
-}
 
 export interface ChannelOptions {
-  filters: readonly string[]
-  /** Whether each message is for one of the readers only. */
-  shared: boolean
   format: Format
   limits: LogLimits
-  /** When it writes to its readers. */
-  fanOut: FanOut
-  counters: StreamCounters
+  /** First part of its event ids, without a dash. */
+  epoch: string
   /** Sequence of the last event before this channel. */
-  floor: number
-  /** The event id of a sequence. */
-  id: (sequence: number) => string
+  baseSequence: number
+  /** Whether its filters are those of a shared subscription: each message is for one reader only. */
+  isSharedSubscription: boolean
+  /** Decides when it writes to its readers. */
+  fanOut: FanOut
+  counters: Pick<StreamCounters, 'gap'>
 }
 
-/** One set of filters in one format: a log of encoded events and the readers that follow it. */
+/** A log of encoded events in one format, and the readers that follow it. */
 export class Channel implements FanOutChannel {
-  readonly filters: readonly string[]
   readonly format: Format
   readonly log: Log
   readonly readers = new Set<Reader>()
-  readonly counters: StreamCounters
+  readonly counters: Pick<StreamCounters, 'gap'>
+  readonly epoch: string
   /** Sequence of the last event before this channel. */
-  readonly floor: number
-  /** Gaps announced to every reader so far. */
+  readonly baseSequence: number
+  /**
+   * Whether each message is for one reader only. Then messages wait in a work queue, and the log stays empty.
+   */
+  readonly isSharedSubscription: boolean
+  /** Gap events sent to all readers so far. */
   gaps = 0
-  /** Whether each message is for one of the readers only. Its messages then wait in a work queue, not in the log. */
-  readonly isShared: boolean
-  readonly #id: (sequence: number) => string
   readonly #fanOut: FanOut
-  /** Who is still to be written to in this round. */
+  /** Readers still to be written to in this round; undefined between two rounds. */
   #round: Iterator<Reader> | undefined
   /** Bytes appended since the round began. */
-  #unwritten = 0
-  #shared: Map<number, Chunk> | undefined
+  #unwrittenBytes = 0
+  /** What was read from the log during this call of `write`, by position. */
+  #chunks: Map<number, Chunk> | undefined
 
-  constructor({ filters, shared, format, limits, fanOut, counters, floor, id }: ChannelOptions) {
-    this.filters = filters
+  constructor(options: ChannelOptions) {
+    const { format, limits, epoch, baseSequence, isSharedSubscription, fanOut, counters } = options
     this.format = format
     this.counters = counters
-    this.floor = floor
+    this.epoch = epoch
+    this.baseSequence = baseSequence
+    this.isSharedSubscription = isSharedSubscription
     this.#fanOut = fanOut
-    this.#id = id
-    this.log = new Log(limits, floor)
-    this.isShared = shared
+    this.log = new Log(limits, baseSequence)
   }
 
-  /** Readers get it with all else that has come until their turn, in one write; in several where it is much. */
+  /** Each reader gets it when its turn comes, in one write with all else that came until then. */
   append(frame: Frame): void {
     this.log.append(frame)
     if (this.readers.size === 0) return
-    this.#unwritten += frame.bytes.length
-    // A turn may bring more than the log holds: readers that wait for theirs would be overtaken, however fast they read.
-    if (this.#unwritten >= CHUNK_BYTES) {
+    this.#unwrittenBytes += frame.bytes.length
+    // One turn of the event loop may bring more than the log holds. Then even a fast reader, still waiting for its
+    // turn, would find its next messages overwritten.
+    if (this.#unwrittenBytes >= CHUNK_BYTES) {
       this.#round = undefined
       this.write(Infinity)
     } else this.#fanOut.add(this)
   }
 
-  get isBehind(): boolean {
-    return this.#unwritten > 0 || this.#round !== undefined
+  get hasUnwritten(): boolean {
+    return this.#unwrittenBytes > 0 || this.#round !== undefined
   }
 
-  write(most: number): number {
-    if (!this.isBehind) return 0
+  write(maxReaders: number): number {
+    if (!this.hasUnwritten) return 0
     if (this.#round === undefined) {
       this.#round = this.readers.values()
-      this.#unwritten = 0
+      this.#unwrittenBytes = 0
     }
-    this.#shared = new Map()
+    this.#chunks = new Map()
     let written = 0
-    for (; written < most; written += 1) {
+    for (; written < maxReaders; written += 1) {
       const { value: reader, done } = this.#round.next()
       if (done) {
         this.#round = undefined
         break
       }
-      follow(this, reader)
+      catchUp(this, reader)
     }
-    this.#shared = undefined
+    this.#chunks = undefined
     return written
   }
 
-  /** An event that every reader gets, in order with the messages where those go to every reader too. */
+  /** An event for every reader: in order with the messages, except where those wait in a work queue. */
   broadcast(event: EventName, frame: Frame): void {
     if (event === 'gap') this.gaps += 1
-    if (!this.isShared) return this.append(frame)
+    if (!this.isSharedSubscription) return this.append(frame)
     for (const reader of this.readers) reader.announce(event, frame.bytes)
   }
 
-  /** Writes to a reader what there is for it in the log. */
-  advance(reader: Reader): void {
-    follow(this, reader)
-  }
-
-  /** As `Log.read`; all readers of a turn that stand at the same position share one buffer. */
+  /** As `Log.read`. During one call of `write`, all readers at the same position share one buffer. */
   read(position: number, maxBytes: number): Chunk {
-    if (this.#shared === undefined) return this.log.read(position, maxBytes)
-    let chunk = this.#shared.get(position)
-    if (chunk === undefined) this.#shared.set(position, (chunk = this.log.read(position, maxBytes)))
+    if (this.#chunks === undefined) return this.log.read(position, maxBytes)
+    let chunk = this.#chunks.get(position)
+    if (chunk === undefined) this.#chunks.set(position, (chunk = this.log.read(position, maxBytes)))
     return chunk
   }
 
-  /** A gap event for one reader, just before the oldest event there is: resuming from its id does not announce it again. */
+  /**
+   * Counts and encodes a gap for one reader. Its id lies just before the oldest frame: resuming from it finds no gap.
+   */
   gap(reason: GapReason, dropped?: number): Buffer {
     this.counters.gap(reason, dropped ?? 0)
-    return this.encode(
-      'gap',
-      this.log.overwritten,
-      JSON.stringify({ reason, ...(dropped !== undefined && { dropped }) }),
-    )
+    return this.encode('gap', this.log.overwrittenUpTo, { reason, ...(dropped !== undefined && { dropped }) })
   }
 
-  encode(event: EventName, sequence: number | undefined, data: string): Buffer {
-    return this.format.event(event, sequence === undefined ? undefined : this.#id(sequence), data)
+  /** @param sequence without it the event has no id */
+  encode<Name extends EventName>(event: Name, sequence: number | undefined, data: EventData[Name]): Buffer {
+    return encodeEvent(this.format, event, sequence === undefined ? undefined : eventId(this.epoch, sequence), data)
   }
 
-  /** Makes a reader continue behind this sequence, should it come back before it got anything else. */
-  bookmark(sequence: number): Buffer {
-    return this.format.bookmark(this.#id(sequence))
+  /** Makes a client that reconnects continue after this sequence, although it got no event with an id yet. */
+  setId(sequence: number): Buffer {
+    return this.format.setId(eventId(this.epoch, sequence))
   }
 }

@@ -1,25 +1,25 @@
-/** Readers written to in one turn of the loop. To write to so many takes some milliseconds, all of it in system calls. */
-const READERS_A_TURN = 100
+/** Readers written to in one turn of the event loop. That takes some milliseconds, nearly all of it in system calls. */
+const READERS_PER_TURN = 100
 
-/** Something that writes to its readers in fanOut. */
+/** Something that writes to its readers when its turn comes. */
 export interface FanOutChannel {
-  /** Writes to the next of its readers, so many at most, and says to how many. */
-  write(most: number): number
-  /** Whether some readers have not had all there is. */
-  readonly isBehind: boolean
+  /** Writes to the next of its readers, at most so many. Returns to how many. */
+  write(maxReaders: number): number
+  /** Whether some readers have not been written all there is. */
+  readonly hasUnwritten: boolean
 }
 
 /**
- * Goes round the readers of all channels that have something for them. What comes in between two turns of the loop goes to
- * the readers whose turn is next already: a message waits for one round at most, where it would wait for two if a whole
- * round were written at once.
+ * Writes to the readers of all channels that have something new, a limited number in each turn of the event loop. A
+ * message that arrives between two turns is included in the writes to the readers that come next, so that it waits for
+ * one round of all readers at most. If a whole round were written at once, it could wait for two.
  */
 export class FanOut {
-  readonly #due = new Set<FanOutChannel>()
+  readonly #waiting = new Set<FanOutChannel>()
   #isScheduled = false
 
   add(channel: FanOutChannel): void {
-    this.#due.add(channel)
+    this.#waiting.add(channel)
     this.#schedule()
   }
 
@@ -28,19 +28,20 @@ export class FanOut {
     this.#isScheduled = true
     setImmediate(() => {
       this.#isScheduled = false
-      this.#turn()
-      if (this.#due.size > 0) this.#schedule()
+      this.#writeTurn()
+      if (this.#waiting.size > 0) this.#schedule()
     })
   }
 
-  #turn(): void {
-    let left = READERS_A_TURN
-    for (const channel of this.#due) {
-      left -= channel.write(left)
-      // Those that have more to write come last, so that a channel with many readers keeps nobody else waiting.
-      this.#due.delete(channel)
-      if (channel.isBehind) this.#due.add(channel)
-      if (left === 0) return
+  #writeTurn(): void {
+    let remaining = READERS_PER_TURN
+    for (const channel of this.#waiting) {
+      remaining -= channel.write(remaining)
+      // A channel with more to write goes to the end of the queue, so that one with many readers does not delay the
+      // others.
+      this.#waiting.delete(channel)
+      if (channel.hasUnwritten) this.#waiting.add(channel)
+      if (remaining === 0) return
     }
   }
 }

@@ -1,16 +1,17 @@
 /** One event as it goes over the wire. */
 export interface Frame {
-  /** Its place among all events of this process; ids are made of it. */
+  /** Number of the event among all events of its epoch; its id is made of it. */
   sequence: number
   bytes: Buffer
-  /** Of a message. */
+  /** Topic of the message, if it is one. */
   topic?: string
 }
 
-/** Frames joined, and the position behind them. */
+/** Frames joined into one buffer. */
 export interface Chunk {
   bytes: Buffer
-  next: number
+  /** Position after the last of its frames. */
+  end: number
 }
 
 export interface LogLimits {
@@ -18,65 +19,68 @@ export interface LogLimits {
   messages: number
 }
 
-/** A bounded run of frames, oldest overwritten. Positions count every frame ever appended, so they never shift. */
+/**
+ * A bounded list of frames that overwrites the oldest ones. A position is the number of frames appended before: it
+ * stays the same when older frames are overwritten.
+ */
 export class Log {
   readonly #limits: LogLimits
   #frames: Frame[] = []
-  /** Frames at the front of the array that are overwritten and not yet cut off. */
-  #gone = 0
-  #first = 0
+  /** Overwritten frames at the front of the array that are not cut off yet. */
+  #overwrittenSlots = 0
+  #start = 0
   #bytes = 0
-  #overwritten: number
+  #overwrittenUpTo: number
   #pinned = Infinity
   /** Position of the newest frame of each topic. */
   readonly #newest = new Map<string, number>()
 
-  /** @param floor sequence of the last event before this log began */
-  constructor(limits: LogLimits, floor: number) {
+  /** @param baseSequence sequence of the last event before this log began */
+  constructor(limits: LogLimits, baseSequence: number) {
     this.#limits = limits
-    this.#overwritten = floor
+    this.#overwrittenUpTo = baseSequence
   }
 
-  /** Position of the oldest frame there is. */
-  get first(): number {
-    return this.#first
+  /** Position of the oldest frame. */
+  get start(): number {
+    return this.#start
   }
 
-  /** Position of the next frame to come. */
-  get next(): number {
-    return this.#first + this.#frames.length - this.#gone
+  /** Position of the next frame to be appended. */
+  get end(): number {
+    return this.#start + this.#frames.length - this.#overwrittenSlots
   }
 
   get bytes(): number {
     return this.#bytes
   }
 
-  /** Sequence up to which events are missing here: nothing at or below it can be told from nothing at all. */
-  get overwritten(): number {
-    return this.#overwritten
+  /** Frames with this sequence or a lower one were overwritten. Whoever resumes from a lower one has missed some. */
+  get overwrittenUpTo(): number {
+    return this.#overwrittenUpTo
   }
 
   append(frame: Frame): void {
-    if (frame.topic !== undefined) this.#newest.set(frame.topic, this.next)
+    if (frame.topic !== undefined) this.#newest.set(frame.topic, this.end)
     this.#frames.push(frame)
     this.#bytes += frame.bytes.length
     while (
-      this.#first < this.#pinned &&
-      (this.#bytes > this.#limits.bytes || this.next - this.#first > this.#limits.messages)
+      this.#start < this.#pinned &&
+      (this.#bytes > this.#limits.bytes || this.end - this.#start > this.#limits.messages)
     ) {
       this.#dropOldest()
     }
   }
 
-  /** Frames from this position on stay, whatever the limits. */
+  /** Keeps the frames from this position on, even beyond the limits. */
   pin(position: number): void {
     this.#pinned = position
   }
 
-  /** Position of the first frame behind a sequence. */
+  /** Position of the first frame after a sequence. */
   positionAfter(sequence: number): number {
-    let low = this.#first
-    let high = this.next
+    let low = this.#start
+    let high = this.end
     while (low < high) {
       const middle = (low + high) >>> 1
       if (this.#at(middle).sequence <= sequence) low = middle + 1
@@ -85,49 +89,50 @@ export class Log {
     return low
   }
 
-  /** Whether a newer frame of the same topic has made this one out of date. */
+  /** Whether there is a newer frame of the same topic. */
   isOutdated(position: number): boolean {
     const { topic } = this.#at(position)
     return topic !== undefined && this.#newest.get(topic) !== position
   }
 
-  /** The frames from a position on, joined: as many as fit in `maxBytes`, and one at least. */
+  /** The frames from a position on: as many as fit in `maxBytes`, but at least one. */
   read(position: number, maxBytes: number): Chunk {
     let end = position
     let length = 0
-    for (; end < this.next; end += 1) {
+    for (; end < this.end; end += 1) {
       const { bytes } = this.#at(end)
       if (end > position && length + bytes.length > maxBytes) break
       length += bytes.length
     }
-    if (end === position + 1) return { bytes: this.#at(position).bytes, next: end }
-    const frames = this.#frames.slice(this.#gone + position - this.#first, this.#gone + end - this.#first)
+    if (end === position + 1) return { bytes: this.#at(position).bytes, end }
+    const offset = this.#overwrittenSlots - this.#start
+    const frames = this.#frames.slice(offset + position, offset + end)
     return {
       bytes: Buffer.concat(
         frames.map(({ bytes }) => bytes),
         length,
       ),
-      next: end,
+      end,
     }
   }
 
   #at(position: number): Frame {
-    return this.#frames[this.#gone + position - this.#first]!
+    return this.#frames[this.#overwrittenSlots + position - this.#start]!
   }
 
   #dropOldest(): void {
-    const { bytes, sequence, topic } = this.#at(this.#first)
-    if (topic !== undefined && this.#newest.get(topic) === this.#first) this.#newest.delete(topic)
-    // Overwritten frames must not be kept alive by the slots they leave.
-    this.#frames[this.#gone] = EMPTY
-    this.#gone += 1
-    this.#first += 1
+    const { bytes, sequence, topic } = this.#at(this.#start)
+    if (topic !== undefined && this.#newest.get(topic) === this.#start) this.#newest.delete(topic)
+    // Frees the frame's memory at once; its slot in the array goes later.
+    this.#frames[this.#overwrittenSlots] = EMPTY
+    this.#overwrittenSlots += 1
+    this.#start += 1
     this.#bytes -= bytes.length
-    this.#overwritten = sequence
-    // Cutting off in bulk keeps appending cheap.
-    if (this.#gone * 2 < this.#frames.length) return
-    this.#frames = this.#frames.slice(this.#gone)
-    this.#gone = 0
+    this.#overwrittenUpTo = sequence
+    // Cutting off half of the array at a time costs each append a constant time on average.
+    if (this.#overwrittenSlots * 2 < this.#frames.length) return
+    this.#frames = this.#frames.slice(this.#overwrittenSlots)
+    this.#overwrittenSlots = 0
   }
 }
 

@@ -1,150 +1,144 @@
 import type { Writable } from 'node:stream'
+import type { StreamCounters } from './counters.ts'
+import type { CloseReason, EventName } from './events.ts'
 
-/** What to do with a reader that the log has overtaken: skip with a `gap`, skip to each topic's newest, or end its stream. */
+/**
+ * What happens to a reader whose next messages were overwritten in the log. `gap`: it continues with the oldest
+ * message there is. `latest`: it gets the newest message of each topic. `close`: its stream ends. In each case it gets
+ * a `gap` event.
+ */
 export type SlowPolicy = 'gap' | 'latest' | 'close'
 
-/** Why a stream ended. */
-export type CloseReason =
-  | 'client'
-  | 'deleted'
-  | 'expired'
-  | 'refused'
-  | 'replaced'
-  | 'revoked'
-  | 'shutdown'
-  | 'slow'
-  | 'stalled'
-  | 'taken-over'
-
-/** Why streams end that their source or the bridge ends. */
-export interface Ending {
+/** How the bridge ends a stream. */
+export interface StreamEnd {
   reason: CloseReason
-  /** Said to one reader. */
-  text: () => Buffer
+  /** What is written last. Called once for each reader. */
+  lastBytes: () => Buffer
 }
 
-/** For what is written last to leave. */
-const FAREWELL_MS = 1000
+/** How long the last bytes of a stream may take before the connection is cut. */
+const CLOSE_TIMEOUT_MS = 1000
 
 export interface ReaderOptions {
   slow: SlowPolicy
-  /** Where it begins in its channel's log. */
+  /** Position in its channel's log at which it begins. */
   position: number
-  /** Ends the stream; its reason is a `Ending`. Not aborted yet. */
-  until?: AbortSignal | undefined
+  /** Ends the stream when aborted; its reason has to be a `StreamEnd`. Not aborted yet. */
+  signal?: AbortSignal | undefined
+  counters: Pick<StreamCounters, 'wrote'>
   /** The socket takes more. */
   onDrain(reader: Reader): void
+  /** The stream ended. Called once. */
   onClose(reason: CloseReason): void
-  onWrite(events: number, bytes: number): void
-  /** All up to this position has left for the socket. */
+  /** All events before this position have left for the socket. */
   onFlushed?(position: number): void
 }
 
-/** Bytes for one reader alone. */
-export interface Opening {
+/** Some bytes of a stream's preamble, and how many events they are. */
+export interface PreamblePart {
   bytes: Buffer
   events: number
 }
 
-/** One HTTP response that follows a channel. It keeps no queue: while its socket is full it just stays behind in the log. */
+/** One HTTP response that follows a channel. It has no queue: while its socket is full, it stays behind in the log. */
 export class Reader {
   readonly slow: SlowPolicy
-  /** Of the next frame to write. */
+  /** Position of the next frame to write. */
   position: number
-  /** Where it goes on behind the next frame, behind that one and so on, in reverse; where it is empty, nothing is skipped. */
-  skips: number[] = []
+  /** With `slow=latest`, the positions to jump to after the next frame, the last one first. Empty: no jumps. */
+  nextPositions: number[] = []
   readonly #response: Writable
   readonly #options: ReaderOptions
-  /** By event, what to say before anything else once the socket takes more. */
-  readonly #announcements = new Map<string, Buffer>()
-  #opening: Iterator<Opening> | undefined
-  #full = false
+  /** Events to write before anything else once the socket takes more; of each name only the last. */
+  readonly #announcements = new Map<EventName, Buffer>()
+  #preamble: Iterator<PreamblePart> | undefined
+  #isFull = false
   #fullSince = 0
-  #closed = false
+  #isClosed = false
 
-  /** Takes over a response whose headers are written: it is ended by `close`, or by its client. */
+  /** Takes over a response whose headers are written. `close` ends it, unless the client does. */
   constructor(response: Writable, options: ReaderOptions) {
     this.#response = response
     this.#options = options
     this.slow = options.slow
     this.position = options.position
     response.on('drain', () => this.#drained())
-    // `close` comes whatever ended the response; waiting for `drain` alone would miss a client that leaves while full.
-    response.once('close', () => this.#end('client'))
+    // A client that leaves while its socket is full never causes `drain`, but always `close`.
+    response.once('close', () => this.#closed('client'))
     response.on('error', () => {})
-    options.until?.addEventListener('abort', ({ target }) => {
-      const { reason, text } = (target as AbortSignal).reason as Ending
-      this.close(reason, text())
+    options.signal?.addEventListener('abort', ({ target }) => {
+      const { reason, lastBytes } = (target as AbortSignal).reason as StreamEnd
+      this.close(reason, lastBytes())
     })
   }
 
-  /** Whether a write would leave at once. */
+  /** Whether the socket takes a write at once, and the preamble is written. */
   get isReady(): boolean {
-    return !this.#full && !this.#closed && this.#opening === undefined
+    return !this.#isFull && !this.#isClosed && this.#preamble === undefined
   }
 
-  /** Writes what its stream begins with, no faster than its socket takes it; until that is done it is not ready. */
-  begin(opening: Iterator<Opening>): void {
-    this.#opening = opening
-    this.#open()
+  /** Writes what comes before the channel's events, no faster than the socket takes it. Until then it is not ready. */
+  begin(preamble: Iterator<PreamblePart>): void {
+    this.#preamble = preamble
+    this.#writePreamble()
   }
 
   write(bytes: Buffer, events: number): void {
-    if (bytes.length === 0 || this.#closed) return
-    const { onWrite, onFlushed } = this.#options
-    onWrite(events, bytes.length)
+    if (bytes.length === 0 || this.#isClosed) return
+    const { counters, onFlushed } = this.#options
+    counters.wrote(events, bytes.length)
     const { position } = this
     const flushed = onFlushed && ((error?: Error | null) => void (error || onFlushed(position)))
-    if (this.#response.write(bytes, flushed) || this.#full) return
-    this.#full = true
+    if (this.#response.write(bytes, flushed) || this.#isFull) return
+    this.#isFull = true
     this.#fullSince = performance.now()
   }
 
-  /** Writes an event now or, where the socket is full, before all else; of the same event only the last. */
-  announce(event: string, bytes: Buffer): void {
-    if (this.#full) this.#announcements.set(event, bytes)
+  /** Writes an event now, or before all else once the socket takes more. Replaces a waiting one of the same name. */
+  announce(event: EventName, bytes: Buffer): void {
+    if (this.#isFull) this.#announcements.set(event, bytes)
     else this.write(bytes, 1)
   }
 
-  /** A socket that is full needs no sign of life; one that stays so for too long is given up. */
+  /** Writes a heartbeat, unless the socket is full. Closes the stream if it has been full for longer than `stallMs`. */
   heartbeat(bytes: Buffer, stallMs: number): void {
-    if (!this.#full) this.write(bytes, 0)
+    if (!this.#isFull) this.write(bytes, 0)
     else if (performance.now() - this.#fullSince > stallMs) this.close('stalled')
   }
 
-  close(reason: CloseReason, farewell?: Buffer): void {
-    if (this.#closed) return
-    if (farewell !== undefined) this.write(farewell, 1)
-    // A client that does not read would keep its response from ending for ever.
-    if (this.#full) this.#response.destroy()
+  close(reason: CloseReason, lastBytes?: Buffer): void {
+    if (this.#isClosed) return
+    if (lastBytes !== undefined) this.write(lastBytes, 1)
+    // A response ends once all is written, which never happens if the client does not read.
+    if (this.#isFull) this.#response.destroy()
     else {
-      const timer = setTimeout(() => this.#response.destroy(), FAREWELL_MS)
+      const timer = setTimeout(() => this.#response.destroy(), CLOSE_TIMEOUT_MS)
       this.#response.end().once('close', () => clearTimeout(timer))
     }
-    this.#end(reason)
+    this.#closed(reason)
   }
 
   #drained(): void {
-    this.#full = false
+    this.#isFull = false
     for (const [event, bytes] of this.#announcements) {
       this.#announcements.delete(event)
       this.write(bytes, 1)
     }
-    this.#open()
+    this.#writePreamble()
     if (this.isReady) this.#options.onDrain(this)
   }
 
-  #open(): void {
-    while (this.#opening !== undefined && !this.#full && !this.#closed) {
-      const { value, done } = this.#opening.next()
-      if (done) this.#opening = undefined
+  #writePreamble(): void {
+    while (this.#preamble !== undefined && !this.#isFull && !this.#isClosed) {
+      const { value, done } = this.#preamble.next()
+      if (done) this.#preamble = undefined
       else this.write(value.bytes, value.events)
     }
   }
 
-  #end(reason: CloseReason): void {
-    if (this.#closed) return
-    this.#closed = true
+  #closed(reason: CloseReason): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
     this.#options.onClose(reason)
   }
 }

@@ -1,7 +1,10 @@
 const MIN_MS = 500
 const SPREAD_MS = 4500
 
-/** After how many milliseconds a client is asked to come back after a shutdown: another one for each, so that they do not all come at once. */
+/**
+ * How many milliseconds a client is asked to wait before it reconnects after a shutdown: 500 to 5000, at random for
+ * each client, so that they do not all reconnect at once.
+ */
 export function reconnectDelayMs(): number {
   return MIN_MS + Math.floor(Math.random() * SPREAD_MS)
 }

@@ -1,21 +1,26 @@
-import type { Channel, GapReason } from './channel.ts'
+import type { Channel } from './channel.ts'
 import { parseEventId } from './event-id.ts'
+import type { GapReason } from './events.ts'
 
 /**
- * Where a reader that last got this event goes on in a channel, and why messages before that may be missing.
- * @param newest sequence of the newest event of this process
+ * The position at which a reader continues after its last event. `missing` says why messages before it may be missing.
+ * @param newestSequence sequence of the newest event of the channel's epoch
  */
 export function locate(
-  { log, floor, isShared }: Channel,
+  { log, epoch, baseSequence, isSharedSubscription }: Channel,
   lastEventId: string,
-  epoch: string,
-  newest: number,
+  newestSequence: number,
 ): { position: number; missing?: GapReason } {
   const last = parseEventId(lastEventId)
-  // What followed in a shared channel went to other readers as well: nobody can say what was this one's.
-  if (isShared || last?.epoch !== epoch || last.sequence > newest || last.sequence < floor) {
-    return { position: log.first, missing: 'unknown-id' }
+  if (
+    // The messages after it went to other readers as well, and nothing says which were meant for this one.
+    isSharedSubscription ||
+    last?.epoch !== epoch ||
+    last.sequence > newestSequence ||
+    last.sequence < baseSequence
+  ) {
+    return { position: log.start, missing: 'unknown-id' }
   }
-  if (last.sequence < log.overwritten) return { position: log.first, missing: 'overrun' }
+  if (last.sequence < log.overwrittenUpTo) return { position: log.start, missing: 'overrun' }
   return { position: log.positionAfter(last.sequence) }
 }

@@ -6,7 +6,7 @@ import { openStream } from '../support/stream.ts'
 
 const MESSAGES = 8000
 
-// While the process stands still the sockets fill, and the turn of the loop in which it goes on brings all of it.
+// While the process is stopped its sockets fill. When it continues, one turn of the event loop reads all of that.
 test.skipIf(!hasMosquitto)(
   'a reader that reads misses nothing of a burst longer than the log, though it all comes in one turn of the loop',
   async () => {
@@ -16,7 +16,7 @@ test.skipIf(!hasMosquitto)(
     const outside = await mqttClient(url)
     bridge.kill('SIGSTOP')
     for (let index = 0; index < MESSAGES; index += 1) outside.publish('a', `${index}`)
-    // Acknowledged behind the others, so the broker has sent them all.
+    // Its acknowledgement comes after the broker has handled all messages before it.
     await outside.publishAsync('other', '', { qos: 1 })
     bridge.kill('SIGCONT')
     await expect.poll(() => stream.events.at(-1)?.data.payload, { timeout: 20_000 }).toBe(`${MESSAGES - 1}`)

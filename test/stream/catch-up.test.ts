@@ -2,7 +2,7 @@ import { Writable } from 'node:stream'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Channel } from '../../src/stream/channel.ts'
-import { follow } from '../../src/stream/catch-up.ts'
+import { catchUp } from '../../src/stream/catch-up.ts'
 import { ndjson } from '../../src/stream/formats/ndjson.ts'
 import { Reader, type SlowPolicy } from '../../src/stream/reader.ts'
 import { FanOut } from '../../src/stream/fan-out.ts'
@@ -41,16 +41,14 @@ function createSocket() {
 }
 
 function createChannel(messages: number): Channel {
-  const counters = { wrote: () => {}, gap: () => {} }
   return new Channel({
-    filters: ['#'],
-    shared: false,
     format: ndjson,
     limits: { bytes: 1e6, messages },
+    epoch: 'e',
+    baseSequence: 0,
+    isSharedSubscription: false,
     fanOut: new FanOut(),
-    counters,
-    floor: 0,
-    id: String,
+    counters: { gap: () => {} },
   })
 }
 
@@ -58,15 +56,15 @@ function createReader(channel: Channel, socket: Writable, slow: SlowPolicy): Rea
   const reader: Reader = new Reader(socket, {
     slow,
     position: 0,
-    onDrain: () => follow(channel, reader),
+    counters: { wrote: () => {} },
+    onDrain: () => catchUp(channel, reader),
     onClose: () => {},
-    onWrite: () => {},
   })
   channel.readers.add(reader)
   return reader
 }
 
-/** A message on a topic, or the socket takes what was written. */
+/** Either a message, by the number of its topic, or the socket takes one write. */
 const steps = fc.array(
   fc.oneof({ weight: 3, arbitrary: fc.nat(4) }, { weight: 1, arbitrary: fc.constant('take' as const) }),
   { minLength: 50, maxLength: 200, size: 'max' },
@@ -93,7 +91,7 @@ test.each(['gap', 'latest'] as const)(
               topic: `${step}`,
               bytes: ndjson.event('message', `${count}`, JSON.stringify({ number: count, topic: `${step}` })),
             })
-            follow(channel, reader)
+            catchUp(channel, reader)
           }
         }
         while (await take());
@@ -130,7 +128,7 @@ test('a reader with slow=latest skips to the newest of each topic as they stood,
         topic,
         bytes: ndjson.event('message', `${number}`, JSON.stringify({ number, topic })),
       })
-      follow(channel, reader)
+      catchUp(channel, reader)
     }
   }
   publish('aaaaabcabb')

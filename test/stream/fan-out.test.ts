@@ -9,29 +9,28 @@ const turn = () => new Promise(setImmediate)
 
 function channelOn(fanOut: FanOut): Channel {
   return new Channel({
-    filters: ['#'],
-    shared: false,
     format: ndjson,
     limits: { bytes: 1e6, messages: 1000 },
+    epoch: 'e',
+    baseSequence: 0,
+    isSharedSubscription: false,
     fanOut,
-    counters: { wrote: () => {}, gap: () => {} },
-    floor: 0,
-    id: String,
+    counters: { gap: () => {} },
   })
 }
 
-/** What each of so many readers was written, write by write. */
-function follow(channel: Channel, count: number): string[][] {
+/** Adds so many readers; returns for each of them its list of writes. */
+function addReaders(channel: Channel, count: number): string[][] {
   return Array.from({ length: count }, () => {
     const writes: string[] = []
     const response = new Writable({ write: (bytes, _encoding, done) => (writes.push(String(bytes)), done()) })
     channel.readers.add(
       new Reader(response, {
         slow: 'gap',
-        position: channel.log.next,
+        position: channel.log.end,
+        counters: { wrote: () => {} },
         onDrain: () => {},
         onClose: () => {},
-        onWrite: () => {},
       }),
     )
     return writes
@@ -39,8 +38,8 @@ function follow(channel: Channel, count: number): string[][] {
 }
 
 const append = (channel: Channel, text: string) =>
-  channel.append({ sequence: channel.log.next + 1, bytes: Buffer.from(text) })
-/** How many readers got which writes. */
+  channel.append({ sequence: channel.log.end + 1, bytes: Buffer.from(text) })
+/** The number of readers by what they were written. */
 const tally = (all: string[][]) =>
   Object.fromEntries(
     [...new Set(all.map((writes) => writes.join(' ')))].map((key) => [
@@ -49,9 +48,9 @@ const tally = (all: string[][]) =>
     ]),
   )
 
-test('what comes during a round goes to the readers whose turn is still to come, and to the others in the next', async () => {
+test('a message during a round goes to the readers still to come in it, and to the others in the next round', async () => {
   const channel = channelOn(new FanOut())
-  const readers = follow(channel, 250)
+  const readers = addReaders(channel, 250)
   append(channel, 'a')
   append(channel, 'b')
   await turn()
@@ -68,7 +67,7 @@ test('what comes during a round goes to the readers whose turn is still to come,
 test('a channel with many readers keeps those of another waiting for one turn at most', async () => {
   const fanOut = new FanOut()
   const [many, few] = [channelOn(fanOut), channelOn(fanOut)]
-  const [readersOfMany, readersOfFew] = [follow(many, 1000), follow(few, 2)]
+  const [readersOfMany, readersOfFew] = [addReaders(many, 1000), addReaders(few, 2)]
   append(many, 'a')
   append(few, 'b')
   await turn()
@@ -77,9 +76,9 @@ test('a channel with many readers keeps those of another waiting for one turn at
   expect(tally(readersOfMany)['']).toBeGreaterThan(700)
 })
 
-test('more than a turn is to wait for goes to all readers at once, each part of it once', async () => {
+test('more bytes than one write takes go to all readers at once, and to none twice', async () => {
   const channel = channelOn(new FanOut())
-  const readers = follow(channel, 250)
+  const readers = addReaders(channel, 250)
   append(channel, 'a')
   await turn()
   append(channel, 'b'.repeat(70_000))
@@ -92,14 +91,14 @@ test('more than a turn is to wait for goes to all readers at once, each part of 
 
 test('readers that come or leave during a round get what is theirs, once', async () => {
   const channel = channelOn(new FanOut())
-  const readers = follow(channel, 150)
+  const readers = addReaders(channel, 150)
   append(channel, 'a')
   await turn()
-  // Of the first hundred, and of those still to come.
+  // Two of the first hundred, which were written to in this turn, and one of those still to be written to.
   const [first, , last] = [...channel.readers].filter((_, index) => [0, 1, 149].includes(index))
   channel.readers.delete(first!)
   channel.readers.delete(last!)
-  const late = follow(channel, 1)
+  const late = addReaders(channel, 1)
   append(channel, 'b')
   for (let turns = 0; turns < 3; turns += 1) await turn()
   expect(readers[0]).toEqual(['a'])

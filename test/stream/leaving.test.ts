@@ -32,7 +32,7 @@ describe.each(BROKERS)('a reader that leaves on $name', ({ start }) => {
       await client.publishAsync('a', 'x'.repeat(MESSAGE_BYTES), { qos: 1 })
       await reader.next()
     }
-    // What the other one got, and less than that of the stalled one's.
+    // The quick reader was written all messages, the stalled one less than nine tenths of them.
     expect(await metric(bridge, 'causeway_stream_bytes_total')).toBeLessThan(1.9 * MESSAGES * MESSAGE_BYTES)
     await expectStreams(bridge, 2)
     if (how !== 'leaves') {
@@ -59,11 +59,11 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a reader that leaves before S
     broker.thaw()
     await expectNothingLeft(bridge)
     expect(await hasSubscribers(broker.url, 'a')).toBe(false)
-    // The one place of STREAM_MAX is free again.
+    // The stream no longer counts against STREAM_MAX.
     expect((await openStream(`${bridge.url}/subscribe?topic=a`)).status).toBe(200)
   })
 
-  test('costs another one that waits for the same SUBACK nothing', async () => {
+  test('does not disturb another one that waits for the same SUBACK', async () => {
     const broker = await startMosquitto()
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
     broker.freeze()
@@ -89,7 +89,7 @@ test.runIf(hasMosquitto).each(['5', '3.1.1'])(
     const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 300 })
     proxy.stall('down')
     const topics = ['a', 'b', 'c', 'd']
-    // By the time the last one is given up, every UNSUBSCRIBE of the first has timed out too.
+    // When the last request has timed out, every UNSUBSCRIBE for the first has timed out too.
     for (const topic of topics) expect((await openStream(`${bridge.url}/subscribe?topic=${topic}`)).status).toBe(504)
     proxy.flow()
     await expectNothingLeft(bridge)

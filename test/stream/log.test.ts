@@ -35,8 +35,8 @@ test('holds the newest frames its limits allow, and knows what it overwrote', ()
         held = [frame, ...held]
       }
       const first = all.length - held.length
-      expect([log.first, log.next]).toEqual([first, all.length])
-      expect(log.overwritten).toBe(first === 0 ? 5 : all[first - 1]!.sequence)
+      expect([log.start, log.end]).toEqual([first, all.length])
+      expect(log.overwrittenUpTo).toBe(first === 0 ? 5 : all[first - 1]!.sequence)
       expect(log.bytes).toBe(held.reduce((sum, { bytes }) => sum + bytes.length, 0))
 
       for (const [index, frame] of held.entries()) {
@@ -48,11 +48,11 @@ test('holds the newest frames its limits allow, and knows what it overwrote', ()
       }
 
       const chunks: Buffer[] = []
-      for (let position = log.first; position < log.next;) {
-        const { bytes, next } = log.read(position, maxBytes)
-        expect(next === position + 1 || bytes.length <= maxBytes).toBe(true)
+      for (let position = log.start; position < log.end;) {
+        const { bytes, end } = log.read(position, maxBytes)
+        expect(end === position + 1 || bytes.length <= maxBytes).toBe(true)
         chunks.push(bytes)
-        position = next
+        position = end
       }
       expect(Buffer.concat(chunks)).toEqual(Buffer.concat(held.map(({ bytes }) => bytes)))
     }),
@@ -62,5 +62,5 @@ test('holds the newest frames its limits allow, and knows what it overwrote', ()
 test('a frame larger than the whole log is overwritten at once', () => {
   const log = new Log(limits, 0)
   log.append({ sequence: 1, bytes: Buffer.alloc(101) })
-  expect([log.first, log.next, log.overwritten, log.bytes]).toEqual([1, 1, 1, 0])
+  expect([log.start, log.end, log.overwrittenUpTo, log.bytes]).toEqual([1, 1, 1, 0])
 })

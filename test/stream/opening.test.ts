@@ -9,7 +9,7 @@ import { openStream } from '../support/stream.ts'
 const RETAINED = 1000
 const PAYLOAD = 'x'.repeat(30_000)
 
-test('the retained messages a stream begins with are written as they are read, and live ones behind them', async () => {
+test('retained messages are written only as fast as the reader takes them, and before the live ones', async () => {
   const bridge = await startBridge({ RETAINED_MAX_BYTES: 100_000_000 })
   const outside = await mqttClient(brokerUrl(bridge, {}))
   for (let index = 0; index < RETAINED; index += 1) {
@@ -20,7 +20,7 @@ test('the retained messages a stream begins with are written as they are read, a
   stream.pause()
   await outside.publishAsync('r/0', 'live', { qos: 1 })
   await quick.next()
-  // A socket takes some megabytes that are not read, but not all thirty.
+  // The sockets buffer a few megabytes of the 30 MB.
   expect(await metric(bridge, 'causeway_stream_bytes_total')).toBeLessThan((RETAINED * PAYLOAD.length) / 2)
   stream.resume()
   const events = await stream.take(RETAINED + 1)
@@ -32,7 +32,7 @@ test('the retained messages a stream begins with are written as they are read, a
   await expectNothingLeft(bridge)
 })
 
-/** A broker that answers no PINGREQ on the connection for retained messages, so that streams stay half open. */
+/** A broker that answers no PINGREQ on the connection for retained messages, so that streams stay half opened. */
 async function startHalfOpenBroker() {
   let answer: (() => void) | undefined
   let isRefusing = false
@@ -58,7 +58,7 @@ async function startHalfOpenBroker() {
   }
 }
 
-test('a stream that is half open when the bridge shuts down is ended, and holds nothing up', async () => {
+test('a stream that is half opened when the bridge shuts down is ended, and does not delay it', async () => {
   const broker = await startHalfOpenBroker()
   const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 20_000 })
   const opening = openStream(`${bridge.url}/subscribe?topic=a`)
@@ -70,7 +70,7 @@ test('a stream that is half open when the bridge shuts down is ended, and holds 
   await closed
 })
 
-test('a stream that is half open when its subscription is refused is told so and ended', async () => {
+test('a stream that is half opened when its subscription is refused gets a gap and ends', async () => {
   const broker = await startHalfOpenBroker()
   const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 20_000 })
   const opening = openStream(`${bridge.url}/subscribe?topic=a`)
@@ -86,7 +86,7 @@ test('a stream that is half open when its subscription is refused is told so and
   await expectNothingLeft(bridge)
 })
 
-test('a stream sets the id to continue from before its first event, behind what it begins with', async () => {
+test('a stream without an event yet sets the id to continue after, behind its retained messages', async () => {
   const settings = { MQTT_URL: (await startMosquitto()).url, STREAM_LINGER_MS: 60_000 }
   const bridge = await startBridge(settings)
   const outside = await mqttClient(settings.MQTT_URL)

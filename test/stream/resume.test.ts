@@ -7,7 +7,7 @@ import { openStream, type StreamEvent } from '../support/stream.ts'
 
 const LINGER = { STREAM_LINGER_MS: 60_000 }
 
-/** Publishes numbers, the first one included and the last one not. */
+/** Publishes the numbers from `from` to `to - 1`. */
 async function count(bridge: Bridge, topic: string, from: number, to: number): Promise<void> {
   for (let number = from; number < to; number += 1) {
     expect((await publish(bridge, { topic, payload: `${number}` })).status).toBe(200)
@@ -18,7 +18,7 @@ const numbers = (from: number, to: number) => Array.from({ length: to - from }, 
 const payloads = (events: StreamEvent[]) => events.map(({ event, data }) => `${event} ${data.payload}`)
 
 describe.each(BROKERS)('a reader that comes back on $name', ({ start }) => {
-  test('goes on exactly behind its last id, by header or query, wherever that is', async () => {
+  test('continues exactly after its last id, by header or query, at any place in the log', async () => {
     const bridge = await startBridge({ ...(await start()), ...LINGER })
     const url = `${bridge.url}/subscribe?topic=a/%23`
     const stream = await openStream(url)
@@ -56,12 +56,12 @@ describe.each(BROKERS)('a reader that comes back on $name', ({ start }) => {
     expect(payloads([...got, await stream.next()])).toEqual([...numbers(0, 200), 'message end'])
   })
 
-  test('over its last id of the header, not of the query, where it sends both', async () => {
+  test('continues after the id of the header where the query has another one', async () => {
     const bridge = await startBridge({ ...(await start()), ...LINGER })
     const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
     await count(bridge, 'a', 0, 3)
     const [first, second] = await stream.take(3)
-    // EventSource repeats the URL it was made with, and sends the newer id as the header.
+    // A reconnecting EventSource uses its first URL again, with the old id, and sends the newer id as the header.
     const back = await openStream(`${bridge.url}/subscribe?topic=a&lastEventId=${first!.id}`, {
       'last-event-id': second!.id!,
     })
@@ -88,7 +88,7 @@ describe.each(BROKERS)('a reader that comes back on $name', ({ start }) => {
     expect(await metric(bridge, 'causeway_stream_gaps_total{reason="unknown-id"}')).toBe(1)
   })
 
-  test('too late for its place in the log is told of a gap, once, and gets what is left', async () => {
+  test('after its next message was overwritten gets one gap, and then what is left', async () => {
     const bridge = await startBridge({ ...(await start()), ...LINGER, STREAM_LOG_MESSAGES: 5 })
     const url = `${bridge.url}/subscribe?topic=a`
     const stream = await openStream(url)
@@ -107,7 +107,7 @@ describe.each(BROKERS)('a reader that comes back on $name', ({ start }) => {
     expect(await metric(bridge, 'causeway_stream_gaps_total{reason="overrun"}')).toBe(1)
   })
 
-  test('just in time for its place in the log has no gap', async () => {
+  test('just before its next message is overwritten gets no gap', async () => {
     const bridge = await startBridge({ ...(await start()), ...LINGER, STREAM_LOG_MESSAGES: 5 })
     const url = `${bridge.url}/subscribe?topic=a`
     const stream = await openStream(url)
@@ -119,7 +119,7 @@ describe.each(BROKERS)('a reader that comes back on $name', ({ start }) => {
     expect(payloads(await back.take(5))).toEqual(numbers(1, 6))
   })
 
-  test('after the linger is told of a gap', async () => {
+  test('after the linger gets a gap', async () => {
     const bridge = await startBridge({ ...(await start()), STREAM_LINGER_MS: 0 })
     const url = `${bridge.url}/subscribe?topic=a`
     const stream = await openStream(url)
@@ -137,7 +137,7 @@ describe.each(BROKERS)('a reader that comes back on $name', ({ start }) => {
     await expectNothingLeft(bridge)
   })
 
-  test('after the linger is told of a gap even where no event was numbered since its last', async () => {
+  test('after the linger gets a gap even if no event was numbered since its last', async () => {
     const settings = await start()
     const bridge = await startBridge({ ...settings, STREAM_LINGER_MS: 0 })
     const client = await mqttClient(brokerUrl(bridge, settings))

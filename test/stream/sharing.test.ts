@@ -57,7 +57,7 @@ describe.each(BROKERS)('readers on $name', ({ start, protocol }) => {
     first.close()
     await expectStreams(bridge, 0)
     const second = await openStream(`${bridge.url}/subscribe?topic=a`)
-    // Whose linger begins later, and is over later than the first one's would have been.
+    // Its linger ends after that of `first` would have ended. Once its filter is gone, the other one has to be left.
     const clock = await openStream(`${bridge.url}/subscribe?topic=clock`)
     clock.close()
     await expect.poll(() => metric(bridge, FILTERS), { timeout: 5000 }).toBe(1)

@@ -37,7 +37,7 @@ describe.each(BROKERS)('closing the bridge on $name', ({ start }) => {
     await reader.ended
   })
 
-  test('twice is as once', async () => {
+  test('twice does the same as once', async () => {
     const bridge = await startBridge(await start())
     const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
     await Promise.all([bridge.close(), bridge.close()])
@@ -71,7 +71,7 @@ describe.runIf(hasMosquitto)('a bridge that has closed', () => {
     const opening = openStream(`${bridge.url}/subscribe?topic=a`).catch(() => undefined)
     await expect.poll(() => metric(bridge, 'causeway_subscription_filters')).toBe(1)
     const closed = bridge.close()
-    // Its listener closes at once, so this fails as soon as closing has begun.
+    // The listener closes first, so a refused request shows that closing has begun.
     await expect
       .poll(() =>
         fetch(bridge.url).then(

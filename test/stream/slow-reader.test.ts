@@ -6,7 +6,7 @@ import { openStream, type StreamReader } from '../support/stream.ts'
 
 const TOPICS = ['a/0', 'a/1', 'a/2', 'a/3', 'a/4']
 const LINES = { accept: 'application/x-ndjson' }
-/** Ends what is published; sockets hold less than that much before it. */
+/** Messages that are more than a stalled reader's sockets and the log hold together: 12 MB. */
 const STALLING = 600
 const number = ({ data }: { data: { payload: string } }): number => Number.parseInt(data.payload)
 const messages = (stream: StreamReader): number[] =>
@@ -15,7 +15,7 @@ const dropped = (stream: StreamReader): number =>
   stream.events.filter(({ event }) => event === 'gap').reduce((sum, { data }) => sum + data.dropped, 0)
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, index) => from + index)
 
-/** Numbered messages on five topics in turn, 20 kB each. They are read by one stream that keeps up. */
+/** A bridge, a `send` for numbered messages of 20 kB on five topics in turn, and a stream that reads all of them. */
 async function started(settings: Settings = {}) {
   const bridge = await startBridge({ STREAM_LOG_MESSAGES: 20, ...settings })
   const outside = await mqttClient(brokerUrl(bridge, settings))
@@ -25,7 +25,7 @@ async function started(settings: Settings = {}) {
   async function send(count: number): Promise<void> {
     for (const end = sent + count; sent < end; sent += 1) {
       await outside.publishAsync(TOPICS[sent % 5]!, `${sent}`.padEnd(20_000), { qos: 1 })
-      // One by one: what the log keeps is more than the loop's turns bring, so this one is never overtaken.
+      // Waiting for each message keeps this reader from being overtaken.
       while (quick.events.length <= sent) await quick.next()
     }
   }
@@ -56,7 +56,7 @@ describe('a reader that the log overtakes', () => {
     expect(messages(slow)).toEqual([...range(0, gap), ...range(STALLING - 20, STALLING + 10)])
     expect(await metric(bridge, 'causeway_stream_gaps_total{reason="overrun"}')).toBe(1)
     expect(await metric(bridge, 'causeway_stream_dropped_events_total{reason="overrun"}')).toBe(dropped(slow))
-    // From the gap one continues with what there is, not with another gap.
+    // Who continues from the gap's id gets what is left, and no second gap.
     const back = await openStream(url, { ...headers, 'last-event-id': slow.events[gap]!.id! })
     slow.close()
     back.close()

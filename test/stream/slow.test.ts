@@ -7,7 +7,7 @@ const SETTINGS = { STREAM_LOG_MESSAGES: 50, STREAM_LOG_BYTES: 10_000_000 }
 const PAYLOAD = 'x'.repeat(20_000)
 const numberOf = (event: StreamReader['events'][number]) => Number(event.data.payload.split(' ')[0])
 
-/** Publishes while one reader stands still and another one keeps up, far past what sockets and log hold. */
+/** Publishes far more than sockets and log hold, while one reader reads nothing and another one reads all. */
 async function overrun(
   bridge: Bridge,
   stalled: StreamReader,
@@ -19,7 +19,7 @@ async function overrun(
   stalled.pause()
   for (let number = 0; number < count; number += 1) {
     await client.publishAsync(topicOf(number), `${number} ${PAYLOAD}`, { qos: 1 })
-    // As fast as the one that keeps up reads, so that it is not overtaken too.
+    // Waiting for each message keeps this reader from being overtaken too.
     await keepsUp.next()
   }
   return keepsUp

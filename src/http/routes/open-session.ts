@@ -2,64 +2,67 @@ import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
 import type { Message } from '../../mqtt/message.ts'
 import { sessionId } from '../../mqtt/session/session-id.ts'
-import type { Encoding } from '../../stream/shared/shared-streams.ts'
-import type { SessionSpec } from '../../stream/sessions/open-session.ts'
-import type { AckMode } from '../../stream/sessions/session-stream.ts'
-import type { SessionHold } from '../../stream/sessions/sessions.ts'
+import type { AckMode, Encoder } from '../../stream/events.ts'
+import type { OpenedStream } from '../../stream/opened-stream.ts'
+import type { SessionRequest } from '../../stream/sessions/session-stream.ts'
 
-export interface SessionOpeners {
-  /** Undefined where another reader has it. */
+export interface SessionOpening {
+  /** Undefined where another reader has the session. */
   open(
     identity: Identity,
-    spec: SessionSpec<Message>,
+    request: SessionRequest<Message>,
     lastEventId: string | undefined,
-  ): Promise<SessionHold | undefined>
+  ): Promise<OpenedStream | undefined>
+  /** Whether the session is open here. */
   has(identity: Identity, id: string): boolean
-  /** How many are open. */
+  /** Sessions open here, of all callers. */
   count(): number
+  /** Most sessions open here. */
   max: number
 }
 
-export interface SessionRequest {
+/** What the query and headers of `GET /subscribe` say about a session. */
+export interface SessionQuery {
   name: string
   filters: readonly string[]
   qos: number
   slow: string
   retained: boolean
   ack: AckMode
-  encoding: Encoding<Message>
+  encoder: Encoder<Message>
   lastEventId: string | undefined
 }
 
 const RETRY_AFTER_S = 5
 
 /**
- * Opens a durable session for one reader.
- * @throws CausewayError where it is no session that a broker could keep, or there are too many
+ * Opens a durable session for a reader. Resolves with undefined where another reader has it.
+ * @throws CausewayError `session-qos`, `invalid-request` or `too-many-sessions`
  */
 export async function openSession(
-  { open, has, count, max }: SessionOpeners,
+  { open, has, count, max }: SessionOpening,
   identity: Identity,
-  { name, filters, qos, slow, retained, ack, encoding, lastEventId }: SessionRequest,
-): Promise<SessionHold | undefined> {
+  { name, filters, qos, slow, retained, ack, encoder, lastEventId }: SessionQuery,
+): Promise<OpenedStream | undefined> {
   if (qos !== 1) {
     throw new CausewayError(
       'session-qos',
-      'QoS 2 adds nothing to a session over HTTP, and QoS 0 makes none; leave qos out',
+      'A session is delivered at QoS 1: QoS 0 keeps nothing, and QoS 2 adds nothing over HTTP. Leave qos out',
     )
   }
   if (slow !== 'gap') {
-    const detail = 'is for streams without a session, whose slow readers the log overtakes'
+    const detail = 'is for streams without a session: a session waits for a slow reader'
     throw new CausewayError('invalid-request', `query #/slow ${detail}`, {
       faults: [{ in: 'query', pointer: '#/slow', detail }],
     })
   }
+  // The id is made of the filters: neither their order nor a repeated one makes another session.
   const unique = [...new Set(filters)].sort()
   const id = sessionId({ owner: identity.name, name, filters: unique })
   if (count() >= max && !has(identity, id)) {
-    throw new CausewayError('too-many-sessions', `${max} sessions are open, which is all CAUSEWAY_SESSION_MAX allows`, {
+    throw new CausewayError('too-many-sessions', `${max} sessions are open; CAUSEWAY_SESSION_MAX allows no more`, {
       retryAfter: RETRY_AFTER_S,
     })
   }
-  return open(identity, { id, name, filters: unique, retained, ack, encoding }, lastEventId)
+  return open(identity, { id, name, filters: unique, retained, ack, encoder }, lastEventId)
 }

@@ -3,16 +3,17 @@ import type { FastifyInstance } from 'fastify'
 import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
 import { isSessionOf } from '../../mqtt/session/session-id.ts'
-import type { Acknowledged, SessionInfo } from '../../stream/sessions/sessions.ts'
+import type { SessionInfo } from '../../stream/sessions/session-stream.ts'
+import type { Acknowledged } from '../../stream/sessions/sessions.ts'
 import { problems } from '../message/problem-responses.ts'
 import { AckBodySchema, AckResultSchema, SessionInfoSchema, SessionParamsSchema } from '../message/schemas.ts'
 
 export interface SessionRoutes {
   list(identity: Identity): SessionInfo[]
   find(identity: Identity, id: string): SessionInfo | undefined
-  /** Undefined where the event is none of the session's. */
+  /** Undefined where the session has no such event. */
   acknowledge(identity: Identity, id: string, eventId: string): Acknowledged | undefined
-  /** Resolves with whether the broker had it. */
+  /** Makes the broker forget the session. Resolves with whether the broker had it. */
   forget(identity: Identity, id: string): Promise<boolean>
 }
 
@@ -35,7 +36,8 @@ export async function sessionRoutes(
     schema: {
       summary: 'The durable sessions open here',
       description:
-        'Those with a reader connected to this instance, or one that left it less than CAUSEWAY_STREAM_LINGER_MS ago. Others are with other instances, or with the broker alone.',
+        'Sessions whose reader is connected to this instance, or left it less than CAUSEWAY_STREAM_LINGER_MS ago. ' +
+        'Other sessions are open at other instances, or are kept by the broker alone.',
       tags: ['sessions'],
       response: {
         200: { description: 'The sessions', type: 'array', items: SessionInfoSchema, examples: [[EXAMPLE]] },
@@ -49,12 +51,14 @@ export async function sessionRoutes(
     schema: {
       summary: 'Acknowledge all events up to one',
       description:
-        'For streams opened with `ack=explicit`: the messages up to the event are done with, and the broker will not send them again. To be sent to the instance the stream is open at; `Last-Event-ID` on a reconnect does the same anywhere. An event that was acknowledged before is no fault.',
+        'For streams opened with `ack=explicit`. The broker will not send the messages up to this event again. Send ' +
+        'this to the instance where the stream is open; `Last-Event-ID` on a reconnect does the same at any ' +
+        'instance. An event that was acknowledged before is no error.',
       tags: ['sessions'],
       params: SessionParamsSchema,
       body: AckBodySchema,
       response: {
-        200: { description: 'Done', ...AckResultSchema, examples: [{ acknowledged: 2, unacknowledged: 1 }] },
+        200: { description: 'Acknowledged', ...AckResultSchema, examples: [{ acknowledged: 2, unacknowledged: 1 }] },
         ...problems(
           'invalid-request',
           'session-not-open',
@@ -69,7 +73,8 @@ export async function sessionRoutes(
       if (session === undefined) {
         throw new CausewayError(
           'session-not-open',
-          `Session ${id} is not open in this instance; acknowledge where its stream is, or reconnect with Last-Event-ID`,
+          `Session ${id} is not open in this instance; ` +
+            'acknowledge where its stream is, or reconnect with Last-Event-ID',
         )
       }
       if (session.ack !== 'explicit') {
@@ -77,7 +82,7 @@ export async function sessionRoutes(
       }
       const acknowledged = acknowledge(identity, id, body.id)
       if (acknowledged === undefined) {
-        throw new CausewayError('event-unknown', `${body.id} is no event of the stream that this session has now`)
+        throw new CausewayError('event-unknown', `${body.id} is not an event of the stream that this session has now`)
       }
       return acknowledged
     },
@@ -86,7 +91,8 @@ export async function sessionRoutes(
   app.delete('/sessions/:id', {
     schema: {
       summary: 'Make the broker forget a durable session',
-      description: 'With all that it keeps for it. A stream of the session ends, at whatever instance.',
+      description:
+        'The broker drops the messages that it keeps for the session. A stream of the session ends, at any instance.',
       tags: ['sessions'],
       params: SessionParamsSchema,
       response: {

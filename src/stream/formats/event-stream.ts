@@ -1,19 +1,21 @@
 import type { Format } from './format.ts'
 
 /**
- * Server-sent events (HTML living standard, section 9.2). Total over any data: CR, LF and CRLF all end a line there,
- * so each line of the data gets a field of its own, and no payload can forge one.
+ * Server-sent events (HTML living standard, section 9.2). There, CR, LF and CRLF each end a line. Every line of the
+ * data gets a `data:` field of its own, so that no payload can forge another field.
  */
 export const eventStream: Format = {
   name: 'sse',
+  mediaType: 'text/event-stream',
   contentType: 'text/event-stream; charset=utf-8',
-  event: (event, id, data) => {
-    const type = event === 'message' ? '' : `event: ${event}\n`
-    const identifier = id === undefined ? '' : `id: ${id}\n`
-    return Buffer.from(`${type}${identifier}data: ${data.replace(/\r\n|\r|\n/g, '\ndata: ')}\n\n`)
+  event: (name, id, data) => {
+    // `message` is the default: browsers call `onmessage` for an event without a name.
+    const eventField = name === 'message' ? '' : `event: ${name}\n`
+    const idField = id === undefined ? '' : `id: ${id}\n`
+    return Buffer.from(`${eventField}${idField}data: ${data.replace(/\r\n|\r|\n/g, '\ndata: ')}\n\n`)
   },
-  // Without data nothing is dispatched, but the last event id is set.
-  bookmark: (id) => Buffer.from(`id: ${id}\n\n`),
+  // A block without data dispatches no event, but sets the last event id.
+  setId: (id) => Buffer.from(`id: ${id}\n\n`),
   heartbeat: Buffer.from(':\n\n'),
   retry: (milliseconds) => Buffer.from(`retry: ${milliseconds}\n\n`),
 }

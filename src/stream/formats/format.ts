@@ -1,16 +1,18 @@
-export type EventName = 'message' | 'gap' | 'status' | 'session'
+import type { EventName, JsonText } from '../events.ts'
 
 /** How events are written to the wire. */
 export interface Format {
   /** Its name in metrics. */
   name: string
+  /** Its media type, as clients name it in `Accept`. */
+  mediaType: string
+  /** Value of the response's Content-Type header. */
   contentType: string
-  /** @param data one JSON text, of any content */
-  event(event: EventName, id: string | undefined, data: string): Buffer
-  /** Sets the id to continue behind without an event. Empty where the format cannot. */
-  bookmark(id: string): Buffer
-  /** Written when nothing else is, to keep the connection and to notice that it broke. */
+  event(name: EventName, id: string | undefined, data: JsonText): Buffer
+  /** Sets the id that a client continues from, without an event. Empty where the format cannot do that. */
+  setId(id: string): Buffer
+  /** Written at intervals, so that both sides and proxies notice a broken connection. */
   heartbeat: Buffer
-  /** Asks the reader to wait before it reconnects. Empty where the format cannot. */
+  /** Asks the client to wait that long before it reconnects. Empty where the format cannot do that. */
   retry(milliseconds: number): Buffer
 }

@@ -2,15 +2,19 @@ import type { Format } from './format.ts'
 
 const NOTHING = Buffer.alloc(0)
 
-/** One JSON object a line, `{event,id,data}`. Total over any data that is JSON: its line breaks can only be white space. */
+/**
+ * One JSON object on each line: `{"event":…,"id":…,"data":…}`. Inside JSON, line breaks can only be white space, so
+ * replacing them by spaces keeps each event on one line, whatever its data.
+ */
 export const ndjson: Format = {
   name: 'ndjson',
+  mediaType: 'application/x-ndjson',
   contentType: 'application/x-ndjson; charset=utf-8',
-  event: (event, id, data) => {
-    const identifier = id === undefined ? '' : `"id":${JSON.stringify(id)},`
-    return Buffer.from(`{"event":"${event}",${identifier}"data":${data.replace(/[\r\n]/g, ' ')}}\n`)
+  event: (name, id, data) => {
+    const idField = id === undefined ? '' : `"id":${JSON.stringify(id)},`
+    return Buffer.from(`{"event":"${name}",${idField}"data":${data.replace(/[\r\n]/g, ' ')}}\n`)
   },
-  bookmark: () => NOTHING,
+  setId: () => NOTHING,
   heartbeat: Buffer.from('\n'),
   retry: () => NOTHING,
 }

@@ -1,199 +1,424 @@
+import { randomBytes } from 'node:crypto'
 import type { Writable } from 'node:stream'
-import { Channel, type GapReason } from '../channel.ts'
-import { eventId, parseEventId } from '../event-id.ts'
-import type { EventName } from '../formats/format.ts'
-import type { Encoding, StreamsCounters } from '../shared/shared-streams.ts'
-import type { LogLimits } from '../log.ts'
-import { type CloseReason, type Ending, type Opening, Reader } from '../reader.ts'
-import { locate } from '../resume.ts'
+import { catchUp } from '../catch-up.ts'
+import { Channel } from '../channel.ts'
+import type { StreamCounters } from '../counters.ts'
+import { parseEventId } from '../event-id.ts'
+import type {
+  AckMode,
+  CloseReason,
+  Encoder,
+  EventData,
+  EventName,
+  GapReason,
+  SessionData,
+  StreamMessage,
+} from '../events.ts'
 import { FanOut } from '../fan-out.ts'
-import { Window, type WindowLimits } from './window.ts'
+import type { LogLimits } from '../log.ts'
+import type { OpenedStream } from '../opened-stream.ts'
+import { type PreamblePart, Reader, type StreamEnd } from '../reader.ts'
+import { locate } from '../resume.ts'
+import { type LoggedEvent, Window, type WindowLimits } from './window.ts'
 
-/** When a message is done with: once it has left for the reader's socket, or once the reader says so. */
-export type AckMode = 'auto' | 'explicit'
+export interface SessionMessage extends StreamMessage {
+  /** The broker sent it again: a reader may have had it. */
+  redelivered?: boolean | undefined
+}
 
-export interface SessionStreamOptions<Message> {
+/** The session at the broker. It calls `message`, `lost` and so on of the `SessionEvents` that it was created with. */
+export interface BrokerSession<Message> {
+  /** State of its connection; undefined while it is closed. */
+  readonly state: string | undefined
+  /**
+   * Connects and resolves once the broker delivers. Rejects where it refuses or is away.
+   * `present`: the broker had the session already. `expiryS`: for how long it keeps it, in seconds.
+   */
+  open(): Promise<{ present: boolean; expiryS: number | undefined }>
+  /** Acknowledges a message. */
+  done(message: Message): void
+  /** Leaves a message unacknowledged: the broker sends it again over the next connection. */
+  abandon(message: Message): void
+  /** Reconnects, so that abandoned messages come again. */
+  renew(): Promise<void>
+  /** Disconnects. The broker keeps the session. */
+  close(): Promise<void>
+  /** Makes the broker forget the session. Resolves with whether the broker had it. */
+  end(): Promise<boolean>
+}
+
+/** What happens to the session at the broker. */
+export type SessionEvents<Message extends SessionMessage> = Pick<
+  SessionStream<Message>,
+  'message' | 'lost' | 'forgotten' | 'restored' | 'refused' | 'takenOver'
+>
+
+export interface SessionRequest<Message> {
+  /** Of the session at the broker: the same for the same caller, name and filters. */
+  id: string
+  name: string
   filters: readonly string[]
-  encoding: Encoding<Message>
+  /** Whether retained messages become part of a new session. */
+  retained: boolean
   ack: AckMode
-  /** Names this stream's events, and with them whose they are; no dash in it. */
+  encoder: Encoder<Message>
+}
+
+export interface SessionStreamOptions<Message extends SessionMessage> {
+  request: SessionRequest<Message>
+  /** Names this process's events; without a dash. */
   epoch: string
+  /** The event that the reader got last from a stream that is not open here, possibly of another process. */
+  resumesFrom: string | undefined
   log: LogLimits
   window: WindowLimits
-  counters: StreamsCounters
-  /** The reader is done with it. */
-  done(message: Message): void
-  /** The reader's connection is gone, and no other one took its place. */
-  left(): void
+  /** How long the session stays open here without its reader. */
+  lingerMs: number
+  counters: StreamCounters
+  connect(
+    session: Pick<SessionRequest<Message>, 'id' | 'filters' | 'retained'>,
+    events: SessionEvents<Message>,
+  ): BrokerSession<Message>
+  /** Called once the session is not open here any more. */
+  onEnded(reason: SessionEndReason): void
 }
 
-export interface AttachOptions {
-  /** Data of the first event. */
-  about: object
-  lastEventId: string | undefined
-  /** Why messages may be missing before all that follows. */
-  missing: GapReason | undefined
-  /** As that of a `Reader`. */
-  until: AbortSignal | undefined
+/** `unused`: the reader was away for longer than the linger, or never began to read. */
+export type SessionEndReason = 'unused' | Extract<CloseReason, 'taken-over' | 'refused' | 'deleted' | 'shutdown'>
+
+/** A session that is open here, as `GET /sessions` shows it. */
+export interface SessionInfo {
+  id: string
+  name: string
+  filters: string[]
+  ack: AckMode
+  /** Whether its reader is connected. */
+  connected: boolean
+  unacknowledged: number
 }
 
-/** A durable session as one reader sees it, over all of that reader's connections: a channel of its own. */
-export class SessionStream<Message extends { topic: string; payload: Buffer }> {
+/** Length of the part of an epoch that names one session's stream. */
+const STREAM_ID_BYTES = 8
+
+/**
+ * A durable session that is open in this process: the session at the broker, and the stream to its one reader over all
+ * of the reader's connections. The messages have a channel, and so a log, of their own.
+ */
+export class SessionStream<Message extends SessionMessage> {
+  readonly request: SessionRequest<Message>
+  /** First part of its event ids. It differs from that of every other session's stream, as each has one reader. */
+  readonly epoch: string
   readonly #options: SessionStreamOptions<Message>
+  readonly #broker: BrokerSession<Message>
   readonly #channel: Channel
   readonly #window: Window<Message>
-  #sequence = 0
   #reader: Reader | undefined
-  #farewell: Ending | undefined
+  #sequence = 0
+  /** What the broker said when it was connected to last. */
+  #opened: { present: boolean; expiryS: number | undefined } | undefined
+  #linger: NodeJS.Timeout | undefined
+  #hadReader = false
+  /** Streams that are opened, and neither started nor released yet. */
+  #starting = 0
+  #isBrokerAway = false
+  /** More came than the window holds: messages are left to the broker until the reader has acknowledged enough. */
+  #isOverflowing = false
+  #isEnded = false
+  /** How the stream ended. Readers that start after that are told the same. */
+  #end: StreamEnd | undefined
 
   constructor(options: SessionStreamOptions<Message>) {
+    const { request, log, window, counters } = options
     this.#options = options
-    const { filters, encoding, log, counters, epoch, window } = options
+    this.request = request
+    this.epoch = options.epoch + randomBytes(STREAM_ID_BYTES).toString('hex')
     this.#channel = new Channel({
-      filters,
-      shared: false,
-      format: encoding.format,
+      format: request.encoder.format,
       limits: log,
+      epoch: this.epoch,
+      baseSequence: 0,
+      isSharedSubscription: false,
       fanOut: new FanOut(),
       counters,
-      floor: this.#sequence,
-      id: (sequence) => eventId(epoch, sequence),
     })
     this.#window = new Window<Message>(window, (message) =>
-      this.#append('message', encoding.data(message), message.topic),
+      this.#append('message', request.encoder.messageData(message), message.topic),
     )
+    this.#broker = options.connect(request, this)
   }
 
-  get epoch(): string {
-    return this.#options.epoch
+  get brokerState(): string | undefined {
+    return this.#broker.state
   }
 
-  get hasReader(): boolean {
-    return this.#reader !== undefined
+  get info(): SessionInfo {
+    const { id, name, filters, ack } = this.request
+    return {
+      id,
+      name,
+      filters: [...filters],
+      ack,
+      connected: this.#reader !== undefined,
+      unacknowledged: this.unacknowledged,
+    }
   }
 
-  /** Messages the reader may have and is not done with. */
+  /** Whether a reader is connected, or about to be. */
+  get isTaken(): boolean {
+    return this.#starting > 0 || this.#reader !== undefined
+  }
+
+  /** Messages that may be with the reader unacknowledged. */
   get unacknowledged(): number {
     return this.#window.size
   }
 
-  /** More waits for room than is kept here. */
-  get isOverfull(): boolean {
-    return this.#window.isOverfull
+  /** Whether the reader that got this event last is the reader of this session. */
+  isReaderOf(lastEventId: string): boolean {
+    return this.#sequenceOf(lastEventId) !== undefined || lastEventId === this.#options.resumesFrom
   }
 
-  get hasRoom(): boolean {
-    return this.#window.hasRoom
+  /**
+   * Resolves once the broker delivers.
+   * @throws the broker's error where it refuses or is away. Then the session ends, unless its reader was here before
+   */
+  async open(lastEventId: string | undefined): Promise<OpenedStream> {
+    clearTimeout(this.#linger)
+    this.#starting += 1
+    const opened: OpenedStream = {
+      start: (response, signal) => this.#start(response, lastEventId, signal),
+      release: () => this.#release(),
+    }
+    if (this.#reader !== undefined) return opened
+    try {
+      this.#opened = await this.#broker.open()
+      return opened
+    } catch (error) {
+      this.#release()
+      throw error
+    }
   }
 
-  deliver(message: Message): void {
-    this.#window.push(message)
+  /**
+   * Acknowledges every message up to an event. Returns how many were not acknowledged before; undefined where this
+   * stream has no such event.
+   */
+  acknowledge(eventId: string): number | undefined {
+    const upTo = this.#sequenceOf(eventId)
+    return upTo === undefined ? undefined : this.#acknowledgeWhile(({ sequence }) => sequence <= upTo)
   }
 
-  /** Drops what waits for room, and returns it. */
-  dropWaiting(): Message[] {
-    return this.#window.dropWaiting()
+  /** Ends the stream, and tells the reader why. The broker keeps the session. */
+  end(reason: 'taken-over' | 'deleted'): Promise<void> {
+    return this.#close(reason, () => this.#channel.encode('status', undefined, { session: reason }))
   }
 
-  /** Whether an event is one of this stream's. */
-  knows(id: string): boolean {
-    return this.#sequenceOf(id) !== undefined
+  /** Ends the stream, and asks the reader to come back after so many milliseconds. The broker keeps the session. */
+  shutDown(reconnectMs: number): Promise<void> {
+    return this.#close('shutdown', () => this.request.encoder.format.retry(reconnectMs))
   }
 
-  /** The reader is done with all up to this event. Returns how many messages that made, undefined for an unknown event. */
-  acknowledge(id: string): number | undefined {
-    const upTo = this.#sequenceOf(id)
-    return upTo === undefined ? undefined : this.#done(({ sequence }) => sequence <= upTo)
-  }
-
-  /** Streams to a response whose headers are written, in place of the reader's connection before, until either side ends it. */
-  attach(response: Writable, { about, lastEventId, missing, until }: AttachOptions): void {
-    const { counters, encoding, ack, left, epoch } = this.#options
-    const channel = this.#channel
-    this.end('replaced')
-    const from =
-      lastEventId === undefined ? { position: channel.log.first } : locate(channel, lastEventId, epoch, this.#sequence)
-    const reader = new Reader(response, {
-      slow: 'gap',
-      position: from.position,
-      until,
-      onDrain: () => channel.advance(reader),
-      onClose: (reason) => {
-        channel.readers.delete(reader)
-        counters.closed(encoding.format.name, reason)
-        if (this.#reader !== reader) return
-        this.#reader = undefined
-        left()
-      },
-      onWrite: (events, bytes) => counters.wrote(events, bytes),
-      ...(ack === 'auto' && { onFlushed: (flushed: number) => void this.#done(({ position }) => position < flushed) }),
-    })
-    counters.opened(encoding.format.name)
-    if (this.#farewell !== undefined) return reader.close(this.#farewell.reason, this.#farewell.text())
-    this.#reader = reader
-    channel.readers.add(reader)
-    const sequence = (lastEventId === undefined ? undefined : this.#sequenceOf(lastEventId)) ?? channel.log.overwritten
-    reader.begin(
-      beginning(channel, channel.encode('session', sequence, JSON.stringify(about)), missing ?? from.missing),
-    )
-    channel.advance(reader)
-  }
-
-  /** Tells the reader, in order with its messages. */
-  tell(event: 'status' | 'gap', data: object): void {
-    this.#append(event, JSON.stringify(data))
-  }
-
-  gap(reason: GapReason, dropped = 0): void {
-    this.#options.counters.gap(reason, dropped)
-    this.tell('gap', { reason, ...(dropped > 0 && { dropped }) })
-  }
-
-  /** Ends the reader's connection; for good where there is something to say, which late comers are told too. */
-  end(reason: CloseReason, text?: () => Buffer): void {
-    const reader = this.#reader
-    this.#reader = undefined
-    if (text !== undefined) this.#farewell = { reason, text }
-    reader?.close(reason, text?.())
+  /** Makes the broker forget the session. Resolves with whether the broker had it. */
+  async forget(): Promise<boolean> {
+    const existed = await this.#broker.end()
+    await this.end('deleted')
+    return existed
   }
 
   heartbeat(stallMs: number): void {
     this.#reader?.heartbeat(this.#channel.format.heartbeat, stallMs)
   }
 
-  /** An event behind all that there is, for `end`. */
-  lastEvent(event: EventName, data: object): () => Buffer {
-    return () => this.#channel.encode(event, undefined, JSON.stringify(data))
+  /** From the broker: a message, to be acknowledged or abandoned. */
+  message(message: Message): void {
+    const { counters } = this.#options
+    counters.received(message.qos, message.payload.length)
+    if (message.redelivered) counters.redelivered()
+    if (this.#isOverflowing) return this.#leaveToBroker([message])
+    this.#window.push(message)
+    if (!this.#window.isOverfull) return
+    this.#isOverflowing = true
+    this.#leaveToBroker(this.#window.dropWaiting())
   }
 
-  #append(event: EventName, data: string, topic?: string): { sequence: number; position: number } {
-    const { log } = this.#channel
-    const sequence = (this.#sequence += 1)
-    const position = log.next
-    // A reader that is not done with them may come back for them.
-    log.pin(this.#window.first ?? position)
-    this.#channel.append({
-      sequence,
-      bytes: this.#channel.encode(event, sequence, data),
-      ...(topic !== undefined && { topic }),
+  /** From the broker: the connection is lost. */
+  lost(): void {
+    this.#isBrokerAway = true
+    this.#append('status', { broker: 'disconnected' })
+  }
+
+  /** From the broker, after `lost`: it did not keep the session. */
+  forgotten(): void {
+    this.#gap('broker-session-lost')
+  }
+
+  /** From the broker: it delivers again. */
+  restored(): void {
+    if (this.#isBrokerAway) this.#append('status', { broker: 'connected' })
+    this.#isBrokerAway = false
+  }
+
+  /** From the broker: it refuses a filter that it granted before. */
+  refused(error: Error): void {
+    const reason = 'subscription-refused'
+    this.#options.counters.gap(reason, 0)
+    void this.#close('refused', () => this.#channel.encode('gap', undefined, { reason, detail: error.message }))
+  }
+
+  /** From the broker: another client has the session. */
+  takenOver(): void {
+    void this.end('taken-over')
+  }
+
+  /** Streams to a response, in place of the connection that the reader had before. */
+  #start(response: Writable, lastEventId: string | undefined, signal: AbortSignal | undefined): void {
+    const { counters } = this.#options
+    const { ack, encoder } = this.request
+    const channel = this.#channel
+    const isKnownEvent = lastEventId !== undefined && this.#sequenceOf(lastEventId) !== undefined
+    if (isKnownEvent && ack === 'explicit') this.acknowledge(lastEventId)
+    const missing = lastEventId === undefined ? undefined : this.#missingAfter(isKnownEvent)
+    if (lastEventId !== undefined) counters.resumed(missing ?? 'resumed')
+    const session = this.#sessionData()
+    this.#starting -= 1
+    this.#hadReader = true
+    this.#opened = { ...this.#opened!, present: true }
+
+    this.#replaceReader()
+    const from = isKnownEvent ? locate(channel, lastEventId, this.#sequence) : { position: channel.log.start }
+    const reader = new Reader(response, {
+      slow: 'gap',
+      position: from.position,
+      signal,
+      counters,
+      onDrain: () => catchUp(channel, reader),
+      onClose: (reason) => {
+        channel.readers.delete(reader)
+        counters.closed(encoder.format.name, reason)
+        // A reader that was replaced, or ended by us, is not this one any more.
+        if (this.#reader !== reader) return
+        this.#reader = undefined
+        this.#readerLeft()
+      },
+      ...(ack === 'auto' && {
+        onFlushed: (flushed: number) => void this.#acknowledgeWhile(({ position }) => position < flushed),
+      }),
     })
-    return { sequence, position }
+    counters.opened(encoder.format.name)
+    if (this.#end !== undefined) return reader.close(this.#end.reason, this.#end.lastBytes())
+    this.#reader = reader
+    channel.readers.add(reader)
+    const sequence = isKnownEvent ? this.#sequenceOf(lastEventId) : channel.log.overwrittenUpTo
+    reader.begin(preambleOf(channel, channel.encode('session', sequence, session), missing ?? from.missing))
+    catchUp(channel, reader)
   }
 
-  #done(isDone: (place: { sequence: number; position: number }) => boolean): number {
-    const messages = this.#window.takeWhile(isDone)
-    for (const message of messages) this.#options.done(message)
+  /** Why messages after the reader's last event may be missing. */
+  #missingAfter(isKnownEvent: boolean): GapReason | undefined {
+    if (!this.#opened!.present) return 'broker-session-lost'
+    // With explicit acknowledgements the broker sends again all that this reader has not acknowledged.
+    return isKnownEvent || this.request.ack === 'explicit' ? undefined : 'unknown-id'
+  }
+
+  #sessionData(): SessionData {
+    const { id, name, ack } = this.request
+    const { present, expiryS } = this.#opened!
+    return {
+      id,
+      name,
+      present,
+      unacknowledgedLimit: this.#options.window.messages,
+      ack,
+      ...(expiryS !== undefined && { expiry: expiryS }),
+    }
+  }
+
+  #release(): void {
+    this.#starting -= 1
+    if (this.#reader !== undefined) return
+    if (this.#hadReader) this.#readerLeft()
+    else void this.#close('unused')
+  }
+
+  #replaceReader(): void {
+    const reader = this.#reader
+    this.#reader = undefined
+    reader?.close('replaced')
+  }
+
+  /** The reader's connection is gone, and no other one has taken its place. */
+  #readerLeft(): void {
+    // A connection that is about to start continues from here.
+    if (this.#isEnded || this.#starting > 0) return
+    this.#isOverflowing = false
+    this.#isBrokerAway = false
+    void this.#broker.close()
+    for (const message of this.#window.dropWaiting()) this.#broker.abandon(message)
+    clearTimeout(this.#linger)
+    this.#linger = setTimeout(() => this.#close('unused'), this.#options.lingerMs)
+  }
+
+  async #close(reason: SessionEndReason, lastBytes?: () => Buffer): Promise<void> {
+    if (this.#isEnded) return
+    this.#isEnded = true
+    clearTimeout(this.#linger)
+    this.#options.onEnded(reason)
+    if (reason !== 'unused' && lastBytes !== undefined) {
+      this.#end = { reason, lastBytes }
+      const reader = this.#reader
+      this.#reader = undefined
+      reader?.close(reason, lastBytes())
+    }
+    await this.#broker.close()
+  }
+
+  #acknowledgeWhile(isAcknowledged: (event: LoggedEvent) => boolean): number {
+    const messages = this.#window.acknowledgeWhile(isAcknowledged)
+    for (const message of messages) {
+      this.#broker.done(message)
+      if (!this.#isOverflowing || !this.#window.isHalfEmpty) continue
+      this.#isOverflowing = false
+      void this.#broker.renew()
+    }
     return messages.length
   }
 
+  #leaveToBroker(messages: Message[]): void {
+    for (const message of messages.reverse()) this.#broker.abandon(message)
+    // The broker does not send these again.
+    const lost = messages.filter(({ qos }) => qos === 0).length
+    if (lost > 0) this.#gap('overrun', lost)
+  }
+
+  #gap(reason: GapReason, dropped = 0): void {
+    this.#options.counters.gap(reason, dropped)
+    this.#append('gap', { reason, ...(dropped > 0 && { dropped }) })
+  }
+
+  #append<Name extends EventName>(event: Name, data: EventData[Name], topic?: string): LoggedEvent {
+    const { log } = this.#channel
+    const sequence = (this.#sequence += 1)
+    const position = log.end
+    // A reader that comes back gets again what it has not acknowledged.
+    log.pin(this.#window.oldestPosition ?? position)
+    const bytes = this.#channel.encode(event, sequence, data)
+    this.#channel.append({ sequence, bytes, ...(topic !== undefined && { topic }) })
+    return { sequence, position }
+  }
+
+  /** Undefined for an event that is none of this stream's. */
   #sequenceOf(id: string): number | undefined {
     const event = parseEventId(id)
-    return event?.epoch === this.#options.epoch && event.sequence <= this.#sequence ? event.sequence : undefined
+    return event?.epoch === this.epoch && event.sequence <= this.#sequence ? event.sequence : undefined
   }
 }
 
-function* beginning(channel: Channel, about: Buffer, missing: GapReason | undefined): Generator<Opening, undefined> {
-  yield { bytes: about, events: 1 }
+function* preambleOf(
+  channel: Channel,
+  session: Buffer,
+  missing: GapReason | undefined,
+): Generator<PreamblePart, undefined> {
+  yield { bytes: session, events: 1 }
   if (missing !== undefined) yield { bytes: channel.gap(missing), events: 1 }
   return undefined
 }

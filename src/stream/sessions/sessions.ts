@@ -1,61 +1,55 @@
-import type { Writable } from 'node:stream'
-import { OpenSession, type OpenSessionOptions, type SessionSpec } from './open-session.ts'
+import { LRUCache } from 'lru-cache'
+import type { OpenedStream } from '../opened-stream.ts'
 import { reconnectDelayMs } from '../reconnect-delay.ts'
-import type { AckMode } from './session-stream.ts'
+import {
+  type SessionEvents,
+  type SessionInfo,
+  type SessionMessage,
+  type SessionRequest,
+  SessionStream,
+  type SessionStreamOptions,
+} from './session-stream.ts'
 
-export interface SessionsOptions<Message> extends Omit<OpenSessionOptions<Message>, 'spec' | 'continues' | 'onOver'> {
+export interface SessionsOptions<Message extends SessionMessage> extends Omit<
+  SessionStreamOptions<Message>,
+  'request' | 'resumesFrom' | 'onEnded'
+> {
   heartbeatMs: number
-  /** How long a reader's socket may stay full. */
+  /** How long a reader's socket may stay full before its stream is closed. */
   stallMs: number
 }
 
-/** A session open here, for whoever asks. */
-export interface SessionInfo {
-  id: string
-  name: string
-  filters: string[]
-  ack: AckMode
-  /** Whether its reader is connected. */
-  connected: boolean
-  unacknowledged: number
-}
-
-/** A place on a stream, to be joined or released. */
-export interface SessionHold {
-  /**
-   * Streams to a response whose headers are written, until either side ends it.
-   * @param until as that of a `Reader`
-   */
-  join(response: Writable, until?: AbortSignal): void
-  release(): void
-}
-
+/** Messages that an acknowledgement was the first for, and those that are unacknowledged after it. */
 export type Acknowledged = { acknowledged: number; unacknowledged: number }
 
-/** Readers whose session another one took, remembered so that they do not take it back. */
-const EVICTED_MAX = 10_000
+/** Streams that another reader took over, remembered so that their readers do not take them back. */
+const TAKEN_OVER_MAX = 10_000
 
-/** The durable sessions open here, one reader each. */
-export class Sessions<Message extends { topic: string; payload: Buffer; qos: number }> {
+/** The durable sessions that are open here. Each has one reader. */
+export class Sessions<Message extends SessionMessage> {
   readonly #options: SessionsOptions<Message>
-  readonly #open = new Map<string, OpenSession<Message>>()
-  readonly #turns = new Map<string, Promise<unknown>>()
-  /** By the epoch of their events. */
-  readonly #evicted = new Set<string>()
+  /** By id. */
+  readonly #open = new Map<string, SessionStream<Message>>()
+  /** The last of the tasks of each session, by id. */
+  readonly #tasks = new Map<string, Promise<unknown>>()
+  /** Epochs of streams that were taken over. Limited by size, as `max` would reserve all of the memory at once. */
+  readonly #takenOver = new LRUCache<string, true>({ maxSize: TAKEN_OVER_MAX, sizeCalculation: () => 1 })
   readonly #heartbeat: NodeJS.Timeout
 
   constructor(options: SessionsOptions<Message>) {
     this.#options = options
-    this.#heartbeat = setInterval(() => this.#beat(), options.heartbeatMs)
+    this.#heartbeat = setInterval(() => {
+      for (const session of this.#open.values()) session.heartbeat(options.stallMs)
+    }, options.heartbeatMs)
   }
 
-  /** How many are open, those included whose reader is away for less than the linger. */
+  /** How many are open, including those whose reader left less than the linger ago. */
   get count(): number {
     return this.#open.size
   }
 
   get list(): SessionInfo[] {
-    return [...this.#open.values()].map(infoOf)
+    return [...this.#open.values()].map(({ info }) => info)
   }
 
   /** States of the sessions' connections to the broker. */
@@ -68,108 +62,92 @@ export class Sessions<Message extends { topic: string; payload: Buffer; qos: num
   }
 
   find(id: string): SessionInfo | undefined {
-    const session = this.#open.get(id)
-    return session && infoOf(session)
+    return this.#open.get(id)?.info
   }
 
   /**
-   * A reader asks for its session. Without a last event it gets it, whoever had it; with one only where no other reader
-   * has it: undefined says that one does. Resolves once the broker delivers; with its error where it will not.
+   * Opens a session for a reader. Without a last event id it takes the session over from any other reader. With one it
+   * gets the session only if no other reader has it: undefined says that one does. Resolves once the broker delivers,
+   * and rejects with the broker's error where it does not.
    */
-  open(spec: SessionSpec<Message>, lastEventId: string | undefined): Promise<SessionHold | undefined> {
-    return this.#inTurn(spec.id, async () => {
-      const open = this.#open.get(spec.id)
-      const isItsReader = lastEventId !== undefined && open?.isOf(lastEventId) === true
-      // An event of nobody known may be of another bridge, which this one's reader was at meanwhile.
-      if (lastEventId !== undefined && !isItsReader && (open?.isTaken || this.#wasEvicted(lastEventId))) {
+  open(request: SessionRequest<Message>, lastEventId: string | undefined): Promise<OpenedStream | undefined> {
+    return this.#oneAtATime(request.id, async () => {
+      const open = this.#open.get(request.id)
+      const isItsReader = lastEventId !== undefined && open?.isReaderOf(lastEventId) === true
+      // An unknown event may be of another bridge, to which this session's reader was connected meanwhile.
+      if (lastEventId !== undefined && !isItsReader && (open?.isTaken || this.#wasTakenOver(lastEventId))) {
         return undefined
       }
-      let session = open
-      if (session === undefined || !isItsReader || !isAlike(session.spec, spec)) {
-        await session?.end('taken-over')
-        session = this.#begin(spec, lastEventId)
-      }
-      await session.open()
-      const opened = session
-      return { join: (response, until) => opened.attach(response, lastEventId, until), release: () => opened.release() }
+      if (open !== undefined && isItsReader && canContinue(open.request, request)) return open.open(lastEventId)
+      await open?.end('taken-over')
+      return this.#begin(request, lastEventId).open(lastEventId)
     })
   }
 
-  /** All up to an event is done. Undefined where the event is none of the session's. */
+  /** Acknowledges every message up to an event. Undefined where the session has no such event. */
   acknowledge(id: string, eventId: string): Acknowledged | undefined {
-    const stream = this.#open.get(id)?.stream
-    const acknowledged = stream?.acknowledge(eventId)
-    return acknowledged === undefined ? undefined : { acknowledged, unacknowledged: stream!.unacknowledged }
+    const session = this.#open.get(id)
+    const acknowledged = session?.acknowledge(eventId)
+    return acknowledged === undefined ? undefined : { acknowledged, unacknowledged: session!.unacknowledged }
   }
 
-  /** Makes the broker forget a session, open here or not. Resolves with whether it had it. */
+  /** Makes the broker forget a session, open here or not. Resolves with whether the broker had it. */
   forget(id: string): Promise<boolean> {
-    return this.#inTurn(id, () => {
-      const nobody = {
-        message: () => {},
-        lost: () => {},
-        forgotten: () => {},
-        restored: () => {},
-        refused: () => {},
-        takenOver: () => {},
-      }
-      return this.#open.get(id)?.forget() ?? this.#options.connect({ id, filters: [], retained: false }, nobody).end()
-    })
+    return this.#oneAtATime(
+      id,
+      () =>
+        this.#open.get(id)?.forget() ??
+        this.#options.connect({ id, filters: [], retained: false }, IGNORE_EVENTS).end(),
+    )
   }
 
-  /** Ends every stream; the broker keeps the sessions. */
+  /** Ends every stream. The broker keeps the sessions. */
   async close(): Promise<void> {
     clearInterval(this.#heartbeat)
     await Promise.all([...this.#open.values()].map((session) => session.shutDown(reconnectDelayMs())))
   }
 
-  #begin(spec: SessionSpec<Message>, continues: string | undefined): OpenSession<Message> {
-    const session: OpenSession<Message> = new OpenSession({
+  #begin(request: SessionRequest<Message>, resumesFrom: string | undefined): SessionStream<Message> {
+    const session: SessionStream<Message> = new SessionStream({
       ...this.#options,
-      spec,
-      continues,
-      onOver: (why) => {
-        if (this.#open.get(spec.id) === session) this.#open.delete(spec.id)
-        if (why === 'taken-over') this.#evict(session.stream.epoch)
+      request,
+      resumesFrom,
+      onEnded: (reason) => {
+        if (this.#open.get(request.id) === session) this.#open.delete(request.id)
+        if (reason === 'taken-over') this.#takenOver.set(session.epoch, true)
       },
     })
-    this.#open.set(spec.id, session)
+    this.#open.set(request.id, session)
     return session
   }
 
-  #evict(epoch: string): void {
-    this.#evicted.add(epoch)
-    if (this.#evicted.size <= EVICTED_MAX) return
-    const [oldest] = this.#evicted
-    this.#evicted.delete(oldest!)
+  #wasTakenOver(lastEventId: string): boolean {
+    return this.#takenOver.has(lastEventId.split('-', 1)[0]!)
   }
 
-  #wasEvicted(lastEventId: string): boolean {
-    return this.#evicted.has(lastEventId.split('-', 1)[0]!)
-  }
-
-  #beat(): void {
-    for (const { stream } of this.#open.values()) stream.heartbeat(this.#options.stallMs)
-  }
-
-  /** One at a time for each session: opening and closing one takes round trips. */
-  #inTurn<Result>(id: string, work: () => Promise<Result>): Promise<Result> {
-    const turn = (this.#turns.get(id) ?? Promise.resolve()).then(work, work)
-    this.#turns.set(id, turn)
-    const over = () => this.#turns.get(id) === turn && this.#turns.delete(id)
-    turn.then(over, over)
-    return turn
+  /**
+   * Runs the tasks of one session one after the other: opening and closing a session takes round trips to the broker.
+   */
+  #oneAtATime<Result>(id: string, task: () => Promise<Result>): Promise<Result> {
+    const running = (this.#tasks.get(id) ?? Promise.resolve()).then(task, task)
+    this.#tasks.set(id, running)
+    const forget = () => this.#tasks.get(id) === running && this.#tasks.delete(id)
+    running.then(forget, forget)
+    return running
   }
 }
 
-function infoOf<Message extends { topic: string; payload: Buffer; qos: number }>({
-  spec: { id, name, filters, ack },
-  stream,
-}: OpenSession<Message>): SessionInfo {
-  return { id, name, filters: [...filters], ack, connected: stream.hasReader, unacknowledged: stream.unacknowledged }
+/** For a session that is only connected to in order to end it. */
+const IGNORE_EVENTS: SessionEvents<SessionMessage> = {
+  message() {},
+  lost() {},
+  forgotten() {},
+  restored() {},
+  refused() {},
+  takenOver() {},
 }
 
-/** Whether a reader can go on where it was. */
-function isAlike<Message>(a: SessionSpec<Message>, b: SessionSpec<Message>): boolean {
-  return a.ack === b.ack && a.encoding.name === b.encoding.name
+/** Whether a reader that asks for `b` can continue with a stream that was opened as `a`. */
+function canContinue<Message>(a: SessionRequest<Message>, b: SessionRequest<Message>): boolean {
+  return a.ack === b.ack && a.encoder.name === b.encoder.name
 }

@@ -3,60 +3,59 @@ export interface WindowLimits {
   bytes: number
 }
 
-interface Item<Message> {
+/** The event that a message became. */
+export interface LoggedEvent {
+  sequence: number
+  /** Its position in the log. */
+  position: number
+}
+
+interface Unacknowledged<Message> extends LoggedEvent {
   message: Message
   bytes: number
-  sequence: number
-  position: number
 }
 
-/** Where a message went. */
-export interface Place {
-  sequence: number
-  /** In the log. */
-  position: number
-}
-
-/** What a message costs beside its payload, roughly. */
+/** Rough cost of a message in memory besides its topic and payload. */
 const OVERHEAD_BYTES = 256
 
 /**
- * What a reader may have without being done with it, and behind it what waits for room there: of that no more than the
- * limit in bytes either, or it is overfull.
+ * The messages of a session that are with its reader unacknowledged, within limits, and behind them those that wait
+ * until there is room. What waits is limited too: beyond the limit in bytes the window is overfull.
  */
 export class Window<Message extends { topic: string; payload: Buffer }> {
   readonly #limits: WindowLimits
-  readonly #admit: (message: Message) => Place
-  #admitted: Item<Message>[] = []
-  #admittedBytes = 0
+  readonly #append: (message: Message) => LoggedEvent
+  #unacknowledged: Unacknowledged<Message>[] = []
+  #unacknowledgedBytes = 0
   #waiting: Message[] = []
   #waitingBytes = 0
 
-  /** @param admit hands a message to the reader */
-  constructor(limits: WindowLimits, admit: (message: Message) => Place) {
+  /** @param append makes a message an event for the reader */
+  constructor(limits: WindowLimits, append: (message: Message) => LoggedEvent) {
     this.#limits = limits
-    this.#admit = admit
+    this.#append = append
   }
 
+  /** Number of unacknowledged messages. */
   get size(): number {
-    return this.#admitted.length
+    return this.#unacknowledged.length
   }
 
-  /** Position of the oldest message the reader is not done with. */
-  get first(): number | undefined {
-    return this.#admitted[0]?.position
+  /** Log position of the oldest unacknowledged message. */
+  get oldestPosition(): number | undefined {
+    return this.#unacknowledged[0]?.position
   }
 
   get isOverfull(): boolean {
     return this.#waitingBytes > this.#limits.bytes
   }
 
-  /** Half of it is free. */
-  get hasRoom(): boolean {
+  /** Whether nothing waits and half of the window is free. */
+  get isHalfEmpty(): boolean {
     return (
       this.#waiting.length === 0 &&
-      this.#admitted.length <= this.#limits.messages / 2 &&
-      this.#admittedBytes <= this.#limits.bytes / 2
+      this.#unacknowledged.length <= this.#limits.messages / 2 &&
+      this.#unacknowledgedBytes <= this.#limits.bytes / 2
     )
   }
 
@@ -66,17 +65,18 @@ export class Window<Message extends { topic: string; payload: Buffer }> {
     this.#fill()
   }
 
-  /** Done with the oldest for as long as this says so. Returns them. */
-  takeWhile(isDone: (place: Place) => boolean): Message[] {
+  /** Removes the oldest unacknowledged messages for as long as `isAcknowledged` says so, and returns them. */
+  acknowledgeWhile(isAcknowledged: (event: LoggedEvent) => boolean): Message[] {
     let count = 0
-    while (count < this.#admitted.length && isDone(this.#admitted[count]!)) count += 1
+    while (count < this.#unacknowledged.length && isAcknowledged(this.#unacknowledged[count]!)) count += 1
     if (count === 0) return []
-    const done = this.#admitted.splice(0, count)
-    for (const { bytes } of done) this.#admittedBytes -= bytes
+    const acknowledged = this.#unacknowledged.splice(0, count)
+    for (const { bytes } of acknowledged) this.#unacknowledgedBytes -= bytes
     this.#fill()
-    return done.map(({ message }) => message)
+    return acknowledged.map(({ message }) => message)
   }
 
+  /** Removes the messages that wait for room, and returns them. */
   dropWaiting(): Message[] {
     this.#waitingBytes = 0
     return this.#waiting.splice(0)
@@ -84,14 +84,14 @@ export class Window<Message extends { topic: string; payload: Buffer }> {
 
   #fill(): void {
     let count = 0
-    for (; count < this.#waiting.length && this.#admitted.length < this.#limits.messages; count += 1) {
+    for (; count < this.#waiting.length && this.#unacknowledged.length < this.#limits.messages; count += 1) {
       const message = this.#waiting[count]!
       const bytes = sizeOf(message)
-      // One goes in whatever its size.
-      if (this.#admitted.length > 0 && this.#admittedBytes + bytes > this.#limits.bytes) break
+      // An empty window takes one message of any size: otherwise a large one would never be delivered.
+      if (this.#unacknowledged.length > 0 && this.#unacknowledgedBytes + bytes > this.#limits.bytes) break
       this.#waitingBytes -= bytes
-      this.#admittedBytes += bytes
-      this.#admitted.push({ message, bytes, ...this.#admit(message) })
+      this.#unacknowledgedBytes += bytes
+      this.#unacknowledged.push({ message, bytes, ...this.#append(message) })
     }
     if (count > 0) this.#waiting.splice(0, count)
   }

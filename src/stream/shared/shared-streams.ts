@@ -1,129 +1,119 @@
 import type { Writable } from 'node:stream'
-import { Channel, type GapReason, type StreamCounters } from '../channel.ts'
-import { eventId } from '../event-id.ts'
-import type { EventName, Format } from '../formats/format.ts'
-import { type JoinOptions, Hold } from './hold.ts'
-import type { LogLimits } from '../log.ts'
-import { opening } from './opening.ts'
-import { type CloseReason, type Ending, Reader } from '../reader.ts'
-import { locate } from '../resume.ts'
-import { reconnectDelayMs } from '../reconnect-delay.ts'
+import { catchUp } from '../catch-up.ts'
+import { Channel } from '../channel.ts'
+import type { StreamCounters } from '../counters.ts'
+import type { Encoder, EventData, GapReason, StatusData, StreamMessage } from '../events.ts'
 import { FanOut } from '../fan-out.ts'
+import type { LogLimits } from '../log.ts'
+import type { OpenedStream } from '../opened-stream.ts'
+import { Reader, type SlowPolicy, type StreamEnd } from '../reader.ts'
+import { reconnectDelayMs } from '../reconnect-delay.ts'
+import { locate } from '../resume.ts'
+import { join, type JoinPoint, type JoinSources, preambleOf } from './join.ts'
+import { SubscribedChannel } from './subscribed-channel.ts'
 import { WorkQueues } from './work-queues.ts'
 
-/** All that is to be known of a message here. */
-interface Deliverable {
-  topic: string
-  payload: Buffer
+/** The broker side of the streams. Its calls come back as `message`, `gap` and so on, see `SharedStreams`. */
+export interface StreamSources<Message extends StreamMessage> extends JoinSources<Message> {
+  subscriber(): ReturnType<JoinSources<Message>['subscriber']> & {
+    /** Resolves once the broker has granted every filter. From then on their messages come for the channel. */
+    add(subscribed: SubscribedChannel<Message>, filters: readonly string[], qos: 0 | 1 | 2): Promise<void>
+    remove(subscribed: SubscribedChannel<Message>, filters: readonly string[]): void
+  }
 }
 
-/** Where the messages come from. */
-export interface Source {
-  /** Resolves once messages of these filters will be delivered to the channel. */
-  add(channel: Channel, filters: readonly string[], qos: 0 | 1 | 2): Promise<void>
-  remove(channel: Channel, filters: readonly string[]): void
-}
-
-/** A format, and what of a message goes into it. Channels with the same encoding share every frame. */
-export interface Encoding<Message> {
-  name: string
-  format: Format
-  /** One JSON text. */
-  data(message: Message): string
-}
-
-export interface StreamSpec<Message> {
+export interface StreamRequest<Message> {
   filters: readonly string[]
-  /** Whether each message is for one of the readers only. */
-  shared: boolean
+  /** Whether these are filters of shared subscriptions (`$share/GROUP/FILTER`): each message is for one reader only. */
+  isSharedSubscription: boolean
   qos: 0 | 1 | 2
-  encoding: Encoding<Message>
+  encoder: Encoder<Message>
+  slow: SlowPolicy
+  /** Whether to begin with the retained messages; only where there is no last event id and no shared subscription. */
+  retained: boolean
+  lastEventId: string | undefined
 }
 
-export interface StreamsCounters extends StreamCounters {
-  opened(format: string): void
-  closed(format: string, reason: CloseReason): void
-  resumed(result: 'resumed' | GapReason): void
+/** Why the broker refused a subscription. */
+export interface RefusedError extends Error {
+  kind: { code: string }
 }
 
-export interface SharedStreamsOptions {
-  source: Source
-  /** Names this process's events; no dash in it. */
+export interface SharedStreamsOptions<Message extends StreamMessage> extends StreamSources<Message> {
+  /** Names this process's events; without a dash. */
   epoch: string
   limits: LogLimits
+  /** How long a subscription is kept after its last reader. */
   lingerMs: number
   heartbeatMs: number
-  /** How long a reader's socket may stay full. */
+  /** How long a reader's socket may stay full before its stream is closed. */
   stallMs: number
-  counters: StreamsCounters
+  counters: StreamCounters
+  /** Called when the broker refuses filters that it granted before. */
+  onRefused(error: RefusedError): void
 }
 
-/** A channel, and who holds it. */
-interface Entry<Message extends Deliverable> {
-  key: string
-  channel: Channel
-  encoding: Encoding<Message>
-  ready: Promise<void>
-  holds: Set<Hold<Message>>
-  /** Those of the holds that have no reader yet. */
-  joining: Set<Hold<Message>>
-  linger: NodeJS.Timeout | undefined
-  /** Why it ended, for those who join too late. */
-  farewell: Ending | undefined
-}
-
-/** The channels there are, and the one sequence of their events. */
-export class SharedStreams<Message extends Deliverable> {
-  readonly #options: SharedStreamsOptions
-  readonly #entries = new Map<string, Entry<Message>>()
-  readonly #byChannel = new Map<Channel, Entry<Message>>()
+/**
+ * All streams without a session: their channels, and the one sequence of their events. Streams with the same filters,
+ * QoS and encoding share a channel.
+ *
+ * The subscriber calls `received`, `message`, `shared`, `connected`, `gap` and `refused` directly.
+ */
+export class SharedStreams<Message extends StreamMessage> {
+  readonly #options: SharedStreamsOptions<Message>
+  /** By key. */
+  readonly #channels = new Map<string, SubscribedChannel<Message>>()
   readonly #queues: WorkQueues<Message>
   readonly #fanOut = new FanOut()
   readonly #heartbeat: NodeJS.Timeout
   #sequence = 0
-  #connected = true
+  #isBrokerConnected = true
 
-  constructor(options: SharedStreamsOptions) {
+  constructor(options: SharedStreamsOptions<Message>) {
     this.#options = options
-    this.#queues = new WorkQueues({
-      limits: options.limits,
-      encode: (channel, sequence, message) =>
-        channel.encode('message', sequence, this.#byChannel.get(channel)!.encoding.data(message)),
-    })
-    this.#heartbeat = setInterval(() => this.#beat(), options.heartbeatMs)
+    this.#queues = new WorkQueues(options.limits)
+    this.#heartbeat = setInterval(() => this.#sendHeartbeats(), options.heartbeatMs)
   }
 
-  /** Resolves once the source delivers; with its error where it will not. The hold is to be released, or joined. */
-  async open(spec: StreamSpec<Message>): Promise<Hold<Message>> {
-    const key = JSON.stringify([spec.encoding.name, spec.qos, ...[...new Set(spec.filters)].sort()])
-    const entry = this.#entries.get(key) ?? this.#create(key, spec)
-    const hold = new Hold<Message>(entry.channel, {
-      sequence: () => this.#sequence,
-      join: (response, options) => this.#join(entry, hold, response, options),
-      release: () => this.#release(entry, hold),
-    })
-    entry.holds.add(hold)
-    clearTimeout(entry.linger)
+  /** Resolves once the broker delivers, and the retained messages are read; see `join` for that and for its errors. */
+  async open(request: StreamRequest<Message>): Promise<OpenedStream> {
+    const { isSharedSubscription, retained, lastEventId } = request
+    const subscribed = this.#channelFor(request)
+    const release = subscribed.use()
     try {
-      await entry.ready
+      const wantsRetained = retained && !isSharedSubscription && lastEventId === undefined
+      const point = await join(subscribed, wantsRetained, () => this.#sequence, this.#options)
+      return {
+        start: (response, signal) => this.#start(subscribed, request, point, release, response, signal),
+        release,
+      }
     } catch (error) {
-      entry.holds.delete(hold)
+      release()
       throw error
     }
-    hold.start()
-    entry.joining.add(hold)
-    return hold
   }
 
-  /** A message for each of these channels: encoded once for each encoding among them. */
-  deliver(message: Message, channels: Iterable<Channel>): void {
+  /** A message arrived from the broker, as yet for nobody. */
+  received({ qos, payload }: Message): void {
+    this.#options.counters.received(qos, payload.length)
+  }
+
+  /** A message for each of these channels. It is encoded once for all channels whose encoders have the same name. */
+  message(message: Message, channels: Iterable<SubscribedChannel<Message>>): void {
     const sequence = (this.#sequence += 1)
-    const frames = new Map<string, Buffer>()
-    for (const channel of channels) this.#append(channel, message, sequence, frames)
+    const encoded = new Map<string, Buffer>()
+    for (const subscribed of channels) {
+      if (subscribed.isClosed) continue
+      const { channel, encoder, recordings } = subscribed
+      let bytes = encoded.get(encoder.name)
+      if (bytes === undefined) encoded.set(encoder.name, (bytes = subscribed.encodeMessage(sequence, message)))
+      channel.append({ sequence, bytes, topic: message.topic })
+      for (const live of recordings) live.record(message)
+    }
   }
 
-  /** A message for one reader of these shared channels, which stay the same set for as long as the subscription. */
-  deliverToOne(message: Message, channels: ReadonlySet<Channel>): void {
+  /** A message for one reader of these channels: a set that stays the same one as long as the shared subscription. */
+  shared(message: Message, channels: ReadonlySet<SubscribedChannel<Message>>): void {
     this.#queues.push(channels, {
       sequence: (this.#sequence += 1),
       message,
@@ -131,154 +121,153 @@ export class SharedStreams<Message extends Deliverable> {
     })
   }
 
-  /** Tells the readers of these channels, in order with their messages, whether the broker is there. */
-  status(connected: boolean, channels: Iterable<Channel>): void {
-    this.#connected = connected
-    this.#broadcast('status', channels, statusOf(connected))
+  /** The broker connection was lost or is back. */
+  connected(isConnected: boolean, channels: Iterable<SubscribedChannel<Message>>): void {
+    this.#isBrokerConnected = isConnected
+    this.#broadcast('status', statusOf(isConnected), channels)
   }
 
-  gap(reason: GapReason, channels: Iterable<Channel>): void {
-    this.#broadcast('gap', channels, { reason })
-    for (const { readers } of channels) for (const _reader of readers) this.#options.counters.gap(reason, 0)
+  /** Messages of these channels may be missing. */
+  gap(isSessionLost: boolean, channels: Iterable<SubscribedChannel<Message>>): void {
+    const reason: GapReason = isSessionLost ? 'broker-session-lost' : 'broker-connection-lost'
+    this.#broadcast('gap', { reason }, channels)
+    for (const { channel } of channels) for (const _reader of channel.readers) this.#options.counters.gap(reason, 0)
   }
 
-  /** Ends these channels and their streams, because the source will not deliver any more. */
-  refuse(detail: string, channels: Iterable<Channel>): void {
-    for (const channel of channels) {
-      const entry = this.#byChannel.get(channel)
-      if (entry === undefined) continue
-      const gap = channel.encode(
-        'gap',
-        (this.#sequence += 1),
-        JSON.stringify({ reason: 'subscription-refused', detail }),
-      )
-      const text = (): Buffer => {
+  /** The broker refuses a filter of these channels that it granted before: their streams end. */
+  refused(error: RefusedError, channels: Iterable<SubscribedChannel<Message>>): void {
+    this.#options.onRefused(error)
+    for (const subscribed of channels) {
+      if (subscribed.isClosed) continue
+      const gap = subscribed.channel.encode('gap', (this.#sequence += 1), {
+        reason: 'subscription-refused',
+        detail: error.message,
+      })
+      const lastBytes = (): Buffer => {
         this.#options.counters.gap('subscription-refused', 0)
         return gap
       }
-      this.#end(entry, { reason: 'refused', text })
+      this.#end(subscribed, { reason: 'refused', lastBytes })
     }
   }
 
-  /** Ends every stream and asks the clients to come back, not all at once. */
+  /** Ends every stream, and asks each client to reconnect after a time of its own. */
   close(): void {
     clearInterval(this.#heartbeat)
-    for (const entry of this.#entries.values()) {
-      const { format } = entry.channel
-      this.#end(entry, { reason: 'shutdown', text: () => format.retry(reconnectDelayMs()) })
+    for (const subscribed of this.#channels.values()) {
+      const { format } = subscribed.encoder
+      this.#end(subscribed, { reason: 'shutdown', lastBytes: () => format.retry(reconnectDelayMs()) })
     }
   }
 
-  #create(key: string, { filters, shared, qos, encoding }: StreamSpec<Message>): Entry<Message> {
-    const { epoch, limits, counters, source } = this.#options
-    const unique = [...new Set(filters)]
-    // A number of its own: an id from before the channel began must not pass for one of its time.
-    const floor = (this.#sequence += 1)
-    const channel = new Channel({
-      filters: unique,
-      shared,
-      format: encoding.format,
-      limits,
-      fanOut: this.#fanOut,
-      counters,
-      floor,
-      id: (sequence) => eventId(epoch, sequence),
-    })
-    const entry: Entry<Message> = {
+  #channelFor(request: StreamRequest<Message>): SubscribedChannel<Message> {
+    const { encoder, qos } = request
+    const filters = [...new Set(request.filters)]
+    const key = JSON.stringify([encoder.name, qos, ...filters.toSorted()])
+    return this.#channels.get(key) ?? this.#createChannel(key, filters, request)
+  }
+
+  #createChannel(
+    key: string,
+    filters: readonly string[],
+    { isSharedSubscription, qos, encoder }: StreamRequest<Message>,
+  ): SubscribedChannel<Message> {
+    const { epoch, limits, lingerMs, counters, subscriber } = this.#options
+    const subscribed = new SubscribedChannel<Message>({
       key,
-      channel,
-      encoding,
-      ready: source.add(channel, unique, qos),
-      holds: new Set(),
-      joining: new Set(),
-      linger: undefined,
-      farewell: undefined,
-    }
-    this.#entries.set(key, entry)
-    this.#byChannel.set(channel, entry)
-    entry.ready.catch(() => this.#end(entry))
-    return entry
+      filters,
+      encoder,
+      channel: new Channel({
+        format: encoder.format,
+        limits,
+        epoch,
+        // A sequence of its own: an id from before this channel must not pass for one of its events.
+        baseSequence: (this.#sequence += 1),
+        isSharedSubscription,
+        fanOut: this.#fanOut,
+        counters,
+      }),
+      lingerMs,
+      onUnused: (unused) => this.#end(unused),
+    })
+    this.#channels.set(key, subscribed)
+    subscribed.granted = subscriber().add(subscribed, filters, qos)
+    subscribed.granted.catch(() => this.#end(subscribed))
+    return subscribed
   }
 
-  #join(
-    entry: Entry<Message>,
-    hold: Hold<Message>,
+  #start(
+    subscribed: SubscribedChannel<Message>,
+    { slow, lastEventId }: StreamRequest<Message>,
+    joined: JoinPoint<Message>,
+    release: () => void,
     response: Writable,
-    { slow, lastEventId, first, until }: JoinOptions<Message>,
+    signal: AbortSignal | undefined,
   ): void {
     const { counters } = this.#options
-    const { channel, encoding } = entry
-    entry.joining.delete(hold)
-    const { position, missing } =
-      lastEventId === undefined
-        ? { position: hold.position }
-        : locate(channel, lastEventId, this.#options.epoch, this.#sequence)
+    const { channel, encoder, end } = subscribed
+    const resumed = lastEventId === undefined ? undefined : locate(channel, lastEventId, this.#sequence)
     const reader = new Reader(response, {
       slow,
-      position,
-      until,
-      onDrain: () => this.#advance(channel, reader),
+      position: (resumed ?? joined).position,
+      signal,
+      counters,
+      onDrain: () => this.#advance(subscribed, reader),
       onClose: (reason) => {
         channel.readers.delete(reader)
-        counters.closed(encoding.format.name, reason)
-        hold.release()
+        counters.closed(encoder.format.name, reason)
+        release()
       },
-      onWrite: (events, bytes) => counters.wrote(events, bytes),
     })
-    counters.opened(encoding.format.name)
-    if (entry.farewell !== undefined) return reader.close(entry.farewell.reason, entry.farewell.text())
+    counters.opened(encoder.format.name)
+    if (end !== undefined) return reader.close(end.reason, end.lastBytes())
     channel.readers.add(reader)
-    if (channel.isShared) this.#queues.admit(channel, reader)
-    if (lastEventId !== undefined) counters.resumed(missing ?? 'resumed')
-    const status = this.#connected ? undefined : JSON.stringify(statusOf(false))
-    const bookmark = lastEventId === undefined ? hold.sequence : undefined
-    reader.begin(opening(channel, { missing, status, first, text: encoding.data, bookmark }))
-    this.#advance(channel, reader)
+    if (channel.isSharedSubscription) this.#queues.addReader(subscribed, reader)
+    if (resumed !== undefined) counters.resumed(resumed.missing ?? 'resumed')
+    reader.begin(
+      preambleOf(channel, encoder, {
+        missing: resumed?.missing,
+        status: this.#isBrokerConnected ? undefined : statusOf(false),
+        retained: joined.retained,
+        startSequence: resumed === undefined ? joined.sequence : undefined,
+      }),
+    )
+    this.#advance(subscribed, reader)
   }
 
   /** Writes to a reader what there is for it. */
-  #advance(channel: Channel, reader: Reader): void {
-    if (channel.isShared) this.#queues.distribute(channel)
-    else channel.advance(reader)
+  #advance(subscribed: SubscribedChannel<Message>, reader: Reader): void {
+    if (subscribed.channel.isSharedSubscription) this.#queues.distribute(subscribed)
+    else catchUp(subscribed.channel, reader)
   }
 
-  #append(channel: Channel, message: Message, sequence: number, frames: Map<string, Buffer>): void {
-    const entry = this.#byChannel.get(channel)
-    if (entry === undefined) return
-    const { name, data } = entry.encoding
-    let bytes = frames.get(name)
-    if (bytes === undefined) frames.set(name, (bytes = channel.encode('message', sequence, data(message))))
-    channel.append({ sequence, bytes, topic: message.topic })
-    for (const hold of entry.joining) hold.saw(message)
-  }
-
-  #broadcast(event: EventName, channels: Iterable<Channel>, data: object): void {
+  #broadcast<Name extends 'gap' | 'status'>(
+    event: Name,
+    data: EventData[Name],
+    channels: Iterable<SubscribedChannel<Message>>,
+  ): void {
     const sequence = (this.#sequence += 1)
-    const text = JSON.stringify(data)
-    for (const channel of channels) channel.broadcast(event, { sequence, bytes: channel.encode(event, sequence, text) })
+    for (const { channel } of channels) {
+      channel.broadcast(event, { sequence, bytes: channel.encode(event, sequence, data) })
+    }
   }
 
-  #beat(): void {
-    for (const { channel } of this.#entries.values()) {
+  #sendHeartbeats(): void {
+    for (const { channel } of this.#channels.values()) {
       for (const reader of channel.readers) reader.heartbeat(channel.format.heartbeat, this.#options.stallMs)
     }
   }
 
-  #release(entry: Entry<Message>, hold: Hold<Message>): void {
-    entry.joining.delete(hold)
-    if (!entry.holds.delete(hold) || entry.holds.size > 0 || this.#entries.get(entry.key) !== entry) return
-    entry.linger = setTimeout(() => this.#end(entry), this.#options.lingerMs)
-  }
-
-  #end(entry: Entry<Message>, farewell?: Ending): void {
-    clearTimeout(entry.linger)
-    if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key)
-    if (this.#byChannel.delete(entry.channel)) this.#options.source.remove(entry.channel, entry.channel.filters)
+  #end(subscribed: SubscribedChannel<Message>, end?: StreamEnd): void {
+    if (subscribed.isClosed) return
+    subscribed.close()
+    subscribed.end = end
+    this.#channels.delete(subscribed.key)
+    this.#options.subscriber().remove(subscribed, subscribed.filters)
     this.#queues.prune()
-    if (farewell === undefined) return
-    entry.farewell = farewell
-    for (const reader of entry.channel.readers) reader.close(farewell.reason, farewell.text())
+    if (end === undefined) return
+    for (const reader of subscribed.channel.readers) reader.close(end.reason, end.lastBytes())
   }
 }
 
-const statusOf = (connected: boolean): object => ({ broker: connected ? 'connected' : 'disconnected' })
+const statusOf = (isConnected: boolean): StatusData => ({ broker: isConnected ? 'connected' : 'disconnected' })

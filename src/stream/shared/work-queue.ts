@@ -1,106 +1,113 @@
-import type { Channel } from '../channel.ts'
+import type { StreamMessage } from '../events.ts'
 import type { LogLimits } from '../log.ts'
 import type { Reader } from '../reader.ts'
+import type { SubscribedChannel } from './subscribed-channel.ts'
 
-export interface Task<Message> {
+export interface QueuedMessage<Message> {
   sequence: number
   message: Message
   bytes: number
 }
 
-export interface WorkQueueOptions<Message> {
-  /** Whose readers take from it; they come and go. */
-  channels: ReadonlySet<Channel>
-  limits: LogLimits
-  encode(channel: Channel, sequence: number, message: Message): Buffer
+/** A reader, and its channel. */
+interface Consumer<Message extends StreamMessage> {
+  reader: Reader
+  subscribed: SubscribedChannel<Message>
 }
 
 /**
- * The messages of one shared subscription. Each goes to one reader, in turn, whatever the readers' formats, and none to
- * one whose socket is full. While all are full, messages wait here for whoever is ready first; at the limits the oldest
- * are dropped.
+ * The messages of one shared subscription. Each goes to one reader, round robin over the readers of all its channels,
+ * and never to one whose socket is full. While all sockets are full, messages wait here. At the limits the oldest are
+ * dropped.
  */
-export class WorkQueue<Message> {
-  readonly #options: WorkQueueOptions<Message>
-  #waiting: Task<Message>[] = []
-  /** Of those, handed out or dropped and not yet cut off. */
-  #gone = 0
+export class WorkQueue<Message extends StreamMessage> {
+  readonly #channels: ReadonlySet<SubscribedChannel<Message>>
+  readonly #limits: LogLimits
+  #waiting: QueuedMessage<Message>[] = []
+  /** Messages at the front of the array that were handed out or dropped, and are not cut off yet. */
+  #taken = 0
   #bytes = 0
+  /** Counts on; modulo the number of readers it says whose turn it is. */
   #turn = 0
-  #scheduled = false
+  #isScheduled = false
+  /** Messages dropped so far, and the sequence of the last one. */
   #dropped = 0
   #lastDropped = 0
-  /** How many of the dropped ones some reader knows of, and each reader. */
-  #told = 0
-  readonly #knows = new WeakMap<Reader, number>()
+  /** How many of the dropped messages were reported in a gap to any reader, and to each reader. */
+  #reported = 0
+  readonly #reportedTo = new WeakMap<Reader, number>()
 
-  constructor(options: WorkQueueOptions<Message>) {
-    this.#options = options
+  /** @param channels whose readers the messages go to; they come and go */
+  constructor(channels: ReadonlySet<SubscribedChannel<Message>>, limits: LogLimits) {
+    this.#channels = channels
+    this.#limits = limits
   }
 
-  /** A reader is handed it with all else of this turn of the loop. */
-  push(task: Task<Message>): void {
-    const { limits } = this.#options
-    this.#waiting.push(task)
-    this.#bytes += task.bytes
-    while (this.#bytes > limits.bytes || this.#waiting.length - this.#gone > limits.messages) {
+  /** Handed out at the end of this turn of the event loop, with all else that came in it. */
+  push(queued: QueuedMessage<Message>): void {
+    this.#waiting.push(queued)
+    this.#bytes += queued.bytes
+    while (this.#bytes > this.#limits.bytes || this.#waiting.length - this.#taken > this.#limits.messages) {
       this.#lastDropped = this.#take().sequence
       this.#dropped += 1
     }
-    if (this.#scheduled) return
-    this.#scheduled = true
+    if (this.#isScheduled) return
+    this.#isScheduled = true
     setImmediate(() => {
-      this.#scheduled = false
+      this.#isScheduled = false
       this.distribute()
     })
   }
 
-  /** A new reader is told only of what was dropped while there was nobody to tell. */
-  admit(reader: Reader): void {
-    this.#knows.set(reader, this.#told)
+  /** Messages that were dropped before, and reported to another reader, are not reported to this new one. */
+  addReader(reader: Reader): void {
+    this.#reportedTo.set(reader, this.#reported)
   }
 
   distribute(): void {
-    const readers = [...this.#options.channels].flatMap((channel) =>
-      [...channel.readers].map((reader) => ({ channel, reader })),
+    const consumers = [...this.#channels].flatMap((subscribed) =>
+      [...subscribed.channel.readers].map((reader): Consumer<Message> => ({ subscribed, reader })),
     )
-    if (this.#dropped > 0) for (const { channel, reader } of readers) if (reader.isReady) this.#tell(channel, reader)
-    while (this.#gone < this.#waiting.length) {
-      const next = this.#nextReady(readers)
-      if (next === undefined) return
+    if (this.#dropped > 0) {
+      for (const consumer of consumers) if (consumer.reader.isReady) this.#reportDropped(consumer)
+    }
+    while (this.#taken < this.#waiting.length) {
+      const consumer = this.#nextReady(consumers)
+      if (consumer === undefined) return
       const { sequence, message } = this.#take()
-      next.reader.write(this.#options.encode(next.channel, sequence, message), 1)
+      consumer.reader.write(consumer.subscribed.encodeMessage(sequence, message), 1)
     }
   }
 
-  #nextReady<Entry extends { reader: Reader }>(readers: Entry[]): Entry | undefined {
-    for (let tried = 0; tried < readers.length; tried += 1) {
-      const entry = readers[this.#turn++ % readers.length]!
-      if (entry.reader.isReady) return entry
+  #nextReady(consumers: Consumer<Message>[]): Consumer<Message> | undefined {
+    for (let tried = 0; tried < consumers.length; tried += 1) {
+      const consumer = consumers[this.#turn++ % consumers.length]!
+      if (consumer.reader.isReady) return consumer
     }
     return undefined
   }
 
-  #tell(channel: Channel, reader: Reader): void {
-    const dropped = this.#dropped - (this.#knows.get(reader) ?? 0)
+  #reportDropped({ reader, subscribed: { channel } }: Consumer<Message>): void {
+    const dropped = this.#dropped - (this.#reportedTo.get(reader) ?? 0)
     if (dropped === 0) return
-    channel.counters.gap('overrun', this.#dropped - this.#told)
-    this.#told = this.#dropped
-    this.#knows.set(reader, this.#dropped)
-    const gap = channel.encode('gap', this.#lastDropped, JSON.stringify({ reason: 'overrun', dropped }))
+    // Every reader gets a gap, but each dropped message is counted once.
+    channel.counters.gap('overrun', this.#dropped - this.#reported)
+    this.#reported = this.#dropped
+    this.#reportedTo.set(reader, this.#dropped)
+    const gap = channel.encode('gap', this.#lastDropped, { reason: 'overrun', dropped })
     if (reader.slow === 'close') reader.close('slow', gap)
     else reader.write(gap, 1)
   }
 
-  #take(): Task<Message> {
-    const task = this.#waiting[this.#gone]!
-    this.#gone += 1
-    this.#bytes -= task.bytes
-    // Cutting off in bulk keeps taking cheap.
-    if (this.#gone * 2 >= this.#waiting.length) {
-      this.#waiting = this.#waiting.slice(this.#gone)
-      this.#gone = 0
+  #take(): QueuedMessage<Message> {
+    const queued = this.#waiting[this.#taken]!
+    this.#taken += 1
+    this.#bytes -= queued.bytes
+    // Cutting off half of the array at a time costs each message a constant time on average.
+    if (this.#taken * 2 >= this.#waiting.length) {
+      this.#waiting = this.#waiting.slice(this.#taken)
+      this.#taken = 0
     }
-    return task
+    return queued
   }
 }

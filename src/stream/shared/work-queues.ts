@@ -1,34 +1,36 @@
-import type { Channel } from '../channel.ts'
+import type { StreamMessage } from '../events.ts'
+import type { LogLimits } from '../log.ts'
 import type { Reader } from '../reader.ts'
-import { type Task, WorkQueue, type WorkQueueOptions } from './work-queue.ts'
+import type { SubscribedChannel } from './subscribed-channel.ts'
+import { type QueuedMessage, WorkQueue } from './work-queue.ts'
 
 /** The work queue of each shared subscription, found by the set of its channels. */
-export class WorkQueues<Message> {
-  readonly #options: Omit<WorkQueueOptions<Message>, 'channels'>
-  readonly #queues = new Map<ReadonlySet<Channel>, WorkQueue<Message>>()
+export class WorkQueues<Message extends StreamMessage> {
+  readonly #limits: LogLimits
+  readonly #queues = new Map<ReadonlySet<SubscribedChannel<Message>>, WorkQueue<Message>>()
 
-  constructor(options: Omit<WorkQueueOptions<Message>, 'channels'>) {
-    this.#options = options
+  constructor(limits: LogLimits) {
+    this.#limits = limits
   }
 
-  /** @param channels the same set for as long as the subscription; channels come and go in it */
-  push(channels: ReadonlySet<Channel>, task: Task<Message>): void {
+  /** @param channels always the same set for one subscription, though channels come and go in it */
+  push(channels: ReadonlySet<SubscribedChannel<Message>>, queued: QueuedMessage<Message>): void {
     let queue = this.#queues.get(channels)
-    if (queue === undefined) this.#queues.set(channels, (queue = new WorkQueue({ ...this.#options, channels })))
-    queue.push(task)
+    if (queue === undefined) this.#queues.set(channels, (queue = new WorkQueue(channels, this.#limits)))
+    queue.push(queued)
   }
 
   /** A channel has a new reader. */
-  admit(channel: Channel, reader: Reader): void {
-    for (const [channels, queue] of this.#queues) if (channels.has(channel)) queue.admit(reader)
+  addReader(subscribed: SubscribedChannel<Message>, reader: Reader): void {
+    for (const [channels, queue] of this.#queues) if (channels.has(subscribed)) queue.addReader(reader)
   }
 
-  /** A channel has a reader that takes more. */
-  distribute(channel: Channel): void {
-    for (const [channels, queue] of this.#queues) if (channels.has(channel)) queue.distribute()
+  /** A reader of this channel takes more. */
+  distribute(subscribed: SubscribedChannel<Message>): void {
+    for (const [channels, queue] of this.#queues) if (channels.has(subscribed)) queue.distribute()
   }
 
-  /** Forgets the queues of subscriptions that nobody holds. */
+  /** Drops the queues of subscriptions that have no channel left. */
   prune(): void {
     for (const channels of this.#queues.keys()) if (channels.size === 0) this.#queues.delete(channels)
   }

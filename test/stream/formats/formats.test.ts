@@ -18,7 +18,7 @@ test('exact bytes of server-sent events', () => {
   expect(eventStream.event('message', 'e-3', 'a\rb\nc\r\nd').toString()).toBe(
     'id: e-3\ndata: a\ndata: b\ndata: c\ndata: d\n\n',
   )
-  expect(eventStream.bookmark('e-4').toString()).toBe('id: e-4\n\n')
+  expect(eventStream.setId('e-4').toString()).toBe('id: e-4\n\n')
   expect(eventStream.retry(2000).toString()).toBe('retry: 2000\n\n')
   expect(eventStream.heartbeat.toString()).toBe(':\n\n')
 })
@@ -28,7 +28,7 @@ test('no data can forge a field of a server-sent event', () => {
     fc.property(text, (data) => {
       const events: unknown[] = []
       createParser({ onEvent: (event) => events.push(event) }).feed(eventStream.event('status', 'e-1', data).toString())
-      // An event without data is none; whatever ends a line comes out as LF.
+      // The parser joins the data's lines by LF, whatever ended them.
       const expected = data.replace(/\r\n|\r/g, '\n').toWellFormed()
       expect(events).toEqual([{ event: 'status', id: 'e-1', data: expected }])
     }),
@@ -39,7 +39,7 @@ test('exact bytes of NDJSON', () => {
   expect(ndjson.event('message', 'e-1', '{"a":1}').toString()).toBe('{"event":"message","id":"e-1","data":{"a":1}}\n')
   expect(ndjson.event('gap', undefined, '{}').toString()).toBe('{"event":"gap","data":{}}\n')
   expect(ndjson.heartbeat.toString()).toBe('\n')
-  expect([ndjson.bookmark('e-1').length, ndjson.retry(1).length]).toEqual([0, 0])
+  expect([ndjson.setId('e-1').length, ndjson.retry(1).length]).toEqual([0, 0])
 })
 
 test('any JSON is one line of NDJSON with its data', () => {

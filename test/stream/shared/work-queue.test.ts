@@ -14,7 +14,7 @@ const got = (stream: StreamReader): string[] =>
 const inOrder = (some: string[]): string[] => some.toSorted((a, b) => Number(a) - Number(b))
 const allOf = (streams: StreamReader[]): string[] => inOrder(streams.flatMap(got))
 
-/** Resolves once a reader has read all that was written to it: nothing comes for some turns of the loop. */
+/** Resolves once a reader has read all that was written to it: nothing arrives for 50 turns of the event loop. */
 async function settled(stream: StreamReader): Promise<void> {
   for (let before = -1; before !== stream.text().length;) {
     before = stream.text().length
@@ -90,7 +90,7 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
       await settled(reading)
       return reading.events.length - before
     }
-    // While its sockets take messages it counts as reading; once they are full, not one more.
+    // The stalled reader gets messages until its sockets are full, and then not one more.
     while ((await sendMore(50)) < 50) expect(sent).toBeLessThan(3000)
     expect(await sendMore(100)).toBe(100)
     stalled.resume()
@@ -126,7 +126,7 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
     const survivors = allOf(streams).map((payload) => payload.trim())
     expect(survivors.slice(-10)).toEqual(payloads(10, 990))
     expect(new Set(survivors).size).toBe(survivors.length)
-    // Who joins now has missed nothing that the others were told of.
+    // What was dropped was reported to the others. A reader that joins now gets no gap for it.
     const later = await openStream(`${url}a`)
     await send('a', payloads(3, 1000))
     expect((await later.next()).data.payload).toMatch(/^100/)
@@ -145,7 +145,7 @@ describe.skipIf(!hasMosquitto).each(BROKERS.slice(1))('readers of one group on $
     await send('a', payloads(2, 1))
     const back = await openStream(`${url}a`, { 'last-event-id': id! })
     expect(await back.next()).toMatchObject({ event: 'gap', data: { reason: 'unknown-id' } })
-    // What came during the linger was for whoever comes next.
+    // Messages that came during the linger waited for the next reader.
     expect((await back.take(2)).map(({ data }) => data.payload)).toEqual(['1', '2'])
     expect(await metric(bridge, 'causeway_stream_resumes_total{result="unknown-id"}')).toBe(1)
   })

@@ -1,0 +1,103 @@
+import type { Format } from './formats/format.ts'
+
+/**
+ * Every event of a stream, by name, with its data. A new event is a new line here, and its row in the README; each
+ * format can write it already.
+ */
+export interface EventData {
+  /** A message. The JSON text is made by an `Encoder`: parsed and written again, embedded JSON could change. */
+  message: JsonText
+  gap: GapData
+  status: StatusData
+  /** First event of a durable session's stream. */
+  session: SessionData
+}
+
+export type EventName = keyof EventData
+
+/** A text that is valid JSON. */
+export type JsonText = string
+
+/** Messages may be missing before this event. */
+export interface GapData {
+  reason: GapReason
+  /** How many, where that is known. */
+  dropped?: number
+  /** What the broker said, where it refused a filter. */
+  detail?: string
+}
+
+export type GapReason =
+  /** The reader asked to continue after an event that this process does not know, or no longer. */
+  | 'unknown-id'
+  /** The log was full, and overwrote messages before the reader took them. */
+  | 'overrun'
+  /** The broker lost the MQTT session, and with it what it kept while the connection was lost. */
+  | 'broker-session-lost'
+  /** The connection to the broker was lost, and the broker does not keep all messages of these filters. */
+  | 'broker-connection-lost'
+  /** The broker refuses a filter that it granted before. The stream ends. */
+  | 'subscription-refused'
+
+/** What changed for the stream: the connection to the broker, the session's owner, or the caller's credentials. */
+export type StatusData =
+  | { broker: 'connected' | 'disconnected' }
+  /** The stream ends. */
+  | { session: 'taken-over' | 'deleted' }
+  /** The stream ends. */
+  | { credentials: 'expired' | 'revoked' }
+
+export interface SessionData {
+  id: string
+  name: string
+  /** Whether the broker had the session already. */
+  present: boolean
+  /** Messages that may be with the reader unacknowledged. */
+  unacknowledgedLimit: number
+  ack: AckMode
+  /** Seconds for which the broker keeps the session without a reader, where it said so. */
+  expiry?: number
+}
+
+/**
+ * When a message of a session is acknowledged: once it has left for the reader's socket, or once the reader says so.
+ */
+export type AckMode = 'auto' | 'explicit'
+
+/** Why a stream ended. */
+export type CloseReason =
+  | 'client'
+  | 'deleted'
+  | 'expired'
+  | 'refused'
+  | 'replaced'
+  | 'revoked'
+  | 'shutdown'
+  | 'slow'
+  | 'stalled'
+  | 'taken-over'
+
+/** What streams know of a message. */
+export interface StreamMessage {
+  topic: string
+  payload: Buffer
+  qos: 0 | 1 | 2
+}
+
+/** How one stream's messages are written. */
+export interface Encoder<Message> {
+  /** Channels whose encoders have the same name share the bytes of each message. */
+  name: string
+  format: Format
+  messageData(message: Message): JsonText
+}
+
+/** One event as bytes. An event without an id cannot be continued from. */
+export function encodeEvent<Name extends EventName>(
+  format: Format,
+  name: Name,
+  id: string | undefined,
+  data: EventData[Name],
+): Buffer {
+  return format.event(name, id, typeof data === 'string' ? data : JSON.stringify(data))
+}
