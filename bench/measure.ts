@@ -9,7 +9,7 @@ export interface MeasureOptions {
   /** Node that runs the bridge and the baselines. */
   node: string
   effort: Effort
-  fanOut: number
+  rounds: number
   /** Called with each stage before anything is on it. */
   onStage?(stage: Stage): void
   onSample(subject: string, sample: Sample): void
@@ -18,11 +18,11 @@ export interface MeasureOptions {
 /** Measures a scenario's subjects in turns, each next round the other way round, so that what drifts on the machine meets all alike. */
 export async function measure(
   { subjects }: Scenario,
-  { node, effort, fanOut, onStage, onSample }: MeasureOptions,
+  { node, effort, rounds, onStage, onSample }: MeasureOptions,
 ): Promise<Samples> {
   const samples: Samples = {}
   const available = Object.entries(subjects).filter(([, { isAvailable = true }]) => isAvailable)
-  for (let round = 0; round < fanOut; round += 1) {
+  for (let round = 0; round < rounds; round += 1) {
     for (const [name, subject] of round % 2 === 0 ? available : [...available].reverse()) {
       const stage = new Stage(node, subject.dist ?? join(ROOT, 'dist'))
       onStage?.(stage)

@@ -33,21 +33,21 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       qos: { type: 'string', default: '1' },
-      fanOut: { type: 'string', default: '3' },
+      rounds: { type: 'string', default: '3' },
       node: { type: 'string', default: process.execPath },
     },
   })
   const { subjects } = publishes.find(({ name }) => name === `publish-qos-${values.qos}`)!
   const columns = new Map<string, number[][]>()
-  for (let round = 0; round < Number(values.fanOut); round += 1) {
+  for (let round = 0; round < Number(values.rounds); round += 1) {
     for (const subject of Object.values(subjects)) {
       const column = await profile(subject, values.node, 'full')
       columns.set(subject.title, [...(columns.get(subject.title) ?? []), column])
       process.stderr.write(`${subject.title}: ${column.reduce((sum, cost) => sum + cost, 0).toFixed(1)} µs/request\n`)
     }
   }
-  const medians = [...columns.values()].map((fanOut) =>
-    COST_NAMES.map((_, cost) => median(fanOut.map((column) => column[cost]!))),
+  const medians = [...columns.values()].map((rounds) =>
+    COST_NAMES.map((_, cost) => median(rounds.map((column) => column[cost]!))),
   )
   const text = (cost: number): string => (cost < 0.05 ? '–' : cost.toFixed(1))
   process.stdout.write(

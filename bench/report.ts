@@ -25,7 +25,7 @@ export interface Result {
   title: string
   node: string
   effort: string
-  fanOut: number
+  rounds: number
   at: string
   lines: Line[]
   samples: Samples
