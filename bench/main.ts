@@ -12,11 +12,11 @@ import type { Stage } from './stage.ts'
 const USAGE = `npm run bench -- [SCENARIO…] [--quick] [--rounds N] [--node PATH]… [--against DIST] [--keep]
 
 SCENARIO     ${scenarios.map(({ name }) => name).join(' ')}
---quick      everything once and briefly, within two minutes
+--quick      one short round of everything, within two minutes
 --rounds N   rounds of each pair (5)
---node PATH  the Node that runs the bridge and the baselines; may be repeated
---against DIST  another build of the bridge in place of the baselines, and nothing is written
---keep       write results.json and README.md; what is not quick does so anyway
+--node PATH  the Node binary for the bridge and the baselines; may be repeated
+--against DIST  compare with another build of the bridge, not with the baselines; writes no results
+--keep       write results.json and README.md, which --quick does not do otherwise
 `
 
 const { values, positionals } = parseArgs({

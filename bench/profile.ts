@@ -8,13 +8,13 @@ import { publishes, TIMES } from './scenarios/publish.ts'
 import { ROOT, Stage } from './stage.ts'
 import { median } from './statistics.ts'
 
-/** Microseconds a request that a subject spends on each of `COST_NAMES`, by V8's own profile of it. */
+/** How many microseconds of each request a subject spends on each of `COST_NAMES`, by V8's CPU profile. */
 export async function profile(subject: Subject, node: string, effort: Effort): Promise<number[]> {
   const directory = mkdtempSync(join(tmpdir(), 'causeway-profile-'))
   const stage = new Stage(node, join(ROOT, 'dist'), ['--cpu-prof', `--cpu-prof-dir=${directory}`])
   try {
     const { rate } = await subject.measure(stage, effort).finally(() => stage.end())
-    // One of each thread; the main one is 0.
+    // There is a file for each thread. The main thread is 0.
     const file = readdirSync(directory).find((name) => /^CPU\.\d+\.\d+\.\d+\.0\./.test(name))!
     const { warmUp, seconds } = TIMES[effort]
     return costs(JSON.parse(readFileSync(join(directory, file), 'utf8')) as CpuProfile, { skipS: warmUp, seconds }).map(

@@ -11,7 +11,8 @@ const RATES = ['highest', 'rate']
 /** With so few messages none may be lost, and nothing may be left over. */
 const ZEROS = ['lostAt', 'lost', 'incomplete', 'failed', 'filters', 'handles']
 
-// On a machine that runs tests a speed means nothing. So only this is tested: every figure is there, and no message was lost.
+// On a machine that runs tests a speed means nothing. So only this is tested: every figure is there, and no message was
+// lost.
 beforeAll(() => void distFile('main.js'))
 
 describe.skipIf(!hasMosquitto).concurrent('the benchmark', () => {

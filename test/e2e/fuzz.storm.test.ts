@@ -62,8 +62,8 @@ async function fuzz(url: string, credentials: readonly string[]): Promise<void> 
 
 async function start(settings: Settings): Promise<BridgeProcess> {
   const broker = await startMosquitto({ config: ['max_queued_messages 0'] })
-  // While a stream is answered, Node does not read what the client sent after that request, and so does not see that the
-  // client has left. The second heartbeat that is written to the socket fails, which ends the stream.
+  // While a stream is answered, Node does not read what the client sent after that request, and so does not see that
+  // the client has left. The second heartbeat that is written to the socket fails, which ends the stream.
   return spawnBridge({
     MQTT_URL: broker.url,
     STREAM_LINGER_MS: 100,

@@ -54,9 +54,9 @@ function startBridges(settings: Settings, random: Random) {
 }
 
 /**
- * The messages that were processed after a newer one of their topic, and must not have been: the broker did not mark them
- * as redelivered, or their stream had seen no interruption. A repeat by the publisher has the same number, so it is not
- * older.
+ * The messages that were processed after a newer one of their topic, and must not have been: the broker did not mark
+ * them as redelivered, or their stream had seen no interruption. A repeat by the publisher has the same number, so it
+ * is not older.
  */
 function outOfOrder(processed: Processed[]): Processed[] {
   const newest = new Map<string, number>()
@@ -94,7 +94,8 @@ test.runIf(hasMosquitto).each(STORMS)(
     let crashProbability = CRASH_PROBABILITY
     let isOver = false
     const consumers = specs.map(
-      (spec) => new Consumer({ spec, random: random.fork(), url: bridges.url, crashProbability: () => crashProbability }),
+      (spec) =>
+        new Consumer({ spec, random: random.fork(), url: bridges.url, crashProbability: () => crashProbability }),
     )
     // A session gets what is published after it was opened, so publishing starts when all are open.
     const sessions = async (url: string) =>

@@ -20,7 +20,13 @@ const SETTINGS: Settings = {
   STREAM_LOG_BYTES: 2_000_000,
 }
 
-async function runStorm(name: string, bridge: Bridge, brokerUrl: string, random: Random, faults: Faults): Promise<void> {
+async function runStorm(
+  name: string,
+  bridge: Bridge,
+  brokerUrl: string,
+  random: Random,
+  faults: Faults,
+): Promise<void> {
   console.log(`storm on ${name}: ${replay}`)
   const storm = new Storm({
     url: bridge.url,

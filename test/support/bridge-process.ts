@@ -5,7 +5,9 @@ import type { Settings } from './bridge.ts'
 import { distFile } from './dist.ts'
 
 export interface BridgeProcess {
-  /** The URL of metrics and health, and of the API unless ADMIN_PORT is set. Resolves when the log says that it listens. */
+  /**
+   * The URL of metrics and health, and of the API unless ADMIN_PORT is set. Resolves when the log says that it listens.
+   */
   url: Promise<string>
   pid: number
   stdout(): string

@@ -17,8 +17,8 @@ export type Settings = Record<string, string | number | boolean>
 const BROKER_TIMEOUT_MS = 20_000
 
 /**
- * Starts a bridge in this process on a free port, on its embedded broker unless MQTT_URL is set. It closes with the test.
- * Resolves when the bridge is connected to its broker.
+ * Starts a bridge in this process on a free port, on its embedded broker unless MQTT_URL is set. It closes with the
+ * test. Resolves when the bridge is connected to its broker.
  * @param options `waitForBroker: false` for a test whose broker is missing or refuses the bridge
  */
 export async function startBridge(

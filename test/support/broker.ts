@@ -10,7 +10,9 @@ import { freePort } from './free-port.ts'
 
 const MOSQUITTO = ['mosquitto', '/usr/sbin/mosquitto'].find((path) => spawnSync(path, ['-h']).error === undefined)
 
-/** Whether Mosquitto is installed. CI sets CAUSEWAY_TEST_REQUIRE_MOSQUITTO, so that no test is skipped for want of it. */
+/**
+ * Whether Mosquitto is installed. CI sets CAUSEWAY_TEST_REQUIRE_MOSQUITTO, so that no test is skipped for want of it.
+ */
 export const hasMosquitto = MOSQUITTO !== undefined
 if (!hasMosquitto && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
   throw new Error('mosquitto is required and not installed')

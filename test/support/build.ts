@@ -26,10 +26,14 @@ export default function setup(project: TestProject): void {
 /** Writes nothing where `src/` does not compile, so that `dist/` stays out of date and the next run tries again. */
 function build(): string {
   if (isUpToDate()) return ''
-  const { status, stdout, stderr } = spawnSync(process.execPath, [COMPILER, '-p', 'tsconfig.build.json', '--noEmitOnError'], {
-    cwd: ROOT,
-    encoding: 'utf8',
-  })
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [COMPILER, '-p', 'tsconfig.build.json', '--noEmitOnError'],
+    {
+      cwd: ROOT,
+      encoding: 'utf8',
+    },
+  )
   return status === 0 ? '' : `${stdout}${stderr}`.trim() || `tsc ended with status ${status}`
 }
 

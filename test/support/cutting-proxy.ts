@@ -29,8 +29,8 @@ export async function startCuttingProxy(target: string, cut: Cut): Promise<Cutti
     function pass(direction: 'up' | 'down', from: Socket, to: Socket): void {
       sockets.add(from)
       let over = false
-      // The parser needs the protocol version, which only CONNECT has. The parser of the broker's side is created with its
-      // first bytes, when CONNECT has passed.
+      // The parser needs the protocol version, which only CONNECT has. The parser of the broker's side is created with
+      // its first bytes, when CONNECT has passed.
       let parse: ReturnType<typeof parser> | undefined
       from.on('data', (chunk) => {
         parse ??= createParser()

@@ -10,8 +10,8 @@ const PLUGIN = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr
   .find(existsSync)
 
 /**
- * Whether the plugin is installed with which Mosquitto refuses a SUBSCRIBE. With an ACL file it grants every subscription
- * and only drops messages.
+ * Whether the plugin is installed with which Mosquitto refuses a SUBSCRIBE. With an ACL file it grants every
+ * subscription and only drops messages.
  */
 export const canRefuseSubscriptions = hasMosquitto && PLUGIN !== undefined
 if (!canRefuseSubscriptions && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {

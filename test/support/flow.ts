@@ -30,8 +30,9 @@ const MESSAGE_BYTES = 50_000
 const BATCH = 20
 
 /**
- * Publishes messages of 50 KB to `a` whose payloads begin with their number, `from` included and `to` excluded. After each
- * 20 it waits until all `readers` have them. Resolves with the highest resident memory of the process meanwhile, in bytes.
+ * Publishes messages of 50 KB to `a` whose payloads begin with their number, `from` included and `to` excluded. After
+ * each 20 it waits until all `readers` have them. Resolves with the highest resident memory of the process meanwhile,
+ * in bytes.
  */
 export async function flow(
   client: MqttClient,

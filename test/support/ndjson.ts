@@ -16,7 +16,9 @@ export interface Conversation {
   rest(): Promise<any[]>
 }
 
-/** An NDJSON batch whose lines are sent while its results come back, on a socket of its own. It closes with the test. */
+/**
+ * An NDJSON batch whose lines are sent while its results come back, on a socket of its own. It closes with the test.
+ */
 export function openBatch(url: string, headers: Record<string, string> = {}): Conversation {
   const request = open(`${url}/publish/batch`, {
     method: 'POST',

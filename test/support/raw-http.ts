@@ -72,7 +72,12 @@ function readAnswers(
   const chunks: Buffer[] = []
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
-      () => reject(new Error(`no response within ${TIMEOUT_MS} ms, only ${Buffer.concat(chunks).toString('latin1').slice(0, 500)}`)),
+      () =>
+        reject(
+          new Error(
+            `no response within ${TIMEOUT_MS} ms, only ${Buffer.concat(chunks).toString('latin1').slice(0, 500)}`,
+          ),
+        ),
       TIMEOUT_MS,
     )
     const finish = (isOver: boolean) => {
@@ -80,8 +85,8 @@ function readAnswers(
       try {
         const answers = parseAnswers(bytes, methods)
         const isStream = answers.at(-1)?.isOpen === true
-        // While a stream is answered, the server reads neither the bodies of later requests nor the FIN after them. Such a
-        // client keeps its stream until it closes the connection itself.
+        // While a stream is answered, the server reads neither the bodies of later requests nor the FIN after them.
+        // Such a client keeps its stream until it closes the connection itself.
         const streamBlocksRest = isStream && answers.length < methods.length
         if (!isOver && !streamBlocksRest && !(isWaiting && (isStream || answers.length >= methods.length))) return
         resolve({ answers, text: bytes.toString('latin1') })

@@ -7,8 +7,8 @@ const TYPES = { data: 0, headers: 1, reset: 3, settings: 4 } as const
 const END_HEADERS = 4
 
 /**
- * A frame on stream 1, or a SETTINGS frame. Tests write frames themselves because Node's client always ends the body before
- * it resets a stream.
+ * A frame on stream 1, or a SETTINGS frame. Tests write frames themselves because Node's client always ends the body
+ * before it resets a stream.
  */
 export function frame(type: keyof typeof TYPES, payload: Buffer | string, flags = 0): Buffer {
   const bytes = Buffer.from(payload as string)

@@ -27,8 +27,8 @@ export interface ScriptedBroker {
 export type Script = (packet: Packet, peer: Peer) => boolean | void
 
 /**
- * A small broker over real sockets that handles each packet as the script says. All others it accepts and acknowledges as
- * the standard says, and it delivers no message. It ends with the test.
+ * A small broker over real sockets that handles each packet as the script says. All others it accepts and acknowledges
+ * as the standard says, and it delivers no message. It ends with the test.
  */
 export async function startScriptedBroker(script: Script): Promise<ScriptedBroker> {
   const peers: Peer[] = []

@@ -11,8 +11,8 @@ export interface SecureBridge extends Bridge {
 }
 
 /**
- * A bridge with HTTPS, and with metrics and health over plain HTTP on a port of their own. The bridge and its certificate
- * authority end with the test.
+ * A bridge with HTTPS, and with metrics and health over plain HTTP on a port of their own. The bridge and its
+ * certificate authority end with the test.
  */
 export async function startSecureBridge(settings: Settings = {}): Promise<SecureBridge> {
   const authority = createAuthority()

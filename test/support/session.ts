@@ -64,8 +64,8 @@ export async function count(bridge: Bridge, from: number, to: number, topic = 'a
 }
 
 /**
- * The events in short: a message is its payload, with `!` before it when it is marked as redelivered; any other event is
- * its name.
+ * The events in short: a message is its payload, with `!` before it when it is marked as redelivered; any other event
+ * is its name.
  */
 export function told(events: StreamEvent[]): string[] {
   return events.map(({ event, data }) =>

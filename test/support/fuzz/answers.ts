@@ -21,8 +21,8 @@ export function faultsOf(
 ): string[] {
   const faults = answers.flatMap((answer, index) => faultsOfAnswer(answer, requests[index]?.path ?? ''))
   const last = answers.at(-1)
-  // No further responses come after `Connection: close` or a stream. When several requests are pipelined and one of them
-  // is malformed, the connection closes without the responses that are pending.
+  // No further responses come after `Connection: close` or a stream. When several requests are pipelined and one of
+  // them is malformed, the connection closes without the responses that are pending.
   const isOver =
     requests.length > 1 || last?.isOpen === true || last?.headers.get('connection')?.toLowerCase() === 'close'
   if (answers.length > requests.length) faults.push(`${answers.length} answers to ${requests.length} requests`)

@@ -2,11 +2,15 @@ import { expect } from 'vitest'
 import { openStream } from '../stream.ts'
 
 export interface Neighbours {
-  /** Stops publishing, and expects that each message was accepted and came once and in order. Resolves with their count. */
+  /**
+   * Stops publishing, and expects that each message was accepted and came once and in order. Resolves with their count.
+   */
   done(): Promise<number>
 }
 
-/** Two well-behaved clients that use the bridge all the time: one publishes numbers, the other reads them from a stream. */
+/**
+ * Two well-behaved clients that use the bridge all the time: one publishes numbers, the other reads them from a stream.
+ */
 export async function startNeighbours(url: string, headers: Record<string, string>): Promise<Neighbours> {
   const stream = await openStream(`${url}/subscribe?topic=good/n&retained=false`, headers)
   expect(stream.status, stream.text()).toBe(200)

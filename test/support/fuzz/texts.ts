@@ -1,6 +1,8 @@
 import type { Random } from '../storm/random.ts'
 
-/** What breaks programs that join strings: line ends, NUL, lone surrogates, names with a meaning in JavaScript or MQTT. */
+/**
+ * What breaks programs that join strings: line ends, NUL, lone surrogates, names with a meaning in JavaScript or MQTT.
+ */
 const NASTY = [
   '',
   ' ',

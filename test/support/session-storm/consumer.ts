@@ -6,8 +6,8 @@ export interface ConsumerSpec {
   name: string
   filter: string
   /**
-   * How it acknowledges: with a POST after each event, with the Last-Event-ID of a reconnect, or not at all, because the
-   * bridge does it (`ack=auto`).
+   * How it acknowledges: with a POST after each event, with the Last-Event-ID of a reconnect, or not at all, because
+   * the bridge does it (`ack=auto`).
    */
   by: 'post' | 'last-event-id' | 'auto'
 }
@@ -39,9 +39,9 @@ const RETRY_MS = 20
 const EVENTS_PER_CONNECTION = 10
 
 /**
- * A back end with a durable session. It processes each message, then acknowledges it, crashes in between, and reconnects.
- * After a crash it has forgotten which event was its last, unless the bridge acknowledges for it (`ack=auto`): such a
- * consumer stores the last event id with its results.
+ * A back end with a durable session. It processes each message, then acknowledges it, crashes in between, and
+ * reconnects. After a crash it has forgotten which event was its last, unless the bridge acknowledges for it
+ * (`ack=auto`): such a consumer stores the last event id with its results.
  */
 export class Consumer {
   readonly spec: ConsumerSpec
@@ -96,7 +96,11 @@ export class Consumer {
     this.#streams += 1
     let isUninterrupted = lastEventId === undefined
     try {
-      for (let events = 0; !this.#stopped && (spec.by !== 'last-event-id' || events < EVENTS_PER_CONNECTION); events += 1) {
+      for (
+        let events = 0;
+        !this.#stopped && (spec.by !== 'last-event-id' || events < EVENTS_PER_CONNECTION);
+        events += 1
+      ) {
         const event = await reader.next()
         if (event.event === 'gap') this.gaps.push(event.data.reason)
         if (event.event !== 'message') {

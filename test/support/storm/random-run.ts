@@ -9,8 +9,8 @@ export interface RandomRun {
 }
 
 /**
- * How many operations a file does among the brief tests and among the long ones. CAUSEWAY_TEST_OPERATIONS overrides both;
- * CAUSEWAY_TEST_SEED sets the seed, which is random otherwise.
+ * How many operations a file does among the brief tests and among the long ones. CAUSEWAY_TEST_OPERATIONS overrides
+ * both; CAUSEWAY_TEST_SEED sets the seed, which is random otherwise.
  */
 export function randomRun(lengths: { brief: number; long: number }): RandomRun {
   const { CAUSEWAY_TEST_SEED, CAUSEWAY_TEST_OPERATIONS } = process.env
