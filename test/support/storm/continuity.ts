@@ -47,7 +47,8 @@ interface Position {
  *   lost. The redelivery comes before any new message of the topic, in order and without holes, after the `status` or
  *   after a `gap` that covers it. It may come before the `status` when one of several connections is back before the
  *   others.
- * - A QoS 1 message may come twice in a row when the publisher's link broke between PUBLISH and PUBACK.
+ * - A QoS 1 message from the bridge may come twice in a row: when its connection breaks between PUBLISH and PUBACK, it
+ *   publishes the message again.
  * - A message of QoS 1 or 2 that a `gap` covers may come after newer live ones. When Mosquitto 2.0 has many messages
  *   queued for a resumed session, it sends newly published ones before them.
  * - A QoS 2 message may be redelivered like one of QoS 1 after a restart of the broker. Mosquitto 2.0 saves more

@@ -209,8 +209,7 @@ export class Storm {
 
   /**
    * All followers connect again. When the bridge is connected too, a last message on each topic shows when a follower
-   * has got everything. The last fault may have taken that message along, with a `gap`, so further ones follow every 3
-   * s.
+   * has got everything. A `gap` of the last fault may cover that message too, so every three seconds another follows.
    */
   async #settle(): Promise<void> {
     const until = performance.now() + SETTLE_MS
@@ -226,8 +225,8 @@ export class Storm {
     }
     while (performance.now() < until && this.#isUnfinished()) {
       for (const each of this.#ledger.topics.values()) {
-        // MQTT keeps the order only within a QoS [MQTT-4.6.0-5]: at QoS 1 the last message could overtake those of QoS
-        // 2.
+        // MQTT keeps the order only within a QoS [MQTT-4.6.0-5], so a last message at QoS 1 could overtake the QoS 2
+        // messages before it.
         const last = { ...each, qos: each.qos === 2 ? 2 : 1 } as const
         while (
           performance.now() < until &&
