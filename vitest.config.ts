@@ -1,15 +1,36 @@
 import { defineConfig } from 'vitest/config'
 
+/** Waiting for a keep-alive, megabytes through stalled readers, every benchmark once. */
+const LONG = 'test/**/*.long.test.ts'
+/** Many random operations: a few of them among the brief tests, many among the long ones. */
+const STORMS = 'test/**/*.storm.test.ts'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    length: 'brief' | 'long'
+  }
+}
+
 const report = process.env['CAUSEWAY_TEST_REPORT']
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
+    // `npm test` runs the brief tests, `npm run test:long` the long ones, `npx vitest run FILE` whatever is in FILE.
+    projects: [
+      {
+        extends: true,
+        test: { name: 'brief', include: ['test/**/*.test.ts'], exclude: [LONG], provide: { length: 'brief' } },
+      },
+      { extends: true, test: { name: 'long', include: [LONG, STORMS], provide: { length: 'long' } } },
+    ],
+    globalSetup: ['test/support/build.ts'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
-    // How long what is waited for may take on a machine that is busy; nothing is slower for it where it is not.
+    // How long `expect.poll` waits on a busy machine. A test that passes never waits for it.
     expect: { poll: { timeout: 10_000 } },
-    // Brokers and streams share two cores in CI; more workers only wait for each other.
+    // A worker keeps the modules of one file for the next: loading Fastify and MQTT.js anew took 1 s for each file.
+    // Modules have no state of their own (see CONTRIBUTING.md), so one file cannot disturb the next.
+    isolate: false,
     maxWorkers: 2,
     reporters: ['default', ...(report === undefined ? [] : [['json', { outputFile: report }] as ['json', object]])],
   },

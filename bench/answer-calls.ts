@@ -1,4 +1,4 @@
-/** Answers what `Stage.worker` asks of this process, which ends with the bench. */
+/** Answers the calls of a `Worker` in this process, by name. The process ends when the benchmark does. */
 export function answerCalls(handlers: Record<string, (argument: never) => unknown>): void {
   process.on('SIGTERM', () => process.exit())
   process.on('disconnect', () => process.exit())

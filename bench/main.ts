@@ -9,21 +9,21 @@ import { against } from './scenario.ts'
 import { scenarios } from './scenarios.ts'
 import type { Stage } from './stage.ts'
 
-const USAGE = `npm run bench -- [SCENARIO…] [--quick] [--fanOut N] [--node PATH]… [--against DIST] [--keep]
+const USAGE = `npm run bench -- [SCENARIO…] [--quick] [--rounds N] [--node PATH]… [--against DIST] [--keep]
 
 SCENARIO     ${scenarios.map(({ name }) => name).join(' ')}
---quick      everything once and briefly, within two minutes
---fanOut N   fanOut of each pair (5)
---node PATH  the Node that runs the bridge and the baselines; may be repeated
---against DIST  another build of the bridge in place of the baselines, and nothing is written
---keep       write results.json and README.md; what is not quick does so anyway
+--quick      one short round of everything, within two minutes
+--rounds N   rounds of each pair (5)
+--node PATH  the Node binary for the bridge and the baselines; may be repeated
+--against DIST  compare with another build of the bridge, not with the baselines; writes no results
+--keep       write results.json and README.md, which --quick does not do otherwise
 `
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     quick: { type: 'boolean', default: false },
-    fanOut: { type: 'string' },
+    rounds: { type: 'string' },
     node: { type: 'string', multiple: true, default: [process.execPath] },
     against: { type: 'string' },
     keep: { type: 'boolean' },
@@ -50,12 +50,12 @@ const results: Result[] = []
 for (const scenario of compared) {
   for (const node of values.node) {
     const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout.trim()
-    const fanOut = scenario.long ? 1 : Number(values.fanOut ?? (values.quick ? 1 : 5))
+    const rounds = scenario.long ? 1 : Number(values.rounds ?? (values.quick ? 1 : 5))
     process.stderr.write(`\n${scenario.title} (${version}, load ${loadavg()[0]!.toFixed(1)})\n`)
     const samples = await measure(scenario, {
       node,
       effort: values.quick ? 'quick' : 'full',
-      fanOut,
+      rounds,
       onStage: (stage) => {
         current = stage
       },
@@ -71,7 +71,7 @@ for (const scenario of compared) {
       title: scenario.title,
       node: version,
       effort: values.quick ? 'quick' : 'full',
-      fanOut,
+      rounds,
       at: new Date().toISOString(),
       lines: linesOf(scenario, samples),
       samples,

@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs'
 
-/** Resident memory of a process, in bytes. */
+/** Resident memory of a process in bytes, on Linux. */
 export function residentBytes(pid: number): number {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024
 }
 
 const TICKS_A_SECOND = 100
 
-/** Seconds of processor time a process has used, its own and the kernel's for it. */
+/** Seconds of processor time that a process has used, in user and kernel mode, on Linux. */
 export function cpuSeconds(pid: number): number {
   const [userTicks, systemTicks] = readFileSync(`/proc/${pid}/stat`, 'utf8')
     .split(') ')[1]!

@@ -8,13 +8,13 @@ import { publishes, TIMES } from './scenarios/publish.ts'
 import { ROOT, Stage } from './stage.ts'
 import { median } from './statistics.ts'
 
-/** Microseconds a request that a subject spends on each of `COST_NAMES`, by V8's own profile of it. */
+/** How many microseconds of each request a subject spends on each of `COST_NAMES`, by V8's CPU profile. */
 export async function profile(subject: Subject, node: string, effort: Effort): Promise<number[]> {
   const directory = mkdtempSync(join(tmpdir(), 'causeway-profile-'))
   const stage = new Stage(node, join(ROOT, 'dist'), ['--cpu-prof', `--cpu-prof-dir=${directory}`])
   try {
     const { rate } = await subject.measure(stage, effort).finally(() => stage.end())
-    // One of each thread; the main one is 0.
+    // There is a file for each thread. The main thread is 0.
     const file = readdirSync(directory).find((name) => /^CPU\.\d+\.\d+\.\d+\.0\./.test(name))!
     const { warmUp, seconds } = TIMES[effort]
     return costs(JSON.parse(readFileSync(join(directory, file), 'utf8')) as CpuProfile, { skipS: warmUp, seconds }).map(
@@ -33,21 +33,21 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       qos: { type: 'string', default: '1' },
-      fanOut: { type: 'string', default: '3' },
+      rounds: { type: 'string', default: '3' },
       node: { type: 'string', default: process.execPath },
     },
   })
   const { subjects } = publishes.find(({ name }) => name === `publish-qos-${values.qos}`)!
   const columns = new Map<string, number[][]>()
-  for (let round = 0; round < Number(values.fanOut); round += 1) {
+  for (let round = 0; round < Number(values.rounds); round += 1) {
     for (const subject of Object.values(subjects)) {
       const column = await profile(subject, values.node, 'full')
       columns.set(subject.title, [...(columns.get(subject.title) ?? []), column])
       process.stderr.write(`${subject.title}: ${column.reduce((sum, cost) => sum + cost, 0).toFixed(1)} µs/request\n`)
     }
   }
-  const medians = [...columns.values()].map((fanOut) =>
-    COST_NAMES.map((_, cost) => median(fanOut.map((column) => column[cost]!))),
+  const medians = [...columns.values()].map((rounds) =>
+    COST_NAMES.map((_, cost) => median(rounds.map((column) => column[cost]!))),
   )
   const text = (cost: number): string => (cost < 0.05 ? '–' : cost.toFixed(1))
   process.stdout.write(

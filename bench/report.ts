@@ -8,13 +8,13 @@ export interface Figures {
   max: number
 }
 
-/** A line of the table, measured. */
+/** A line of the table with its figures. */
 export interface Line {
   what: string
   unit: string
   value: Figures
   beside?: Figures & { title: string }
-  /** Median of the ratios of each round. */
+  /** `median` is the median of the rounds' ratios, not the ratio of the medians. */
   ratio?: Figures
   target?: Row['target']
   met?: boolean
@@ -25,13 +25,13 @@ export interface Result {
   title: string
   node: string
   effort: string
-  fanOut: number
+  rounds: number
   at: string
   lines: Line[]
   samples: Samples
 }
 
-/** The lines whose subjects were measured. */
+/** The table's lines for a scenario. Lines with a subject that was not measured are left out. */
 export function linesOf({ rows, subjects }: Scenario, samples: Samples): Line[] {
   return rows.flatMap((row): Line[] => {
     const values = samples[row.subject]?.map((sample) => sample[row.metric]!)
@@ -54,25 +54,36 @@ export function linesOf({ rows, subjects }: Scenario, samples: Samples): Line[] 
 }
 
 export function table(results: readonly Result[]): string {
-  const head =
-    '| scenario | Node | measured | Causeway | beside | ratio | to reach | |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n'
+  const head = ['scenario', 'Node', 'measured', 'Causeway', 'beside', 'ratio', 'to reach']
   const rows = results.flatMap(({ title, node, lines }) =>
-    lines.map(({ what, unit, value, beside, ratio, target, met }, index) => {
-      const besideText = beside === undefined ? '–' : `${beside.title}: ${spread(beside)}`
-      const targetText =
-        target === undefined ? '' : `${'atLeast' in target ? '≥' : '≤'} ${Object.values(target)[0]}${ratio ? ' ×' : ''}`
-      const verdict = met === undefined ? '' : met ? 'met' : '**not met**'
-      return `| ${index === 0 ? title : ''} | ${index === 0 ? node : ''} | ${what}${unit === '' ? '' : `, ${unit}`} | ${spread(value)} | ${besideText} | ${ratio === undefined ? '–' : spread(ratio)} | ${targetText} | ${verdict} |\n`
-    }),
+    lines.map(({ what, unit, value, beside, ratio, target, met }, index) => [
+      index === 0 ? title : '',
+      index === 0 ? node : '',
+      unit === '' ? what : `${what}, ${unit}`,
+      spread(value),
+      beside === undefined ? '–' : `${beside.title}: ${spread(beside)}`,
+      ratio === undefined ? '–' : spread(ratio),
+      target === undefined ? '' : targetText(target, ratio !== undefined),
+      met === undefined ? '' : met ? 'met' : '**not met**',
+    ]),
   )
-  return head + rows.join('')
+  return `| ${head.join(' | ')} | |\n` + [[...head, ''].map(() => '---'), ...rows].map(line).join('')
+}
+
+function line(cells: readonly string[]): string {
+  return `| ${cells.join(' | ')} |\n`
+}
+
+function targetText(target: NonNullable<Row['target']>, isRatio: boolean): string {
+  const bound = 'atLeast' in target ? `≥ ${target.atLeast}` : `≤ ${target.atMost}`
+  return isRatio ? `${bound} ×` : bound
 }
 
 function figures(values: readonly number[]): Figures {
   return { median: median(values), min: Math.min(...values), max: Math.max(...values) }
 }
 
-/** Median, and the range where there is one. */
+/** The median, and in brackets the range when the values differ. */
 function spread({ median: middle, min, max }: Figures): string {
   return min === max ? short(middle) : `${short(middle)} (${short(min)}–${short(max)})`
 }

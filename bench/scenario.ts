@@ -1,17 +1,19 @@
 import type { Stage } from './stage.ts'
 
-/** `check` only shows that all of it works, with a handful of everything. */
+/**
+ * `check` only shows that a scenario works, with a few connections and messages. `quick` takes seconds, `full` minutes.
+ */
 export type Effort = 'check' | 'quick' | 'full'
 
-/** What one measurement gave, by name. */
+/** The figures of one measurement, by name. */
 export type Sample = Record<string, number>
 
 export interface Subject {
-  /** As the table names it. */
+  /** Its name in the table. */
   title: string
-  /** Whether what it needs is installed. */
+  /** Whether the programs that it needs are installed. */
   isAvailable?: boolean
-  /** Of another build than the one in dist/. */
+  /** The folder of another build than dist/. */
   dist?: string
   measure(stage: Stage, effort: Effort): Promise<Sample>
 }
@@ -22,23 +24,23 @@ export interface Row {
   unit: string
   subject: string
   metric: string
-  /** What it is compared with. */
+  /** The figure that it is compared with. */
   beside?: { subject: string; metric: string }
-  /** Of the ratio where there is something to compare with, of the value itself where not. */
+  /** A bound for the ratio if there is `beside`, otherwise for the value. */
   target?: { atLeast: number } | { atMost: number }
 }
 
-/** Its subjects are measured in turns, several times, each time with processes of their own. */
+/** A comparison. Its subjects are measured in turn, in several rounds, each time in new processes. */
 export interface Scenario {
   name: string
   title: string
   subjects: Record<string, Subject>
   rows: Row[]
-  /** Measured once, and only where it is asked for by name. */
+  /** Takes half an hour: measured only when it is named on the command line, and in one round. */
   long?: boolean
 }
 
-/** The bridge alone, beside another build of it: what a change buys. */
+/** The same scenario with two builds of the bridge, to measure what a change does. */
 export function against(scenario: Scenario, dist: string): Scenario {
   const { causeway } = scenario.subjects
   if (causeway === undefined) throw new Error(`${scenario.name} does not measure the bridge as such`)

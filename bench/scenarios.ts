@@ -9,7 +9,7 @@ import { latency } from './scenarios/latency.ts'
 import { publishes } from './scenarios/publish.ts'
 import { soakScenario } from './scenarios/soak.ts'
 
-/** In the order of the table. */
+/** All scenarios, in the order of the table. */
 export const scenarios: readonly Scenario[] = [
   fanOut1000,
   fanOut10000,

@@ -8,19 +8,19 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 export const ROOT = resolve(import.meta.dirname, '..')
 
-/** A process of the bench's own code, asked over IPC. */
+/** A process that runs a file of bench/ and answers calls over IPC. */
 export interface Worker {
   pid: number
   call<Result>(name: string, argument?: object): Promise<Result>
 }
 
-/** The processes and directories of one measurement. They end with it. */
+/** The processes and directories of one measurement. `end` removes them all. */
 export class Stage {
-  /** What runs the bridge and the baselines; load generators run on the Node that runs the bench. */
+  /** The Node binary for the bridge and the baselines. Load generators use the one that runs the benchmark. */
   readonly node: string
-  /** Of the build that is measured. */
+  /** The folder of the build that is measured. */
   readonly dist: string
-  /** For the bridge and the baselines alone. */
+  /** Options of Node for the bridge and the baselines only. */
   readonly nodeOptions: readonly string[]
   readonly #endings: (() => Promise<void>)[] = []
 
@@ -30,25 +30,26 @@ export class Stage {
     this.nodeOptions = nodeOptions
   }
 
-  /** Every process is gone once it resolves. */
+  /** Resolves when every process has ended. */
   async end(): Promise<void> {
     for (const ending of this.#endings.splice(0).reverse()) await ending()
   }
 
+  /** A temporary directory. */
   directory(): string {
     const path = mkdtempSync(join(tmpdir(), 'causeway-bench-'))
     this.#endings.push(async () => rmSync(path, { recursive: true, force: true }))
     return path
   }
 
-  /** A program that listens on a port; resolves once it does. */
+  /** Starts a program that listens on a port. Resolves when it does. */
   async program(path: string, args: string[], port: number): Promise<ChildProcess> {
     const child = spawn(path, args, { stdio: ['ignore', 'ignore', 'pipe'] })
     let stderr = ''
     child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       stderr = (stderr + text).slice(-2000)
     })
-    // Killed outright, nginx would leave its workers behind.
+    // After SIGKILL the workers of nginx would go on.
     this.#endsWith(child, 'SIGTERM')
     while (!(await accepts(port))) {
       if (child.exitCode !== null) throw new Error(`${path} exited with ${child.exitCode}: ${stderr}`)
@@ -57,12 +58,12 @@ export class Stage {
     return child
   }
 
-  /** A file of ours below bench/ that makes load. */
+  /** Starts a load generator, a file of bench/. */
   worker(file: string): Worker {
     return this.#fork(file, process.execPath, [])
   }
 
-  /** One that the bridge is compared with. */
+  /** Starts a server that the bridge is compared with, a file of bench/. */
   baseline(file: string): Worker {
     return this.#fork(file, this.node, this.nodeOptions)
   }
@@ -91,12 +92,12 @@ export class Stage {
     }
   }
 
-  /** Any other child. */
+  /** Makes any other process end with the stage. */
   child(child: ChildProcess): void {
     this.#endsWith(child)
   }
 
-  /** What runs with options may have something to write as it ends. */
+  /** A process with Node options gets SIGTERM: it may have a profile to write before it ends. */
   #endsWith(child: ChildProcess, signal: NodeJS.Signals = this.nodeOptions.length > 0 ? 'SIGTERM' : 'SIGKILL'): void {
     const exited = once(child, 'exit')
     this.#endings.push(async () => {

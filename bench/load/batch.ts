@@ -8,7 +8,7 @@ const LINES_A_WRITE = 200
 const TOPICS = 64
 const NEWLINE = '\n'.charCodeAt(0)
 
-/** One NDJSON batch without end, written as fast as it is taken. */
+/** Sends one endless NDJSON batch, as fast as the bridge reads it or at `rate` messages a second. */
 answerCalls({
   async run({
     port,
@@ -46,7 +46,7 @@ answerCalls({
     async function write(): Promise<void> {
       while (!isOver) {
         if (!post.write(block)) await once(post, 'drain')
-        // The answers come in turns of the loop of their own.
+        // Gives the event loop time to read results.
         await delay(rate === Infinity ? 0 : (LINES_A_WRITE / rate) * 1000)
       }
     }

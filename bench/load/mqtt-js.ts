@@ -4,7 +4,7 @@ import { answerCalls } from '../answer-calls.ts'
 import { measureRoundTrips, type Pace, type RoundTrips } from './pace.ts'
 import { markedPayload, now } from './payload.ts'
 
-/** MQTT.js by itself. */
+/** Connects with MQTT.js, over MQTT 5 and with TCP_NODELAY. */
 const dial = async (url: string): Promise<MqttClient> => {
   const client = await connectAsync(url, { protocolVersion: 5, properties: { receiveMaximum: 65_535 } })
   ;(client.stream as unknown as { setNoDelay(on: boolean): void }).setNoDelay(true)
@@ -18,7 +18,7 @@ let all: Promise<void>
 let arrived: () => void
 
 answerCalls({
-  /** QoS 1 on so many connections, as many unacknowledged as the broker allows. */
+  /** Publishes at QoS 1 on so many connections, each with as many unacknowledged messages as the broker allows. */
   async publish({
     url,
     connections,
@@ -35,7 +35,7 @@ answerCalls({
     let isOver = false
     for (let index = 0; index < connections; index += 1) {
       const client = await dial(url)
-      // The broker's Receive Maximum, which MQTT.js leaves to its user.
+      // MQTT.js does not observe the broker's Receive Maximum; its user has to.
       const { receiveMaximum } =
         (client as unknown as { serverProperties?: { receiveMaximum?: number } }).serverProperties ?? {}
       const next = (message: number): void => {
@@ -64,7 +64,7 @@ answerCalls({
     })
     await client.subscribeAsync(filter, { qos: 1 })
   },
-  /** Counts from here on: to be answered before the first message is sent. */
+  /** Begins to count messages. Call it before the first one is published. */
   expect({ count }: { count: number }): void {
     received = 0
     expected = count
@@ -72,12 +72,12 @@ answerCalls({
       arrived = resolve
     })
   },
-  /** Resolves with the messages a second once all that are expected have come. */
+  /** Resolves with the messages per second when all expected ones have come. */
   async rate(): Promise<number> {
     await all
     return (expected - 1) / ((now() - firstAt) / 1e6)
   },
-  /** From each publish at QoS 1 to its message at another client. */
+  /** The time from a publish at QoS 1 to its arrival at another client, several times. */
   async roundTrips({ url, ...pace }: { url: string } & Pace): Promise<RoundTrips> {
     const [publisher, subscriber] = [await dial(url), await dial(url)]
     await subscriber.subscribeAsync('bench/latency', { qos: 1 })

@@ -2,14 +2,15 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { now } from './payload.ts'
 
 export interface Pace {
-  /** Round trips that are measured, each time. */
+  /** Round trips in each of the two measurements. */
   count: number
-  /** Round trips in between, one right behind the other. */
+  /** Round trips between the measurements, without a pause. */
   warmUp: number
+  /** Pause after each measured round trip. */
   everyMs: number
 }
 
-/** Milliseconds of each round trip: of processes that have just started, and of the same ones once V8 has compiled what they do. */
+/** Milliseconds of each round trip, of processes that have just started and of the same ones after the warm-up. */
 export interface RoundTrips {
   cold: number[]
   warm: number[]

@@ -10,13 +10,13 @@ interface Options {
   qos: 0 | 1 | 2
   warmUp: number
   seconds: number
-  /** Requests a second at most, on all connections together. */
+  /** Highest rate of all connections together, in requests per second. */
   rate?: number
 }
 
 const HEAD_END = Buffer.from('\r\n\r\n')
 
-/** Each connection posts a message, waits for the answer and posts the next. */
+/** On each connection posts a message, waits for the response, and posts the next. */
 answerCalls({
   async run({ port, connections, qos, warmUp, seconds, rate = Infinity }: Options): Promise<object> {
     const startedAt = now()
@@ -30,8 +30,9 @@ answerCalls({
       const socket = connect(port, '127.0.0.1').setNoDelay(true)
       await once(socket, 'connect')
       const body = JSON.stringify({ topic: `bench/${index}`, payload: markedPayload(index), qos })
+      const type = 'content-type: application/json'
       const request = Buffer.from(
-        `POST /publish HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+        `POST /publish HTTP/1.1\r\nhost: localhost\r\n${type}\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
       )
       await new Promise<void>((resolve) => exchange(socket, request, resolve))
       socket.destroy()
@@ -51,7 +52,7 @@ answerCalls({
         if (length === undefined || answer.length < length) return
         const at = now()
         answered += 1
-        // 200 or 202.
+        // The first digit of the status is `2` for 200 and 202.
         if (answer[9] !== 0x32) failed += 1
         else if (at >= countFrom && at < until) latencies.push(at - sentAt)
         answer = answer.subarray(length)
@@ -73,7 +74,7 @@ answerCalls({
   },
 })
 
-/** Bytes of the whole answer, once its head is there. */
+/** The length of the whole response in bytes; undefined until its headers are complete. */
 function lengthOf(answer: Buffer): number | undefined {
   const end = answer.indexOf(HEAD_END)
   if (end < 0) return undefined

@@ -5,15 +5,15 @@ import { generate } from 'mqtt-packet'
 import { answerCalls } from '../answer-calls.ts'
 import { markedPayload, now } from './payload.ts'
 
-/** Messages written at once in a burst, between two looks at whether the socket takes more. */
+/** Messages that a burst writes at once, before it checks whether the socket's buffer is full. */
 const BURST = 200
 
 let socket: Socket
-/** Bytes that publish a payload to a topic. */
+/** The bytes that publish a payload to a topic. */
 let packet: (topic: string, payload: string) => Buffer
 let sent = 0
 
-/** Publishes over MQTT at QoS 0, or to nchan over HTTP, to each of the topics in turn. */
+/** Publishes to each of the topics in turn, over MQTT at QoS 0 or to nchan over HTTP. */
 answerCalls({
   async connectMqtt({ port }: { port: number }): Promise<void> {
     socket = await dial(port)
@@ -38,7 +38,7 @@ answerCalls({
         `POST /pub/${topic} HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${payload.length}\r\n\r\n${payload}`,
       )
   },
-  /** So many messages a second; resolves with how many were sent and in what time. */
+  /** Publishes at `rate` messages per second. Resolves with how many were sent and how long it took. */
   async steadily({
     topics,
     rate,
@@ -57,7 +57,7 @@ answerCalls({
     }
     return { sent, seconds: (now() - startedAt) / 1e6 }
   },
-  /** So many messages as fast as they are taken. */
+  /** Publishes `count` messages as fast as the socket accepts them. */
   async burst({ topics, count }: { topics: string[]; count: number }): Promise<void> {
     sent = 0
     while (sent < count) {

@@ -4,18 +4,18 @@ import { answerCalls } from '../answer-calls.ts'
 import { percentile } from '../statistics.ts'
 import { MARK, now, readStamp, STAMP_LENGTH } from './payload.ts'
 
-/** Connections being opened at once; more would only fill the backlog. */
+/** Connections that are opened at the same time. More would only fill the server's backlog. */
 const OPENING = 100
-/** Readers whose every event is looked into; the others only count theirs, so that counting costs next to nothing. */
+/** About so many readers parse their events. The others only count them, which takes much less time. */
 const EXAMINED = 50
 
 interface Reader {
   socket: Socket
   events: number
   examined: boolean
-  /** Of an event that is not there whole. */
+  /** The part of an event that has not come completely. */
   rest: string
-  /** Sequence of the next event. */
+  /** Expected sequence of the next event; -1 before the first. */
   next: number
 }
 
@@ -27,20 +27,21 @@ let firstAt = 0
 let lastAt = 0
 
 answerCalls({
-  /** Opens streams at these paths in turn; resolves once all have begun. */
+  /** Opens `count` streams, at these paths in turn. Resolves when all have begun. */
   async open({ port, paths, count }: { port: number; paths: string[]; count: number }): Promise<void> {
     const examineEach = Math.max(1, Math.floor(count / EXAMINED))
     let begun = 0
     const openSome = async (): Promise<void> => {
       while (begun < count) {
         const index = begun++
-        // Those that come last are written to last, so the last of each run of readers is the one to examine.
+        // The server writes to readers in the order of their opening, so the last of each group of readers has the
+        // highest latency and is the one to examine.
         await open(port, paths[index % paths.length]!, index % examineEach === examineEach - 1)
       }
     }
     await Promise.all(Array.from({ length: OPENING }, openSome))
   },
-  /** Counts from here on. */
+  /** Begins to count. */
   mark(): void {
     for (const reader of readers) Object.assign(reader, { events: 0, next: -1 })
     latencies = []
@@ -48,7 +49,7 @@ answerCalls({
     firstAt = 0
     lastAt = 0
   },
-  /** Resolves once every reader has so many events, or nothing came for a second. */
+  /** Resolves when every reader has `each` events, or when nothing has come for a second. */
   async settle({ each }: { each: number }): Promise<object> {
     let before = -1
     for (let quiet = 0; quiet < 20 && readers.some(({ events }) => events < each); quiet += 1) {
@@ -59,7 +60,7 @@ answerCalls({
     }
     return report(each)
   },
-  /** Events that come within so many seconds. */
+  /** Events per second, measured for so many seconds. */
   async count({ seconds }: { seconds: number }): Promise<number> {
     const before = total()
     const startedAt = now()

@@ -5,7 +5,7 @@ import { measureRoundTrips, type Pace, type RoundTrips } from './pace.ts'
 import { MARK, markedPayload } from './payload.ts'
 
 answerCalls({
-  /** From each POST to its event on a stream. */
+  /** The time from a POST to its event on a stream, several times. */
   async run({
     port,
     streamPort = port,
@@ -28,8 +28,9 @@ answerCalls({
           resolve()
         })
       })
+      const type = 'content-type: application/json'
       poster.write(
-        `POST /publish HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+        `POST /publish HTTP/1.1\r\nhost: localhost\r\n${type}\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
       )
       return event
     }, pace)

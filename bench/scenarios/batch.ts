@@ -7,7 +7,7 @@ const TIMES = {
   quick: { warmUp: 0.3, seconds: 0.6 },
   full: { warmUp: 3, seconds: 8 },
 }
-/** The bridge's default. */
+/** The default of CAUSEWAY_PUBLISH_CONNECTIONS. */
 const CONNECTIONS = 2
 
 export const batch: Scenario = {

@@ -7,7 +7,7 @@ const TIMES = {
 }
 const READERS = { check: 10, quick: 1000, full: 1000 }
 
-/** What the load generators reach on servers that do nothing: figures near these would be theirs, not the bridge's. */
+/** What the load generators reach on servers that do nothing. A figure of the bridge near these is limited by them. */
 export const ceilings: Scenario = {
   name: 'ceilings',
   title: 'The load generators by themselves',

@@ -1,7 +1,7 @@
 import type { Scenario } from '../scenario.ts'
 import { throughput } from './firehose.ts'
 
-/** The same streams in each measurement, so that it is the filters that make the difference. */
+/** The number of streams is the same in each measurement, so only the number of filters makes a difference. */
 const STREAMS = 10
 
 const subjectOf = (filters: number): Scenario['subjects'][string] => ({

@@ -4,11 +4,12 @@ import { startMosquitto } from '../servers/mosquitto.ts'
 import { hasNchan, startNchan } from '../servers/nchan.ts'
 import type { Stage, Worker } from '../stage.ts'
 
-/** Each step of the climb is so much above the one before. */
+/** The rate of each step divided by the one before. */
 const FACTORS = { check: 4, quick: 4, full: 1.25 }
 const STEP_S = { check: 0.2, quick: 0.4, full: 3 }
-/** A step that fails is tried once more: on a shared machine a single pause is nobody's fault. */
+/** How often a step is tried before it has failed: on a shared machine any process may pause once. */
 const TRIES = { check: 1, quick: 1, full: 2 }
+/** With effort `check` there are so many times fewer readers. */
 const CHECK_SHRINKS = 200
 
 export interface FanOut {
@@ -16,9 +17,9 @@ export interface FanOut {
   title: string
   readers: number
   topics: number
-  /** Events a second at which latency and losses are looked at. */
+  /** The rate at which latency and losses are measured, in events per second. */
   at: number
-  /** Highest p99 at which a rate passes for sustained: no queue grows. */
+  /** Highest p99, in milliseconds, at which a rate counts as sustained: no queue is growing. */
   p99Max: number
   rows: Scenario['rows']
 }
@@ -41,7 +42,10 @@ interface Step {
 export function fanOut({ name, title, readers, topics, at, p99Max, rows }: FanOut): Scenario {
   const names = Array.from({ length: topics }, (_, index) => `bench-${index}`)
 
-  /** @param from events a second where its climb begins */
+  /**
+   * @param from the rate of the first step, in events per second
+   * @param looksAt the rate at which latency and losses are measured
+   */
   function subject(
     subjectTitle: string,
     from: number,
@@ -131,7 +135,7 @@ async function look(step: (rate: number) => Promise<Step>, rate: number): Promis
   return { lostAt: incomplete + disordered, p50At: p50, p99At: p99 }
 }
 
-/** The highest events a second that were sustained. */
+/** The highest sustained rate in events per second: rises from `from` until a step fails, or falls until one holds. */
 async function climb(
   step: (rate: number) => Promise<Step & { rate: number; kept: boolean }>,
   from: number,

@@ -5,17 +5,17 @@ import type { Stage } from '../stage.ts'
 import { mqttPublisher } from './fan-out.ts'
 
 const MESSAGES = { check: 2000, quick: 50_000, full: 300_000 }
-/** Mosquitto would otherwise drop what does not fit behind 1,000 messages; here it is the readers that are measured. */
+/** By default Mosquitto drops messages when 1,000 are queued for a client, and then the broker would be measured. */
 const UNLIMITED = ['max_queued_messages 0']
 
 interface Streams {
-  /** Filters, spread evenly over the streams. */
+  /** The filters, divided equally among the streams. */
   topics: string[]
   streams: number
   settings?: Record<string, number>
 }
 
-/** Messages a second that get through the bridge, of more than it can take at once. */
+/** Messages per second that pass through the bridge when more come than it can take. */
 export async function throughput(
   stage: Stage,
   effort: Effort,

@@ -17,7 +17,7 @@ export const idle: Scenario = {
       async measure(stage, effort) {
         const { url } = await startMosquitto(stage)
         const bridge = await startBridge(stage, { MQTT_URL: url, STREAM_HEARTBEAT_MS: HEARTBEAT_MS[effort] })
-        // The first streams bring code and buffers that all share.
+        // The first streams also load code and allocate buffers that all streams share.
         const readers = stage.worker('load/readers.ts')
         const open = (count: number) =>
           readers.call('open', { port: bridge.port, paths: ['/subscribe?topic=bench/idle'], count })

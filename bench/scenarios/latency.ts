@@ -11,7 +11,7 @@ const PACES: Record<Effort, Pace> = {
   full: { count: 1000, warmUp: 10_000, everyMs: EVERY_MS },
 }
 
-/** Without the first ones, which find code that was never run, or the haste of the warm-up. */
+/** Without the first fifth: it runs code for the first time, or follows directly on the load of the warm-up. */
 function later(latencies: number[]): number[] {
   return latencies.slice(Math.floor(latencies.length / 5))
 }

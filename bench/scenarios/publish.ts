@@ -5,7 +5,7 @@ import { startMosquitto } from '../servers/mosquitto.ts'
 import type { Stage } from '../stage.ts'
 
 const CONNECTIONS = 64
-/** In seconds. */
+/** Length of the warm-up and of the measurement, in seconds. */
 export const TIMES = {
   check: { warmUp: 0.1, seconds: 1 },
   quick: { warmUp: 0.3, seconds: 0.6 },

@@ -9,7 +9,7 @@ import { mqttPublisher } from './fan-out.ts'
 
 const MINUTES = { check: 0.02, quick: 0.2, full: 30 }
 const SAMPLES = { check: 5, quick: 120, full: 120 }
-/** Of the run; 5 of 30 minutes. */
+/** The part of the run that is left out of the comparison of memory: 5 of 30 minutes. */
 const WARM = 1 / 6
 const READERS = { check: 5, quick: 200, full: 200 }
 const COMING_AND_GOING = { check: 3, quick: 50, full: 50 }
@@ -35,7 +35,7 @@ async function soak(stage: Stage, effort: keyof typeof MINUTES): Promise<Sample>
   const samples: number[] = []
   const watching = (async () => {
     for (let round = 0; !isOver; round += 1) {
-      // Filters that come and go, with wildcards among them.
+      // Streams with changing filters, some of them with wildcards.
       await changing.call('open', {
         port,
         paths: [
@@ -62,7 +62,7 @@ async function soak(stage: Stage, effort: keyof typeof MINUTES): Promise<Sample>
   await watching
   const { incomplete } = await steady.call<{ incomplete: number }>('settle', { each: events.sent })
   await steady.call('close', { count: READERS[effort] })
-  // The channels linger for a second.
+  // Filters stay subscribed for the linger, one second.
   await delay(3000)
   const warm = samples.slice(Math.ceil(samples.length * WARM))
   const third = Math.ceil(warm.length / 3)

@@ -1,5 +1,5 @@
 import { answerCalls } from '../answer-calls.ts'
 import { listenBare } from './bare-route.ts'
 
-/** The same body and answer as `POST /publish`, and nothing done. */
+/** The bare route: the body and the response of `POST /publish`, and nothing in between. */
 answerCalls({ listen: () => listenBare() })

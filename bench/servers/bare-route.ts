@@ -9,9 +9,9 @@ export interface Posted {
 }
 
 /**
- * A Fastify route with the body and answers of `POST /publish`, and nothing else that the bridge does. What our formats
- * check goes unchecked, which is quicker. Resolves with its port.
- * @param publish what to do before it answers
+ * Starts a Fastify server with the body and the response of `POST /publish`, and nothing else of the bridge. The
+ * schema's own formats (`mqtt-topic` and others) are not checked, which is quicker. Resolves with its port.
+ * @param publish called before it answers
  */
 export async function listenBare(publish?: (message: Posted) => Promise<void>): Promise<number> {
   const formats = Object.fromEntries(

@@ -7,12 +7,12 @@ export interface Bridge {
   pid: number
 }
 
-/** The built bridge, with its own defaults but for what is given. */
+/** Starts the built bridge with its default settings and these. Resolves when it listens. */
 export async function startBridge(stage: Stage, settings: Record<string, string | number>): Promise<Bridge> {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
-  const ours = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
+  const own = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
   const child = spawn(stage.node, [...stage.nodeOptions, join(stage.dist, 'main.js')], {
-    env: Object.fromEntries([...inherited, ...ours]),
+    env: Object.fromEntries([...inherited, ...own]),
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   stage.child(child)

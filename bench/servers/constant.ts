@@ -11,8 +11,8 @@ const STREAM_HEAD = 'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n'
 const begin = new EventEmitter().setMaxListeners(0)
 
 /**
- * Does as little as can be, so that what the load generators reach on it is their own ceiling: a constant answer to
- * each POST, and to each GET, once told to begin, the same joined events for as long and as fast as they are read.
+ * Does as little as possible, so that the load generators reach their own limit. It answers each POST with the same
+ * response. On each GET it writes, after `begin`, the same events again and again, as fast as they are read.
  */
 answerCalls({
   async listen(): Promise<number> {
@@ -30,16 +30,17 @@ answerCalls({
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', 4096, resolve))
     return (server.address() as AddressInfo).port
   },
-  /** Begins the events of all streams that are open: those that were under way would slow down the opening of the others. */
+  /**
+   * Begins to write events on all open streams. Before that there are none, because they would slow down the opening.
+   */
   begin(): void {
     begin.emit('begin')
   },
 })
 
 function event(sequence: number): Buffer {
-  return Buffer.from(
-    `id: 3f9c2ab41d07-${sequence}\ndata: {"topic":"bench/0","payload":"${markedPayload(sequence)}","encoding":"utf8","qos":0,"retain":false}\n\n`,
-  )
+  const data = { topic: 'bench/0', payload: markedPayload(sequence), encoding: 'utf8', qos: 0, retain: false }
+  return Buffer.from(`id: 3f9c2ab41d07-${sequence}\ndata: ${JSON.stringify(data)}\n\n`)
 }
 
 function stream(socket: Socket, events: Buffer): void {

@@ -4,13 +4,13 @@ import { generate, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
 import { answerCalls } from '../answer-calls.ts'
 import { listenBare, type Posted } from './bare-route.ts'
 
-/** The bridge's default. */
+/** The default of CAUSEWAY_PUBLISH_CONNECTIONS. */
 const CONNECTIONS = 2
-/** What Mosquitto takes unacknowledged unless it is told otherwise. */
+/** How many unacknowledged messages Mosquitto accepts by default. */
 const RECEIVE_MAXIMUM = 20
 
-/** One connection that publishes, all packets of a turn of the loop in one write, and takes it that all goes well. */
-class LeastLane {
+/** A connection that publishes. It writes all packets of one turn of the event loop at once, and handles no error. */
+class LeastPublisher {
   readonly #socket: Socket
   readonly #waiting: { message: Posted; answer: () => void }[] = []
   readonly #sent: (() => void)[] = []
@@ -77,7 +77,7 @@ class LeastLane {
   }
 }
 
-async function openLane(port: number, index: number): Promise<LeastLane> {
+async function openPublisher(port: number, index: number): Promise<LeastPublisher> {
   const socket = connect(port, '127.0.0.1').setNoDelay(true)
   socket.write(
     generate({
@@ -89,21 +89,23 @@ async function openLane(port: number, index: number): Promise<LeastLane> {
       keepalive: 0,
     }),
   )
-  // CONNACK.
+  // The first bytes are CONNACK.
   await once(socket, 'data')
-  return new LeastLane(socket)
+  return new LeastPublisher(socket)
 }
 
 /**
- * The bare route that publishes before it answers, and nothing more: no limits, timeouts, reconnects, metrics, credentials
- * or checks. What is between it and the bare route is the price of MQTT in one thread; what is between the bridge and it is
- * what the bridge adds.
+ * The bare route, which here publishes before it answers and does nothing else: no limits, timeouts, reconnects,
+ * metrics, credentials or checks. Its distance from the bare route is what MQTT costs in one thread. The bridge's
+ * distance from it is what the bridge adds.
  */
 answerCalls({
   async listen({ mqttPort }: { mqttPort: number }): Promise<number> {
-    const queues = await Promise.all(Array.from({ length: CONNECTIONS }, (_, index) => openLane(mqttPort, index)))
+    const publishers = await Promise.all(
+      Array.from({ length: CONNECTIONS }, (_, index) => openPublisher(mqttPort, index)),
+    )
     return listenBare((message) =>
-      queues[message.topic.charCodeAt(message.topic.length - 1) % CONNECTIONS]!.publish(message),
+      publishers[message.topic.charCodeAt(message.topic.length - 1) % CONNECTIONS]!.publish(message),
     )
   },
 })

@@ -8,12 +8,12 @@ const MOSQUITTO = ['mosquitto', '/usr/sbin/mosquitto'].find((path) => spawnSync(
 
 export const hasMosquitto = MOSQUITTO !== undefined
 
-/** With its own defaults but for what is given. */
+/** A Mosquitto with its default settings and these lines of configuration. Resolves when it listens. */
 export async function startMosquitto(stage: Stage, config: string[] = []): Promise<{ port: number; url: string }> {
   if (MOSQUITTO === undefined) throw new Error('mosquitto is not installed')
   const port = await freePort()
   const file = join(stage.directory(), 'mosquitto.conf')
-  // As root Mosquitto changes to a user of its own, who could not read this directory.
+  // Started as root, Mosquitto would change to the user `mosquitto`, who cannot read this directory.
   const user = process.getuid?.() === 0 ? ['user root'] : []
   writeFileSync(
     file,

@@ -8,7 +8,7 @@ const MODULE = '/usr/lib/nginx/modules/ngx_nchan_module.so'
 
 export const hasNchan = existsSync(NGINX) && existsSync(MODULE)
 
-/** nginx with nchan: `POST /pub/ID` publishes what `GET /sub/ID` streams as server-sent events. */
+/** Starts nginx with nchan: what `POST /pub/ID` publishes, `GET /sub/ID` streams as server-sent events. */
 export async function startNchan(stage: Stage): Promise<{ port: number }> {
   const port = await freePort()
   const directory = stage.directory()
@@ -31,7 +31,9 @@ http {
   uwsgi_temp_path ${directory}/uwsgi; scgi_temp_path ${directory}/scgi;
   server {
     listen 127.0.0.1:${port} backlog=4096;
-    location ~ /pub/(.+)$ { nchan_publisher; nchan_channel_id $1; nchan_message_buffer_length 4096; nchan_message_timeout 60s; }
+    location ~ /pub/(.+)$ {
+      nchan_publisher; nchan_channel_id $1; nchan_message_buffer_length 4096; nchan_message_timeout 60s;
+    }
     location ~ /sub/(.+)$ { nchan_subscriber eventsource; nchan_channel_id $1; nchan_subscriber_first_message newest; }
   }
 }

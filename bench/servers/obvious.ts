@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { connectAsync } from 'mqtt'
 import { answerCalls } from '../answer-calls.ts'
 
-/** What one writes first: each message is written to each reader of its topic as it comes. */
+/** The server that most people would write first: it writes each message to each reader of its topic when it comes. */
 answerCalls({
   async listen({ mqttUrl }: { mqttUrl: string }): Promise<number> {
     const client = await connectAsync(mqttUrl, { protocolVersion: 5 })

@@ -29,7 +29,7 @@ const samples = {
   other: [{ rate: 100 }, { rate: 40 }, { rate: 200 }],
 }
 
-test('the ratio is the median of the fanOut, and what the target is held against', () => {
+test('the ratio is the median of the rounds’ ratios, and the target applies to it', () => {
   const [rate, lost] = linesOf(scenario, samples)
   expect(rate).toMatchObject({
     value: { median: 80, min: 40, max: 90 },
@@ -51,7 +51,7 @@ test('the table says by how much each target was met or missed', () => {
       title: 'A pair',
       node: 'v20.0.0',
       effort: 'full',
-      fanOut: 3,
+      rounds: 3,
       at: '',
       lines: linesOf(scenario, samples),
       samples,

@@ -4,7 +4,7 @@ import { spawnBridge } from '../support/bridge-process.ts'
 import { openStream } from '../support/stream.ts'
 
 test.runIf(hasAccounts)(
-  'SIGTERM ends the streams of every caller as a shutdown, and takes leave of the broker',
+  'SIGTERM ends the streams of every caller and asks their clients to reconnect, and disconnects from the broker',
   async () => {
     const broker = await startMosquittoWithAccounts({ ann: { password: 'good' }, bob: { password: 'good' } })
     const bridge = spawnBridge({ AUTH: 'broker', MQTT_URL: broker.url })

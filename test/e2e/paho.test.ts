@@ -13,7 +13,7 @@ if (!hasPaho && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
   throw new Error('python3-paho-mqtt is required and not installed')
 }
 
-/** A program nobody here wrote the MQTT client of; it ends with the test. */
+/** A program with Eclipse Paho, an MQTT client that shares no code with the bridge's. It ends with the test. */
 function paho(script: string, port: string, count: number) {
   const child = spawn(PYTHON, [fileURLToPath(new URL(script, import.meta.url)), port, String(count)], {
     stdio: ['ignore', 'pipe', 'inherit'],

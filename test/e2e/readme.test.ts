@@ -6,7 +6,7 @@ import { spawnBridge } from '../support/bridge-process.ts'
 import { openStream } from '../support/stream.ts'
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
-/** The commands a reader may paste as they stand, in order. */
+/** The README's commands that can be pasted as they are, in order. */
 const commands = [...readme.matchAll(/```sh\n(.*?)```/gs)]
   .flatMap((block) => block[1]!.trim().split('\n'))
   .filter((line) => line.includes('curl '))
@@ -17,7 +17,7 @@ const scripts = JSON.parse(readFileSync(new URL('../../package.json', import.met
 
 const run = async (command: string) => promisify(execFile)('bash', ['-c', command])
 
-test('the commands of the README do what it says', async () => {
+test('the commands of the README work as it says', async () => {
   const base = await spawnBridge().url
   const here = (command: string) => command.replaceAll('localhost:8080', base)
   expect(commands.length).toBeGreaterThan(7)
@@ -32,15 +32,15 @@ test('the commands of the README do what it says', async () => {
   }
 
   expect((await stream.next()).data).toMatchObject({ topic: 'home/temp', payload: '21.5' })
-  // These have no end, so they get one here.
-  const begin = async (command: string) =>
+  // Streams do not end by themselves, so these commands get a time limit.
+  const beginningOf = async (command: string) =>
     (await run(`${here(command).replace('curl ', 'timeout 2 curl -sS ')} || true`)).stdout
-  expect(await begin(follow!)).toMatch(/^retry: \d+\n\nid: /)
+  expect(await beginningOf(follow!)).toMatch(/^retry: \d+\n\nid: /)
   expect(sessions.length).toBeGreaterThan(0)
-  for (const session of sessions) expect(await begin(session)).toMatch(/^retry: \d+\n\nevent: session\nid: /)
+  for (const session of sessions) expect(await beginningOf(session)).toMatch(/^retry: \d+\n\nevent: session\nid: /)
 })
 
-test('the log of a first start says where to publish, subscribe, look at metrics and docs', async () => {
+test('the log of a first start has commands to publish and subscribe, and the URLs of metrics and docs', async () => {
   const bridge = spawnBridge()
   const base = await bridge.url
   await expect.poll(() => bridge.stdout()).toContain('docs:')

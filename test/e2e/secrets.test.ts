@@ -1,20 +1,23 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { basic, hasAccounts, startMosquittoWithAccounts } from '../support/accounts.ts'
 import type { Settings } from '../support/bridge.ts'
 import { type BridgeProcess, spawnBridge } from '../support/bridge-process.ts'
+import { distFile } from '../support/dist.ts'
 import { AUDIENCE, bearer, ISSUER, signed, startIssuer } from '../support/issuer.ts'
 import { send } from '../support/http.ts'
 import { openStream } from '../support/stream.ts'
 import { makeToken, tokenFile } from '../support/token-file.ts'
 
-/** Nobody says this by accident. */
+/** A text that cannot be in a log by chance. */
 const secret = (name: string) => `${name}-${randomBytes(16).toString('hex')}`
 const PAYLOAD = secret('payload')
 
-/** Everything a caller may do with credentials, and get wrong with them; returns what of it must be in no log. */
+/**
+ * Every request that carries credentials, with valid, wrong and no credentials. Returns the secrets that no log may
+ * have.
+ */
 async function callEverything(
   bridge: BridgeProcess,
   headers: { authorization: string },
@@ -65,7 +68,7 @@ async function callEverything(
   return [PAYLOAD, token, wrong.authorization.split(' ')[1]!, cookie.split('=')[1]!]
 }
 
-/** All that a bridge at level trace has said until its end. */
+/** Ends the bridge, and returns everything that it logged at level trace. */
 async function logOf(bridge: BridgeProcess): Promise<string> {
   bridge.kill('SIGHUP')
   bridge.kill('SIGTERM')
@@ -77,7 +80,7 @@ async function logOf(bridge: BridgeProcess): Promise<string> {
 
 const trace: Settings = { LOG_LEVEL: 'trace', AUTH_COOKIE: true, AUTH_QUERY_TOKEN: true }
 
-/** The secrets that are in a text, as they are or in base64. */
+/** The secrets that occur in a text, as they are or in base64. */
 const found = (text: string, secrets: string[]) =>
   secrets.filter((each) =>
     [each, Buffer.from(each).toString('base64'), Buffer.from(each).toString('base64url')].some((form) =>
@@ -107,7 +110,7 @@ test('no token, cookie, payload or secret is in the log of a run with JSON Web T
   expect(found(await logOf(bridge), [...secrets, jwtSecret])).toEqual([])
 })
 
-test('no token is in the log where its issuer fails', async () => {
+test('no token is in the log when its issuer fails', async () => {
   const issuer = await startIssuer()
   issuer.failure = 500
   const bridge = spawnBridge({ ...issuer.settings, LOG_LEVEL: 'trace' })
@@ -119,7 +122,7 @@ test('no token is in the log where its issuer fails', async () => {
 })
 
 test.runIf(hasAccounts)(
-  'no password, cookie or payload is in the log of a run with the broker’s accounts, the broker’s going included',
+  'no password, cookie or payload is in the log of a run with the broker’s accounts, the loss of the broker included',
   async () => {
     const [good, bad, own] = [secret('good'), secret('bad'), secret('own')]
     const broker = await startMosquittoWithAccounts({ ann: { password: good }, bridge: { password: own } })
@@ -139,9 +142,9 @@ test.runIf(hasAccounts)(
   },
 )
 
-test('a configuration that is refused is told of without its secrets', async () => {
+test('the report of an invalid configuration has none of its secrets', async () => {
   const hidden = [secret('one'), secret('two'), secret('three')]
-  const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+  const main = distFile('main.js')
   const env = {
     CAUSEWAY_MQTT_URL: `mqttx://user:${hidden[0]}@broker`,
     CAUSEWAY_MQTT_PASSWORD: hidden[1]!,

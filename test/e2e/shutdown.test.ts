@@ -25,7 +25,7 @@ describe('the process', () => {
     expect(bridge.stdout()).toContain('"msg":"shut down"')
   })
 
-  test('answers publishes in flight before it exits, refuses new ones and takes leave of the broker', async () => {
+  test('answers publishes in flight before it exits, refuses new ones and disconnects from the broker', async () => {
     let answer: (() => void) | undefined
     const broker = await startScriptedBroker((packet, peer) => {
       if (packet.cmd !== 'publish' || !isPublisher(peer)) return false
@@ -55,7 +55,7 @@ describe('the process', () => {
     for (const { received } of live) expect(received.at(-1)).toMatchObject({ cmd: 'disconnect' })
   })
 
-  test('a request that never ends keeps it from neither exiting with 0 nor taking leave', async () => {
+  test('exits with 0 and disconnects from the broker in spite of a request that never ends', async () => {
     const broker = await startScriptedBroker(() => {})
     const bridge = spawnBridge({ MQTT_URL: broker.url, SHUTDOWN_MS: 1000 })
     const socket = connect(Number(new URL(await bridge.url).port), '127.0.0.1')
@@ -69,7 +69,7 @@ describe('the process', () => {
     expect(live.map(({ received }) => received.at(-1)!.cmd)).toEqual(live.map(() => 'disconnect'))
   })
 
-  test('a second signal ends it at once', async () => {
+  test('exits with 1 at once on a second signal', async () => {
     const broker = await startScriptedBroker((packet, peer) => packet.cmd === 'publish' && isPublisher(peer))
     const bridge = spawnBridge({ MQTT_URL: broker.url, SHUTDOWN_MS: 600_000, PUBLISH_TIMEOUT_MS: 600_000 })
     const publishing = post(await bridge.url, 'a').catch(() => 'cut')
@@ -85,7 +85,7 @@ describe('the process', () => {
     expect(await publishing).toBe('cut')
   })
 
-  test('a signal while it starts is obeyed', async () => {
+  test('exits with 0 on a signal while it starts', async () => {
     const silent = await startScriptedBroker(({ cmd }) => cmd === 'connect')
     const bridge = spawnBridge({ MQTT_URL: silent.url })
     await expect.poll(() => silent.peers.length, { timeout: 10_000 }).toBeGreaterThan(0)
@@ -95,7 +95,7 @@ describe('the process', () => {
 })
 
 describe.runIf(hasMosquitto).each(['5', '3.1.1'])('with the broker frozen, over MQTT %s', (protocol) => {
-  test('it exits with 0 all the same, publishes in flight or not', async () => {
+  test('it exits with 0, with a publish in flight', async () => {
     const broker = await startMosquitto()
     const bridge = spawnBridge({
       MQTT_URL: broker.url,

@@ -12,7 +12,7 @@ async function takenPort(): Promise<number> {
 }
 
 describe('a configuration that is not valid', () => {
-  test('is told of in full, with exit code 1, before anything listens', async () => {
+  test('is reported completely, with exit code 1, before anything listens', async () => {
     const embeddedPort = await takenPort()
     const bridge = spawnBridge({
       HTTP_PORT: 'eighty',
@@ -30,9 +30,9 @@ describe('a configuration that is not valid', () => {
   })
 })
 
-describe('a port that is taken', () => {
+describe('a port that another process uses', () => {
   test.each(['HTTP_PORT', 'ADMIN_PORT', 'EMBEDDED_PORT'])(
-    'is told of with the variable to change: %s',
+    'is reported with the variable to change: %s',
     async (name) => {
       const port = await takenPort()
       const bridge = spawnBridge({ [name]: port })
@@ -50,12 +50,12 @@ test('the first log lines say where to publish, subscribe and look at metrics an
   const url = await bridge.url
   expect(url).toBe(`http://127.0.0.1:${httpPort}`)
   await expect.poll(() => bridge.stdout()).toContain(`${url}/docs`)
-  for (const place of [
+  for (const text of [
     `mqtt://127.0.0.1:${embeddedPort}`,
     `${url}/publish?topic=home/temp`,
     `${url}/subscribe?topic=home/%23`,
     `${url}/metrics`,
   ]) {
-    expect(bridge.stdout()).toContain(place)
+    expect(bridge.stdout()).toContain(text)
   }
 })

@@ -1,10 +1,8 @@
 import { execFileSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { type BridgeProcess, spawnBridge } from '../support/bridge-process.ts'
+import { distFile } from '../support/dist.ts'
 import { makeToken, tokenFile } from '../support/token-file.ts'
-
-const TOKEN = fileURLToPath(new URL('../../dist/token.js', import.meta.url))
 
 async function publishes(bridge: BridgeProcess, headers: Record<string, string>): Promise<number> {
   return (await fetch(`${await bridge.url}/publish?topic=a`, { method: 'POST', body: 'x', headers })).status
@@ -18,7 +16,7 @@ const logged = (bridge: BridgeProcess, level: number) =>
     .map((line) => JSON.parse(line))
     .filter((line) => line.level === level)
 
-test('SIGHUP reads the tokens again, and keeps those there are where the file is broken', async () => {
+test('SIGHUP reads the tokens again, and keeps the old ones when the file is invalid', async () => {
   const [one, two] = [makeToken('one', ['#']), makeToken('two', ['#'])]
   const file = tokenFile([one])
   const bridge = spawnBridge(file.settings)
@@ -49,8 +47,8 @@ test('SIGHUP does not end a bridge without tokens', async () => {
 })
 
 test.each([
-  ['is not there', undefined, 'expected a readable file (ENOENT)'],
-  ['is broken', '{}', 'expected an array of tokens'],
+  ['does not exist', undefined, 'expected a readable file (ENOENT)'],
+  ['is invalid', '{}', 'expected an array of tokens'],
 ])('a file that %s keeps the bridge from starting', async (_what, text, fault) => {
   const file = tokenFile([])
   if (text !== undefined) file.writeText(text)
@@ -63,7 +61,7 @@ test.each([
 test.each([
   ['token', () => tokenFile([]).settings, "-H 'Authorization: Bearer TOKEN'"],
   ['broker', () => ({ AUTH: 'broker', MQTT_URL: 'mqtt://127.0.0.1:1' }), '-u USER:PASSWORD'],
-])('with AUTH=%s the commands of the first log lines say who calls', async (_auth, settings, credentials) => {
+])('with AUTH=%s the commands of the first log lines have credentials', async (_auth, settings, credentials) => {
   const bridge = spawnBridge(settings())
   await bridge.url
   for (const name of ['publish', 'subscribe']) {
@@ -71,8 +69,10 @@ test.each([
   }
 })
 
-test('the command prints a token that its entry in the file lets in', async () => {
-  const [token, line] = execFileSync(process.execPath, [TOKEN, 'one'], { encoding: 'utf8' }).trim().split('\n')
+test('the command prints a token, and an entry for the file with which the token is accepted', async () => {
+  const [token, line] = execFileSync(process.execPath, [distFile('token.js'), 'one'], { encoding: 'utf8' })
+    .trim()
+    .split('\n')
   const entry = JSON.parse(line!)
   expect(entry).toMatchObject({ name: 'one', publish: [], subscribe: [] })
   const headers = { authorization: `Bearer ${token}` }
@@ -80,8 +80,8 @@ test('the command prints a token that its entry in the file lets in', async () =
   expect(await publishes(bridge, headers)).toBe(200)
 })
 
-test.each([[[]], [['']], [['one', 'two']]])('the command with the names %j says how to use it', (names) => {
-  expect(() => execFileSync(process.execPath, [TOKEN, ...names], { stdio: 'pipe' })).toThrow(
+test.each([[[]], [['']], [['one', 'two']]])('the command with the names %j prints its usage', (names) => {
+  expect(() => execFileSync(process.execPath, [distFile('token.js'), ...names], { stdio: 'pipe' })).toThrow(
     /usage: npm run --silent token -- NAME/,
   )
 })

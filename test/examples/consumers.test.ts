@@ -8,7 +8,7 @@ const publish = (base: string, body: string) => fetch(`${base}/publish?topic=ord
 
 describe.runIf(hasMosquitto).each(CONSUMERS)('the example $name', (example) => {
   test(
-    'processes what comes, over its own death and the bridge’s, and stops where another reader takes over',
+    'processes each message in spite of its own death and the bridge’s, and stops when another reader takes over',
     { timeout: 60_000 },
     async () => {
       const settings = { MQTT_URL: (await startMosquitto()).url, HTTP_PORT: await freePort() }

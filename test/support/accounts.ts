@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { hasMosquitto, type Mosquitto, startMosquitto } from './broker.ts'
 
-/** Whether a Mosquitto with accounts can be started here. */
+/** Whether Mosquitto and its password tool are installed. */
 export const hasAccounts = hasMosquitto && spawnSync('mosquitto_passwd').error === undefined
 if (!hasAccounts && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
   throw new Error('mosquitto_passwd is required and not installed')
@@ -11,18 +11,18 @@ if (!hasAccounts && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
 
 export interface Account {
   password: string
-  /** Lines of its part of the ACL file; all is allowed without. */
+  /** Lines of its part of the ACL file. Everything is allowed when they are left out. */
   acl?: string[]
 }
 
 export interface MosquittoWithAccounts extends Mosquitto {
-  /** These accounts in place of those before, from its next start on. */
+  /** Replaces all accounts, from the next start of the broker on. */
   write(accounts: Record<string, Account>): void
-  /** The same at once; clients whose password is no longer good are cut off. */
+  /** Replaces all accounts at once. Mosquitto disconnects clients whose password is no longer valid. */
   change(accounts: Record<string, Account>): void
 }
 
-/** A Mosquitto that lets in nobody but these. */
+/** A Mosquitto that accepts only these accounts. It ends with the test. */
 export async function startMosquittoWithAccounts(accounts: Record<string, Account>): Promise<MosquittoWithAccounts> {
   let files!: { passwords: string; acl: string }
   const broker = await startMosquitto({

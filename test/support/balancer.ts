@@ -4,17 +4,17 @@ import type { AddressInfo } from 'node:net'
 import { onTestFinished } from 'vitest'
 
 export interface BalancerOptions {
-  /** Where a request goes. */
+  /** The URL of the bridge that gets a request. */
   targetOf(request: IncomingMessage): string
-  /** Whether the connection breaks in the middle of this part of an answer. */
+  /** Whether the connection to the client breaks in the middle of this part of a response. */
   cuts?(text: string): boolean
 }
 
-/** What stands before several bridges. It ends with the test. Returns where it listens. */
+/** An HTTP load balancer in front of several bridges. It ends with the test. Returns its URL. */
 export async function startBalancer({ targetOf, cuts }: BalancerOptions): Promise<string> {
   const server = createServer((request, response) => {
     const { method, headers, url } = request
-    const passed = send(targetOf(request) + url, { method: method!, headers, agent: false }, (answer) => {
+    const forwarded = send(targetOf(request) + url, { method: method!, headers, agent: false }, (answer) => {
       response.writeHead(answer.statusCode!, answer.headers)
       response.flushHeaders()
       answer.on('data', (chunk: Buffer) => {
@@ -26,9 +26,9 @@ export async function startBalancer({ targetOf, cuts }: BalancerOptions): Promis
       answer.on('error', () => {})
       answer.on('end', () => response.end())
     })
-    passed.on('error', () => response.destroy())
-    response.on('close', () => passed.destroy())
-    request.pipe(passed)
+    forwarded.on('error', () => response.destroy())
+    response.on('close', () => forwarded.destroy())
+    request.pipe(forwarded)
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   onTestFinished(() => {

@@ -1,23 +1,23 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
 import type { Settings } from './bridge.ts'
-
-const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+import { distFile } from './dist.ts'
 
 export interface BridgeProcess {
-  /** Where it listens, as its log says; resolves once it does. */
+  /**
+   * The URL of metrics and health, and of the API unless ADMIN_PORT is set. Resolves when the log says that it listens.
+   */
   url: Promise<string>
   pid: number
   stdout(): string
   stderr(): string
   kill(signal: NodeJS.Signals): void
-  /** Resolves when it is gone, with its exit code and the signal it died of. */
+  /** Resolves when the process has ended, with its exit code or the signal that ended it. */
   exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
 }
 
-/** The bridge as production runs it, from `dist/`, on free ports; it ends with the test. */
+/** The bridge as production runs it: `dist/main.js` in a process of its own, on free ports. It ends with the test. */
 export function spawnBridge(settings: Settings = {}): BridgeProcess {
   const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0 }
   const variables = Object.entries({ ...defaults, ...settings }).map(([name, value]) => [
@@ -25,7 +25,7 @@ export function spawnBridge(settings: Settings = {}): BridgeProcess {
     String(value),
   ])
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
-  const child = spawn(process.execPath, [MAIN], {
+  const child = spawn(process.execPath, [distFile('main.js')], {
     env: Object.fromEntries([...inherited, ...variables]),
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -43,7 +43,7 @@ export function spawnBridge(settings: Settings = {}): BridgeProcess {
     })
     void exited.then(({ code }) => reject(new Error(`the bridge exited with ${code}:\n${stdout}${stderr}`)))
   })
-  // Tests of a bridge that does not start never ask.
+  // A test of a bridge that does not start does not look at `url`; its rejection must not fail the run.
   url.catch(() => {})
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     stderr += chunk

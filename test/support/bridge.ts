@@ -6,15 +6,25 @@ import { loadConfig } from '../../src/config/config.ts'
 import { hasMosquitto, startMosquitto } from './broker.ts'
 
 export interface Bridge extends App {
-  /** Every line logged so far, parsed. */
+  /** Every log line so far, parsed. */
   logs: Record<string, unknown>[]
 }
 
-/** Settings without their prefix: `{ MQTT_URL: … }`. */
+/** Settings without the prefix `CAUSEWAY_`, such as `{ MQTT_URL: … }`. */
 export type Settings = Record<string, string | number | boolean>
 
-/** A bridge in this process on a free port; it closes with the test. Without MQTT_URL on its embedded broker. */
-export async function startBridge(settings: Settings = {}): Promise<Bridge> {
+/** How long a bridge may take to reach its broker on a busy machine. */
+const BROKER_TIMEOUT_MS = 20_000
+
+/**
+ * Starts a bridge in this process on a free port, on its embedded broker unless MQTT_URL is set. It closes with the
+ * test. Resolves when the bridge is connected to its broker.
+ * @param options `waitForBroker: false` for a test whose broker is missing or refuses the bridge
+ */
+export async function startBridge(
+  settings: Settings = {},
+  { waitForBroker = true }: { waitForBroker?: boolean } = {},
+): Promise<Bridge> {
   const logs: Record<string, unknown>[] = []
   const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0, STREAM_LINGER_MS: 0, PUBLISH_TIMEOUT_MS: 5000 }
   const env = Object.entries({ ...defaults, ...settings }).map(
@@ -25,12 +35,17 @@ export async function startBridge(settings: Settings = {}): Promise<Bridge> {
   const logger = pino({ level: 'debug' }, { write: (line: string) => void logs.push(JSON.parse(line)) })
   const app = await startApp({ config, readFile, logger, version: '0.0.0-test' })
   onTestFinished(() => app.close())
-  // On a busy machine the first connection may take longer than a start waits for it.
-  if (app.embeddedUrl !== undefined) await vi.waitUntil(app.isReachable, { timeout: 10_000 })
+  // The bridge listens after its first attempt to connect, even when that failed, as it may on a busy machine.
+  if (waitForBroker) {
+    await vi.waitUntil(app.isReachable, { timeout: BROKER_TIMEOUT_MS }).catch(() => {
+      const log = logs.map((line) => JSON.stringify(line)).join('\n')
+      throw new Error(`The bridge did not reach its broker; without one, pass { waitForBroker: false }:\n${log}`)
+    })
+  }
   return Object.assign(app, { logs })
 }
 
-/** The brokers most behaviour is tested on. `start` gives the settings of a bridge for it. */
+/** The brokers that most behaviour is tested on. `start` starts one and returns the settings of a bridge for it. */
 export const BROKERS: { name: string; protocol: 5 | 4; start: () => Promise<Settings> }[] = [
   { name: 'embedded broker, MQTT 3.1.1', protocol: 4, start: async () => ({}) },
   ...(hasMosquitto
@@ -49,12 +64,12 @@ export const BROKERS: { name: string; protocol: 5 | 4; start: () => Promise<Sett
     : []),
 ]
 
-/** The broker's URL behind a bridge that was started with these settings. */
+/** The URL of the broker that a bridge with these settings uses. */
 export function brokerUrl(bridge: Bridge, settings: Settings): string {
   return bridge.embeddedUrl ?? String(settings['MQTT_URL'])
 }
 
-/** The value of one series, 0 where there is none. */
+/** The value of one series of the metrics, such as `causeway_x{role="publish"}`; 0 when it does not exist. */
 export async function metric(bridge: Pick<Bridge, 'adminUrl'>, series: string): Promise<number> {
   const text = await (await fetch(`${bridge.adminUrl}/metrics`)).text()
   const line = text.split('\n').find((candidate) => candidate.startsWith(`${series} `))

@@ -10,7 +10,9 @@ import { freePort } from './free-port.ts'
 
 const MOSQUITTO = ['mosquitto', '/usr/sbin/mosquitto'].find((path) => spawnSync(path, ['-h']).error === undefined)
 
-/** Whether the tests that need Mosquitto can run. CI sets CAUSEWAY_TEST_REQUIRE_MOSQUITTO, and then they must. */
+/**
+ * Whether Mosquitto is installed. CI sets CAUSEWAY_TEST_REQUIRE_MOSQUITTO, so that no test is skipped for want of it.
+ */
 export const hasMosquitto = MOSQUITTO !== undefined
 if (!hasMosquitto && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
   throw new Error('mosquitto is required and not installed')
@@ -19,30 +21,31 @@ if (!hasMosquitto && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
 export interface Mosquitto {
   port: number
   url: string
-  /** SIGKILL; resolves when it is gone. */
+  /** SIGKILL. Resolves when the process has ended. */
   kill(): Promise<void>
-  /** SIGTERM; with persistence it saves its state. */
+  /** SIGTERM: with `persistence` Mosquitto saves its state. Resolves when the process has ended. */
   stop(): Promise<void>
-  /** On the same port, with the same state where it has persistence. */
+  /** Starts it again on the same port, with `persistence` from its saved state. Resolves when it listens. */
   start(): Promise<void>
-  /** SIGHUP: it reads its files again. */
+  /** SIGHUP: Mosquitto reads its files again. */
   reload(): void
-  /** SIGSTOP: the sockets stay open and nothing answers. */
+  /** SIGSTOP: its sockets stay open and it answers nothing, until `thaw`. */
   freeze(): void
+  /** SIGCONT. */
   thaw(): void
 }
 
 export interface MosquittoOptions {
-  /** Further lines of its configuration. */
+  /** Lines added to the configuration. */
   config?: string[]
-  /** All of its configuration in place of ours, made for its port and a directory of its own. */
+  /** Replaces the configuration. Gets the port to listen on and a directory that is deleted with the test. */
   wholeConfig?: (port: number, directory: string) => string
   /** Lines of an ACL file. */
   acl?: string[]
   persistence?: boolean
 }
 
-/** A Mosquitto process of the test's own; it ends with the test. */
+/** A Mosquitto process on a free port. It ends with the test. Resolves when it listens. */
 export async function startMosquitto({
   config = [],
   wholeConfig,
@@ -52,7 +55,7 @@ export async function startMosquitto({
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'causeway-mosquitto-'))
   const file = join(directory, 'mosquitto.conf')
-  // As root Mosquitto changes to a user of its own, who could not read this directory.
+  // Started as root, Mosquitto would change to the user `mosquitto`, who cannot read this directory.
   const user = process.getuid?.() === 0 ? ['user root'] : []
   const lines =
     wholeConfig === undefined

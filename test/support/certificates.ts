@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** Whether the tests that need certificates can run; in CI they must. */
+/** Whether openssl is installed, which makes the certificates. In CI it must be. */
 export const hasOpenssl = spawnSync('openssl', ['version']).error === undefined
 if (!hasOpenssl && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
   throw new Error('openssl is required and not installed')
@@ -16,22 +16,24 @@ export interface CertificateFiles {
 }
 
 export interface CertificateOptions {
-  /** As openssl writes them; names of this machine unless given. */
+  /** The subject's alternative names as openssl writes them. Default: `DNS:localhost,IP:127.0.0.1`. */
   names?: string
-  /** Already, as it is made. */
+  /** Issues a certificate that has already expired. */
   expired?: boolean
 }
 
 export interface Authority {
-  /** What to trust, as PEM and where it is. */
+  /** The certificate to trust, as PEM. */
   ca: string
+  /** The file of `ca`. */
   caFile: string
-  /** Further ones of the same authority, each with a key of its own. */
+  /** Issues a certificate with a key of its own. `name` is its subject and part of its file names. */
   issue(name: string, options?: CertificateOptions): CertificateFiles
+  /** Deletes all files. */
   remove(): void
 }
 
-/** A certificate authority in a directory of its own, as real as any and trusted by nobody. */
+/** A certificate authority in a temporary directory. No system trusts it. */
 export function createAuthority(): Authority {
   const directory = mkdtempSync(join(tmpdir(), 'causeway-certificates-'))
   const filesOf = (name: string): CertificateFiles => ({

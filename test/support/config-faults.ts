@@ -1,6 +1,6 @@
 import { ConfigError } from '../../src/config/config.ts'
 
-/** The faults that loading a configuration names; none where it loads. */
+/** The faults that loading a configuration reports; none when it loads. */
 export function faultsIn(load: () => unknown): readonly string[] {
   try {
     load()

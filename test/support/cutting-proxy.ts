@@ -5,18 +5,18 @@ import { onTestFinished } from 'vitest'
 
 export interface CuttingProxy {
   url: string
-  /** How often it has cut. */
+  /** How often it has cut a connection. */
   cuts: number
 }
 
-/** A packet on its way: `up` to the broker, `down` from it. */
+/** Decides about each packet, `up` to the broker or `down` from it: whether to cut, before or after it is passed on. */
 export type Cut = (
   direction: 'up' | 'down',
   packet: Packet,
   connect: IConnectPacket | undefined,
 ) => 'before' | 'behind' | undefined
 
-/** Passes MQTT packets on and cuts the connection before or behind those that `cut` names. It ends with the test. */
+/** Passes MQTT packets on, and cuts the connection before or after those that `cut` names. It ends with the test. */
 export async function startCuttingProxy(target: string, cut: Cut): Promise<CuttingProxy> {
   const { hostname, port } = new URL(target)
   const sockets = new Set<Socket>()
@@ -29,7 +29,8 @@ export async function startCuttingProxy(target: string, cut: Cut): Promise<Cutti
     function pass(direction: 'up' | 'down', from: Socket, to: Socket): void {
       sockets.add(from)
       let over = false
-      // Told of the protocol by CONNECT, which the broker's side never sees.
+      // The parser needs the protocol version, which only CONNECT has. The parser of the broker's side is created with
+      // its first bytes, when CONNECT has passed.
       let parse: ReturnType<typeof parser> | undefined
       from.on('data', (chunk) => {
         parse ??= createParser()
@@ -51,7 +52,7 @@ export async function startCuttingProxy(target: string, cut: Cut): Promise<Cutti
           if (place !== 'before') to.write(generate(packet, { protocolVersion: connectPacket?.protocolVersion ?? 4 }))
           if (!over) return
           proxy.cuts += 1
-          // The packet still reaches its end: a half-close delivers what was written.
+          // A half-close: what was written still arrives.
           to.end()
           from.destroy()
         })

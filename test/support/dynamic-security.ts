@@ -9,18 +9,21 @@ const PLUGIN = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr
   .map((path) => `${path}/mosquitto_dynamic_security.so`)
   .find(existsSync)
 
-/** Whether Mosquitto can refuse a SUBSCRIBE here; its ACL file only filters what is delivered. */
+/**
+ * Whether the plugin is installed with which Mosquitto refuses a SUBSCRIBE. With an ACL file it grants every
+ * subscription and only drops messages.
+ */
 export const canRefuseSubscriptions = hasMosquitto && PLUGIN !== undefined
 if (!canRefuseSubscriptions && process.env['CAUSEWAY_TEST_REQUIRE_MOSQUITTO']) {
   throw new Error('mosquitto_dynamic_security.so is required and not installed')
 }
 
 export interface RefusingMosquitto extends Mosquitto {
-  /** The filters refused from its next start on. */
+  /** Replaces the refused filters, from the next start of the broker on. */
   refuse(filters: string[]): void
 }
 
-/** A Mosquitto whose dynamic security plugin refuses subscriptions to these filters. */
+/** A Mosquitto that refuses subscriptions to these filters. It ends with the test. */
 export async function startRefusingMosquitto(filters: string[]): Promise<RefusingMosquitto> {
   const directory = mkdtempSync(join(tmpdir(), 'causeway-security-'))
   const file = join(directory, 'dynamic-security.json')
@@ -46,7 +49,7 @@ export async function startRefusingMosquitto(filters: string[]): Promise<Refusin
   return { ...broker, refuse }
 }
 
-/** A Mosquitto that lets in these accounts alone and refuses each one's subscriptions to its filters. */
+/** A Mosquitto that accepts only these accounts, and refuses each one subscriptions to its `refused` filters. */
 export async function startMosquittoWithRoles(
   accounts: Record<string, { password: string; refused: string[] }>,
 ): Promise<Mosquitto> {

@@ -8,7 +8,7 @@ export interface Example {
   command: string
 }
 
-/** The examples that can run here. */
+/** The example consumers whose programs are installed. */
 export const CONSUMERS: Example[] = [
   { name: 'consumer.mjs', command: process.execPath, needs: [] },
   { name: 'consumer.py', command: 'python3', needs: ['python3'] },
@@ -17,7 +17,7 @@ export const CONSUMERS: Example[] = [
 
 const example = (name: string) => fileURLToPath(new URL(`../../examples/${name}`, import.meta.url))
 
-/** An example in a process of its own; it ends with the test. */
+/** Runs an example consumer against the bridge at `base`. Its process ends with the test. */
 export function startConsumer({ command, name }: Example, base: string) {
   const child = spawn(command, [example(name), base, 'billing', 'orders/#'], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -28,7 +28,7 @@ export function startConsumer({ command, name }: Example, base: string) {
     stream.setEncoding('utf8').on('data', (chunk: string) => (output += chunk))
   }
   const exited = once(child, 'exit').then(([code]) => code as number | null)
-  // The shell has children of its own.
+  // The shell example has child processes: all of the process group are killed.
   const kill = () => {
     if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid!, 'SIGKILL')
   }

@@ -4,7 +4,7 @@ import type { Settings } from './bridge.ts'
 import { hasMosquitto, startMosquitto } from './broker.ts'
 import { freePort } from './free-port.ts'
 
-/** Brokers with the settings of a bridge process for each. */
+/** Brokers, each with its URL and the settings of a bridge process that uses it. */
 export const PROCESS_BROKERS: { name: string; start: () => Promise<{ settings: Settings; url: string }> }[] = [
   {
     name: 'embedded broker',
@@ -27,11 +27,12 @@ export const PROCESS_BROKERS: { name: string; start: () => Promise<{ settings: S
 ]
 
 const MESSAGE_BYTES = 50_000
-const TOGETHER = 20
+const BATCH = 20
 
 /**
- * Publishes messages of 50 KB that begin with their number, the first one included and the last one not, no faster than
- * these readers take them. Resolves with the most memory that the process had meanwhile, in bytes.
+ * Publishes messages of 50 KB to `a` whose payloads begin with their number, `from` included and `to` excluded. After
+ * each 20 it waits until all `readers` have them. Resolves with the highest resident memory of the process meanwhile,
+ * in bytes.
  */
 export async function flow(
   client: MqttClient,
@@ -41,13 +42,13 @@ export async function flow(
   to: number,
 ): Promise<number> {
   let most = 0
-  for (let sent = from; sent < to; sent += TOGETHER) {
+  for (let sent = from; sent < to; sent += BATCH) {
     await Promise.all(
-      Array.from({ length: TOGETHER }, (_, index) =>
+      Array.from({ length: BATCH }, (_, index) =>
         client.publishAsync('a', `${sent + index} `.padEnd(MESSAGE_BYTES, 'x'), { qos: 1 }),
       ),
     )
-    await Promise.all(readers.map((reader) => reader.until(sent + TOGETHER)))
+    await Promise.all(readers.map((reader) => reader.until(sent + BATCH)))
     most = Math.max(most, residentBytes(pid))
   }
   return most

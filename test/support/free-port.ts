@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 
-/** A port of 127.0.0.1 that nothing listens on. Knows nothing of tests: the bench takes it too. */
+/** A port of 127.0.0.1 that nothing listens on. The benchmarks use it too, so it must not import Vitest. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')

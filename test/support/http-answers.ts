@@ -1,16 +1,16 @@
 export interface HttpAnswer {
   status: number
-  /** Names in lower case. */
+  /** By name in lower case. */
   headers: Map<string, string>
   body: Buffer
-  /** It is a stream, which has no end; `body` is what came so far. */
+  /** It is a stream that has not ended; `body` is what came so far. */
   isOpen: boolean
 }
 
 /**
- * Takes apart what a server sent, answer by answer, and forgives nothing: a byte that RFC 9112 does not allow throws.
- * An answer that is not all there yet is left out, unless it is a stream.
- * @param methods of the requests, in order, as what answers HEAD has no body
+ * Parses the responses on one connection, and throws at any byte that RFC 9112 does not allow. A response that is not
+ * complete is left out, unless it is a stream.
+ * @param methods of the requests, in order: the response to HEAD has no body
  */
 export function parseAnswers(bytes: Buffer, methods: readonly string[]): HttpAnswer[] {
   const answers: HttpAnswer[] = []
@@ -18,14 +18,14 @@ export function parseAnswers(bytes: Buffer, methods: readonly string[]): HttpAns
   while (at < bytes.length) {
     const end = bytes.indexOf('\r\n\r\n', at)
     if (end < 0) {
-      if (bytes.length - at > 64 * 1024) throw new Error('headers without end')
+      if (bytes.length - at > 64 * 1024) throw new Error('the headers do not end within 64 KiB')
       break
     }
     const { status, headers } = parseHead(bytes.toString('latin1', at, end))
     const body = parseBody(bytes.subarray(end + 4), status, headers, methods[answers.length] ?? 'GET')
     if (body === undefined) break
     at = end + 4 + body.length
-    // Interim answers come before the one that counts.
+    // 1xx are interim responses: the final one follows.
     if (status >= 200) answers.push({ status, headers, body: body.content, isOpen: body.isOpen })
     if (body.isOpen) break
   }
@@ -35,19 +35,19 @@ export function parseAnswers(bytes: Buffer, methods: readonly string[]): HttpAns
 function parseHead(text: string): { status: number; headers: Map<string, string> } {
   const [first = '', ...lines] = text.split('\r\n')
   const status = /^HTTP\/1\.1 ([1-5]\d\d) [\x20-\x7e]*$/.exec(first)?.[1]
-  if (status === undefined) throw new Error(`no status line: ${JSON.stringify(first.slice(0, 200))}`)
+  if (status === undefined) throw new Error(`not a status line: ${JSON.stringify(first.slice(0, 200))}`)
   const headers = new Map<string, string>()
   for (const line of lines) {
     const field = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([\x20-\x7e\t]*)$/.exec(line)
-    if (field === null) throw new Error(`no header field: ${JSON.stringify(line.slice(0, 200))}`)
+    if (field === null) throw new Error(`not a header field: ${JSON.stringify(line.slice(0, 200))}`)
     const name = field[1]!.toLowerCase()
-    if (headers.has(name) && name !== 'vary') throw new Error(`${name} twice`)
+    if (headers.has(name) && name !== 'vary') throw new Error(`the header ${name} comes twice`)
     headers.set(name, field[2]!)
   }
   return { status: Number(status), headers }
 }
 
-/** Undefined where not all of it is there. */
+/** Undefined when the body is not complete. */
 function parseBody(
   rest: Buffer,
   status: number,
@@ -68,10 +68,10 @@ function parseBody(
   }
   if (coding === 'chunked') {
     const chunked = parseChunks(rest)
-    // Only streams say so.
+    // Only streams of the bridge have this header.
     return chunked.isOpen && !headers.has('x-accel-buffering') ? undefined : chunked
   }
-  if (headers.get('connection') !== 'close') throw new Error('a body of no length on a connection that stays')
+  if (headers.get('connection') !== 'close') throw new Error('a body without a length on a connection that stays open')
   return { content: rest, length: rest.length, isOpen: true }
 }
 
@@ -83,11 +83,11 @@ function parseChunks(rest: Buffer): { content: Buffer; length: number; isOpen: b
     if (end < 0) return { content: Buffer.concat(parts), length: rest.length, isOpen: true }
     const size = /^[0-9a-f]+$/i.exec(rest.toString('latin1', at, end))?.[0]
     if (size === undefined) {
-      throw new Error(`no chunk size: ${JSON.stringify(rest.toString('latin1', at, end).slice(0, 200))}`)
+      throw new Error(`not a chunk size: ${JSON.stringify(rest.toString('latin1', at, end).slice(0, 200))}`)
     }
     const last = end + 2 + Number.parseInt(size, 16)
     if (rest.length < last + 2) return { content: Buffer.concat(parts), length: rest.length, isOpen: true }
-    if (rest.toString('latin1', last, last + 2) !== '\r\n') throw new Error('a chunk without its end')
+    if (rest.toString('latin1', last, last + 2) !== '\r\n') throw new Error('a chunk is not followed by CRLF')
     if (last === end + 2) return { content: Buffer.concat(parts), length: last + 2, isOpen: false }
     parts.push(rest.subarray(end + 2, last))
     at = last + 2

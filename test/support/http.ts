@@ -3,7 +3,7 @@ import type { Bridge } from './bridge.ts'
 export interface Answer {
   status: number
   headers: Headers
-  // oxlint-disable-next-line no-explicit-any -- tests look into whatever came
+  // oxlint-disable-next-line no-explicit-any -- tests look into whatever comes
   body: any
 }
 
@@ -13,7 +13,7 @@ async function answerOf(response: Response): Promise<Answer> {
   return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text }
 }
 
-/** Any request. */
+/** Sends any request. */
 export async function send(
   bridge: Pick<Bridge, 'url'>,
   method: string,
@@ -28,7 +28,7 @@ export async function get(bridge: Bridge, path: string, headers: Record<string, 
   return answerOf(await fetch(bridge.url + path, { headers }))
 }
 
-/** Publishes a message as JSON. */
+/** `POST /publish` with a message as JSON. */
 export async function publish(bridge: Bridge, message: unknown, headers: Record<string, string> = {}): Promise<Answer> {
   return answerOf(
     await fetch(`${bridge.url}/publish`, {
@@ -39,7 +39,7 @@ export async function publish(bridge: Bridge, message: unknown, headers: Record<
   )
 }
 
-/** Publishes a payload as it is; the topic and the rest are in the query. */
+/** `POST /publish` with the payload as the body; topic, QoS and the rest are in the query. */
 export async function publishRaw(
   bridge: Bridge,
   query: string,

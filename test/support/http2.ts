@@ -4,7 +4,7 @@ import { createParser } from 'eventsource-parser'
 import { onTestFinished } from 'vitest'
 import type { StreamEvent } from './stream.ts'
 
-/** One connection that speaks HTTP/2; it closes with the test. */
+/** Opens an HTTP/2 connection. It closes with the test. */
 export async function openSession(url: string, ca: string): Promise<ClientHttp2Session> {
   const session = connect(url, { ca, settings: { enablePush: false } })
   onTestFinished(() => session.destroy())
@@ -16,11 +16,11 @@ export async function openSession(url: string, ca: string): Promise<ClientHttp2S
 export interface Reply {
   status: number
   headers: IncomingHttpHeaders
-  // oxlint-disable-next-line no-explicit-any -- tests look into whatever came
+  // oxlint-disable-next-line no-explicit-any -- tests look into whatever comes
   body: any
 }
 
-/** Sends a request whose body, if it has one, is all there. */
+/** Sends a request with its whole body, and reads the whole response. */
 export async function ask(
   session: ClientHttp2Session,
   method: string,
@@ -45,14 +45,15 @@ export async function replyOn(stream: ClientHttp2Stream): Promise<Reply> {
 export interface EventStream {
   stream: ClientHttp2Stream
   headers: IncomingHttpHeaders
-  /** All so far. */
+  /** All events so far. */
   events: StreamEvent[]
-  /** The next so many that nobody has taken yet; rejects where the stream ends first. */
+  /** The next `count` events after those already taken. Rejects when the stream ends first. */
   take(count: number): Promise<StreamEvent[]>
+  /** Resolves when the stream has closed. */
   ended: Promise<void>
 }
 
-/** Follows `/subscribe`, as one of the streams of the connection. */
+/** Opens `GET /subscribe` as one stream of the connection. */
 export async function follow(
   session: ClientHttp2Session,
   query: string,

@@ -11,20 +11,21 @@ export const AUDIENCE = 'causeway'
 export interface Issuer {
   url: string
   settings: Settings
-  /** How often its keys were asked for. */
+  /** How often its keys were fetched. */
   requests: number
-  /** What it answers with from now on; undefined is its keys. */
+  /** The HTTP status of its responses from now on; 200 when undefined. */
   failure: number | undefined
-  /** Gives up its key for a new one. */
+  /** Replaces its key with a new one. */
   rotate(): Promise<void>
-  /** A token with the claims that make one good, and these. */
+  /** Signs a token with these claims and defaults that make it valid. */
   sign(claims: JWTPayload, options?: { kid?: string; key?: CryptoKey }): Promise<string>
+  /** The current private key. */
   key: CryptoKey
-  /** Its public key, as PEM. */
+  /** The current public key, as PEM. */
   pem: string
 }
 
-/** An issuer of tokens with its keys on a server of its own; it ends with the test. */
+/** An issuer of JSON Web Tokens that serves its keys (JWKS) over HTTP. It ends with the test. */
 export async function startIssuer(): Promise<Issuer> {
   let kid = 0
   let published: JWK[] = []
@@ -63,7 +64,7 @@ export async function startIssuer(): Promise<Issuer> {
   return issuer
 }
 
-/** A token that is good for a minute, unless its claims say otherwise, and still to be signed. */
+/** A token that is valid for a minute unless its claims say otherwise. The caller sets its header and signs it. */
 export function signed(claims: JWTPayload): SignJWT {
   const now = Math.floor(Date.now() / 1000)
   return new SignJWT({

@@ -1,20 +1,21 @@
 import { connectAsync, type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt'
 import { onTestFinished } from 'vitest'
 
-/** A client that connects once: rejects where it does not get CONNACK. The caller ends it. */
+/** Connects once, and rejects when no CONNACK comes. The caller ends the client. */
 export function connectOnce(url: string, options: IClientOptions = {}): Promise<MqttClient> {
-  // Without this `false` a connection that closes before CONNACK is waited for for ever.
+  // `false` stands for `allowRetries`. With the default the promise never settles when the connection closes before
+  // CONNACK.
   return connectAsync(url, { reconnectPeriod: 0, ...options }, false)
 }
 
-/** An MQTT client that is not the bridge; it ends with the test. */
+/** An MQTT client beside the bridge. It ends with the test. */
 export async function mqttClient(url: string, options: IClientOptions = {}): Promise<MqttClient> {
   const client = await connectOnce(url, options)
   onTestFinished(async () => void client.end(true))
   return client
 }
 
-/** Subscribes and collects; `next` waits for a message nobody has taken yet. */
+/** Subscribes, and collects what the client receives. `next` waits for the next message after those already taken. */
 export async function collect(
   client: MqttClient,
   filter: string,
@@ -34,7 +35,10 @@ export async function collect(
   }
 }
 
-/** Whether the broker knows a subscriber of this topic, its PUBACK says so. Needs MQTT 5; a subscriber gets the message. */
+/**
+ * Whether the broker has a subscriber for this topic, by the reason code of its PUBACK (0x10: no matching subscribers).
+ * Needs MQTT 5. A subscriber gets the message that asks.
+ */
 export async function hasSubscribers(url: string, topic: string): Promise<boolean> {
   const client = await connectOnce(url, { protocolVersion: 5 })
   const acknowledged = new Promise<boolean>((resolve) => {

@@ -8,15 +8,17 @@ export interface Conversation {
   request: ClientRequest
   send(text: string): void
   end(): void
-  /** The next result nobody has taken yet; undefined once the answer has ended. */
-  // oxlint-disable-next-line no-explicit-any -- tests look into whatever came
+  /** The next result after those already taken; undefined when the response has ended. */
+  // oxlint-disable-next-line no-explicit-any -- tests look into whatever comes
   next(): Promise<any>
-  /** All that is left, until the answer ends. */
+  /** All further results, until the response ends. */
   // oxlint-disable-next-line no-explicit-any -- as above
   rest(): Promise<any[]>
 }
 
-/** A batch that is sent and answered at the same time, over a socket of its own; it closes with the test. */
+/**
+ * An NDJSON batch whose lines are sent while its results come back, on a socket of its own. It closes with the test.
+ */
 export function openBatch(url: string, headers: Record<string, string> = {}): Conversation {
   const request = open(`${url}/publish/batch`, {
     method: 'POST',
@@ -48,7 +50,7 @@ export function openBatch(url: string, headers: Record<string, string> = {}): Co
   }
 }
 
-/** Publishes a batch in one piece. The results of NDJSON are parsed. */
+/** Publishes a whole batch. The lines of an NDJSON response are parsed. */
 export async function batch(url: string, type: 'json' | 'x-ndjson', body: unknown): Promise<Answer> {
   const text =
     type === 'json' && typeof body !== 'string' && !(body instanceof Uint8Array)

@@ -1,4 +1,7 @@
-"""Answers MQTT 5 requests on a topic with its payload in capitals. Arguments: port, topic. Prints "ready" when subscribed."""
+"""Answers MQTT 5 requests on a topic with their payload in capitals.
+
+Arguments: port, topic. Prints "ready" when it has subscribed.
+"""
 import sys
 
 import paho.mqtt.client as mqtt

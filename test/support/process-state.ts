@@ -1,18 +1,18 @@
 import { readdirSync, readFileSync } from 'node:fs'
 
-/** Files and sockets a process has open; undefined where the system does not say. */
+/** How many files and sockets a process has open; undefined on systems other than Linux. */
 export function openFiles(pid: number): number | undefined {
   return process.platform === 'linux' ? readdirSync(`/proc/${pid}/fd`).length : undefined
 }
 
-/** Bytes of memory a process has; undefined where the system does not say. */
+/** Resident memory of a process in bytes; undefined on systems other than Linux. */
 export function residentBytes(pid: number): number | undefined {
   const kibibytes =
     process.platform === 'linux' ? /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] : undefined
   return kibibytes === undefined ? undefined : Number(kibibytes) * 1024
 }
 
-/** The lines of a bridge's log that say something is wrong: warnings and worse, and what is no log line at all. */
+/** The lines of a bridge's output that report a problem: those of level warn or above, and those that are no JSON log. */
 export function complaints(stdout: string): string[] {
   return stdout.split('\n').filter((line) => line !== '' && !/^\{"level":[1-3]0,/.test(line))
 }

@@ -5,23 +5,24 @@ import { onTestFinished } from 'vitest'
 export interface Proxy {
   /** The broker's URL through the proxy. */
   url: string
-  /** Connections open through it. */
+  /** How many connections are open through it. */
   readonly connections: number
-  /** Ends every connection there is; new ones pass. */
+  /** Closes every connection. New ones are accepted. */
   cut(): void
-  /** Ends every connection; new ones go to this broker. */
+  /** Closes every connection. New ones go to this broker. */
   turnTo(target: string): void
-  /** Ends every connection and accepts no new one until `accept`. */
+  /** Closes every connection and its port, until `accept`. */
   refuse(): Promise<void>
   accept(): Promise<void>
-  /** Holds back, in order, what goes this way until `flow`: `up` to the broker, `down` from it. */
+  /** Holds back all bytes in one direction until `flow`: `up` to the broker, `down` from it. */
   stall(direction: 'up' | 'down'): void
+  /** Passes on what was held back, in order, and holds back nothing any more. */
   flow(): void
-  /** Lets everything arrive this many milliseconds late. */
+  /** Delays everything by this many milliseconds, in both directions. */
   delay(ms: number): void
 }
 
-/** The TCP link between a bridge and its broker, to break at will. It ends with the test. */
+/** A TCP proxy between a bridge and its broker, to interrupt their connections with. It ends with the test. */
 export async function startProxy(broker: string): Promise<Proxy> {
   let target = new URL(broker)
   const sockets = new Set<Socket>()

@@ -2,11 +2,11 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { type HttpAnswer, parseAnswers } from './http-answers.ts'
 
-/** How a client behaves, beside what it sends. */
-export interface Manners {
-  /** Where the bytes are cut into writes of their own. */
+/** How a client sends its bytes and what it does afterwards. */
+export interface Sending {
+  /** Offsets at which the bytes are split into separate writes. */
   cuts?: readonly number[]
-  /** After the last byte it: waits for the answers, sends FIN, or is gone without a word. */
+  /** What the client does after the last byte: wait for the responses, send FIN, or send RST. */
   ending?: 'wait' | 'end' | 'reset'
 }
 
@@ -14,23 +14,24 @@ export interface Exchange {
   answers: HttpAnswer[]
   /** Whether the server closed the connection. */
   closed: boolean
-  /** Why the connection broke, where it did. */
+  /** Why the connection broke, if it did. */
   error: Error | undefined
   text: string
 }
 
-/** Longest time for an answer: a failure, not a pace. */
+/** A response that takes longer is a failure. */
 const TIMEOUT_MS = 20_000
 
 /**
- * Sends these bytes over a connection of its own, whatever they are, and reads until the server has answered as many
- * requests as there are methods, closed, or begun a stream. Rejects over what is no HTTP, and over silence.
+ * Sends any bytes on a connection of its own, and reads until the server has answered as many requests as there are
+ * methods, has closed the connection, or has begun a stream. Rejects when the response is not valid HTTP, and when none
+ * comes within 20 s.
  */
 export async function exchange(
   url: string,
   bytes: Buffer,
   methods: readonly string[],
-  { cuts = [], ending = 'wait' }: Manners = {},
+  { cuts = [], ending = 'wait' }: Sending = {},
 ): Promise<Exchange> {
   const socket = connect({ port: Number(new URL(url).port), host: '127.0.0.1', noDelay: true })
   // The server may close while the client still sends.
@@ -66,12 +67,17 @@ export async function exchange(
 function readAnswers(
   socket: Socket,
   methods: readonly string[],
-  impatient: boolean,
+  isWaiting: boolean,
 ): Promise<Pick<Exchange, 'answers' | 'text'>> {
   const chunks: Buffer[] = []
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
-      () => reject(new Error(`silence after ${Buffer.concat(chunks).toString('latin1').slice(0, 500)}`)),
+      () =>
+        reject(
+          new Error(
+            `no response within ${TIMEOUT_MS} ms, only ${Buffer.concat(chunks).toString('latin1').slice(0, 500)}`,
+          ),
+        ),
       TIMEOUT_MS,
     )
     const finish = (isOver: boolean) => {
@@ -79,9 +85,10 @@ function readAnswers(
       try {
         const answers = parseAnswers(bytes, methods)
         const isStream = answers.at(-1)?.isOpen === true
-        // Behind a stream a body is not read before its turn, nor the FIN behind that: such a client has its stream until it goes.
-        const isBehindStream = isStream && answers.length < methods.length
-        if (!isOver && !isBehindStream && !(impatient && (isStream || answers.length >= methods.length))) return
+        // While a stream is answered, the server reads neither the bodies of later requests nor the FIN after them.
+        // Such a client keeps its stream until it closes the connection itself.
+        const streamBlocksRest = isStream && answers.length < methods.length
+        if (!isOver && !streamBlocksRest && !(isWaiting && (isStream || answers.length >= methods.length))) return
         resolve({ answers, text: bytes.toString('latin1') })
       } catch (error) {
         reject(error as Error)

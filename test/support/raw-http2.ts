@@ -6,7 +6,10 @@ const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
 const TYPES = { data: 0, headers: 1, reset: 3, settings: 4 } as const
 const END_HEADERS = 4
 
-/** A frame on the first stream. Node's own client ends a body before it resets its stream. */
+/**
+ * A frame on stream 1, or a SETTINGS frame. Tests write frames themselves because Node's client always ends the body
+ * before it resets a stream.
+ */
 export function frame(type: keyof typeof TYPES, payload: Buffer | string, flags = 0): Buffer {
   const bytes = Buffer.from(payload as string)
   const head = Buffer.alloc(9)
@@ -17,10 +20,10 @@ export function frame(type: keyof typeof TYPES, payload: Buffer | string, flags 
   return Buffer.concat([head, bytes])
 }
 
-/** The headers of a POST whose body follows. */
+/** The HEADERS frame of a POST whose body follows. Names and values must be shorter than 127 bytes. */
 export function postHeaders(path: string, more: Record<string, string> = {}): Buffer {
   const fields = { ':method': 'POST', ':scheme': 'https', ':path': path, ':authority': 'localhost', ...more }
-  // Literal, never indexed, as RFC 7541 section 6.2.2 has it; all are shorter than 127 bytes.
+  // Literal header fields without indexing, with new names (RFC 7541, section 6.2.2). The length fits the 7-bit prefix.
   const literals = Object.entries(fields).flatMap(([name, value]) => [
     Buffer.from([0, name.length]),
     Buffer.from(name),
@@ -30,9 +33,10 @@ export function postHeaders(path: string, more: Record<string, string> = {}): Bu
   return frame('headers', Buffer.concat(literals), END_HEADERS)
 }
 
+/** RST_STREAM with CANCEL (8). */
 export const cancel = frame('reset', Buffer.from([0, 0, 0, 8]))
 
-/** A connection on which frames are written by hand. */
+/** An HTTP/2 connection with its preface sent, to write frames to. It closes with the test. */
 export async function openRaw(url: string, ca: string): Promise<TLSSocket> {
   const socket = connect({ host: '127.0.0.1', port: Number(new URL(url).port), ca, ALPNProtocols: ['h2'] })
   onTestFinished(() => void socket.destroy())

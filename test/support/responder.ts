@@ -8,10 +8,10 @@ import { mqttClient } from './mqtt-client.ts'
 const PYTHON = '/usr/bin/python3'
 const SCRIPT = fileURLToPath(new URL('paho-responder.py', import.meta.url))
 
-/** Whether Eclipse Paho for Python is there, somebody else's MQTT 5 client. */
+/** Whether Eclipse Paho for Python is installed, an MQTT 5 client that shares no code with the bridge's. */
 export const hasPaho = spawnSync(PYTHON, ['-c', 'import paho.mqtt.properties']).status === 0
 
-/** A Paho client that answers requests on a topic in capitals; it ends with the test. */
+/** A Paho client that answers requests on a topic with their payload in capitals. It ends with the test. */
 export async function startPahoResponder(port: number, topic: string): Promise<void> {
   const child = spawn(PYTHON, [SCRIPT, String(port), topic], { stdio: ['ignore', 'pipe', 'inherit'] })
   const exited = once(child, 'exit')
@@ -27,7 +27,7 @@ export type Reply = (
   changes?: { correlationData?: Buffer; contentType?: string; userProperties?: Record<string, string> },
 ) => void
 
-/** A client that does with each request on a topic what the test says; it ends with the test. */
+/** An MQTT 5 client that calls `onRequest` for each message on a topic. It ends with the test. */
 export async function startResponder(
   url: string,
   topic: string,

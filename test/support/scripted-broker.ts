@@ -5,15 +5,15 @@ import { onTestFinished } from 'vitest'
 
 /** One network connection of a client to the scripted broker. */
 export interface Peer {
-  /** From CONNECT on. */
+  /** Its CONNECT; undefined until that arrives. */
   connect: IConnectPacket | undefined
   received: Packet[]
   send(...packets: Packet[]): void
-  /** Bytes that are no packet. */
+  /** Sends any bytes, whether they are a packet or not. */
   sendRaw(bytes: Uint8Array): void
-  /** Accepts the connection; over MQTT 5 with a Receive Maximum of 20. */
+  /** Sends CONNACK, over MQTT 5 with a Receive Maximum of 20. */
   accept(sessionPresent?: boolean): void
-  /** Says nothing more. */
+  /** Closes the connection, without DISCONNECT. */
   close(): void
 }
 
@@ -23,13 +23,12 @@ export interface ScriptedBroker {
   peers: Peer[]
 }
 
-/** What the broker does with each packet. Without an answer from it, `answer` below is what a plain broker does. */
+/** Called for each packet. Returns true when it has handled the packet; otherwise `answer` below does. */
 export type Script = (packet: Packet, peer: Peer) => boolean | void
 
 /**
- * A broker of a few lines that does what the script says and otherwise behaves: it accepts, acknowledges and delivers
- * nothing. It ends with the test.
- * @param script returns true where it has dealt with the packet
+ * A small broker over real sockets that handles each packet as the script says. All others it accepts and acknowledges
+ * as the standard says, and it delivers no message. It ends with the test.
  */
 export async function startScriptedBroker(script: Script): Promise<ScriptedBroker> {
   const peers: Peer[] = []
@@ -60,7 +59,7 @@ export async function startScriptedBroker(script: Script): Promise<ScriptedBroke
   return { url: `mqtt://127.0.0.1:${port}`, port, peers }
 }
 
-/** Whether it publishes for the bridge, rather than subscribing or telling of its presence. */
+/** Whether this is one of the bridge's connections for publishing, by its client id. */
 export function isPublisher(peer: Peer): boolean {
   return peer.connect?.clientId.includes('-publish-') === true
 }

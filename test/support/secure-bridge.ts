@@ -5,12 +5,15 @@ import { type Authority, createAuthority } from './certificates.ts'
 
 export interface SecureBridge extends Bridge {
   authority: Authority
-  /** What to trust. */
+  /** The certificate to trust, as PEM. */
   ca: string
   files: { cert: string; key: string }
 }
 
-/** A bridge that speaks HTTPS, with metrics and health on a plain port of their own; both it and its authority go with the test. */
+/**
+ * A bridge with HTTPS, and with metrics and health over plain HTTP on a port of their own. The bridge and its
+ * certificate authority end with the test.
+ */
 export async function startSecureBridge(settings: Settings = {}): Promise<SecureBridge> {
   const authority = createAuthority()
   onTestFinished(() => authority.remove())

@@ -13,11 +13,14 @@ export interface SessionRequest {
 }
 
 export interface SessionReader extends StreamReader {
-  /** The first event. */
+  /** The stream's first event, `session`. */
   about: StreamEvent
 }
 
-/** The stream of a durable session, behind its first event; it closes with the test. Answers that are no streams throw. */
+/**
+ * Opens the stream of a durable session and reads its first event. It closes with the test.
+ * @throws the response, when it is no stream
+ */
 export async function openSession(bridge: Pick<Bridge, 'url'>, request: SessionRequest = {}): Promise<SessionReader> {
   const stream = await trySession(bridge, request)
   if (stream.status !== 200) {
@@ -27,7 +30,7 @@ export async function openSession(bridge: Pick<Bridge, 'url'>, request: SessionR
   return Object.assign(stream, { about: await stream.next() })
 }
 
-/** The same, whatever the answer. */
+/** Asks for the stream of a durable session, and returns the response whatever its status. */
 export function trySession(
   bridge: Pick<Bridge, 'url'>,
   { name = 'reader', topics = ['a'], lastEventId, accept, ...rest }: SessionRequest = {},
@@ -41,6 +44,7 @@ export function trySession(
   })
 }
 
+/** Acknowledges everything up to an event. */
 export async function acknowledge(
   bridge: Pick<Bridge, 'url'>,
   { about }: Pick<SessionReader, 'about'>,
@@ -54,17 +58,21 @@ export async function acknowledge(
   return { status: response.status, body: await response.json() }
 }
 
-/** Publishes numbers, the first one included and the last one not. */
+/** Publishes the numbers from `from` to `to - 1`, one after the other. */
 export async function count(bridge: Bridge, from: number, to: number, topic = 'a'): Promise<void> {
   for (let number = from; number < to; number += 1) await publish(bridge, { topic, payload: `${number}` })
 }
 
-/** What came, short: a message's payload, `!` before it where it is marked as redelivered; the event's name for others. */
+/**
+ * The events in short: a message is its payload, with `!` before it when it is marked as redelivered; any other event
+ * is its name.
+ */
 export function told(events: StreamEvent[]): string[] {
   return events.map(({ event, data }) =>
     event === 'message' ? `${data.redelivered ? '!' : ''}${data.payload}` : event,
   )
 }
 
+/** What `told` returns for the numbers from `from` to `to - 1`. */
 export const numbers = (from: number, to: number, mark = '') =>
   Array.from({ length: to - from }, (_, index) => `${mark}${from + index}`)

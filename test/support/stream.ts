@@ -6,7 +6,7 @@ import { onTestFinished } from 'vitest'
 export interface StreamEvent {
   event: string
   id: string | undefined
-  // oxlint-disable-next-line no-explicit-any -- tests look into whatever came
+  // oxlint-disable-next-line no-explicit-any -- tests look into whatever comes
   data: any
 }
 
@@ -15,22 +15,25 @@ export interface StreamReader {
   headers: IncomingMessage['headers']
   /** All events so far. */
   events: StreamEvent[]
-  /** The bytes so far. */
+  /** The text so far. */
   text(): string
-  /** The next event nobody has taken yet; rejects where the stream ends first. */
+  /** The next event after those already taken. Rejects when the stream ends first. */
   next(): Promise<StreamEvent>
-  /** The next so many. */
+  /** The next `count` events. */
   take(count: number): Promise<StreamEvent[]>
-  /** Stops and continues reading the socket. */
+  /** Stops reading the socket, until `resume`. */
   pause(): void
   resume(): void
-  /** Leaves; as a client that vanishes does. */
+  /** Destroys the socket, as a client that disappears does. */
   close(): void
-  /** Resolves when the server has ended the stream. */
+  /** Resolves when the stream has ended. */
   ended: Promise<void>
 }
 
-/** Reads a stream, of events or of lines, over a socket of its own; it closes with the test. Answers that are no streams are `text()`. */
+/**
+ * Opens a stream of server-sent events or NDJSON on a socket of its own. It closes with the test. A response that is no
+ * stream is in `text()`.
+ */
 export async function openStream(url: string, headers: Record<string, string> = {}): Promise<StreamReader> {
   const request = get(url, { headers, agent: false })
   onTestFinished(() => void request.destroy())

@@ -13,7 +13,7 @@ export interface TestToken {
   entry: TokenEntry
 }
 
-/** A token with these rules; unless told otherwise the same ones for both. */
+/** A token with these topic rules. `subscribe` is the same as `publish` by default. */
 export function makeToken(
   name: string,
   publish: string[],
@@ -27,12 +27,13 @@ export function makeToken(
 export interface TokenFile {
   path: string
   settings: Settings
+  /** Replaces the tokens. */
   write(tokens: readonly TestToken[]): void
-  /** Whatever a hand that slipped may leave there. */
+  /** Replaces the whole file with this text, valid or not. */
   writeText(text: string): void
 }
 
-/** A file of these tokens, gone after the test. */
+/** A file with these tokens. It is deleted with the test. */
 export function tokenFile(tokens: readonly TestToken[]): TokenFile {
   const directory = mkdtempSync(join(tmpdir(), 'causeway-tokens-'))
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }))

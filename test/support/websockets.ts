@@ -6,7 +6,7 @@ import { onTestFinished } from 'vitest'
 import { createWebSocketStream, WebSocketServer } from 'ws'
 import type { CertificateFiles } from './certificates.ts'
 
-/** MQTT over WebSockets and TLS in front of a broker, for those that speak neither; it ends with the test. */
+/** A server that accepts MQTT over WebSockets and TLS, and passes it on to a broker over TCP. It ends with the test. */
 export async function startWebSockets(brokerPort: number, { cert, key }: CertificateFiles): Promise<{ port: number }> {
   const server = createServer({ cert: readFileSync(cert), key: readFileSync(key) })
   const sockets = new WebSocketServer({ server })

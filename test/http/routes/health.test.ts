@@ -15,7 +15,7 @@ test('a bridge with its broker is alive and ready', async () => {
 })
 
 test('a bridge without its broker starts, alive and not ready', async () => {
-  const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}` })
+  const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}` }, { waitForBroker: false })
   const { status, headers, body } = await get(bridge, '/readyz')
   expect([status, headers.get('content-type'), body.code, body.retryable]).toEqual([
     503,
@@ -54,7 +54,7 @@ describe.runIf(hasMosquitto)('a broker', () => {
   test('that comes only after the bridge makes it ready', async () => {
     const broker = await startMosquitto()
     await broker.kill()
-    const bridge = await startBridge({ MQTT_URL: broker.url })
+    const bridge = await startBridge({ MQTT_URL: broker.url }, { waitForBroker: false })
     expect(await ready(bridge)).toBe(503)
     await broker.start()
     await expect.poll(() => ready(bridge), { timeout: 10_000 }).toBe(200)

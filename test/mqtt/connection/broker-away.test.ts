@@ -14,7 +14,10 @@ const unavailable = {
 }
 
 test('without a broker the bridge starts and answers 503 at once, with Retry-After', async () => {
-  const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}`, PUBLISH_TIMEOUT_MS: 600_000 })
+  const bridge = await startBridge(
+    { MQTT_URL: `mqtt://127.0.0.1:${await freePort()}`, PUBLISH_TIMEOUT_MS: 600_000 },
+    { waitForBroker: false },
+  )
   for (const qos of [0, 1, 2]) {
     const answer = await publish(bridge, { topic: 'a', qos })
     expect(answer).toMatchObject(unavailable)
@@ -55,7 +58,7 @@ describe.runIf(hasMosquitto).each(PROTOCOLS)('over MQTT %s', (protocol) => {
   test('a bridge that started before its broker connects to it', async () => {
     const broker = await startMosquitto()
     await broker.kill()
-    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol }, { waitForBroker: false })
     expect(await publish(bridge, { topic: 'a' })).toMatchObject(unavailable)
     await broker.start()
     await vi.waitFor(async () => expect((await publish(bridge, { topic: 'a' })).status).toBe(200), { timeout: 20_000 })
@@ -73,7 +76,7 @@ test.each([
     peer.close()
     return true
   })
-  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const bridge = await startBridge({ MQTT_URL: broker.url }, { waitForBroker: false })
   const answer = await publish(bridge, { topic: 'a' })
   expect(answer).toMatchObject({ status: 503, body: { code: 'broker-unavailable', mqtt: { reasonCode } } })
   expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0)
@@ -87,7 +90,7 @@ test('the reason given is that of the last attempt', async () => {
     peer.send({ cmd: 'connack', sessionPresent: false, reasonCode: 0x88 })
     return true
   })
-  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const bridge = await startBridge({ MQTT_URL: broker.url }, { waitForBroker: false })
   expect((await publish(bridge, { topic: 'a' })).body.mqtt).toBeUndefined()
   silent = false
   await expect

@@ -69,7 +69,7 @@ describe.each([
   })
 
   test('is not connected to if the setting allows only MQTT 5', async () => {
-    const bridge = await startBridge({ MQTT_URL: (await start()).url, MQTT_PROTOCOL: '5' })
+    const bridge = await startBridge({ MQTT_URL: (await start()).url, MQTT_PROTOCOL: '5' }, { waitForBroker: false })
     expect(await publish(bridge, { topic: 'a' })).toMatchObject({ status: 503, body: { code: 'broker-unavailable' } })
   })
 })
@@ -78,7 +78,7 @@ describe.runIf(hasMosquitto)('a broker that cannot be reached', () => {
   test('does not make the bridge fall back to 3.1.1', async () => {
     const broker = await startMosquitto()
     await broker.kill()
-    const bridge = await startBridge({ MQTT_URL: broker.url })
+    const bridge = await startBridge({ MQTT_URL: broker.url }, { waitForBroker: false })
     await broker.start()
     await expect.poll(async () => (await publish(bridge, { topic: 'a' })).status, { timeout: 20_000 }).toBe(200)
     expect(await speaks(bridge)).toBe('5')

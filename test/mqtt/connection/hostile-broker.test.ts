@@ -23,7 +23,10 @@ async function bridgeOn(
     if (when === 'instead of CONNACK') peer.close()
     return true
   })
-  const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 1000 })
+  const bridge = await startBridge(
+    { MQTT_URL: broker.url, PUBLISH_TIMEOUT_MS: 1000 },
+    { waitForBroker: when === 'instead of PUBACK' },
+  )
   return {
     bridge,
     attacks: () => attacks,

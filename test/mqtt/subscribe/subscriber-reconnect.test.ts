@@ -10,7 +10,7 @@ import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts
 import { openStream } from '../../support/stream.ts'
 
 test('a stream requested while the broker cannot be reached gets 503 with Retry-After', async () => {
-  const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}` })
+  const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}` }, { waitForBroker: false })
   const { status, headers, body } = await get(bridge, '/subscribe?topic=a')
   expect([status, body.code, body.retryable]).toEqual([503, 'broker-unavailable', true])
   expect(Number(headers.get('retry-after'))).toBeGreaterThan(0)

@@ -71,7 +71,7 @@ function properties(random: Random): Record<string, Json> {
   return Object.fromEntries(random.some(Object.entries(all), random.integer(0, 3)))
 }
 
-/** What a message may become by one slip of a hand, or of malice. */
+/** A message with one or two fields removed or replaced by anything. */
 function mutated(random: Random): Json {
   const value = message(random)
   if (random.chance(0.1)) return anyValue(random)
@@ -87,7 +87,7 @@ function mutated(random: Random): Json {
 
 export const goodMessage = (random: Random): Buffer => Buffer.from(JSON.stringify(message(random)))
 
-/** JSON of a message, whole or nearly. */
+/** The JSON of a message, in most cases valid or almost valid. */
 export function messageText(random: Random): Buffer {
   const text = JSON.stringify(random.chance(0.45) ? message(random) : mutated(random)) ?? ''
   const kind = random.integer(0, 60)

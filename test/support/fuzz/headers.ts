@@ -98,7 +98,7 @@ const VALUES: Record<string, readonly string[]> = {
 }
 const NAMES = Object.keys(VALUES)
 
-/** A few header lines, most of them with a meaning here. */
+/** Up to four header lines. Most of them mean something to the bridge or to Node. */
 export function someHeaders(random: Random): string[] {
   return random
     .some(NAMES, random.pick([0, 0, 1, 1, 2, 4]))

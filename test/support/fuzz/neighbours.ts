@@ -2,12 +2,16 @@ import { expect } from 'vitest'
 import { openStream } from '../stream.ts'
 
 export interface Neighbours {
-  /** Stops publishing and expects that everything was accepted and came, once and in order. Resolves with how much. */
+  /**
+   * Stops publishing, and expects that each message was accepted and came once and in order. Resolves with their count.
+   */
   done(): Promise<number>
 }
 
-/** Those who use the bridge as one should, all the time: one publishes numbers, one follows them. */
-export async function goodNeighbours(url: string, headers: Record<string, string>): Promise<Neighbours> {
+/**
+ * Two well-behaved clients that use the bridge all the time: one publishes numbers, the other reads them from a stream.
+ */
+export async function startNeighbours(url: string, headers: Record<string, string>): Promise<Neighbours> {
   const stream = await openStream(`${url}/subscribe?topic=good/n&retained=false`, headers)
   expect(stream.status, stream.text()).toBe(200)
   let stopped = false

@@ -3,7 +3,7 @@ import { ackText, batchText, linesText, messageText, randomBytes } from './bodie
 import { someHeaders } from './headers.ts'
 import { encoded, nastyText, plainFilter, plainTopic } from './texts.ts'
 
-/** A request as bytes; all of it is there and framed as it should be, whatever it says. */
+/** A complete request with correct framing. What is in it may be anything. */
 export interface FuzzRequest {
   method: string
   path: string
@@ -36,10 +36,11 @@ const STREAM = {
     random.pick(['1', '0-0', 'a-1', '-', '25da8d536543642070bde78e5e18-1', '../..', `${'9'.repeat(400)}-1`]),
   ack: (random: Random) => random.pick(['auto', 'explicit', 'x']),
 }
-const sessionId = (random: Random) =>
-  `/sessions/${random.pick(['x', '5feceb66ffc8-6b86b273ff34fce19d6b', '', '..', '%2e%2e', 'a'.repeat(200), encoded(random, nastyText(random).slice(0, 50))])}`
+const SESSION_IDS = ['x', '5feceb66ffc8-6b86b273ff34fce19d6b', '', '..', '%2e%2e', 'a'.repeat(200)]
+const sessionPath = (random: Random) =>
+  `/sessions/${random.pick([...SESSION_IDS, encoded(random, nastyText(random).slice(0, 50))])}`
 
-/** Every operation of openapi.yaml, and what else there is an address for. */
+/** Every operation of openapi.yaml, the documentation pages, and paths that do not exist. */
 const ROUTES: readonly Route[] = [
   { method: 'POST', path: () => '/publish', body: MESSAGE },
   { method: 'POST', path: () => '/publish', body: MESSAGE },
@@ -67,10 +68,10 @@ const ROUTES: readonly Route[] = [
   { method: 'GET', path: () => '/sessions' },
   {
     method: 'POST',
-    path: (random) => `${sessionId(random)}/ack`,
+    path: (random) => `${sessionPath(random)}/ack`,
     body: (random) => ({ type: 'application/json', bytes: ackText(random) }),
   },
-  { method: 'DELETE', path: sessionId },
+  { method: 'DELETE', path: sessionPath },
   { method: 'POST', path: () => '/cookie' },
   { method: 'DELETE', path: () => '/cookie' },
   {
@@ -149,9 +150,9 @@ function query(random: Random, parameters: NonNullable<Route['query']>): string 
     }
   }
   if (random.chance(0.04)) {
-    pairs.push(
-      `${encoded(random, nastyText(random).slice(0, 100))}${random.chance(0.8) ? '=' : ''}${encoded(random, nastyText(random).slice(0, 100))}`,
-    )
+    const text = () => encoded(random, nastyText(random).slice(0, 100))
+    const [name, value] = [text(), text()]
+    pairs.push(`${name}${random.chance(0.8) ? '=' : ''}${value}`)
   }
   return pairs.length > 0 ? `?${pairs.join('&')}` : ''
 }

@@ -13,7 +13,7 @@ const properties = {
   userProperties: { __proto: 'x', a: ['b', '\0'] },
 }
 
-/** What a broker may send, by the protocol; not all of it may a broker send. */
+/** Well-formed packets. Some of them only a client may send, some come at the wrong time. */
 const PACKETS: readonly Packet[] = [
   {
     cmd: 'connack',
@@ -88,14 +88,14 @@ const RAW: readonly Uint8Array[] = [
   Uint8Array.of(0xd0, 1, 0),
   Uint8Array.of(0x40, 0),
   Uint8Array.of(0x90, 2, 0, 1),
-  // 256 MB are said to follow, and do not.
+  // The length announces 256 MB, and nothing follows.
   Uint8Array.of(0x30, 0xff, 0xff, 0xff, 0x7f, 0, 1, 0x61),
   Uint8Array.of(0x20, 0xff, 0xff, 0xff, 0x7f),
-  // A topic with wildcards, one of bytes that are no UTF-8, and one longer than its packet.
+  // A topic with wildcards, a topic that is not UTF-8, and a topic longer than its packet.
   Uint8Array.of(0x30, 6, 0, 3, 0x2b, 0x2f, 0x23, 0),
   Uint8Array.of(0x30, 6, 0, 3, 0xff, 0xfe, 0x80, 0),
   Uint8Array.of(0x30, 3, 0xff, 0xff, 0x61),
-  // QoS 3; properties longer than the packet; a property that is none; one that comes twice.
+  // QoS 3; properties longer than the packet; an unknown property; a property that comes twice.
   Uint8Array.of(0x36, 5, 0, 1, 0x61, 0, 1),
   Uint8Array.of(0x30, 5, 0, 1, 0x61, 0x7f, 1),
   Uint8Array.of(0x30, 6, 0, 1, 0x61, 2, 0x7e, 1),
@@ -105,7 +105,7 @@ const RAW: readonly Uint8Array[] = [
   Buffer.alloc(5000, 0x16),
 ]
 
-/** Some bytes of a broker that means ill, or is none. */
+/** Malformed bytes, a packet, or a packet with some bytes changed or cut off. */
 function someBytes(random: Random, protocolVersion: number): Buffer {
   if (random.chance(0.3)) return Buffer.from(random.pick(RAW))
   let bytes: Buffer
@@ -121,7 +121,7 @@ function someBytes(random: Random, protocolVersion: number): Buffer {
   return random.chance(0.3) ? bytes.subarray(0, random.integer(0, bytes.length)) : bytes
 }
 
-/** Sends some of it, whole or byte by byte, and closes or does not. */
+/** Sends up to four of these, at once or byte by byte, and in 60 % of the cases closes the connection. */
 export async function attack(random: Random, peer: Peer): Promise<void> {
   const bytes = Buffer.concat(
     Array.from({ length: random.integer(1, 4) }, () => someBytes(random, peer.connect?.protocolVersion ?? 4)),

@@ -5,7 +5,10 @@ import type { Random } from '../storm/random.ts'
 export interface ConsumerSpec {
   name: string
   filter: string
-  /** How it acknowledges: at once by POST, as it reconnects, or not at all. */
+  /**
+   * How it acknowledges: with a POST after each event, with the Last-Event-ID of a reconnect, or not at all, because
+   * the bridge does it (`ack=auto`).
+   */
   by: 'post' | 'last-event-id' | 'auto'
 }
 
@@ -13,38 +16,42 @@ export interface Processed {
   topic: string
   sequence: number
   redelivered: boolean
-  /** Of the consumer's streams. */
+  /** Which of the consumer's streams it came on, from 1. */
   stream: number
-  /** The stream began with all that the broker had, and its broker has not gone since: nothing can come late. */
-  isUnbroken: boolean
+  /**
+   * The stream was opened without a Last-Event-ID, and has had no `gap` and no `status` since. Then the broker sent
+   * everything on one connection, in order.
+   */
+  isUninterrupted: boolean
 }
 
 export interface ConsumerOptions {
   spec: ConsumerSpec
   random: Random
-  /** Of a bridge, whichever is up. */
+  /** The URL of a bridge that is up. */
   url(): string
-  /** How likely it crashes over an event: before it has processed it, or before it has said so. */
-  crashes(): number
+  /** That it crashes at an event, asked twice for each: before it processes it, and before it acknowledges it. */
+  crashProbability(): number
 }
 
 const RETRY_MS = 20
-/** How many events one that acknowledges by reconnecting takes before it does. */
-const ROUND = 10
+/** Events after which a consumer that acknowledges by reconnecting does so. */
+const EVENTS_PER_CONNECTION = 10
 
 /**
- * A back end with a durable session: it processes, then acknowledges, crashes in between, and comes back. One that does
- * not acknowledge keeps in mind what it has processed, and where.
+ * A back end with a durable session. It processes each message, then acknowledges it, crashes in between, and
+ * reconnects. After a crash it has forgotten which event was its last, unless the bridge acknowledges for it
+ * (`ack=auto`): such a consumer stores the last event id with its results.
  */
 export class Consumer {
   readonly spec: ConsumerSpec
   readonly processed: Processed[] = []
   readonly #options: ConsumerOptions
   crashes = 0
-  /** Reasons of the gaps it was told of. */
+  /** Reasons of the `gap` events it got. */
   readonly gaps: string[] = []
   #streams = 0
-  /** Where it was last: what it acknowledges by reconnecting is known there only. */
+  /** The bridge of the last connection: only that one knows the events which a Last-Event-ID acknowledges. */
   #url: string | undefined
   #stopped = false
   #stream: SessionReader | undefined
@@ -73,7 +80,7 @@ export class Consumer {
     }
   }
 
-  /** One connection. Returns the event to continue behind; undefined where a crash forgot it. */
+  /** One connection. Returns the id of the event to continue after; undefined when a crash has forgotten it. */
   async #connect(lastEventId: string | undefined): Promise<string | undefined> {
     const { spec, url } = this.#options
     const bridge = { url: (this.#url ??= url()) }
@@ -87,18 +94,22 @@ export class Consumer {
     const reader = (this.#stream = Object.assign(stream, { about: await stream.next() }))
     let done = reader.about.id
     this.#streams += 1
-    let isUnbroken = lastEventId === undefined
+    let isUninterrupted = lastEventId === undefined
     try {
-      for (let events = 0; !this.#stopped && (spec.by !== 'last-event-id' || events < ROUND); events += 1) {
+      for (
+        let events = 0;
+        !this.#stopped && (spec.by !== 'last-event-id' || events < EVENTS_PER_CONNECTION);
+        events += 1
+      ) {
         const event = await reader.next()
         if (event.event === 'gap') this.gaps.push(event.data.reason)
         if (event.event !== 'message') {
-          isUnbroken = false
+          isUninterrupted = false
           continue
         }
         if (this.#crash()) return this.#forget(done)
         const { topic, payload, redelivered = false } = event.data
-        this.processed.push({ topic, sequence: Number(payload), redelivered, stream: this.#streams, isUnbroken })
+        this.processed.push({ topic, sequence: Number(payload), redelivered, stream: this.#streams, isUninterrupted })
         if (spec.by === 'auto') done = event.id
         if (this.#crash()) return this.#forget(done)
         done = event.id
@@ -119,7 +130,7 @@ export class Consumer {
   }
 
   #crash(): boolean {
-    const crashes = this.#options.random.chance(this.#options.crashes())
+    const crashes = this.#options.random.chance(this.#options.crashProbability())
     if (crashes) this.crashes += 1
     return crashes
   }

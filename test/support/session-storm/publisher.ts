@@ -6,7 +6,7 @@ export interface PublisherOptions {
   topic: string
   by: 'http' | 'mqtt'
   random: Random
-  /** Of a bridge, whichever is up. */
+  /** The URL of a bridge that is up. */
   url(): string
   brokerUrl: string
   isOver(): boolean
@@ -15,19 +15,26 @@ export interface PublisherOptions {
 const PAUSE_MS = 15
 const RETRY_MS = 20
 
-/** Publishes growing numbers at QoS 1, one after the other. Returns those that were acknowledged. */
-export async function publishNumbers(options: PublisherOptions): Promise<Set<number>> {
+export interface NumberPublisher {
+  /** The numbers that were acknowledged so far. */
+  acknowledged: ReadonlySet<number>
+  /** Resolves when the last publication has its outcome. */
+  ended: Promise<void>
+}
+
+/** Publishes 1, 2, 3, … at QoS 1 until `isOver`, and waits for the outcome of each before the next. */
+export function startPublisher(options: PublisherOptions): NumberPublisher {
   const acknowledged = new Set<number>()
-  let sequence = 0
   const { random, isOver } = options
   const publish = options.by === 'http' ? overHttp(options) : overMqtt(options)
-  while (!isOver()) {
-    sequence += 1
-    const isDone = await publish(sequence).catch(() => false)
-    if (isDone) acknowledged.add(sequence)
-    await delay(isDone ? random.integer(0, PAUSE_MS) : RETRY_MS)
+  async function run(): Promise<void> {
+    for (let sequence = 1; !isOver(); sequence += 1) {
+      const isAcknowledged = await publish(sequence).catch(() => false)
+      if (isAcknowledged) acknowledged.add(sequence)
+      await delay(isAcknowledged ? random.integer(0, PAUSE_MS) : RETRY_MS)
+    }
   }
-  return acknowledged
+  return { acknowledged, ended: run() }
 }
 
 function overHttp({ topic, url }: PublisherOptions): (sequence: number) => Promise<boolean> {
@@ -47,11 +54,11 @@ function overMqtt({ topic, brokerUrl }: PublisherOptions): (sequence: number) =>
     const client = await connectOnce(brokerUrl, { connectTimeout: 2000 })
     client.on('error', () => {})
     const closed = new Promise<boolean>((resolve) => client.once('close', () => resolve(false)))
-    const isDone = await Promise.race([
+    const isAcknowledged = await Promise.race([
       closed,
       client.publishAsync(topic, String(sequence), { qos: 1 }).then(() => true),
     ])
     client.end(true)
-    return isDone
+    return isAcknowledged
   }
 }

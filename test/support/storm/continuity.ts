@@ -1,6 +1,6 @@
 import type { Begun, Ledger, Restarts } from './ledger.ts'
 
-/** What happened to one follower, in order. `begun` is what had been begun when the follower learned of it. */
+/** Something that a follower saw. `begun` is what the publishers had begun to publish when it saw that. */
 export type Happening =
   | { kind: 'opened'; resumed: boolean; begun: Begun }
   | { kind: 'gap'; reason: string; begun: Begun }
@@ -15,57 +15,64 @@ export type Happening =
       restarts: Restarts
     }
 
-/** Where a follower stands in a topic. */
-interface Place {
-  /** The newest sequence seen. */
+/** How far a follower has got in one topic. */
+interface Position {
+  /** The newest sequence it has seen. */
   last: number | undefined
-  /** Nothing up to here is owed, seen or not. */
+  /** Messages up to this sequence may be missing. */
   excused: number
-  /** Nothing came live on this subscription. */
+  /** No live message has come on this subscription yet. */
   isNew: boolean
-  /** The broker is, as far as the follower knows. */
-  isAway: boolean
-  /** The newest repeat of a redelivery; 0 where one may begin, undefined where none may. */
+  /** The last `status` said that the broker is disconnected. */
+  isBrokerAway: boolean
+  /**
+   * The newest message of the broker's current redelivery. 0 when a redelivery may begin, undefined when none may:
+   * after a live message, until the connection is lost again.
+   */
   repeat: number | undefined
-  /** The sequences seen live, and how many restarts of the broker were over then. */
+  /** The sequences that came live, and how many restarts of the broker were over when they came. */
   readonly seen: Map<number, number>
 }
 
 /**
- * The first thing in a follower's history that should not have been, in words.
+ * The first breach of the delivery promise in a follower's history, in words; undefined when there is none.
  *
- * Per topic, what was acknowledged to the publisher after the stream's headers came is seen once and in order, across
- * reconnects with a Last-Event-ID too, except
- * - between a `gap` and, where the broker was the reason, the `status` behind it: what was begun by then may be missing;
- * - that a topic published at QoS 0 and not seen before has no `gap` after the broker was away: a bridge that has seen
- *   QoS 1 alone of a filter cannot know that there is QoS 0 too;
- * - that a QoS 1 message may come again: from the broker, which had not got its acknowledgement when the connection was
- *   lost, first of all on its topic behind the `status` (or a `gap` that covers it; and before, where one of several
- *   connections was back before the last), in order and without leaving out any; and from the publisher, at once, where the link broke between its PUBLISH and PUBACK;
- * - that a message of QoS 1 or 2 that a gap covers may come behind newer live ones: with many queued for a session that was
- *   resumed, Mosquitto 2.0 sends what is published then ahead of them;
- * - that a QoS 2 message may come again in the first of these ways behind a restart of the broker, and no other: Mosquitto 2.0
- *   saves more than its window (20) of messages that it had sent PUBREL for, and sends those beyond it as PUBLISH afterwards,
- *   which [MQTT-4.3.3-1] of 3.1.1 forbids. Whoever has sent PUBCOMP cannot tell them from new ones.
+ * The promise, for each topic: a follower sees every message once and in order that was acknowledged to its publisher
+ * after the stream's response headers came. A reconnect with a Last-Event-ID does not interrupt this. The exceptions:
+ * - After a `gap`, messages may be missing whose publishing had begun by then. When the broker was the reason, this
+ *   goes on until the next `status` says that it is connected.
+ * - A topic with QoS 0 from which no message has come yet may lose messages without a `gap` while the broker is away. A
+ *   bridge that has only seen QoS 1 on a filter cannot know that QoS 0 is published there too.
+ * - A QoS 1 message may come again from the broker, which did not get its acknowledgement before the connection was
+ *   lost. The redelivery comes before any new message of the topic, in order and without holes, after the `status` or
+ *   after a `gap` that covers it. It may come before the `status` when one of several connections is back before the
+ *   others.
+ * - A QoS 1 message from the bridge may come twice in a row: when its connection breaks between PUBLISH and PUBACK, it
+ *   publishes the message again.
+ * - A message of QoS 1 or 2 that a `gap` covers may come after newer live ones. When Mosquitto 2.0 has many messages
+ *   queued for a resumed session, it sends newly published ones before them.
+ * - A QoS 2 message may be redelivered like one of QoS 1 after a restart of the broker. Mosquitto 2.0 saves more
+ *   messages in the state PUBREL than its window (20) and sends those beyond it as PUBLISH after the restart, which
+ *   [MQTT-4.3.3-1] of MQTT 3.1.1 forbids. A receiver that has sent PUBCOMP cannot tell them from new messages.
  */
 export function breach(history: readonly Happening[], ledger: Ledger): string | undefined {
-  let places = new Map<string, Place>()
+  let positions = new Map<string, Position>()
   for (const [index, happening] of history.entries()) {
-    const fault = happening.kind === 'message' ? misplaced(happening, places, ledger) : undefined
+    const fault = happening.kind === 'message' ? breachOf(happening, positions, ledger) : undefined
     if (fault !== undefined) return `#${index}: ${fault}`
     if (happening.kind === 'gap' && happening.reason === 'subscription-refused') {
-      return `#${index}: a filter was refused, by no broker`
+      return `#${index}: a filter was refused, though no broker refuses any`
     }
     if (happening.kind === 'opened' && !happening.resumed) {
-      places = new Map(
+      positions = new Map(
         [...happening.begun].map(([topic, begun]) => [
           topic,
-          { last: undefined, excused: begun, isNew: true, isAway: false, repeat: undefined, seen: new Map() },
+          { last: undefined, excused: begun, isNew: true, isBrokerAway: false, repeat: undefined, seen: new Map() },
         ]),
       )
     } else if (happening.kind === 'gap' || happening.kind === 'status') {
-      for (const [topic, place] of places) {
-        interrupt(place, happening, happening.begun.get(topic)!, ledger.topics.get(topic)!.qos)
+      for (const [topic, position] of positions) {
+        interrupt(position, happening, happening.begun.get(topic)!, ledger.topics.get(topic)!.qos)
       }
     }
   }
@@ -73,69 +80,71 @@ export function breach(history: readonly Happening[], ledger: Ledger): string | 
 }
 
 function interrupt(
-  place: Place,
+  position: Position,
   happening: Extract<Happening, { kind: 'gap' | 'status' }>,
   begun: number,
   qos: number,
 ): void {
-  place.repeat = 0
+  position.repeat = 0
   if (happening.kind === 'gap') {
-    if (happening.reason === 'unknown-id') Object.assign(place, { isNew: true, isAway: false, excused: begun })
-    else place.excused = happening.reason.startsWith('broker-') ? Infinity : Math.max(place.excused, begun)
+    if (happening.reason === 'unknown-id') Object.assign(position, { isNew: true, isBrokerAway: false, excused: begun })
+    else position.excused = happening.reason.startsWith('broker-') ? Infinity : Math.max(position.excused, begun)
     return
   }
-  place.isAway = !happening.connected
-  if (place.isAway && place.isNew && qos === 0) place.excused = Infinity
-  if (!place.isAway && place.excused === Infinity) place.excused = begun
+  position.isBrokerAway = !happening.connected
+  if (position.isBrokerAway && position.isNew && qos === 0) position.excused = Infinity
+  if (!position.isBrokerAway && position.excused === Infinity) position.excused = begun
 }
 
-function misplaced(
+function breachOf(
   { topic, sequence, qos, retained, restarts }: Extract<Happening, { kind: 'message' }>,
-  places: Map<string, Place>,
+  positions: Map<string, Position>,
   ledger: Ledger,
 ): string | undefined {
-  const place = places.get(topic)
+  const position = positions.get(topic)
   const publication = ledger.of(topic, sequence)
   const what = `${topic} ${sequence}`
-  if (place === undefined || publication === undefined) return `${what} was never published`
+  if (position === undefined || publication === undefined) return `${what} was never published`
   if (publication.outcome === 'refused') return `${what} came, though its publisher was told that it was not sent`
   if (retained) {
-    if (place.last !== undefined) return `${what} came as retained behind ${place.last}`
-    place.last = sequence
-    place.excused = 0
+    if (position.last !== undefined) return `${what} came as retained after ${position.last}`
+    position.last = sequence
+    position.excused = 0
     return undefined
   }
-  /** The first acknowledged sequence between two. */
+  /** The first acknowledged sequence between these two. */
   const acknowledged = (after: number, before: number): number | undefined => {
     for (let between = after + 1; between < before; between += 1) {
       if (ledger.of(topic, between)!.outcome === 'acknowledged') return between
     }
     return undefined
   }
-  const { last, repeat, excused } = place
-  // The next of a redelivery, or what follows its last.
+  const { last, repeat, excused } = position
+  // The next message of a redelivery, or the first new one after it.
   if (repeat && sequence > repeat) {
     const leftOut = acknowledged(Math.max(repeat, excused), Math.min(sequence, last! + 1))
-    if (leftOut !== undefined) return `${what} came behind a redelivery of ${repeat}, without ${leftOut}`
+    if (leftOut !== undefined) return `${what} came after a redelivery of ${repeat}, without ${leftOut}`
   }
   if (last !== undefined && sequence <= last) {
-    if (publication.blipped && sequence === (repeat || last)) return undefined
-    if (qos > 0 && sequence <= excused && !place.seen.has(sequence) && place.seen.has(last)) {
-      place.seen.set(sequence, restarts.over)
+    if (publication.mayBeDoubled && sequence === (repeat || last)) return undefined
+    if (qos > 0 && sequence <= excused && !position.seen.has(sequence) && position.seen.has(last)) {
+      position.seen.set(sequence, restarts.over)
       return undefined
     }
-    const isBehindRestart = restarts.begun > (place.seen.get(sequence) ?? Infinity)
-    if (qos === 0 || (qos === 2 && !isBehindRestart)) return `${what} came again, behind ${last}, at QoS ${qos}`
-    if (repeat === undefined && !place.isAway) return `${what} came again, behind ${last}, without a reconnect`
-    if (sequence <= (repeat ?? 0) && !place.isAway) return `${what} came again, behind a redelivery of ${repeat}`
-    place.repeat = sequence
+    const isAfterRestart = restarts.begun > (position.seen.get(sequence) ?? Infinity)
+    if (qos === 0 || (qos === 2 && !isAfterRestart)) return `${what} came again, after ${last}, at QoS ${qos}`
+    if (repeat === undefined && !position.isBrokerAway) return `${what} came again, after ${last}, without a reconnect`
+    if (sequence <= (repeat ?? 0) && !position.isBrokerAway) {
+      return `${what} came again, after a redelivery of ${repeat}`
+    }
+    position.repeat = sequence
     return undefined
   }
   const missing = acknowledged(Math.max(last ?? 0, excused), sequence)
-  if (missing !== undefined) return `${what} came behind ${last ?? 'nothing'}, without ${missing}`
-  place.repeat = undefined
-  place.last = sequence
-  place.seen.set(sequence, restarts.over)
-  place.isNew = false
+  if (missing !== undefined) return `${what} came after ${last ?? 'nothing'}, without ${missing}`
+  position.repeat = undefined
+  position.last = sequence
+  position.seen.set(sequence, restarts.over)
+  position.isNew = false
   return undefined
 }

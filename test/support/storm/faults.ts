@@ -4,53 +4,58 @@ import { connectOnce } from '../mqtt-client.ts'
 import type { Proxy } from '../proxy.ts'
 import type { Random } from './random.ts'
 
-/** Ways to break the link between bridge and broker; each resolves once it is whole again. */
+/**
+ * Ways to interrupt the connections between bridge and broker. Each resolves when new connections can be made again.
+ */
 export type Faults = Record<string, () => Promise<void>>
 
 const LONGEST_MS = 300
 
 /** @param broker one with persistence */
 export function linkFaults(proxy: Proxy, random: Random, broker: Mosquitto): Faults {
-  const aWhile = () => delay(random.integer(0, LONGEST_MS))
+  const pause = () => delay(random.integer(0, LONGEST_MS))
   async function stall(): Promise<void> {
     proxy.stall(random.pick(['up', 'down']))
-    await aWhile()
+    await pause()
   }
   return {
     cut: async () => proxy.cut(),
     async refuse() {
       await proxy.refuse()
-      await aWhile()
+      await pause()
       await proxy.accept()
     },
     async stall() {
       await stall()
       proxy.flow()
     },
-    // What was on its way is gone, in one direction only.
+    // Loses what was under way, in one direction only.
     async stallAndCut() {
       await stall()
       proxy.cut()
       proxy.flow()
     },
-    // Nothing listens meanwhile, as without a proxy.
+    // Meanwhile nothing listens on the bridge's port, as without a proxy.
     async restart() {
       await proxy.refuse()
       await broker.stop()
-      await aWhile()
+      await pause()
       await broker.start()
       await proxy.accept()
     },
-    // Something accepts connections meanwhile and gets no further, as container runtimes and load balancers do.
-    async restartBehind() {
+    // Meanwhile the proxy accepts connections and cannot pass them on, as container runtimes and load balancers do.
+    async restartBehindProxy() {
       await broker.stop()
-      await aWhile()
+      await pause()
       await broker.start()
     },
   }
 }
 
-/** Another client with the bridge's own id and Clean Start: the broker cuts the bridge off and forgets its session. */
+/**
+ * A client connects with the client id of the bridge's first connection for subscriptions, and with Clean Start. The
+ * broker disconnects the bridge and deletes its session.
+ */
 export function stolenSession({
   clientId,
   protocolVersion,

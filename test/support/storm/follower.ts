@@ -10,20 +10,20 @@ export interface FollowerSpec {
   format: 'sse' | 'ndjson'
   embedJson: boolean
   retained: boolean
-  /** Where it says from which event to continue. */
+  /** How it sends the id of its last event. */
   resumeBy: 'header' | 'query'
 }
 
 const RETRY_MS = 20
 
-/** A reader that comes back by itself, as an EventSource does, and remembers all that happened to it. */
+/** A reader that reconnects by itself, as an EventSource does, and records everything that it sees. */
 export class Follower {
   readonly spec: FollowerSpec
   readonly history: Happening[] = []
   readonly #url: string
   readonly #ledger: Ledger
   readonly #seen = new Map<string, number>()
-  /** The last answer that was no stream. */
+  /** Status and body of the last response that was no stream. */
   lastRefusal = 'never refused'
   #lastEventId: string | undefined
   #request: ClientRequest | undefined
@@ -47,20 +47,20 @@ export class Follower {
     return !this.#wanted
   }
 
-  /** The newest sequence of a topic it has seen on this stream, or one that this continues. */
+  /** The newest sequence of a topic that it has seen on this stream, or on those that this one continues. */
   seen(topic: string): number {
     return this.#seen.get(topic) ?? 0
   }
 
-  /** Connects and stays so until `leave`; `fresh` forgets where it was. */
-  come(fresh: boolean): void {
+  /** Connects, and reconnects until `leave`. `fresh` opens a new stream rather than resuming the last one. */
+  join(fresh: boolean): void {
     if (fresh) this.#lastEventId = undefined
     this.#wanted = true
     this.#paused = false
     this.#connect()
   }
 
-  /** Vanishes, with whatever its socket still held. */
+  /** Destroys its socket, and what was still in it is lost. */
   leave(): void {
     this.#wanted = false
     const request = this.#request
@@ -150,7 +150,7 @@ export class Follower {
 interface Event {
   event: string
   id?: string
-  // oxlint-disable-next-line no-explicit-any -- tests look into whatever came
+  // oxlint-disable-next-line no-explicit-any -- tests look into whatever comes
   data?: any
 }
 

@@ -2,11 +2,11 @@ export type Outcome = 'pending' | 'acknowledged' | 'unknown' | 'refused'
 
 export interface Publication {
   outcome: Outcome
-  /** The bridge's link to the broker broke while it was under way there at QoS 1: the broker may have it twice. */
-  blipped: boolean
+  /** The bridge's connection broke while it was publishing this at QoS 1: the broker may have it twice. */
+  mayBeDoubled: boolean
 }
 
-/** A topic of the run. Each has one publisher, which waits for one publication's outcome before the next. */
+/** A topic of the storm. It has one publisher, which waits for the outcome of each message before the next. */
 export interface StormTopic {
   name: string
   qos: 0 | 1 | 2
@@ -14,21 +14,21 @@ export interface StormTopic {
   by: 'http' | 'mqtt'
 }
 
-/** Of the broker, so far. */
+/** How many restarts of the broker have begun and have ended so far. */
 export interface Restarts {
   readonly begun: number
   readonly over: number
 }
 
-/** Per topic, the newest sequence whose publishing had begun at some moment. */
+/** For each topic, the newest sequence whose publishing had begun at some moment. */
 export type Begun = ReadonlyMap<string, number>
 
-/** What was published, per topic and in order. Sequences begin at 1. */
+/** Everything that was published, for each topic in order. Sequences begin at 1. */
 export class Ledger {
   readonly topics: ReadonlyMap<string, StormTopic>
   readonly #publications: Map<string, Publication[]>
-  #faults = 0
-  #faulty = false
+  #faultCount = 0
+  #isFaultActive = false
   restarts: Restarts = { begun: 0, over: 0 }
 
   constructor(topics: readonly StormTopic[]) {
@@ -39,15 +39,15 @@ export class Ledger {
   begin(topic: string): { sequence: number; settle(outcome: Outcome): void } {
     const publications = this.#publications.get(topic)!
     const { by, qos } = this.topics.get(topic)!
-    const mayDouble = by === 'http' && qos === 1
-    const publication: Publication = { outcome: 'pending', blipped: mayDouble && this.#faulty }
-    const before = this.#faults
+    const canDouble = by === 'http' && qos === 1
+    const publication: Publication = { outcome: 'pending', mayBeDoubled: canDouble && this.#isFaultActive }
+    const before = this.#faultCount
     publications.push(publication)
     return {
       sequence: publications.length,
       settle: (outcome) => {
         publication.outcome = outcome
-        if (this.#faults > before) publication.blipped = mayDouble
+        if (this.#faultCount > before) publication.mayBeDoubled = canDouble
       },
     }
   }
@@ -60,7 +60,7 @@ export class Ledger {
     return new Map([...this.#publications].map(([topic, { length }]) => [topic, length]))
   }
 
-  /** How many publications had which outcome. */
+  /** How many publications have each outcome. */
   summary(): Record<Outcome, number> {
     const counts: Record<Outcome, number> = { pending: 0, acknowledged: 0, unknown: 0, refused: 0 }
     for (const publications of this.#publications.values()) for (const { outcome } of publications) counts[outcome] += 1
@@ -69,12 +69,12 @@ export class Ledger {
 
   faultBegins(isRestart: boolean): void {
     if (isRestart) this.restarts = { ...this.restarts, begun: this.restarts.begun + 1 }
-    this.#faulty = true
-    this.#faults += 1
+    this.#isFaultActive = true
+    this.#faultCount += 1
   }
 
   faultEnds(): void {
-    this.#faulty = false
+    this.#isFaultActive = false
     this.restarts = { ...this.restarts, over: this.restarts.begun }
   }
 }

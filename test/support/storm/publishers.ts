@@ -8,9 +8,9 @@ export interface PublisherOptions {
   ledger: Ledger
   topic: StormTopic
   random: Random
-  /** Of the bridge. */
+  /** The bridge's URL. */
   url: string
-  /** Of the broker, past every fault but its own. */
+  /** The broker's URL without the proxy. */
   brokerUrl: string
   /** Longest pause between two messages. */
   pauseMs: number
@@ -18,15 +18,15 @@ export interface PublisherOptions {
 }
 
 const RETRY_MS = 20
-const FENCE = 'storm-fence'
+const FENCE_TOPIC = 'storm-fence'
 
-/** Publishes to one topic, one after the other, until it is over. */
+/** Publishes to one topic, one message after the other, until `isOver`. */
 export async function publishOn(options: PublisherOptions): Promise<void> {
   if (options.topic.by === 'http') await publishOverHttp(options)
   else await publishOverMqtt(options)
 }
 
-/** One publication by way of the bridge. */
+/** Publishes one message through the bridge. `padding` is the length of its payload. */
 export async function publishOnce(
   url: string,
   ledger: Ledger,
@@ -86,7 +86,10 @@ async function publishOverMqtt({ ledger, topic, random, brokerUrl, pauseMs, isOv
   }
 }
 
-/** QoS 0 has no acknowledgement: one for a message behind it on the same connection says that it arrived. */
+/**
+ * Publishes these messages and waits until the broker has them. QoS 0 has no acknowledgement, so a QoS 1 message
+ * follows on the same connection: when that is acknowledged, the broker has received those before it.
+ */
 async function acknowledged(
   client: MqttClient,
   { name, qos, retain }: StormTopic,
@@ -94,7 +97,7 @@ async function acknowledged(
 ): Promise<Outcome> {
   try {
     const written = sequences.map((sequence) => client.publishAsync(name, `${sequence}`, { qos, retain }))
-    if (qos === 0) written.push(client.publishAsync(FENCE, '', { qos: 1 }))
+    if (qos === 0) written.push(client.publishAsync(FENCE_TOPIC, '', { qos: 1 }))
     await Promise.all(written)
     return 'acknowledged'
   } catch {

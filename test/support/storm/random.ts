@@ -1,4 +1,4 @@
-/** Numbers that a seed decides (mulberry32), so that a run can be made again. */
+/** Random numbers (mulberry32). The same seed gives the same numbers, so that a run can be repeated. */
 export class Random {
   #state: number
 
@@ -6,7 +6,7 @@ export class Random {
     this.#state = seed >>> 0
   }
 
-  /** At least 0, less than 1. */
+  /** A number from 0 up to, but not including, 1. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0
     let mixed = this.#state
@@ -15,7 +15,7 @@ export class Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 
-  /** A whole number, both ends included. */
+  /** A whole number from `from` to `to`, both included. */
   integer(from: number, to: number): number {
     return from + Math.floor(this.next() * (to - from + 1))
   }
@@ -28,7 +28,7 @@ export class Random {
     return items[this.integer(0, items.length - 1)]!
   }
 
-  /** So many of them, none twice. */
+  /** `count` of these items, each at most once. */
   some<Item>(items: readonly Item[], count: number): Item[] {
     const left = [...items]
     return Array.from(
@@ -37,7 +37,7 @@ export class Random {
     )
   }
 
-  /** A stream of its own, so that what one part draws does not shift another's. */
+  /** An independent generator: how many numbers one part of a test uses does not change those of another part. */
   fork(): Random {
     return new Random(Math.floor(this.next() * 2 ** 32))
   }

@@ -8,8 +8,9 @@ import { publishOn, publishOnce } from './publishers.ts'
 import type { Random } from './random.ts'
 
 export interface StormOptions {
-  /** Of the bridge. */
+  /** The bridge's URL. */
   url: string
+  /** The broker's URL without the proxy. */
   brokerUrl: string
   random: Random
   operations: number
@@ -32,7 +33,7 @@ const TOPICS = [
   topic('s/b/mqtt0', 'mqtt', 0),
   topic('s/b/kept', 'mqtt', 1, true),
 ]
-/** Published in floods of large messages, to fill sockets. */
+/** Gets bursts of large messages, which fill the sockets of paused followers. */
 const BULK = topic('s/bulk', 'http', 1)
 const FILTERS = [
   's/#',
@@ -48,14 +49,17 @@ const FILTERS = [
   '+/a/#',
 ]
 const FOLLOWERS_MAX = 8
-const RESTARTS = ['restart', 'restartBehind']
+const RESTARTS = ['restart', 'restartBehindProxy']
+/** Messages of a flood, and the bytes of each. */
 const FLOOD = { messages: 60, bytes: 60_000 }
 const PAUSE_MS = 12
 const STEP_MS = 40
-const SETTLE_MS = 15_000
+/** A failure, not a pace: how long the followers may take to get everything after the last fault, on a busy machine. */
+const SETTLE_MS = 60_000
+/** Pause before further last messages are published, in case a follower's `gap` covers the first ones. */
 const NEXT_LAST_MS = 3000
 
-/** A randomised run of publishers, followers and faults. Returns what it did and every breach of continuity. */
+/** A random run of publishers, followers and faults. `breaches` and `summary` say what came of it. */
 export class Storm {
   readonly #options: StormOptions
   readonly #ledger = new Ledger([...TOPICS, BULK])
@@ -88,10 +92,10 @@ export class Storm {
     }
     this.#over = true
     await Promise.all(publishers)
-    await this.#calm()
+    await this.#settle()
   }
 
-  /** What it came to, for a human. */
+  /** What happened, for the log. */
   summary(): string {
     const seen = [...this.#followers, ...this.#left].flatMap(({ history }) => history)
     const gaps = seen.filter(({ kind }) => kind === 'gap') as Extract<Happening, { kind: 'gap' }>[]
@@ -109,7 +113,7 @@ export class Storm {
     })
   }
 
-  /** In words, what each follower should not have seen; nothing where all is well. */
+  /** The first breach of the delivery promise in each follower's history, in words; none when all is well. */
   breaches(): string[] {
     return [...this.#followers, ...this.#left].flatMap((follower) => {
       const found =
@@ -121,7 +125,7 @@ export class Storm {
     })
   }
 
-  /** Every follower leaves. */
+  /** All followers leave. */
   leave(): void {
     for (const follower of this.#followers) follower.leave()
   }
@@ -150,13 +154,13 @@ export class Storm {
     this.#count(kind)
     if (kind === 'join') this.#join()
     else if (kind === 'flood') return this.#flood()
-    else if (kind === 'leave') this.#leave(follower)
+    else if (kind === 'leave') this.#remove(follower)
     else if (kind === 'away') follower.leave()
     else if (kind === 'pause') follower.pause()
     else if (kind === 'resume') follower.resume()
     else if (kind === 'reconnect' || follower.isAway) {
       follower.leave()
-      follower.come(random.chance(0.2))
+      follower.join(random.chance(0.2))
     }
   }
 
@@ -188,10 +192,11 @@ export class Storm {
     }
     const follower = new Follower(url, spec, this.#ledger)
     this.#followers.push(follower)
-    follower.come(true)
+    follower.join(true)
   }
 
-  #leave(follower: Follower): void {
+  /** The follower leaves for good. */
+  #remove(follower: Follower): void {
     if (this.#followers.length <= 2) return
     follower.leave()
     this.#followers.splice(this.#followers.indexOf(follower), 1)
@@ -203,14 +208,14 @@ export class Storm {
   }
 
   /**
-   * Everybody comes back, and once all stands a last message on each topic says how far a follower must get. Where the last
-   * fault took it along, which a gap tells, another follows.
+   * All followers connect again. When the bridge is connected too, a last message on each topic shows when a follower
+   * has got everything. A `gap` of the last fault may cover that message too, so every three seconds another follows.
    */
-  async #calm(): Promise<void> {
+  async #settle(): Promise<void> {
     const until = performance.now() + SETTLE_MS
     for (const follower of this.#followers) {
       follower.resume()
-      if (follower.isAway) follower.come(false)
+      if (follower.isAway) follower.join(false)
     }
     while (
       performance.now() < until &&
@@ -220,7 +225,8 @@ export class Storm {
     }
     while (performance.now() < until && this.#isUnfinished()) {
       for (const each of this.#ledger.topics.values()) {
-        // At QoS 1 it could overtake the QoS 2 messages before it: order is kept within a QoS [MQTT-4.6.0-5].
+        // MQTT keeps the order only within a QoS [MQTT-4.6.0-5], so a last message at QoS 1 could overtake the QoS 2
+        // messages before it.
         const last = { ...each, qos: each.qos === 2 ? 2 : 1 } as const
         while (
           performance.now() < until &&
@@ -244,14 +250,15 @@ export class Storm {
     for (const filter of spec.filters) filters.set(filter, true)
     for (const [name, newest] of this.#ledger.begun()) {
       if (filters.match(name).length > 0 && follower.seen(name) < newest) {
-        return `#${history.length}: ${isOpen ? 'open' : `not open (${follower.lastRefusal})`}, and ${name} never got beyond ${follower.seen(name)} to ${newest}`
+        const state = isOpen ? 'open' : `not open (${follower.lastRefusal})`
+        return `#${history.length}: ${state}, and ${name} ended at ${follower.seen(name)} of ${newest}`
       }
     }
     return undefined
   }
 }
 
-/** The happenings around the one a breach names. */
+/** The part of a history before the happening that a breach names, and some after it. */
 function excerpt(history: readonly Happening[], found: string): string {
   const index = Number(/^#(\d+)/.exec(found)![1])
   const from = Math.max(0, index - 40)

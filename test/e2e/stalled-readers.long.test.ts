@@ -45,7 +45,7 @@ async function openCounter(url: URL): Promise<{ until(count: number): Promise<vo
 }
 
 describe.each(PROCESS_BROKERS)('on $name', ({ start }) => {
-  test('100 stalled readers and 200 MB through their channel cost bounded memory, and readers that keep up nothing', async () => {
+  test('100 stalled readers and 200 MB need little memory, and readers that keep up lose nothing', async () => {
     const { settings, url: brokerUrl } = await start()
     const bridge = spawnBridge(settings)
     const url = new URL(await bridge.url)

@@ -2,9 +2,11 @@ import { describe, expect, test } from 'vitest'
 import { BROKERS, brokerUrl, startBridge } from '../../support/bridge.ts'
 import { mqttClient } from '../../support/mqtt-client.ts'
 import { expectNothingLeft } from '../../support/nothing-left.ts'
+import { randomRun } from '../../support/storm/random-run.ts'
 import { openStream, type StreamReader } from '../../support/stream.ts'
 
-const JOINS = 50
+/** Streams that join, in rounds of five. */
+const { operations: JOINS } = randomRun({ brief: 10, long: 50 })
 const TOPICS = ['a/1', 'a/2', 'a/3']
 /** Number of simultaneous messages: more than Mosquitto keeps in flight, so that some wait for acknowledgements. */
 const BURST = 30

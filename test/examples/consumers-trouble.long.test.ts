@@ -7,6 +7,7 @@ import { freePort } from '../support/free-port.ts'
 import { CONSUMERS, startConsumer } from '../support/example.ts'
 import { publish } from '../support/http.ts'
 
+/** A process has to start or to reconnect. */
 const SLOW = { timeout: 20_000 }
 const CONNECTED = [{ connected: true }]
 
@@ -14,16 +15,16 @@ async function sessions(base: string): Promise<unknown> {
   return (await fetch(`${base}/sessions`)).json()
 }
 
-/** Publishes numbers, the first one included and the last one not. */
+/** Publishes the numbers from `from` to `to - 1`. */
 async function count(bridge: Bridge, from: number, to: number): Promise<void> {
   for (let number = from; number < to; number += 1) await publish(bridge, { topic: 'orders/1', payload: `${number}` })
 }
 
-/** Of `orders/1 17 (again)`, without repeats. */
+/** The numbers of lines such as `orders/1 17 (again)`, without repeats. */
 const numbers = (lines: string[]) => [...new Set(lines.map((line) => Number(line.split(' ')[1])))]
 
 describe.runIf(hasMosquitto).each(CONSUMERS)('the example $name', { timeout: 60_000 }, (example) => {
-  test('goes on where its acknowledgements reach an instance that has no stream of its', async () => {
+  test('goes on when its acknowledgements reach an instance that does not have its stream', async () => {
     const settings = { MQTT_URL: (await startMosquitto()).url, SESSION_MAX_UNACKED: 2, STREAM_LINGER_MS: 60_000 }
     const [one, other] = await Promise.all([startBridge(settings), startBridge(settings)])
     let strays = 3
@@ -37,7 +38,7 @@ describe.runIf(hasMosquitto).each(CONSUMERS)('the example $name', { timeout: 60_
     await expect.poll(() => sessions(one.url), SLOW).toMatchObject([{ connected: true, unacknowledged: 0 }])
   })
 
-  test('comes back where its connection broke in the middle of an event', async () => {
+  test('reconnects when its connection breaks in the middle of an event', async () => {
     const bridge = await startBridge({ MQTT_URL: (await startMosquitto()).url, STREAM_LINGER_MS: 60_000 })
     let isWhole = false
     const base = await startBalancer({
@@ -51,7 +52,7 @@ describe.runIf(hasMosquitto).each(CONSUMERS)('the example $name', { timeout: 60_
     expect(isWhole).toBe(true)
   })
 
-  test('says so where the broker lost the session while no bridge was there, before any message came', async () => {
+  test('reports that the broker lost the session while no bridge was running, before any message came', async () => {
     const broker = await startMosquitto()
     const settings = { MQTT_URL: broker.url, HTTP_PORT: await freePort() }
     const bridge = spawnBridge(settings)

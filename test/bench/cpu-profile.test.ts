@@ -1,8 +1,5 @@
-import { describe, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { COST_NAMES, costs } from '../../bench/cpu-profile.ts'
-import { profile } from '../../bench/profile.ts'
-import { publishes } from '../../bench/scenarios/publish.ts'
-import { hasMosquitto } from '../support/broker.ts'
 
 const frame = (id: number, functionName: string, url = '', children: number[] = []) => ({
   id,
@@ -29,20 +26,4 @@ test('costs are those of the seconds looked at, each by what it was spent on', (
   expect(['answers', 'queues', 'mqtt-packet', 'Fastify', 'Node’s HTTP'].map((name) => costOf(found, name))).toEqual([
     0.1e6, 0.3e6, 0.2e6, 0, 0,
   ])
-})
-
-describe.skipIf(!hasMosquitto).concurrent('the profile', () => {
-  test.for(Object.values(publishes[0]!.subjects))(
-    'of the $title says what a request costs',
-    { timeout: 60_000 },
-    async (subject, { expect }) => {
-      const found = await profile(subject, process.execPath, 'check')
-      expect(found).toSatisfy((all: number[]) => all.every((cost) => Number.isFinite(cost) && cost >= 0))
-      expect(costOf(found, 'answers')).toBeGreaterThan(0)
-      expect(costOf(found, 'the bridge’s HTTP')! > 0).toBe(subject.title === 'Causeway')
-      if (subject.title !== 'bare Fastify route') {
-        expect(costOf(found, 'baselines')! > 0).toBe(subject.title === 'least bridge')
-      }
-    },
-  )
 })

@@ -39,7 +39,7 @@ async function openCounter(
 }
 
 describe.each(PROCESS_BROKERS)('on $name', ({ start }) => {
-  test('a reader that stalls while 100 MB flow costs bounded memory, delays nobody, and is told what it missed', async () => {
+  test('a reader that stalls while 100 MB flow needs little memory, delays nobody, and gets a gap', async () => {
     const { settings, url } = await start()
     const bridge = spawnBridge(settings)
     const adminUrl = await bridge.url
