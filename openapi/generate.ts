@@ -4,6 +4,7 @@ import { stringify } from 'yaml'
 import { loadConfig } from '../src/config/config.ts'
 import { ANYONE } from '../src/auth/identity.ts'
 import type { Link } from '../src/links/link.ts'
+import { MemoryAccount } from '../src/memory/account.ts'
 import { createMetrics } from '../src/metrics.ts'
 import { createServers } from '../src/http/index.ts'
 
@@ -21,6 +22,7 @@ export async function openApiYaml(): Promise<string> {
   const { server } = await createServers({
     config,
     logger: pino({ level: 'silent' }),
+    memory: new MemoryAccount({ totalBytes: config.memoryBytes }),
     metrics: createMetrics(version),
     version,
     authenticate: async () => ({ identity: ANYONE }),

@@ -12,6 +12,7 @@ import { Link } from './links/link.ts'
 import { linksByAccount } from './links/links-by-account.ts'
 import { type Links, sharedLink } from './links/shared-link.ts'
 import { BrokerStateLog } from './links/state-log.ts'
+import { MemoryAccount } from './memory/account.ts'
 import { createMetrics, type Gauges } from './metrics.ts'
 import { startEmbeddedBroker } from './mqtt/embedded-broker.ts'
 import { Presence } from './mqtt/presence.ts'
@@ -51,11 +52,12 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
   checkBrokerCertificates(config)
   const metrics = createMetrics(version)
+  const memory = new MemoryAccount({ totalBytes: config.memoryBytes, onRefused: metrics.memoryRefused })
 
   const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
   const brokerUrl = embedded?.url ?? config.mqttUrl
   const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
-  const linkOptions = { config, brokerUrl, clientId, logger, metrics }
+  const linkOptions = { config, brokerUrl, clientId, logger, memory, metrics }
 
   const callerLinks = config.auth === 'broker' ? linksByAccount(linkOptions) : undefined
   const links = callerLinks ?? sharedLink(new Link({ ...linkOptions, log: new BrokerStateLog(logger) }))
@@ -68,7 +70,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
           { ...brokerOptions(config, brokerUrl), clientId: `${clientId}-presence` },
           (error) => logger.error(error.message),
         )
-  const gauges = gaugesOf(links, presence)
+  const gauges = gaugesOf(links, presence, memory)
   metrics.setGauges(gauges)
 
   let isShuttingDown = false
@@ -76,6 +78,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     config,
     secure: https?.server,
     logger,
+    memory,
     metrics,
     version,
     authenticate: (caller, address) => authenticator.authenticate(caller, address),
@@ -130,7 +133,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
 }
 
 /** What the metrics ask on each scrape: sums over all links. */
-function gaugesOf(links: Links, presence: Presence | undefined): Gauges {
+function gaugesOf(links: Links, presence: Presence | undefined, memory: MemoryAccount): Gauges {
   const sum = (count: (link: Link) => number): number => links.all.reduce((total, link) => total + count(link), 0)
   return {
     links: () => links.all.length,
@@ -140,6 +143,7 @@ function gaugesOf(links: Links, presence: Presence | undefined): Gauges {
     sessionsOpen: () => sum(({ sessions }) => sessions.count),
     sessionUnacknowledged: () =>
       sum(({ sessions }) => sessions.list.reduce((total, { unacknowledged }) => total + unacknowledged, 0)),
+    heldBytes: () => memory.byPurpose,
     connections: () => [
       ...links.all.flatMap(({ connections, sessions }) => [
         ...connections,

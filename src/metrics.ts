@@ -11,6 +11,8 @@ export interface Gauges {
   subscriptionFilters: () => number
   sessionsOpen: () => number
   sessionUnacknowledged: () => number
+  /** Bytes held for callers, by purpose. */
+  heldBytes: () => Readonly<Record<string, number>>
   connections: () => { role: string; state: string }[]
 }
 
@@ -266,6 +268,20 @@ export function createMetrics(version: string) {
       this.set(gauges?.links() ?? 0)
     },
   })
+  new Gauge({
+    name: 'causeway_held_bytes',
+    help: 'Memory held for callers, by purpose; CAUSEWAY_MEMORY_BYTES limits the sum',
+    labelNames: ['purpose'],
+    registers,
+    collect() {
+      for (const [purpose, bytes] of Object.entries(gauges?.heldBytes() ?? {})) this.set({ purpose }, bytes)
+    },
+  })
+  const memoryRefusals = counter(
+    'causeway_memory_refusals_total',
+    'Refusals because a caller or the process held too much memory, by purpose',
+    'purpose',
+  )
   const reconnects = counter('causeway_mqtt_reconnects_total', 'Reconnects to the broker', 'role')
   new Gauge({
     name: 'causeway_mqtt_connections',
@@ -333,6 +349,9 @@ export function createMetrics(version: string) {
     authenticated(result: string) {
       const count = result === 'accepted' ? accepted : authentications.series(result)
       count.value += 1
+    },
+    memoryRefused(purpose: string) {
+      memoryRefusals.series(purpose).value += 1
     },
     reconnected(role: string) {
       reconnects.series(role).value += 1

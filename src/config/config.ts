@@ -237,6 +237,13 @@ export const ConfigSchema = Type.Object(
       format: 'origins',
     }),
     authNonePublic: flag('Confirm that the bridge may listen on other addresses than loopback without authentication'),
+    memoryBytes: integer(
+      201_326_592,
+      16_777_216,
+      2 ** 40,
+      'Most bytes held for all callers together: bodies, publishes in flight, logs, answers and the like. One caller ' +
+        'may hold as much as is left free for the others. The default fits a heap of 512 MB',
+    ),
     shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
     logLevel: choice(
       ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],

@@ -4,6 +4,7 @@ import type { Identity } from '../auth/identity.ts'
 import type { Config } from '../config/config.ts'
 import { createAccess } from '../links/access.ts'
 import type { Link } from '../links/link.ts'
+import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import { type AuthenticationOptions, requireIdentity } from './guard/authentication.ts'
 import { allowOrigins } from './guard/cors.ts'
@@ -29,6 +30,7 @@ import { createServer } from './server/server.ts'
 export interface ServersOptions {
   config: Config
   logger: Logger
+  memory: MemoryAccount
   metrics: Metrics
   version: string
   /**
@@ -57,6 +59,7 @@ const DEFAULT_PER_IDENTITY = 1000
 export async function createServers({
   config,
   logger,
+  memory,
   metrics,
   version,
   secure,
@@ -116,6 +119,7 @@ export async function createServers({
         perAddress: config.rateAddress,
         onRefused: metrics.refused,
       }),
+      shareOf: (name) => memory.shareOf(name),
       observe: metrics.authenticated,
     })
     if (config.authCookie) await app.register(cookieRoutes)
@@ -141,7 +145,7 @@ export async function createServers({
     await app.register(subscribeRoutes, {
       sessions: {
         open: access.openSession,
-        has: (identity, id) => linkOf(identity).sessions.has(id),
+        has: ({ identity }, id) => linkOf(identity).sessions.has(id),
         count: sessionCount,
         max: config.sessionMax,
       },

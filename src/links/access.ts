@@ -1,3 +1,4 @@
+import type { Caller } from '../auth/caller.ts'
 import { type Identity, requirePublish, requireSubscribe } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { Message } from '../mqtt/message.ts'
@@ -16,40 +17,40 @@ export type Access = ReturnType<typeof createAccess>
  * has ended.
  */
 export function createAccess(linkOf: (identity: Identity) => Link) {
-  function linkToPublish(identity: Identity, { topic }: Message): Link {
+  function linkToPublish({ identity }: Caller, { topic }: Message): Link {
     requirePublish(identity, topic)
     return linkOf(identity)
   }
 
-  function linkToSubscribe(identity: Identity, filters: readonly string[]): Link {
+  function linkToSubscribe({ identity }: Caller, filters: readonly string[]): Link {
     requireSubscribe(identity, filters)
     return linkOf(identity)
   }
 
   return {
-    publish: async (identity: Identity, message: Message): Promise<PublishResult> =>
-      linkToPublish(identity, message).publisher.publish(message),
+    publish: async (caller: Caller, message: Message): Promise<PublishResult> =>
+      linkToPublish(caller, message).publisher.publish(message, caller.share),
     /** As `publish`, but waits while too many publishes are in flight. */
-    publishWhenRoom: async (identity: Identity, message: Message): Promise<PublishResult> =>
-      linkToPublish(identity, message).publisher.publishWhenRoom(message),
+    publishWhenRoom: async (caller: Caller, message: Message): Promise<PublishResult> =>
+      linkToPublish(caller, message).publisher.publishWhenRoom(message, caller.share),
     /** Publishes a message and resolves with the reply to it. */
-    request: async (identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> =>
-      linkToPublish(identity, message).requester.request(message, timeoutMs, signal),
-    readRetained: async (identity: Identity, filters: readonly string[]): Promise<Message[]> =>
-      linkToSubscribe(identity, filters).retained.read(filters),
-    openStream: async (identity: Identity, request: StreamRequest<Message>): Promise<OpenedStream> =>
-      linkToSubscribe(identity, request.filters)
+    request: async (caller: Caller, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> =>
+      linkToPublish(caller, message).requester.request(message, timeoutMs, signal, caller.share),
+    readRetained: async (caller: Caller, filters: readonly string[]): Promise<Message[]> =>
+      linkToSubscribe(caller, filters).retained.read(filters),
+    openStream: async (caller: Caller, request: StreamRequest<Message>): Promise<OpenedStream> =>
+      linkToSubscribe(caller, request.filters)
         .streams.open(request)
         .catch((error: unknown) => {
           throw error instanceof JoinFailed ? connectionLost(error) : error
         }),
     /** Undefined where another reader has the session. */
     openSession: async (
-      identity: Identity,
+      caller: Caller,
       request: SessionRequest<Message>,
       lastEventId: string | undefined,
     ): Promise<OpenedStream | undefined> =>
-      linkToSubscribe(identity, request.filters).sessions.open(request, lastEventId),
+      linkToSubscribe(caller, request.filters).sessions.open(request, lastEventId),
   }
 }
 

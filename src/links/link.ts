@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
 import { brokerOptions } from '../config/broker-options.ts'
 import type { Config } from '../config/config.ts'
+import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ConnectionOptions, ConnectionState } from '../mqtt/connection.ts'
 import type { Message } from '../mqtt/message.ts'
@@ -30,6 +31,7 @@ export interface LinkOptions {
   login?: { username: string; password: string }
   logger: BaseLogger
   log: StateLog
+  memory: MemoryAccount
   metrics: Metrics
 }
 
@@ -82,7 +84,7 @@ export class Link {
           replyTopic: `${config.replyTopic}/${randomBytes(12).toString('hex')}`,
           requestsMax: config.requestsMax,
           timeoutMs,
-          publish: (message) => this.publisher.publish(message),
+          publish: (message, share) => this.publisher.publish(message, share),
           observe: metrics.replied,
         }),
     )

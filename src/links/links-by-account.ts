@@ -2,6 +2,7 @@ import type { BaseLogger } from 'pino'
 import { Refusals } from '../auth/broker/refusals.ts'
 import { brokerOptions } from '../config/broker-options.ts'
 import type { Config } from '../config/config.ts'
+import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import { Monitor } from '../mqtt/monitor.ts'
 import { CallerLinks } from './caller-links.ts'
@@ -13,6 +14,7 @@ export interface LinksByAccountOptions {
   brokerUrl: string
   clientId: string
   logger: BaseLogger
+  memory: MemoryAccount
   metrics: Metrics
 }
 

@@ -23,7 +23,7 @@ export type Purpose = (typeof PURPOSES)[number]
  * @param bytes how much is needed
  * @param share whose memory it has to be; undefined for anybody's
  */
-export type Reclaim = (bytes: number, share: CallerShare | undefined) => void
+export type Reclaim = (bytes: number, share: MemoryShare | undefined) => void
 
 export interface MemoryAccountOptions {
   /** Bytes that may be held in all. */
@@ -33,8 +33,8 @@ export interface MemoryAccountOptions {
 }
 
 /**
- * The one account of everything that this process holds on somebody's behalf. Whoever keeps bytes for a caller takes them
- * from here first, and gives them back. It counts what callers can make grow, not what the program itself needs.
+ * The one account of everything that this process holds on somebody's behalf. Whoever keeps bytes for a caller takes
+ * them from here first, and gives them back. It counts what callers can make grow, not what the program itself needs.
  *
  * A caller may hold no more than is left free for everybody else: one caller alone gets half of the total, two a third
  * each, n callers 1/(n+1) each. So there is always room for one more caller, however greedy the others are.
@@ -73,8 +73,8 @@ export class MemoryAccount {
    *
    * @param name the name of its identity, or its address where nobody says who they are
    */
-  shareOf(name: string): CallerShare {
-    return new CallerShare(name, this)
+  shareOf(name: string): MemoryShare {
+    return new MemoryShare(name, this)
   }
 
   /** Called when memory is short, in the order in which they were added, until there is enough. */
@@ -82,18 +82,18 @@ export class MemoryAccount {
     this.#reclaimers.push(reclaim)
   }
 
-  /** For `CallerShare` alone. */
+  /** For `MemoryShare` alone. */
   heldBy(name: string): number {
     return this.#byCaller.get(name) ?? 0
   }
 
-  /** For `CallerShare` alone. Whether the caller may hold so many bytes more. */
-  mayHold(share: CallerShare, bytes: number): boolean {
+  /** For `MemoryShare` alone. Whether the caller may hold so many bytes more. */
+  mayHold(share: MemoryShare, bytes: number): boolean {
     return this.heldBy(share.name) + bytes <= this.totalBytes - this.#heldBytes - bytes
   }
 
-  /** For `CallerShare` alone. Frees what is kept only for those who may come back: the caller's own, then anybody's. */
-  reclaim(share: CallerShare, bytes: number): void {
+  /** For `MemoryShare` alone. Frees what is kept only for those who may come back: the caller's own, then anybody's. */
+  reclaim(share: MemoryShare, bytes: number): void {
     // What is reclaimed gives bytes back, which must not start over.
     if (this.#isReclaiming) return
     this.#isReclaiming = true
@@ -109,8 +109,8 @@ export class MemoryAccount {
     }
   }
 
-  /** For `CallerShare` alone. */
-  changed({ name }: CallerShare, purpose: Purpose, bytes: number): void {
+  /** For `MemoryShare` alone. */
+  changed({ name }: MemoryShare, purpose: Purpose, bytes: number): void {
     this.#heldBytes += bytes
     this.#byPurpose[purpose] += bytes
     const held = this.heldBy(name) + bytes
@@ -118,14 +118,14 @@ export class MemoryAccount {
     else this.#byCaller.set(name, held)
   }
 
-  /** For `CallerShare` alone. */
+  /** For `MemoryShare` alone. */
   refused(purpose: Purpose): void {
     this.#onRefused(purpose)
   }
 }
 
 /** What one caller holds. Made by `MemoryAccount.shareOf`. */
-export class CallerShare {
+export class MemoryShare {
   readonly name: string
   readonly #account: MemoryAccount
 
@@ -160,7 +160,7 @@ export class CallerShare {
     return true
   }
 
-  /** Takes bytes whatever the limits: for what is there already and cannot be refused. Whoever does so frees others soon. */
+  /** Takes bytes whatever the limits: for what is there already and cannot be refused. To be freed soon. */
   takeAnyway(purpose: Purpose, bytes: number): void {
     this.#account.changed(this, purpose, bytes)
   }
@@ -177,12 +177,12 @@ export class CallerShare {
 
 /** The bytes of one thing that is held: a body, a snapshot, a log. Whoever makes it calls `release` once it is gone. */
 export class Held {
-  readonly #share: CallerShare
+  readonly #share: MemoryShare
   readonly #purpose: Purpose
   #bytes = 0
   #isReleased = false
 
-  constructor(share: CallerShare, purpose: Purpose) {
+  constructor(share: MemoryShare, purpose: Purpose) {
     this.#share = share
     this.#purpose = purpose
   }
@@ -198,7 +198,7 @@ export class Held {
     return true
   }
 
-  /** Grows whatever the limits, as `CallerShare.takeAnyway`. */
+  /** Grows whatever the limits, as `MemoryShare.takeAnyway`. */
   growAnyway(bytes: number): void {
     if (this.#isReleased) return
     this.#share.takeAnyway(this.#purpose, bytes)

@@ -40,6 +40,32 @@ export interface Message {
   redelivered?: boolean | undefined
 }
 
+/** Roughly what a message object, its buffer and its string headers take in memory, in bytes. */
+const MESSAGE_OVERHEAD = 256
+/** The same for one property value. */
+const PROPERTY_OVERHEAD = 64
+
+/** Bytes that a message holds in memory: payload, topic and properties, two bytes for each character. */
+export function sizeOf({ topic, payload, properties, ambient }: Message): number {
+  return MESSAGE_OVERHEAD + payload.length + 2 * topic.length + sizeOfProperties(properties) + sizeOfProperties(ambient)
+}
+
+function sizeOfProperties(properties: MessageProperties | undefined): number {
+  if (properties === undefined) return 0
+  const { contentType, responseTopic, correlationData, userProperties } = properties
+  let bytes = PROPERTY_OVERHEAD
+  for (const text of [contentType, responseTopic, correlationData]) {
+    if (text !== undefined) bytes += PROPERTY_OVERHEAD + 2 * text.length
+  }
+  for (const name in userProperties) {
+    const value = userProperties[name]!
+    bytes += PROPERTY_OVERHEAD + 2 * name.length
+    if (typeof value === 'string') bytes += 2 * value.length
+    else for (const text of value) bytes += PROPERTY_OVERHEAD + 2 * text.length
+  }
+  return bytes
+}
+
 /**
  * From JSON that was validated against the message schema. The default is QoS 1, so that success means that the broker
  * has the message.

@@ -1,5 +1,6 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { CausewayError } from '../errors.ts'
+import type { MemoryShare } from '../memory/account.ts'
 import { withTimeout } from './with-timeout.ts'
 import type { Capabilities } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
@@ -18,7 +19,7 @@ export interface RequesterOptions {
   requestsMax: number
   /** How long to wait for SUBACK. */
   timeoutMs: number
-  publish(message: Message): Promise<PublishResult>
+  publish(message: Message, share: MemoryShare): Promise<PublishResult>
   observe(result: ReplyResult): void
 }
 
@@ -61,9 +62,10 @@ export class Requester implements ConnectionHandlers {
    * Publishes with response topic and correlation data, and resolves with the reply.
    * @param timeoutMs from this call to the reply, everything in between included
    * @param signal ends the wait; a reply that arrives later counts as late
+   * @param share pays for the message while it is in flight
    * @throws CausewayError also if nobody subscribes, nobody replies in time, or the broker does not speak MQTT 5
    */
-  async request(message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> {
+  async request(message: Message, timeoutMs: number, signal: AbortSignal, share: MemoryShare): Promise<Message> {
     const { requestsMax } = this.#options
     if (this.#waiting.size >= requestsMax) {
       throw new CausewayError(
@@ -86,7 +88,7 @@ export class Requester implements ConnectionHandlers {
         signal.addEventListener('abort', abort)
         this.#waiting.set(correlationData, resolve)
         // The reply may arrive before the PUBACK, so neither waits for the other.
-        this.#send(message, correlationData, (reached) => (progress = reached)).catch(reject)
+        this.#send(message, correlationData, share, (reached) => (progress = reached)).catch(reject)
       })
     } finally {
       clearTimeout(timer)
@@ -95,16 +97,21 @@ export class Requester implements ConnectionHandlers {
     }
   }
 
-  async #send(message: Message, correlationData: string, onProgress: (progress: Progress) => void): Promise<void> {
+  async #send(
+    message: Message,
+    correlationData: string,
+    share: MemoryShare,
+    onProgress: (progress: Progress) => void,
+  ): Promise<void> {
     const { publish, replyTopic } = this.#options
     await this.#subscribedOverMqtt5()
     // The request was given up while it waited for the connection.
     if (!this.#waiting.has(correlationData)) return
     onProgress('unknown')
-    const { matchedSubscribers } = await publish({
-      ...message,
-      properties: { ...message.properties, responseTopic: replyTopic, correlationData },
-    })
+    const { matchedSubscribers } = await publish(
+      { ...message, properties: { ...message.properties, responseTopic: replyTopic, correlationData } },
+      share,
+    )
     if (matchedSubscribers === false) throw new CausewayError('no-responder', `Nobody subscribes to ${message.topic}`)
     onProgress('acknowledged')
   }

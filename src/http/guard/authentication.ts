@@ -1,7 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Admission, Authenticator } from '../../auth/authenticator.ts'
 import type { Identity } from '../../auth/identity.ts'
+import { networkOf } from '../../auth/network.ts'
 import { CausewayError } from '../../errors.ts'
+import type { MemoryShare } from '../../memory/account.ts'
 import { asProblem } from '../message/problem.ts'
 import { expiredCookie } from './cookie.ts'
 import { isDisconnected } from '../server/disconnects.ts'
@@ -13,6 +15,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** The caller. Set by the first hook of the routes that need an identity. */
     identity: Identity
+    /** What may be held for the caller: of its address until it is authenticated, then of its identity. */
+    share: MemoryShare
   }
 }
 
@@ -24,6 +28,8 @@ export interface AuthenticationOptions {
   /** Serve only requests whose Host is an IP address, localhost or the host of one of `origins`. */
   trustedHostsOnly: boolean
   limits: RequestLimits
+  /** The share of memory of an identity or address, by its name. */
+  shareOf(name: string): MemoryShare
   /** Called with `accepted`, or with the code of the problem. */
   observe(result: string): void
 }
@@ -31,10 +37,11 @@ export interface AuthenticationOptions {
 /** Makes every route that is registered after this call in the same Fastify instance require an identity. */
 export function requireIdentity(
   app: FastifyInstance,
-  { authenticate, sources, origins, trustedHostsOnly, limits, observe }: AuthenticationOptions,
+  { authenticate, sources, origins, trustedHostsOnly, limits, shareOf, observe }: AuthenticationOptions,
 ): void {
   /** Checks what needs no credentials, then finds the credentials. */
   function check(request: FastifyRequest, reply: FastifyReply): FoundCredentials {
+    request.share = shareOf(`address:${networkOf(request.ip)}`)
     limits.checkAddress(request.ip, reply)
     if (isCrossOrigin(request, origins)) {
       throw new CausewayError(
@@ -60,6 +67,8 @@ export function requireIdentity(
   /** Returns false where the client has left in the meantime, so that there is nobody to answer. */
   function admit(request: FastifyRequest, reply: FastifyReply, { identity, release }: Admission): boolean {
     request.identity = identity
+    // Without authentication everybody has the same, nameless identity: there the share of the address stays.
+    if (identity.name !== '') request.share = shareOf(identity.name)
     const isGone = isDisconnected(reply)
     // The `close` event of a client that is gone already will not come again.
     if (isGone) release?.()
@@ -71,6 +80,7 @@ export function requireIdentity(
   }
 
   app.decorateRequest('identity')
+  app.decorateRequest('share')
   app.addHook('onRequest', (request, reply, done) => {
     let source: FoundCredentials['source'] | undefined
     const refuse = (error: unknown): void => {

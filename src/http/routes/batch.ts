@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../../auth/identity.ts'
+import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../../mqtt/message.ts'
@@ -14,7 +14,7 @@ import { UnendingBody } from '../message/unending-body.ts'
 
 export interface BatchRoutes {
   /** Publishes, and waits before that while too many publishes are in flight. */
-  publish(identity: Identity, message: Message): Promise<PublishResult>
+  publish(caller: Caller, message: Message): Promise<PublishResult>
   /** @throws CausewayError with all faults where the value is no valid message */
   check(value: unknown): void
   /** Most messages in a JSON array. */
@@ -78,12 +78,12 @@ export async function batchRoutes(
   })
   app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], (_request, payload, done) => done(null, payload))
 
-  async function publishOne(identity: Identity, parse: () => unknown): Promise<Result> {
+  async function publishOne(caller: Caller, parse: () => unknown): Promise<Result> {
     try {
       const value = parse()
       check(value)
       const message = fromJson(value as JsonMessage)
-      return { status: message.qos === 0 ? 202 : 200, ...(await publish(identity, message)) }
+      return { status: message.qos === 0 ? 202 : 200, ...(await publish(caller, message)) }
     } catch (error) {
       const problem = asProblem(error)
       if (problem.kind.code === 'internal') {
@@ -133,12 +133,12 @@ export async function batchRoutes(
    * A line with the result of each message. Where the body was not read to its end, a last line says why.
    * @param disconnect called when the client does not read the results
    */
-  async function* resultLines(identity: Identity, body: UnendingBody, disconnect: () => void): AsyncGenerator<string> {
+  async function* resultLines(caller: Caller, body: UnendingBody, disconnect: () => void): AsyncGenerator<string> {
     let stalled: NodeJS.Timeout | undefined
     openBodies.add(body)
     try {
       const work = async (item: NumberedLine): Promise<string> => {
-        const result = await publishOne(identity, () => parseNumbered(item))
+        const result = await publishOne(caller, () => parseNumbered(item))
         return `${JSON.stringify({ index: item.index, line: item.line, ...result })}\n`
       }
       for await (const chunk of inOrder(numberedLines(body), work, IN_FLIGHT_LIMITS)) {
@@ -216,7 +216,7 @@ export async function batchRoutes(
     // Do not validate the array as a whole: each message is validated on its own, so that a bad one fails alone.
     validatorCompiler: () => () => true,
     handler: async (request, reply) => {
-      const { body, identity } = request
+      const { body } = request
       if (body instanceof Readable) {
         const unending = new UnendingBody(body, idleMs)
         reply.raw.once('finish', () => {
@@ -227,7 +227,7 @@ export async function batchRoutes(
         })
         return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(
           Readable.from(
-            resultLines(identity, unending, () => reply.raw.destroy()),
+            resultLines(request, unending, () => reply.raw.destroy()),
             { highWaterMark: 1 },
           ),
         )
@@ -242,7 +242,7 @@ export async function batchRoutes(
         )
       }
       const results = await Promise.all(
-        body.map(async (value, index) => ({ index, ...(await publishOne(identity, () => value)) })),
+        body.map(async (value, index) => ({ index, ...(await publishOne(request, () => value)) })),
       )
       const failed = results.some((result) => 'problem' in result)
       return reply

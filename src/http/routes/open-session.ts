@@ -1,4 +1,4 @@
-import type { Identity } from '../../auth/identity.ts'
+import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
 import type { Message } from '../../mqtt/message.ts'
 import { sessionId } from '../../mqtt/session/session-id.ts'
@@ -9,12 +9,12 @@ import type { SessionRequest } from '../../stream/sessions/session-stream.ts'
 export interface SessionOpening {
   /** Undefined where another reader has the session. */
   open(
-    identity: Identity,
+    caller: Caller,
     request: SessionRequest<Message>,
     lastEventId: string | undefined,
   ): Promise<OpenedStream | undefined>
   /** Whether the session is open here. */
-  has(identity: Identity, id: string): boolean
+  has(caller: Caller, id: string): boolean
   /** Sessions open here, of all callers. */
   count(): number
   /** Most sessions open here. */
@@ -41,7 +41,7 @@ const RETRY_AFTER_S = 5
  */
 export async function openSession(
   { open, has, count, max }: SessionOpening,
-  identity: Identity,
+  caller: Caller,
   { name, filters, qos, slow, retained, ack, encoder, lastEventId }: SessionQuery,
 ): Promise<OpenedStream | undefined> {
   if (qos !== 1) {
@@ -58,11 +58,11 @@ export async function openSession(
   }
   // The id is made of the filters: neither their order nor a repeated one makes another session.
   const unique = [...new Set(filters)].sort()
-  const id = sessionId({ owner: identity.name, name, filters: unique })
-  if (count() >= max && !has(identity, id)) {
+  const id = sessionId({ owner: caller.identity.name, name, filters: unique })
+  if (count() >= max && !has(caller, id)) {
     throw new CausewayError('too-many-sessions', `${max} sessions are open; CAUSEWAY_SESSION_MAX allows no more`, {
       retryAfter: RETRY_AFTER_S,
     })
   }
-  return open(identity, { id, name, filters: unique, retained, ack, encoder }, lastEventId)
+  return open(caller, { id, name, filters: unique, retained, ack, encoder }, lastEventId)
 }

@@ -1,6 +1,6 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../../auth/identity.ts'
+import type { Caller } from '../../auth/caller.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import type { Message } from '../../mqtt/message.ts'
 import { fingerprint, type Once } from '../message/idempotency.ts'
@@ -9,7 +9,7 @@ import { problems } from '../message/problem-responses.ts'
 import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResultSchema } from '../message/schemas.ts'
 
 export interface PublishRoutes {
-  publish(identity: Identity, message: Message): Promise<PublishResult>
+  publish(caller: Caller, message: Message): Promise<PublishResult>
   once: Once
 }
 
@@ -76,7 +76,7 @@ export async function publishRoutes(instance: FastifyInstance, { publish, once }
       const answer = await once(
         key,
         () => fingerprint('publish', message),
-        () => publish(identity, message),
+        () => publish(request, message),
         () => reply.header('idempotency-replayed', 'true'),
       )
       return reply.code(message.qos === 0 ? 202 : 200).send(answer)

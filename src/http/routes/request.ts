@@ -1,6 +1,6 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../../auth/identity.ts'
+import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
 import type { Message } from '../../mqtt/message.ts'
 import { acceptMessages, readMessage } from '../message/read-message.ts'
@@ -10,7 +10,7 @@ import { MessageSchema, RequestQuerySchema } from '../message/schemas.ts'
 
 export interface RequestRoutes {
   /** Resolves with the reply. The signal ends the waiting for it. */
-  request(identity: Identity, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message>
+  request(caller: Caller, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message>
 }
 
 const schema = {
@@ -67,7 +67,7 @@ export async function requestRoutes(instance: FastifyInstance, { request: send }
       refuseReserved(message)
       const disconnected = new AbortController()
       reply.raw.once('close', () => disconnected.abort())
-      return sendPayload(await send(request.identity, message, request.query.timeout, disconnected.signal), reply)
+      return sendPayload(await send(request, message, request.query.timeout, disconnected.signal), reply)
     },
   })
 }

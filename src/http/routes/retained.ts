@@ -1,6 +1,6 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../../auth/identity.ts'
+import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { type Message, toJsonText } from '../../mqtt/message.ts'
@@ -12,8 +12,8 @@ import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from '../m
 
 export interface RetainedRoutes {
   /** Resolves with the retained messages that match any of the filters. */
-  read(identity: Identity, filters: readonly string[]): Promise<Message[]>
-  publish(identity: Identity, message: Message): Promise<PublishResult>
+  read(caller: Caller, filters: readonly string[]): Promise<Message[]>
+  publish(caller: Caller, message: Message): Promise<PublishResult>
 }
 
 const READ_PROBLEMS = [
@@ -69,7 +69,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
     },
     handler: async (request, reply) => {
       const { topic, encoding } = request.query
-      const messages = await read(request.identity, [topic])
+      const messages = await read(request, [topic])
       if (hasWildcard(topic) || (parseAccept(request.headers.accept).get('application/json') ?? 0) > 0) {
         const array = `[${messages.map((message) => toJsonText(message, encoding === 'json')).join()}]`
         return reply.type('application/json; charset=utf-8').serializer(String).send(array)
@@ -96,6 +96,6 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
     },
     // A retained message with an empty payload deletes the one before [MQTT-3.3.1-6].
     handler: async (request) =>
-      publish(request.identity, { topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),
+      publish(request, { topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),
   })
 }

@@ -2,7 +2,7 @@ import type { OutgoingHttpHeaders } from 'node:http'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { ended } from '../../auth/challenge.ts'
-import type { Identity } from '../../auth/identity.ts'
+import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
 import type { Message, QoS } from '../../mqtt/message.ts'
 import { filtersOverlap, isShared, plainFilter } from '../../mqtt/topic.ts'
@@ -21,7 +21,7 @@ import { openSession, type SessionOpening } from './open-session.ts'
 
 export interface SubscribeRoutes {
   /** Resolves once the broker has granted every filter, and the retained messages to begin with are read. */
-  openStream(identity: Identity, request: StreamRequest<Message>): Promise<OpenedStream>
+  openStream(caller: Caller, request: StreamRequest<Message>): Promise<OpenedStream>
   sessions: SessionOpening
   streamLimit: StreamLimit
   filtersMax: number
@@ -120,7 +120,7 @@ export async function subscribeRoutes(
       const identityEnd = endWithIdentity(identity, encoder.format, reply.raw)
       const opened =
         session === undefined
-          ? await openStream(identity, {
+          ? await openStream(request, {
               filters,
               isSharedSubscription,
               qos: qos as QoS,
@@ -129,7 +129,7 @@ export async function subscribeRoutes(
               retained,
               lastEventId,
             })
-          : await openSession(sessions, identity, {
+          : await openSession(sessions, request, {
               name: session,
               filters,
               qos,

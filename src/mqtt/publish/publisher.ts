@@ -1,8 +1,9 @@
-import type { CausewayError } from '../../errors.ts'
+import { CausewayError } from '../../errors.ts'
+import type { MemoryShare } from '../../memory/account.ts'
 import { Connection, type ConnectionOptions, type ConnectionState } from '../connection.ts'
 import type { PublishResult } from './in-flight.ts'
 import { PublishQueue, type PublishQueueLimits } from './publish-queue.ts'
-import type { Message, QoS } from '../message.ts'
+import { type Message, type QoS, sizeOf } from '../message.ts'
 
 /** How a publish ended, for the metrics. */
 export type PublishOutcome =
@@ -59,9 +60,13 @@ export class Publisher {
    * Resolves once the broker has acknowledged at the message's QoS; at QoS 0 once the message is with the socket.
    * @throws CausewayError with what the broker answered, or that it did not answer
    */
-  async publish(message: Message): Promise<PublishResult> {
+  async publish(message: Message, share: MemoryShare): Promise<PublishResult> {
     const startedAt = performance.now()
+    const bytes = sizeOf(message)
+    let isTaken = false
     try {
+      isTaken = share.take('publishes', bytes)
+      if (!isTaken) throw memoryIsShort()
       const result = await this.#queues[queueOf(message.topic, this.#queues.length)]!.publish(message)
       this.#observe(message, outcomeOf(message.qos, result), (performance.now() - startedAt) / 1000)
       return result
@@ -73,19 +78,21 @@ export class Publisher {
         error as CausewayError,
       )
       throw error
+    } finally {
+      if (isTaken) share.give('publishes', bytes)
     }
   }
 
   /** As `publish`, but waits while the limits are reached. Messages of a topic are sent in the order of the calls. */
-  async publishWhenRoom(message: Message): Promise<PublishResult> {
+  async publishWhenRoom(message: Message, share: MemoryShare): Promise<PublishResult> {
     const index = queueOf(message.topic, this.#queues.length)
     const queue = this.#queues[index]!
     const before = this.#lastAdmission[index]
-    if (before === undefined && queue.hasRoom(message)) return this.publish(message)
+    if (before === undefined && queue.hasRoom(message)) return this.publish(message, share)
     let result!: Promise<PublishResult>
     const admitted = Promise.resolve(before).then(async () => {
       while (!queue.hasRoom(message)) await queue.freed()
-      result = this.publish(message)
+      result = this.publish(message, share)
       // The caller gets the error below. Without this, Node would report a rejection that nobody handles yet.
       result.catch(() => {})
     })
@@ -125,4 +132,12 @@ function failureOf(error: CausewayError): PublishOutcome {
     default:
       return 'rejected'
   }
+}
+
+function memoryIsShort(): CausewayError {
+  return new CausewayError(
+    'overloaded',
+    'This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it; the message was not sent',
+    { outcome: 'not-sent', retryAfter: 1 },
+  )
 }
