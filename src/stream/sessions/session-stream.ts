@@ -335,7 +335,7 @@ export class SessionStream<Message extends SessionMessage> {
 
   #release(): void {
     this.#starting -= 1
-    if (this.#reader !== undefined) return
+    if (this.isTaken) return
     if (this.#hadReader) this.#readerLeft()
     else void this.#close('unused')
   }
