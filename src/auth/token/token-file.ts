@@ -50,7 +50,7 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    // The parser's own message quotes the text.
+    // No `cause`: the message of JSON.parse quotes the text, which may be a secret in the wrong file.
     throw new TokenFileError('expected JSON')
   }
 }

@@ -20,9 +20,9 @@ describe('a bucket', () => {
           expect(resetS).toBeGreaterThan(0)
         }
         for (const [first, from] of passed.entries()) {
-          for (const [last, until] of passed.entries()) {
+          for (const [last, to] of passed.entries()) {
             if (last >= first) {
-              expect(last - first + 1).toBeLessThanOrEqual(quota + ((until - from) / 1000) * quota + 1e-6)
+              expect(last - first + 1).toBeLessThanOrEqual(quota + ((to - from) / 1000) * quota + 1e-6)
             }
           }
         }
