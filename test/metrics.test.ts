@@ -69,6 +69,7 @@ test('gauges are asked on scrape, and forget what is gone', async () => {
     subscriptionFilters: () => 3,
     sessionsOpen: () => 2,
     sessionUnacknowledged: () => 5,
+    heldBytes: () => ({ logs: 9 }),
     connections: () => connections,
   } as Parameters<Metrics['setGauges']>[0])
   const first = samplesOf(await metrics.text.metrics())
