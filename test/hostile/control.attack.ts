@@ -1,0 +1,21 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { startTarget, WIRES } from './support/target.ts'
+import { underAttack } from './support/under-attack.ts'
+
+// Were the measuring itself at fault, the other tests would prove nothing.
+test.each(WIRES)('without an attack the polite client is served and memory stays: %s', async (wire) => {
+  const target = await startTarget({ wire })
+  await underAttack(target, async () => delay(1000))
+})
+
+// A test that cannot fail is a defect: a broker that stops for three seconds makes answers late, and that is seen.
+test('a delay of three seconds is seen', async () => {
+  const target = await startTarget()
+  const verdict = underAttack(target, async () => {
+    target.broker.freeze()
+    await delay(3000)
+    target.broker.thaw()
+  })
+  await expect(verdict).rejects.toThrow(/event took|publish took/)
+})
