@@ -128,11 +128,11 @@ test.each(PROTOCOLS)('item 1: a packet of 256 MB that is announced and never end
   })
   await underAttack(
     target,
-    async ({ open, held, polite }) => {
+    async ({ open, heldBelow, polite }) => {
       const stream = await open('GET', '/subscribe?topic=a&retained=false')
       stream.body?.resume()
       await polite.rounds(8)
-      expect.soft(await held()).toBeLessThan(100 * MIB)
+      await heldBelow(100 * MIB)
     },
     { parts: ['livez'], comesBack: true },
   )
@@ -154,34 +154,41 @@ test.each([
   })
 })
 
+// All that the bridge subscribes to comes over one connection: what the attacker publishes is in front of the polite
+// client's message in the broker's queue, and no bridge can change that.
+const FLOODED = { lateMs: 10_000 }
+
 // 600 messages of 1 MB of user properties and one byte of payload: a log that counts payloads keeps all of them.
 test.each([
-  ['item 7: user properties to a reader that reads nothing', '/subscribe?topic=attack', 'attack'],
-  [
-    'sibling of 7: user properties to a session that acknowledges nothing',
-    '/subscribe?topic=attack&session=s&ack=explicit',
-    'attack',
-  ],
-])('%s', async (_name, path, topic) => {
+  ['a reader', '/subscribe?topic=attack'],
+  ['a reader that wants the newest', '/subscribe?topic=attack&slow=latest&encoding=json'],
+  ['a member of a group', '/subscribe?topic=$share/g/attack'],
+  ['a session that acknowledges nothing', '/subscribe?topic=attack&session=s&ack=explicit'],
+  ['a session', '/subscribe?topic=attack&session=s'],
+])('item 7: user properties to %s that reads nothing', async (_name, path) => {
   const target = await startTarget()
-  await underAttack(target, async ({ open, held, polite, signal }) => {
-    await open('GET', path)
-    await flood({
-      url: target.broker.url,
-      topic,
-      properties: megabyteOfProperties(),
-      count: sized(400, 600),
-      signal,
-    })
-    await polite.rounds(3)
-    // A log of 4 MiB, a socket's buffer, and what is on its way from the broker.
-    expect.soft(await held()).toBeLessThan(64 * MIB)
-  })
+  await underAttack(
+    target,
+    async ({ open, heldBelow, polite, signal }) => {
+      await open('GET', path)
+      await flood({
+        url: target.broker.url,
+        topic: 'attack',
+        properties: megabyteOfProperties(),
+        count: sized(400, 600),
+        signal,
+      })
+      await polite.rounds(3)
+      // A log of 4 MiB, a socket's buffer, and what is on its way from the broker.
+      await heldBelow(64 * MIB)
+    },
+    FLOODED,
+  )
 })
 
 test('sibling of 7: topics of 60 KB with one byte of payload, to a reader that reads nothing', async () => {
   const target = await startTarget({ settings: { TOPIC_LEVELS_MAX: 100 } })
-  await underAttack(target, async ({ open, held, polite, signal }) => {
+  await underAttack(target, async ({ open, heldBelow, polite, signal }) => {
     await open('GET', '/subscribe?topic=attack/%23')
     const long = 't'.repeat(60_000)
     await flood({
@@ -191,7 +198,7 @@ test('sibling of 7: topics of 60 KB with one byte of payload, to a reader that r
       signal,
     })
     await polite.rounds(3)
-    expect.soft(await held()).toBeLessThan(64 * MIB)
+    await heldBelow(64 * MIB)
   })
 })
 
@@ -221,14 +228,14 @@ test('sibling of 7: what a reader that stalls has lost is in a gap', async () =>
 // 200 channels whose logs hold 4 MiB each are 800 MB, though each of them keeps to its limit.
 test('sibling of 5: many channels with a full log each', async () => {
   const target = await startTarget()
-  await underAttack(target, async ({ open, held, polite, signal }) => {
+  await underAttack(target, async ({ open, heldBelow, polite, signal }) => {
     const channels = sized(150, 400)
     for (let index = 0; index < channels && !signal.aborted; index += 1) {
       await open('GET', `/subscribe?topic=attack&topic=attack/${index}&retained=false`)
     }
     await flood({ url: target.broker.url, topic: 'attack', payload: Buffer.alloc(700_000, 'p'), count: 8, signal })
     await polite.rounds(3)
-    expect.soft(await held()).toBeLessThan(300 * MIB)
+    await heldBelow(300 * MIB)
   })
 })
 
@@ -244,10 +251,10 @@ test('sibling of 7: a joining reader, whose retained messages the broker withhol
   })
   await underAttack(
     target,
-    async ({ open, held, polite, signal }) => {
+    async ({ open, heldBelow, polite, signal }) => {
       const opening = Array.from({ length: 20 }, (_, index) => open('GET', `/subscribe?topic=attack&topic=b/${index}`))
       await flood({ url: target.broker.url, topic: 'attack', payload: Buffer.alloc(MIB, 'p'), count: 60, signal })
-      expect.soft(await held()).toBeLessThan(256 * MIB)
+      await heldBelow(256 * MIB)
       await Promise.all(opening)
       await polite.rounds(2)
     },
@@ -306,8 +313,8 @@ test.each([
       }
     },
   ],
-  ['PUBREL of unknown messages', (peer: Peer) => peer.sendRaw(burst(5, { cmd: 'pubrel', messageId: 7 }, 200_000))],
-  ['PINGRESP nobody asked for', (peer: Peer) => peer.sendRaw(burst(5, { cmd: 'pingresp' }, 500_000))],
+  ['PUBREL of unknown messages', (peer: Peer) => peer.sendRaw(burst(5, { cmd: 'pubrel', messageId: 7 }, 50_000))],
+  ['PINGRESP nobody asked for', (peer: Peer) => peer.sendRaw(burst(5, { cmd: 'pingresp' }, 100_000))],
   [
     'topic aliases',
     (peer: Peer) => {
@@ -331,11 +338,11 @@ test.each([
   const target = await startTarget({ brokerUrl: () => broker.url, auth: 'none', settings: { STREAM_LINGER_MS: 0 } })
   await underAttack(
     target,
-    async ({ open, held, polite }) => {
+    async ({ open, heldBelow, polite }) => {
       const stream = await open('GET', '/subscribe?topic=a&topic=a/%23&retained=false')
       stream.body?.resume()
       await polite.rounds(8)
-      expect.soft(await held()).toBeLessThan(100 * MIB)
+      await heldBelow(100 * MIB)
     },
     { parts: ['livez'] },
   )

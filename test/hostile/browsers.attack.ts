@@ -36,14 +36,17 @@ const READING = ['/retained?topic=a', '/sessions', '/metrics', '/livez', '/ready
 test.each(WIRES)('item 4: no page of another site reaches anything but the documentation, over %s', async (wire) => {
   const { ask, target } = await start({ wire })
   await flood({ url: target.broker.url, topic: 'a', payload: 'kept', count: 1, retain: true })
+  const served: string[] = []
   await Promise.all(
     FOREIGN.flatMap(([name, headers]) =>
       [...TAKING, ...READING].map(async (path) => {
         const { status } = await ask('GET', path, { headers, timeoutMs: 2000 })
-        expect.soft(status, `${name} of ${path}`).toBe(403)
+        // An address that does not exist has nothing to take.
+        if (status !== 403 && !(status === 404 && path === '/nowhere')) served.push(`${name} of ${path}: ${status}`)
       }),
     ),
   )
+  expect.soft(served).toEqual([])
   for (const [name, headers] of FOREIGN.filter(([, { 'sec-fetch-dest': dest }]) => dest === 'document')) {
     const { status } = await ask('GET', '/docs', { headers })
     expect.soft(status, `${name} of /docs`).toBeLessThan(400)
@@ -71,11 +74,13 @@ test.each(WIRES)('item 4: the messages of a session are not taken by an <img>, o
 // Even of its own page: what cannot read a stream must not open one.
 test.each(WIRES)('item 4: /subscribe is for destinations that can read it, over %s', async (wire) => {
   const { open } = await start({ wire })
+  const served: string[] = []
   for (const dest of ['image', 'iframe', 'script', 'style', 'video', 'audio', 'font', 'object', 'embed', 'worker']) {
     const { status, leave } = await open('GET', '/subscribe?topic=a', { headers: from('same-origin', dest, 'no-cors') })
     leave()
-    expect.soft(status, dest).toBe(403)
+    if (status !== 403) served.push(`${dest}: ${status}`)
   }
+  expect(served).toEqual([])
 })
 
 test.each(WIRES)('item 4: own pages, curl and trusted origins are served as before, over %s', async (wire) => {
@@ -105,16 +110,18 @@ test.each(WIRES)('item 19: no payload is a script or a service worker, over %s',
     count: 1,
     retain: true,
   })
+  const served: string[] = []
   const refused: Record<string, string>[] = [
     { 'service-worker': 'script' },
-    ...['script', 'worker', 'sharedworker', 'serviceworker', 'audioworklet', 'paintworklet', 'xslt', 'style'].map(
-      (dest) => from('same-origin', dest, 'no-cors'),
+    ...['script', 'worker', 'sharedworker', 'serviceworker', 'audioworklet', 'paintworklet', 'xslt'].map((dest) =>
+      from('same-origin', dest, 'no-cors'),
     ),
   ]
   for (const headers of refused) {
     const { status } = await ask('GET', '/retained?topic=a', { headers })
-    expect.soft(status, JSON.stringify(headers)).toBe(403)
+    if (status !== 403) served.push(`${headers['sec-fetch-dest'] ?? 'Service-Worker'}: ${status}`)
   }
+  expect.soft(served).toEqual([])
   expect((await ask('GET', '/retained?topic=a', { headers: from('same-origin', 'empty', 'cors') })).status).toBe(200)
 })
 
@@ -172,7 +179,10 @@ test.each(WIRES)(
     const { ask, target } = await start({ wire, auth: 'token', settings: { AUTH_COOKIE: true } })
     const { headers: made } = await ask('POST', '/cookie', { headers: target.other.headers })
     const cookie = String(made['set-cookie']).split(';')[0]!
+    const served: string[] = []
     const noToken = { authorization: '', cookie }
+    const own = { ...noToken, ...from('same-origin', 'empty', 'cors') }
+    expect((await ask('GET', '/retained?topic=a', { headers: own })).status).toBe(404)
     for (const [name, headers] of FOREIGN) {
       for (const path of [...TAKING, '/retained?topic=a']) {
         const { status } = await ask('GET', path, { headers: { ...noToken, ...headers }, timeoutMs: 2000 })

@@ -65,13 +65,16 @@ test('item 19: TLS 1.2 without forward secrecy is not accepted', async () => {
       socket.on('error', (error) => resolve((error as NodeJS.ErrnoException).code ?? error.message))
     })
   const weak = ['AES256-GCM-SHA384', 'AES128-GCM-SHA256', 'AES256-SHA256', 'AES128-SHA256', 'AES256-SHA', 'AES128-SHA']
-  for (const cipher of weak) expect.soft(await handshake(cipher), cipher).not.toBe(cipher)
+  const taken: string[] = []
+  for (const cipher of weak) if ((await handshake(cipher)) === cipher) taken.push(cipher)
+  expect.soft(taken).toEqual([])
   expect(await handshake('ECDHE-RSA-AES128-GCM-SHA256')).toBe('ECDHE-RSA-AES128-GCM-SHA256')
 })
 
 test.each(WIRES)('item 19: a transfer coding other than chunked is a 501, over TLS or not: %s', async (wire) => {
   const target = await startTarget({ wire })
   const { socket } = createCrew(target, AbortSignal.timeout(20_000))
+  const answers: Record<string, string> = {}
   for (const coding of ['gzip, chunked', 'gzip,chunked', 'deflate, chunked', 'x, chunked', 'identity, chunked']) {
     const one = await socket()
     let text = ''
@@ -82,8 +85,9 @@ test.each(WIRES)('item 19: a transfer coding other than chunked is a 501, over T
       `POST /publish?topic=a HTTP/1.1\r\nHost: 127.0.0.1\r\n${auth}\r\nTransfer-Encoding: ${coding}\r\n\r\n1\r\nx\r\n0\r\n\r\n`,
     )
     await Promise.race([closed, delay(1500)])
-    expect.soft(text.slice(0, 12), coding).toBe('HTTP/1.1 501')
+    answers[coding] = text.slice(9, 12)
   }
+  expect(new Set(Object.values(answers)), JSON.stringify(answers)).toEqual(new Set(['501']))
 })
 
 /** What a process says that does not start. */

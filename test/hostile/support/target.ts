@@ -149,6 +149,8 @@ export async function startTarget({
   const bridge = spawnHostile({
     MQTT_URL: await brokerUrl(broker.url),
     MQTT_PROTOCOL: mqtt,
+    // Long enough for a reader to come back, and so short that what it left is gone when memory is measured.
+    STREAM_LINGER_MS: 1000,
     ...(auth === 'token' && tokens.settings),
     ...(secure && { HTTP_CERT_FILE: secure.cert, HTTP_KEY_FILE: secure.key }),
     ...settings,

@@ -6,8 +6,6 @@ import { type Crew, createCrew } from './caller.ts'
 import { ATTACK_MS, MIB } from './sizes.ts'
 import { type Memory, metricsOf, type Target } from './target.ts'
 
-/** How late an answer to the polite client may be. Two cores are shared with the attacker and the broker. */
-const LATE_MS = 2000
 /** What may be left behind by any attack: 20 % of what was held before. */
 const LEFT = 0.2
 const SETTLE_MS = 12_000
@@ -24,15 +22,17 @@ export interface PoliteOptions {
   /** Its stream may say that messages may be missing, where the attack is on the broker connection that all share. */
   mayGap?: boolean
   headers?: Record<string, string>
+  /** How late an answer may be. Two cores are shared with the attacker and the broker. */
+  lateMs?: number
 }
 
 /** The client beside the attack; it ends with the test. */
 export function startPolite(
   target: Pick<Target, 'url' | 'ca'>,
-  { parts = ['publish', 'stream', 'retained', 'livez'], mayGap = false, headers = {} }: PoliteOptions,
+  { parts = ['publish', 'stream', 'retained', 'livez'], mayGap = false, headers = {}, lateMs = 2000 }: PoliteOptions,
 ): Polite {
   const worker = new Worker(new URL('polite-client.mjs', import.meta.url), {
-    workerData: { url: target.url, ca: target.ca, headers, topic: 'polite', lateMs: LATE_MS, parts, mayGap },
+    workerData: { url: target.url, ca: target.ca, headers, topic: 'polite', lateMs, parts, mayGap },
   })
   onTestFinished(() => void worker.terminate())
   let rounds = 0
@@ -72,8 +72,8 @@ export function startPolite(
 
 export interface Field extends Crew {
   polite: Polite
-  /** Bytes held more than before the attack, garbage aside. */
-  held(): Promise<number>
+  /** Fails the test where more than so many bytes are held beyond what was held before the attack, garbage aside. */
+  heldBelow(bytes: number, when?: string): Promise<void>
 }
 
 export interface AttackOptions extends PoliteOptions {
@@ -102,14 +102,17 @@ export async function underAttack(
   const crew = createCrew(target, timeout.signal)
   onTestFinished(() => crew.leave())
   const total = ({ heapUsed, external }: Memory) => heapUsed + external
-  const held = async () => total(await target.memory()) - total(before)
+  async function heldBelow(bytes: number, when = 'during the attack'): Promise<void> {
+    const more = total(await target.memory()) - total(before)
+    if (more >= bytes) problems.push(`${when} ${mib(more)} more are held, allowed are ${mib(bytes)}`)
+  }
   let over = false
   const late = delay(attackMs, undefined, { signal: timeout.signal, ref: false }).then(
     () => over || problems.push(`the attack was not over after ${attackMs} ms`),
     () => {},
   )
   try {
-    await Promise.race([attack({ ...crew, polite, held }), late])
+    await Promise.race([attack({ ...crew, polite, heldBelow }), late])
   } catch (error) {
     problems.push(`the attack: ${(error as Error).message}`)
   }
