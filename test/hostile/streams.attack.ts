@@ -53,10 +53,10 @@ test('item 5: messages that match thousands of lingering channels', async () => 
   await underAttack(
     target,
     async (crew) => {
-      const channels = sized(1500, 5000)
+      const channels = sized(2000, 10_000)
       await many(channels, 10, crew.signal, (index) => openAndLeave(crew, ['attack', `attack/${index}`]))
-      const payload = Buffer.alloc(20_000, 'p')
-      await flood({ url: target.broker.url, topic: 'attack', payload, count: sized(30, 300), signal: crew.signal })
+      const payload = Buffer.alloc(2000, 'p')
+      await flood({ url: target.broker.url, topic: 'attack', payload, count: sized(400, 2000), signal: crew.signal })
       await crew.polite.rounds(3)
       await crew.heldBelow(200 * MIB)
     },
@@ -116,7 +116,9 @@ test.each(WIRES)('sibling of 5: streams that are given up while they are opened,
       if (wire === 'HTTP/1.1') {
         const one = await socket()
         one.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nAuthorization: ${target.headers['authorization']}\r\n\r\n`)
+        const gone = new Promise((resolve) => one.once('close', resolve))
         setTimeout(() => one.resetAndDestroy(), index % 20)
+        await gone
       } else if (index % 20 === 0) {
         const one = await session()
         for (let each = 0; each < 20; each += 1) {
@@ -124,7 +126,9 @@ test.each(WIRES)('sibling of 5: streams that are given up while they are opened,
           stream.on('error', () => {})
           setTimeout(() => stream.close(8), each)
         }
+        const gone = new Promise((resolve) => one.once('close', resolve))
         setTimeout(() => one.destroy(), 500)
+        await gone
       }
     })
   })

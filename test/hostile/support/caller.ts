@@ -178,7 +178,7 @@ export function createCrew(
   async function ask(method: string, path: string, options: AskOptions = {}): Promise<Reply> {
     const startedAt = performance.now()
     const nothing = { status: 0, headers: {}, text: '', bytes: 0 }
-    let opened: Opened | undefined
+    let opened = undefined as Opened | undefined
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<typeof nothing>((resolve) => {
       timer = setTimeout(() => resolve(nothing), options.timeoutMs ?? 15_000)
@@ -200,8 +200,10 @@ export function createCrew(
     })()
     const reply = await Promise.race([whole, late])
     clearTimeout(timer)
+    const ms = Math.round(performance.now() - startedAt)
     if (reply === nothing || options.write !== undefined) opened?.leave()
-    return { ...reply, ms: Math.round(performance.now() - startedAt) }
+    // A stream has no end, and a status all the same.
+    return reply === nothing ? { ...nothing, status: opened?.status ?? 0, ms } : { ...reply, ms }
   }
 
   return {
