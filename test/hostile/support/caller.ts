@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { type EventEmitter, once } from 'node:events'
 import http, { type IncomingHttpHeaders } from 'node:http'
 import http2, { type ClientHttp2Session } from 'node:http2'
 import https from 'node:https'
@@ -81,7 +81,7 @@ export function createCrew(
       : net.connect({ ...to, noDelay: true })
     created.on('error', () => {})
     track(created)
-    await Promise.race([once(created, 'encrypted' in created ? 'secureConnect' : 'connect'), once(created, 'close')])
+    await opened(created, 'encrypted' in created ? 'secureConnect' : 'connect')
     return created
   }
 
@@ -90,7 +90,7 @@ export function createCrew(
     const options = { ...to, ca: target.ca, ALPNProtocols: ['h2'], servername: 'localhost' }
     const created = track(tls.connect(options as tls.ConnectionOptions))
     created.on('error', () => {})
-    await Promise.race([once(created, 'secureConnect'), once(created, 'close')])
+    await opened(created, 'secureConnect')
     return created
   }
 
@@ -114,7 +114,7 @@ export function createCrew(
     )
     created.on('error', () => {})
     created.setMaxListeners(1000)
-    await Promise.race([once(created, 'connect').catch(() => {}), once(created, 'close')])
+    await opened(created, 'connect')
     return created
   }
 
@@ -178,14 +178,14 @@ export function createCrew(
   async function ask(method: string, path: string, options: AskOptions = {}): Promise<Reply> {
     const startedAt = performance.now()
     const nothing = { status: 0, headers: {}, text: '', bytes: 0 }
-    let opened = undefined as Opened | undefined
+    let answer = undefined as Opened | undefined
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<typeof nothing>((resolve) => {
       timer = setTimeout(() => resolve(nothing), options.timeoutMs ?? 15_000)
     })
     const whole = (async () => {
-      opened = await start(method, path, options)
-      const { status, headers, body } = opened
+      answer = await start(method, path, options)
+      const { status, headers, body } = answer
       let text = ''
       let bytes = 0
       try {
@@ -201,9 +201,9 @@ export function createCrew(
     const reply = await Promise.race([whole, late])
     clearTimeout(timer)
     const ms = Math.round(performance.now() - startedAt)
-    if (reply === nothing || options.write !== undefined) opened?.leave()
+    if (reply === nothing || options.write !== undefined) answer?.leave()
     // A stream has no end, and a status all the same.
-    return reply === nothing ? { ...nothing, status: opened?.status ?? 0, ms } : { ...reply, ms }
+    return reply === nothing ? { ...nothing, status: answer?.status ?? 0, ms } : { ...reply, ms }
   }
 
   return {
@@ -218,6 +218,13 @@ export function createCrew(
       tracked.clear()
     },
   }
+}
+
+/** Waits until it is open, or refused. */
+function opened(connection: EventEmitter, event: string): Promise<void> {
+  return new Promise((resolve) => {
+    for (const name of [event, 'error', 'close']) connection.once(name, () => resolve())
+  })
 }
 
 /** One GET by a client that is no attacker. */
