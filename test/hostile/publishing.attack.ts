@@ -90,7 +90,7 @@ test.each([
   await underAttack(
     target,
     async ({ ask, heldBelow, signal }) => {
-      const sending = many(name === 'long topics' ? 3000 : sized(500, 1500), 1500, signal, async () => {
+      const sending = many(name === 'long topics' ? 3000 : sized(300, 1500), 1500, signal, async () => {
         const { status } = await ask('POST', path, { headers: { 'content-type': 'application/json' }, body })
         expect.soft(status).not.toBe(500)
       })

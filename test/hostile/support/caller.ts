@@ -53,6 +53,8 @@ export interface Crew {
 }
 
 const STREAMS_A_SESSION = 100
+/** Node listens with a backlog of 511. Were it full, the kernel would keep the polite client waiting, and not the bridge. */
+const CONNECTING_MAX = 100
 
 /** The attacker's clients. Connections that the bridge closes are no errors here: that may be its defence. */
 export function createCrew(
@@ -61,6 +63,19 @@ export function createCrew(
 ): Crew {
   const tracked = new Set<{ destroy(): void }>()
   const pool: { session: ClientHttp2Session; from: string | undefined; streams: number }[] = []
+  let connecting = 0
+  const waiting: (() => void)[] = []
+  /** Waits for a place among those that connect; gives it back once this is connected, refused or closed. */
+  async function place(): Promise<(connection: EventEmitter, event: string) => void> {
+    while (connecting >= CONNECTING_MAX) await new Promise<void>((resolve) => waiting.push(resolve))
+    connecting += 1
+    return (connection, event) => {
+      void opened(connection, event).then(() => {
+        connecting -= 1
+        waiting.shift()?.()
+      })
+    }
+  }
   const track = <Thing extends { destroy(): void; once(event: 'close', listener: () => void): unknown }>(
     thing: Thing,
   ): Thing => {
@@ -70,6 +85,7 @@ export function createCrew(
   }
 
   async function socket(from?: string): Promise<Socket> {
+    const release = await place()
     const to = { port: target.port, host: '127.0.0.1', ...(from !== undefined && { localAddress: from }) }
     const created = target.url.startsWith('https')
       ? tls.connect({
@@ -81,6 +97,7 @@ export function createCrew(
       : net.connect({ ...to, noDelay: true })
     created.on('error', () => {})
     track(created)
+    release(created, 'connect')
     await opened(created, 'encrypted' in created ? 'secureConnect' : 'connect')
     return created
   }
@@ -122,6 +139,7 @@ export function createCrew(
     const all = { ...target.headers, ...headers }
     if (target.wire === 'HTTP/1.1') {
       const client = target.url.startsWith('https') ? https : http
+      const release = await place()
       const request = client.request(target.url + path, {
         method,
         headers: all,
@@ -130,6 +148,7 @@ export function createCrew(
       })
       track(request)
       request.on('error', () => {})
+      request.once('socket', (one) => release(one, 'connect'))
       if (write === undefined) request.end(body)
       else {
         request.flushHeaders()
@@ -147,12 +166,12 @@ export function createCrew(
         leave: () => request.destroy(),
       }
     }
-    let place = pool.find((one) => one.from === from && one.streams < STREAMS_A_SESSION && !one.session.destroyed)
-    if (place === undefined) {
-      place = { session: await session(from === undefined ? {} : { from }), from, streams: 0 }
-      pool.push(place)
+    let seat = pool.find((one) => one.from === from && one.streams < STREAMS_A_SESSION && !one.session.destroyed)
+    if (seat === undefined) {
+      seat = { session: await session(from === undefined ? {} : { from }), from, streams: 0 }
+      pool.push(seat)
     }
-    const mine = place
+    const mine = seat
     mine.streams += 1
     if (mine.session.destroyed || mine.session.closed) return { status: 0, headers: {}, body: undefined, leave() {} }
     const stream = mine.session.request(

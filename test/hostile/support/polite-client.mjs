@@ -7,7 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 
 const { url, ca, headers, topic, lateMs, parts, mayGap } = workerData
 const EVERY_MS = 150
-const GIVE_UP_MS = 15_000
+const GIVE_UP_MS = 8000
 const RETAINED = 'a retained message of the polite client'
 
 const failures = []

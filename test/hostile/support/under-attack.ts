@@ -8,7 +8,7 @@ import { type Memory, metricsOf, type Target } from './target.ts'
 
 /** What may be left behind by any attack: 20 % of what was held before. */
 const LEFT = 0.2
-const SETTLE_MS = 12_000
+const SETTLE_MS = 8000
 
 export interface Polite {
   /** Waits until so many more rounds are over. */
@@ -60,11 +60,11 @@ export function startPolite(
   return {
     rounds: (count) => {
       const from = rounds
-      return until(() => rounds >= from + count, 20_000)
+      return until(() => rounds >= from + count, 12_000)
     },
     async stop() {
       if (summary === undefined) worker.postMessage('stop')
-      await until(() => false, 20_000)
+      await until(() => false, 12_000)
       return summary ?? { rounds, worst: {}, failures: ['the polite client does not end'] }
     },
   }
