@@ -12,10 +12,7 @@ const SECRET = 'a secret of at least thirty-two characters'
 const anyone = { auth: 'none' } as const
 
 // The issuer withdraws a key that was stolen; tokens signed with it had been verified before.
-test.each([
-  ['on SIGHUP', async (target: { kill(signal: NodeJS.Signals): void }) => target.kill('SIGHUP')],
-  ['once the new keys are known', async () => {}],
-] as const)('item 12: a token of a withdrawn key is good no more, %s', async (_when, act) => {
+test.each(['SIGHUP', 'new keys'])('item 12: a token of a withdrawn key is good no more after %s', async (after) => {
   const issuer = await startIssuer()
   const target = await startTarget({ ...anyone, settings: issuer.settings as Record<string, string> })
   const { ask } = createCrew(target, AbortSignal.timeout(60_000))
@@ -23,11 +20,13 @@ test.each([
   const read = async (headers: Record<string, string>) => (await ask('GET', '/retained?topic=a', { headers })).status
   expect(await read(stolen)).toBe(404)
   await issuer.rotate()
-  await act(target)
-  // A token of the new key makes the bridge fetch the keys; it may wait before it asks the issuer again.
-  const fresh = bearer(await issuer.sign({ sub: 'owner' }))
-  await expect.poll(() => read(fresh), { timeout: 40_000, interval: 1000 }).toBe(404)
-  await expect.poll(() => read(stolen), { timeout: 5000, interval: 500 }).toBe(401)
+  if (after === 'SIGHUP') target.kill('SIGHUP')
+  else {
+    // A token of the new key makes the bridge fetch the keys, once it may ask the issuer again.
+    const fresh = bearer(await issuer.sign({ sub: 'owner' }))
+    await expect.poll(() => read(fresh), { timeout: 40_000, interval: 1000 }).toBe(404)
+  }
+  await expect.poll(() => read(stolen), { timeout: 10_000, interval: 500 }).toBe(401)
 })
 
 // Every token is verified once and remembered: a caller with a login each second makes as many as it likes.
