@@ -359,7 +359,7 @@ test('sibling of 17: a broker that closes at once, again and again', async () =>
   })
   const bridge = spawnHostile({ MQTT_URL: broker.url })
   const url = await bridge.url
-  const polite = startPolite({ url, ca: undefined }, { parts: ['livez'] })
+  const polite = startPolite({ url, ca: undefined, pid: bridge.pid }, { parts: ['livez'] })
   const crew = createCrew(
     { url, port: Number(new URL(url).port), wire: 'HTTP/1.1', ca: undefined, headers: {} },
     AbortSignal.timeout(30_000),

@@ -1,11 +1,12 @@
 // A caller that keeps to the rules, in a thread of its own, so that the attacker's work does not count as the bridge's
 // delay. A few times a second it publishes at QoS 1 and waits for the event on its own stream, reads a retained message
 // and asks /livez. It records every wrong answer and every late one.
+import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import { parentPort, workerData } from 'node:worker_threads'
 
-const { url, ca, headers, topic, lateMs, parts, mayGap } = workerData
+const { url, ca, pid, headers, topic, lateMs, parts, mayGap } = workerData
 const EVERY_MS = 150
 const GIVE_UP_MS = 8000
 const RETAINED = 'a retained message of the polite client'
@@ -25,10 +26,23 @@ function fail(text) {
   if (failures.length < 20) failures.push(text)
 }
 
-function took(what, startedAt) {
-  const ms = Math.round(performance.now() - startedAt)
+/** Milliseconds for which the bridge was ready to run and had no CPU, since it began: other processes had them. */
+function waitedMs() {
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6
+  } catch {
+    return 0
+  }
+}
+
+const now = () => ({ at: performance.now(), waited: waitedMs() })
+
+function took(what, begin) {
+  const ms = Math.round(performance.now() - begin.at)
   worst[what] = Math.max(worst[what] ?? 0, ms)
-  if (ms > lateMs) fail(`${what} took ${ms} ms`)
+  // What other processes of a busy machine take from the bridge is no delay of its own.
+  const waited = Math.round(waitedMs() - begin.waited)
+  if (ms > lateMs + waited) fail(`${what} took ${ms} ms, in which the bridge waited for a CPU for ${waited}`)
 }
 
 function http2Session() {
@@ -87,9 +101,9 @@ function ask(method, path, body) {
 }
 
 async function check(what, method, path, body, isRight) {
-  const startedAt = performance.now()
+  const begin = now()
   const { status, text } = await ask(method, path, body)
-  took(what, startedAt)
+  took(what, begin)
   const isFine = status === 200 && isRight(text)
   if (!isFine) fail(`${what}: ${status} ${text.slice(0, 150)}`)
   return isFine
@@ -100,7 +114,7 @@ const retained = () => check('retained', 'GET', `/retained?topic=${topic}/kept`,
 
 async function publish() {
   const payload = `${(sequence += 1)}`
-  const startedAt = performance.now()
+  const begin = now()
   const followed = parts.includes('stream')
   const arrived = followed && new Promise((resolve) => awaited.set(payload, resolve))
   const path = `/publish?topic=${topic}/live&qos=1`
@@ -111,7 +125,7 @@ async function publish() {
   if (!(await arrived)) fail(`event ${payload} did not come`)
   clearTimeout(timer)
   awaited.delete(payload)
-  took('event', startedAt)
+  took('event', begin)
 }
 
 let cancelStream = () => {}

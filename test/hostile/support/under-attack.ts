@@ -28,11 +28,11 @@ export interface PoliteOptions {
 
 /** The client beside the attack; it ends with the test. */
 export function startPolite(
-  target: Pick<Target, 'url' | 'ca'>,
+  target: Pick<Target, 'url' | 'ca' | 'pid'>,
   { parts = ['publish', 'stream', 'retained', 'livez'], mayGap = false, headers = {}, lateMs = 2000 }: PoliteOptions,
 ): Polite {
   const worker = new Worker(new URL('polite-client.mjs', import.meta.url), {
-    workerData: { url: target.url, ca: target.ca, headers, topic: 'polite', lateMs, parts, mayGap },
+    workerData: { url: target.url, ca: target.ca, pid: target.pid, headers, topic: 'polite', lateMs, parts, mayGap },
   })
   onTestFinished(() => void worker.terminate())
   let rounds = 0
