@@ -9,13 +9,24 @@ test.each(WIRES)('without an attack the polite client is served and memory stays
   await underAttack(target, async () => delay(1000))
 })
 
-// A test that cannot fail is a defect: a broker that stops for four seconds makes answers late, and that is seen.
+// A test that cannot fail is a defect: a bridge that stops for four seconds makes answers late, and that is seen.
 test('a delay of four seconds is seen', async () => {
   const target = await startTarget()
   const verdict = underAttack(target, async () => {
-    target.broker.freeze()
+    target.kill('SIGSTOP')
     await delay(4000)
-    target.broker.thaw()
+    target.kill('SIGCONT')
   })
-  await expect(verdict).rejects.toThrow(/event took|publish took/)
+  await expect(verdict).rejects.toThrow(/livez took/)
+})
+
+test('memory that is held, and a process that dies, are seen', async () => {
+  const target = await startTarget({ settings: { STREAM_LINGER_MS: 60_000 } })
+  const verdict = underAttack(target, async ({ open, heldBelow }) => {
+    const { leave } = await open('GET', '/subscribe?topic=attack/%23&retained=false')
+    await heldBelow(1)
+    leave()
+    target.kill('SIGKILL')
+  })
+  await expect(verdict).rejects.toThrow(/the process died: SIGKILL[^]*more are held/)
 })
