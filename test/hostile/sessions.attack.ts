@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { mqttClient } from '../support/mqtt-client.ts'
 import { startProxy } from '../support/proxy.ts'
@@ -52,7 +53,9 @@ test('item 11: sessions that never had a message of a reader end at the broker, 
       const { leave } = await open('GET', `/subscribe?topic=attack/${index}&session=s${index}`)
       leave()
     })
-    await expect.poll(clients, { timeout: 8000 }).toBeLessThan(before + 20)
+    // Until readers that come back have had their time, and $SYS says so.
+    await delay(4000)
+    expect.soft(clients() - before, 'sessions left at the broker').toBeLessThan(20)
   })
 })
 
@@ -164,6 +167,8 @@ test.each(WIRES)(
     await underAttack(
       target,
       async ({ open, ask, signal }) => {
+        // $SYS is a second late.
+        await delay(2000)
         const before = connected()
         const sessions = sized(5, 50)
         const ids: string[] = []
@@ -183,7 +188,9 @@ test.each(WIRES)(
         )
         await proxy.accept()
         await expect.poll(async () => (await ask('GET', '/readyz')).status, { timeout: 10_000 }).toBe(200)
-        await expect.poll(connected, { timeout: 6000 }).toBeLessThanOrEqual(before)
+        // A client that was left behind comes back by itself, with a pause; $SYS is a second late.
+        await delay(sized(5000, 15_000))
+        expect.soft(connected()).toBeLessThanOrEqual(before)
       },
       { parts: ['livez'], attackMs: 40_000 },
     )

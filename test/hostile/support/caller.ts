@@ -62,7 +62,8 @@ export function createCrew(
   signal: AbortSignal,
 ): Crew {
   const tracked = new Set<{ destroy(): void }>()
-  const pool: { session: ClientHttp2Session; from: string | undefined; streams: number }[] = []
+  const pool: { session: Promise<ClientHttp2Session>; from: string | undefined; streams: number; isGone: boolean }[] =
+    []
   let connecting = 0
   const waiting: (() => void)[] = []
   /** Waits for a place among those that connect; gives it back once this is connected, refused or closed. */
@@ -166,15 +167,20 @@ export function createCrew(
         leave: () => request.destroy(),
       }
     }
-    let seat = pool.find((one) => one.from === from && one.streams < STREAMS_A_SESSION && !one.session.destroyed)
+    let seat = pool.find((one) => one.from === from && one.streams < STREAMS_A_SESSION && !one.isGone)
     if (seat === undefined) {
-      seat = { session: await session(from === undefined ? {} : { from }), from, streams: 0 }
+      // At once, so that those who come while it connects share it.
+      seat = { session: session(from === undefined ? {} : { from }), from, streams: 0, isGone: false }
       pool.push(seat)
     }
     const mine = seat
     mine.streams += 1
-    if (mine.session.destroyed || mine.session.closed) return { status: 0, headers: {}, body: undefined, leave() {} }
-    const stream = mine.session.request(
+    const connection = await mine.session
+    if (connection.destroyed || connection.closed) {
+      mine.isGone = true
+      return { status: 0, headers: {}, body: undefined, leave() {} }
+    }
+    const stream = connection.request(
       { ':method': method, ':path': path, ...all },
       { endStream: body === undefined && write === undefined },
     )
