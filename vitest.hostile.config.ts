@@ -1,0 +1,18 @@
+import { defineConfig } from 'vitest/config'
+
+/** The full sizes, and the siblings of what the audit found; for every change its items alone have to do. */
+const long = process.env['CAUSEWAY_TEST_LONG'] === '1'
+
+// The hostile callers: `npm run test:hostile`. They are no part of `npm test`, as each takes the whole machine.
+export default defineConfig({
+  test: {
+    include: ['test/hostile/**/*.attack.ts'],
+    ...(!long && { testNamePattern: /^(?!.*sibling)/ }),
+    testTimeout: long ? 300_000 : 75_000,
+    hookTimeout: 30_000,
+    expect: { poll: { timeout: 10_000 } },
+    // Attacks of the full size are late because of each other; brief ones leave room for two.
+    maxWorkers: long ? 1 : 2,
+    fileParallelism: !long,
+  },
+})
