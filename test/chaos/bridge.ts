@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { freePort } from '../support/free-port.ts'
@@ -10,7 +11,7 @@ export type Settings = Record<string, string | number>
 
 export interface BridgeOptions {
   settings: Settings
-  /** `ulimit -n`, with a shell between. */
+  /** Most open files once it runs. Node itself needs more than 128 to load its modules. */
   descriptors?: number | undefined
   /** `--max-old-space-size`. */
   heapMegabytes?: number | undefined
@@ -36,7 +37,6 @@ export async function startBridge(stage: Stage, name: string, options: BridgeOpt
   if (heapMegabytes !== undefined) command.push(`--max-old-space-size=${heapMegabytes}`)
   if (preload !== undefined) command.push('--import', preload.path)
   command.push(MAIN)
-  if (descriptors !== undefined) command = ['/bin/sh', '-c', `ulimit -n ${descriptors} && exec "$@"`, 'sh', ...command]
   if (hostsFile !== undefined) {
     const script = `mount --bind "$0" /etc/hosts && exec "$@"`
     command = ['unshare', '--mount', '/bin/sh', '-c', script, hostsFile, ...command]
@@ -52,11 +52,15 @@ export async function startBridge(stage: Stage, name: string, options: BridgeOpt
     command,
     Object.fromEntries([...inherited, ...Object.entries(preload?.environment ?? {}), ...ours]),
   )
-  await program.start(port)
+  async function start(): Promise<void> {
+    await program.start(port)
+    if (descriptors !== undefined) execFileSync('prlimit', ['--pid', `${program.pid}`, `--nofile=${descriptors}`])
+  }
+  await start()
   return {
     url: `http://127.0.0.1:${port}`,
     program,
     log: () => readFileSync(program.logFile, 'utf8'),
-    start: () => program.start(port),
+    start,
   }
 }

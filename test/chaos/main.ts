@@ -8,13 +8,14 @@ import { type Row, runFault, type RunOptions } from './run.ts'
 import { seedFromEnvironment } from './seed.ts'
 import type { Stage } from './stage.ts'
 
-const USAGE = `npm run chaos [-- FAULT… --brief --broker KIND --protocol VERSION --json FILE --list]
+const USAGE = `npm run chaos [-- FAULT… --brief --broker KIND --protocol VERSION --json FILE --keep-logs --list]
 
 FAULT               those to make, one after the other; all unless named
 --brief             the most important ones, about two minutes
 --broker KIND       mosquitto (default) or embedded, the one that Causeway brings
 --protocol VERSION  5 (default) or 3.1.1
 --json FILE         writes the rows there as well, to compare them with another run's
+--keep-logs         keeps the logs of brokers and bridges; the notes say where
 --list              says which faults there are
 
 CAUSEWAY_TEST_SEED makes a run again, as far as timing lets it. The exit code is 1 where a row breaks a rule.
@@ -27,6 +28,7 @@ const { values, positionals } = parseArgs({
     broker: { type: 'string', default: 'mosquitto' },
     protocol: { type: 'string', default: '5' },
     json: { type: 'string' },
+    'keep-logs': { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -52,6 +54,7 @@ const options: RunOptions = {
   seed: seedFromEnvironment(),
   broker: values.broker as BrokerKind,
   protocol: values.protocol as RunOptions['protocol'],
+  keepsLogs: values['keep-logs'],
   onStage: (stage) => {
     current = stage
   },
@@ -60,6 +63,7 @@ const all = values.brief ? briefFaults : faults
 const chosen = positionals.length > 0 ? faults.filter(({ name }) => positionals.includes(name)) : all
 process.stderr.write(`CAUSEWAY_TEST_SEED=${options.seed}\n`)
 const rows: Row[] = []
+const failed: string[] = []
 for (const fault of chosen) {
   const reason = fault.skip?.(options)
   if (reason !== undefined) {
@@ -67,9 +71,15 @@ for (const fault of chosen) {
     continue
   }
   process.stderr.write(`${fault.name} (load ${loadavg()[0]!.toFixed(1)}) … `)
-  const row = await runFault(fault, options)
-  rows.push(row)
-  process.stderr.write(`${row.seconds} s, ${row.breaks.length === 0 ? 'holds' : row.breaks.join('; ')}\n`)
+  try {
+    const row = await runFault(fault, options)
+    rows.push(row)
+    process.stderr.write(`${row.seconds} s, ${row.breaks.length === 0 ? 'holds' : row.breaks.join('; ')}\n`)
+  } catch (error) {
+    // The others are made all the same.
+    failed.push(fault.name)
+    process.stderr.write(`could not be made: ${(error as Error).message}\n`)
+  }
 }
 process.stdout.write(markdown(rows))
 if (values.json !== undefined) {
@@ -77,4 +87,4 @@ if (values.json !== undefined) {
   const run = { at: new Date().toISOString(), node: process.version, seed, broker, protocol, rows }
   writeFileSync(values.json, `${JSON.stringify(run, undefined, 2)}\n`)
 }
-process.exit(rows.some(({ breaks }) => breaks.length > 0) ? 1 : 0)
+process.exit(failed.length > 0 || rows.some(({ breaks }) => breaks.length > 0) ? 1 : 0)

@@ -7,7 +7,7 @@ import { type BrokerKind, startBroker } from './broker.ts'
 import { FaultProxy } from './fault-proxy.ts'
 import type { Fault, World } from './fault.ts'
 import { judge, LATE_MS, owedTo, type Verdict } from './judge.ts'
-import { isAnsweredWell, keyOf, Ledger } from './ledger.ts'
+import { isAnsweredWell, keyOf, Ledger, type Publication } from './ledger.ts'
 import { LOOSE, publishOverHttp, publishOverMqtt, SURE } from './load.ts'
 import { Reader, type ReaderSpec } from './reader.ts'
 import { Stage } from './stage.ts'
@@ -17,6 +17,8 @@ export interface RunOptions {
   seed: number
   broker: BrokerKind
   protocol: '5' | '3.1.1'
+  /** Whether the logs of the broker and the bridges stay; the row's notes say where. */
+  keepsLogs?: boolean
   /** Called once there is something to end. */
   onStage?: (stage: Stage) => void
 }
@@ -52,11 +54,12 @@ const READERS: readonly ReaderSpec[] = [
 
 /** Starts everything, lets the fault happen under load, watches until all works again, and judges. */
 export async function runFault(fault: Fault, options: RunOptions): Promise<Row> {
-  const stage = new Stage()
+  const stage = new Stage(options.keepsLogs)
   options.onStage?.(stage)
   const begunAt = performance.now()
   try {
     const row = await observe(fault, options, stage)
+    if (options.keepsLogs) row.notes.push(`logs in ${stage.directory}`)
     return {
       fault: fault.name,
       what: fault.what,
@@ -197,13 +200,17 @@ function isCalm({ publications }: Ledger, readers: readonly Reader[], since: num
   const now = performance.now()
   const from = now - CALM_SECONDS * 1000
   if (from < since) return false
+  const unanswered = publications.some(({ answer, begunAt }) => answer === undefined && begunAt <= now - LATE_MS)
+  const isBad = (publication: Publication) =>
+    publication.answeredAt! > from &&
+    (!isAnsweredWell(publication) || publication.answeredAt! - publication.begunAt > LATE_MS)
+  if (unanswered || publications.some(isBad)) return false
   const recent = publications.filter(({ begunAt }) => begunAt > from && begunAt < now - LATE_MS)
-  const pending = publications.filter(({ answer, begunAt }) => answer === undefined && begunAt <= now - LATE_MS)
-  if (pending.length > 0 || !recent.every(isAnsweredWell)) return false
-  return readers.every(({ spec: { filter }, arrivals }) => {
-    const its = recent.filter(({ topic }) => topic.startsWith(filter.slice(0, -1)))
-    return its.every((publication) => arrivals.has(keyOf(publication)))
-  })
+  return readers.every(({ spec: { filter }, arrivals }) =>
+    recent
+      .filter(({ topic }) => topic.startsWith(filter.slice(0, -1)))
+      .every((publication) => arrivals.get(keyOf(publication))! - publication.begunAt <= LATE_MS),
+  )
 }
 
 /** Waits while anything comes: answers first, then events. */

@@ -12,8 +12,9 @@ export class Stage {
   /** Holds the logs of all processes until `end`. */
   readonly directory = mkdtempSync(join(tmpdir(), 'causeway-chaos-'))
 
-  constructor() {
-    this.onEnd(() => rmSync(this.directory, { recursive: true, force: true }))
+  /** @param keepsLogs whether the directory stays */
+  constructor(keepsLogs = false) {
+    if (!keepsLogs) this.onEnd(() => rmSync(this.directory, { recursive: true, force: true }))
   }
 
   onEnd(ending: () => unknown): void {

@@ -11,7 +11,7 @@ const CADDY = '/usr/bin/caddy'
 export const clientFaults: readonly Fault[] = [
   {
     name: 'descriptors-exhausted',
-    what: 'ulimit -n 128; streams take every descriptor there is while the broker restarts without its state',
+    what: '128 descriptors; streams take every descriptor there is while the broker restarts without its state',
     issue: '16.4',
     bridge: { descriptors: 128 },
     http: { connections: 8 },

@@ -211,28 +211,34 @@ export const linkFaults: readonly Fault[] = [
   },
   {
     name: 'qos2-pubrec-lost',
-    what: 'the PUBRECs of 20 QoS 2 publishes are lost, the link is cut, the first reconnect is reset',
+    what: 'the PUBRECs of 20 QoS 2 publishes of each connection are lost, every connection is cut, the first reconnects are reset; three more cuts',
     issue: '16.1',
     brief: true,
-    async strike({ proxy, until, bridges }) {
+    async strike({ proxy, until, bridges: [bridge], seconds, ledger, breaks }) {
       let lost = 0
       proxy.rule((direction, { type }) => {
         if (direction !== 'down' || type !== 'pubrec') return 'pass'
         lost += 1
         return 'drop'
       })
-      const [{ url }] = bridges as [(typeof bridges)[number]]
-      const publishes = Array.from({ length: RECEIVE_MAXIMUM }, () =>
-        // Below no witness: only the broker's count of what is in flight matters.
-        fetch(`${url}/publish?topic=pubrec-lost&qos=2`, { method: 'POST', body: 'x' }).then((response) =>
-          response.text(),
-        ),
-      )
-      await until('20 PUBRECs are lost', 10, () => lost >= RECEIVE_MAXIMUM)
+      // More than the windows of all connections take, over enough topics that each connection has some.
+      const publishes = Array.from({ length: 8 * RECEIVE_MAXIMUM }, async (_, index) => {
+        const topic = `pubrec-lost/${index % 8}`
+        const answer = await fetch(`${bridge!.url}/publish?topic=${topic}&qos=2`, { method: 'POST', body: 'x' })
+        await answer.text()
+      })
+      await until('all windows are full', 10, () => lost === PUBLISH_CONNECTIONS * RECEIVE_MAXIMUM)
       proxy.rule(undefined)
-      proxy.resetNext(1)
+      proxy.resetNext(proxy.connections)
       proxy.cut()
       await Promise.allSettled(publishes)
+      for (let round = 0; round < 3; round += 1) {
+        await seconds(1)
+        proxy.cut()
+      }
+      await seconds(1)
+      const refused = ledger.publications.filter(({ answer }) => answer?.startsWith('429')).length
+      if (refused > 0) breaks(`${refused} times 429, as the bridge owes the broker 20 PUBRELs`)
     },
   },
   {
