@@ -92,6 +92,7 @@ export const linkFaults: readonly Fault[] = [
     name: 'queue-overflow',
     what: 'the link is away for 4 s at 600 messages/s; Mosquitto as it comes queues 1,000 for a client',
     issue: '16.2',
+    broker: { config: ['max_queued_messages 1000'] },
     http: { rate: 60, qos: [1] },
     mqtt: { rate: 600, qos: [1] },
     async strike({ proxy, seconds }) {
