@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { hasMosquitto } from '../support/broker.ts'
 import { briefFaults } from './faults.ts'
-import { markdown } from './report.ts'
+import { TABLE_HEAD, tableRow } from './report.ts'
 import { runFault, type RunOptions } from './run.ts'
 import { seedFromEnvironment } from './seed.ts'
 
@@ -14,7 +14,7 @@ test.skipIf(!hasMosquitto).for(briefFaults)(
     const reason = fault.skip?.(options)
     if (reason !== undefined) skip(reason)
     const row = await runFault(fault, options)
-    console.log(`CAUSEWAY_TEST_SEED=${options.seed}\n${markdown([row])}`)
+    console.log(`CAUSEWAY_TEST_SEED=${options.seed}\n${TABLE_HEAD}${tableRow(row)}`)
     expect(row.breaks).toEqual([])
   },
 )

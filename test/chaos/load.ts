@@ -23,6 +23,9 @@ const topicOf = (by: string, qos: Qos, letter: string) => `chaos/${qos === 0 ? '
 const LETTERS = ['a', 'b', 'c']
 
 const PAYLOAD_BASE_BYTES = 10
+const BEHIND_MAX_MS = 250
+/** Requests without an answer; what is more is not begun. */
+const REQUESTS_MAX = 5000
 
 /** Its number, filled up with spaces. */
 function payloadOf({ number }: Publication, bytes: number | undefined): string {
@@ -37,6 +40,8 @@ function paced(random: Random, { rate, qos }: Load, publish: (qos: Qos, letter: 
   if (rate === 0) return () => {}
   let due = performance.now()
   const timer = setInterval(() => {
+    // On a machine that cannot keep up, what is late by so much is left out: a burst would be another load.
+    due = Math.max(due, performance.now() - BEHIND_MAX_MS)
     while (due <= performance.now()) {
       publish(random.pick(qos), random.pick(LETTERS))
       // Between half and one and a half of the mean distance.
@@ -66,21 +71,28 @@ export function publishOverHttp(
   const agent = new Agent({ keepAlive: true, maxSockets: connections })
   stage.onEnd(() => agent.destroy())
   let turn = 0
+  let waiting = 0
   const stop = paced(random, load, (qos, letter) => {
+    if (waiting >= REQUESTS_MAX) return
     const all = urls()
     turn += 1
+    waiting += 1
     const publication = ledger.begin('http', qos, topicOf('http', qos, letter))
-    post(agent, all[turn % all.length]!, publication, payloadOf(publication, load.bytes))
+    post(agent, all[turn % all.length]!, publication, payloadOf(publication, load.bytes), () => {
+      waiting -= 1
+    })
   })
   stage.onEnd(stop)
   return stop
 }
 
-function post(agent: Agent, url: string, publication: Publication, payload: string): void {
+function post(agent: Agent, url: string, publication: Publication, payload: string, onAnswer: () => void): void {
   const { topic, qos } = publication
   function answered(answer: string): void {
-    publication.answeredAt ??= performance.now()
-    publication.answer ??= answer
+    if (publication.answer !== undefined) return
+    publication.answeredAt = performance.now()
+    publication.answer = answer
+    onAnswer()
   }
   const sent = request(`${url}/publish?topic=${topic}&qos=${qos}`, { method: 'POST', agent }, (response) => {
     let body = ''

@@ -3,7 +3,7 @@ import { loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
 import type { BrokerKind } from './broker.ts'
 import { briefFaults, faults } from './faults.ts'
-import { markdown } from './report.ts'
+import { TABLE_HEAD, tableRow } from './report.ts'
 import { type Row, runFault, type RunOptions } from './run.ts'
 import { seedFromEnvironment } from './seed.ts'
 import type { Stage } from './stage.ts'
@@ -64,6 +64,7 @@ const chosen = positionals.length > 0 ? faults.filter(({ name }) => positionals.
 process.stderr.write(`CAUSEWAY_TEST_SEED=${options.seed}\n`)
 const rows: Row[] = []
 const failed: string[] = []
+process.stdout.write(TABLE_HEAD)
 for (const fault of chosen) {
   const reason = fault.skip?.(options)
   if (reason !== undefined) {
@@ -74,6 +75,7 @@ for (const fault of chosen) {
   try {
     const row = await runFault(fault, options)
     rows.push(row)
+    process.stdout.write(tableRow(row))
     process.stderr.write(`${row.seconds} s, ${row.breaks.length === 0 ? 'holds' : row.breaks.join('; ')}\n`)
   } catch (error) {
     // The others are made all the same.
@@ -81,7 +83,6 @@ for (const fault of chosen) {
     process.stderr.write(`could not be made: ${(error as Error).message}\n`)
   }
 }
-process.stdout.write(markdown(rows))
 if (values.json !== undefined) {
   const { seed, broker, protocol } = options
   const run = { at: new Date().toISOString(), node: process.version, seed, broker, protocol, rows }

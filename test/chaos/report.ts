@@ -11,11 +11,12 @@ const COLUMNS = [
   'rules broken, notes',
 ]
 
-/** The table of the faults, as Markdown. */
-export function markdown(rows: readonly Row[]): string {
-  const lines = [COLUMNS, COLUMNS.map(() => '---'), ...rows.map(cells)]
-  return `${lines.map((line) => `| ${line.join(' | ')} |`).join('\n')}\n`
-}
+const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |\n`
+
+/** What the table of the faults begins with, in Markdown. */
+export const TABLE_HEAD = line(COLUMNS) + line(COLUMNS.map(() => '---'))
+
+export const tableRow = (row: Row): string => line(cells(row))
 
 function cells(row: Row): string[] {
   const recovery = row.recoverySeconds === null ? 'never' : `${row.recoverySeconds} s`

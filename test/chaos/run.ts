@@ -175,7 +175,7 @@ async function observe(
   const brokerLog = readBrokerLog(isSized ? broker.log() : '', isSized)
   const verdict = judge({ ledger, arrived: witness.arrived, brokerLog, readers, endedAt, loadEndedAt })
   for (const [index, { program }] of bridges.entries()) {
-    if (!program.isRunning) notes.push(`bridge ${index} ended: ${program.ending}`)
+    if (!program.isRunning) breaks.push(`bridge ${index} has ended with ${program.ending}`)
   }
   return { ...verdict, notes, breaks: [...brokenRules(verdict, fault, (loadEndedAt - endedAt) / 1000), ...breaks] }
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, openSync, closeSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, openSync, closeSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,6 +25,10 @@ export class Stage {
     for (const ending of this.#endings.splice(0).reverse()) await ending()
   }
 }
+
+const SETPRIV = '/usr/bin/setpriv'
+/** Programs end also where this process is killed. */
+const END_WITH_US = existsSync(SETPRIV) ? [SETPRIV, '--pdeathsig', 'KILL'] : []
 
 /** A program that can be started again. What it prints is appended to one file, so a killed program loses no line. */
 export class Program {
@@ -58,11 +62,11 @@ export class Program {
   /** Resolves once something accepts connections at this port of 127.0.0.1; rejects where the program ends first. */
   async start(port: number): Promise<void> {
     const log = openSync(this.logFile, 'a')
-    const [path, ...args] = this.#command
+    const [path, ...args] = [...END_WITH_US, ...this.#command]
     this.#child = spawn(path!, args, { env: this.#environment, stdio: ['ignore', log, log] })
     closeSync(log)
     while (!(await accepts(port))) {
-      if (!this.isRunning) throw new Error(`${path} ended with ${this.ending}, see ${this.logFile}`)
+      if (!this.isRunning) throw new Error(`${this.#command[0]} ended with ${this.ending}, see ${this.logFile}`)
       await delay(10)
     }
   }

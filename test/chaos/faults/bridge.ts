@@ -92,12 +92,12 @@ export const bridgeFaults: readonly Fault[] = [
   },
   {
     name: 'overload',
-    what: 'three times what its publishing connections can carry over a link of 100 ms, for 20 s',
+    what: 'three times what its publishing connections can carry over a link of 200 ms, for 20 s',
     issue: '18',
-    http: { rate: (3 * 2 * 20) / 0.1, qos: [1] },
+    http: { rate: (3 * 2 * 20) / 0.2, qos: [1], bytes: 100 },
     mqtt: { rate: 20 },
     async strike({ proxy, ledger, bridges: [bridge], seconds, note, breaks }) {
-      proxy.delay(50)
+      proxy.delay(100)
       await seconds(2)
       const from = performance.now()
       const alive: number[] = []
