@@ -7,6 +7,7 @@ const long = process.env['CAUSEWAY_TEST_LONG'] === '1'
 export default defineConfig({
   test: {
     include: ['test/hostile/**/*.attack.ts'],
+    globalSetup: ['test/support/build.ts'],
     ...(!long && { testNamePattern: /^(?!.*sibling)/ }),
     testTimeout: long ? 300_000 : 75_000,
     hookTimeout: 30_000,
