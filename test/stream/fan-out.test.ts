@@ -48,7 +48,7 @@ const tally = (all: string[][]) =>
     ]),
   )
 
-test('a message during a round goes to the readers still to come in it, and to the others in the next round', async () => {
+test('a message during a round goes to the readers still to come in it, to the others in the next', async () => {
   const channel = channelOn(new FanOut())
   const readers = addReaders(channel, 250)
   append(channel, 'a')

@@ -38,7 +38,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'request-timeout': ['The request did not arrive in time'],
   'idempotency-running': ['The first request with this Idempotency-Key is still running', { retryAfter: 1 }],
   'idempotency-mismatch': ['This Idempotency-Key was used for a different request; use a new key for each request'],
-  'event-unknown': ['3f9c2ab41d07-42 is no event of the stream that this session has now'],
+  'event-unknown': ['3f9c2ab41d07-42 is not an event of the stream that this session has now'],
   'acknowledges-itself': ['The stream of this session was opened with ack=auto'],
   'payload-too-large': ['The body is larger than CAUSEWAY_BODY_LIMIT_BYTES'],
   'uri-too-long': ['The path is too long'],
@@ -48,7 +48,9 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'payload-format-invalid': ['payloadFormatIndicator says UTF-8, but the payload is not'],
   'retain-not-supported': ['The broker does not retain messages; publish without retain'],
   'qos-not-supported': ['The broker takes QoS 1 at most, not 2'],
-  'session-qos': ['QoS 2 adds nothing to a session over HTTP, and QoS 0 makes none; leave qos out'],
+  'session-qos': [
+    'A session is delivered at QoS 1: QoS 0 keeps nothing, and QoS 2 adds nothing over HTTP. Leave qos out',
+  ],
   'properties-not-supported': ['This broker speaks MQTT 3.1.1, which cannot carry: contentType'],
   'wildcards-not-supported': ['The broker does not support the wildcards of home/+'],
   'shared-subscriptions-not-supported': [
@@ -92,7 +94,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
     { outcome: 'not-sent', retryAfter: 1 },
   ],
   'too-many-callers': [
-    '100 callers have connections of their own, which is all CAUSEWAY_LINK_MAX allows',
+    '100 callers have connections of their own; CAUSEWAY_LINK_MAX allows no more',
     { retryAfter: 5 },
   ],
   'too-many-overlaps': [
@@ -100,7 +102,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
     { retryAfter: 5 },
   ],
   'too-many-streams': ['10000 streams are open; CAUSEWAY_STREAM_MAX allows no more', { retryAfter: 5 }],
-  'too-many-sessions': ['1000 sessions are open, which is all CAUSEWAY_SESSION_MAX allows', { retryAfter: 5 }],
+  'too-many-sessions': ['1000 sessions are open; CAUSEWAY_SESSION_MAX allows no more', { retryAfter: 5 }],
   'shutting-down': ['This instance is shutting down; ask another one', { retryAfter: 1 }],
   'acknowledgement-timeout': [
     'The broker did not acknowledge within 10000 ms; the message may or may not have been published',

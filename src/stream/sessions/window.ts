@@ -10,7 +10,7 @@ export interface LoggedEvent {
   position: number
 }
 
-interface Unacknowledged<Message> extends LoggedEvent {
+interface UnacknowledgedMessage<Message> extends LoggedEvent {
   message: Message
   bytes: number
 }
@@ -25,7 +25,7 @@ const OVERHEAD_BYTES = 256
 export class Window<Message extends { topic: string; payload: Buffer }> {
   readonly #limits: WindowLimits
   readonly #append: (message: Message) => LoggedEvent
-  #unacknowledged: Unacknowledged<Message>[] = []
+  #unacknowledged: UnacknowledgedMessage<Message>[] = []
   #unacknowledgedBytes = 0
   #waiting: Message[] = []
   #waitingBytes = 0

@@ -60,7 +60,7 @@ test('a reader that leaves before its stream starts ends a new session', async (
   expect(sessions.count).toBe(0)
 })
 
-test('of two connections of one reader, one that leaves before it starts does not end the session of the other', async () => {
+test('of two requests of one reader, one that leaves before it starts does not end the session', async () => {
   const { sessions, calls, deliver } = createSessions()
   // Its last event is of another bridge, where the session was open before.
   const [leaving, staying] = await Promise.all([sessions.open(REQUEST, 'f-1'), sessions.open(REQUEST, 'f-1')])
