@@ -71,8 +71,7 @@ export class Subscriber<Target> {
   }
 
   /**
-   * Resolves once the broker has granted every filter. From then on until `remove`, `events` are called for this
-   * target.
+   * Resolves once the broker has granted every filter. From then on until `remove`, `events` includes this target.
    * @throws CausewayError if one of them is refused or the broker cannot be reached; the others are removed again
    */
   async add(target: Target, filters: readonly string[], qos: QoS): Promise<void> {

@@ -51,7 +51,7 @@ test('the expiry in the first event is the broker’s, if it differs from the co
   expect((await openSession(bridge)).about.data).toMatchObject({ present: false, expiry: 60 })
 })
 
-test('PUBACKs follow the reader’s acknowledgements in the order of the messages, on the next connection too', async () => {
+test('PUBACKs follow the reader’s acknowledgements in message order, on the next connection too', async () => {
   const broker = await startSessionBroker()
   const bridge = await startBridge({ MQTT_URL: broker.url })
   const reader = await openSession(bridge, { ack: 'explicit' })
