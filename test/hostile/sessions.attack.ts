@@ -172,8 +172,10 @@ test.each(WIRES)(
         const before = connected()
         const sessions = sized(5, 50)
         const ids: string[] = []
+        const readers: (() => void)[] = []
         await many(sessions, 5, signal, async (index) => {
-          const { body } = await open('GET', `/subscribe?topic=attack&session=s${index}&ack=explicit`)
+          const { body, leave } = await open('GET', `/subscribe?topic=attack&session=s${index}&ack=explicit`)
+          readers.push(leave)
           let text = ''
           body?.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
           await expect.poll(() => text).toContain('"id":"')
@@ -186,6 +188,8 @@ test.each(WIRES)(
             expect.soft(status).toSatisfy((code: number) => code === 204 || code >= 500)
           }),
         )
+        // Whether it worked or not, nobody reads any more.
+        for (const leave of readers) leave()
         await proxy.accept()
         await expect.poll(async () => (await ask('GET', '/readyz')).status, { timeout: 10_000 }).toBe(200)
         // A client that was left behind comes back by itself, with a pause; $SYS is a second late.
