@@ -172,13 +172,18 @@ test.each(WIRES)(
         const before = connected()
         const sessions = sized(5, 50)
         const ids: string[] = []
+        const readers: (() => void)[] = []
         await many(sessions, 5, signal, async (index) => {
-          const { body } = await open('GET', `/subscribe?topic=attack&session=s${index}&ack=explicit`)
+          const { body, leave } = await open('GET', `/subscribe?topic=attack&session=s${index}&ack=explicit`)
+          readers.push(leave)
           let text = ''
           body?.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
           await expect.poll(() => text).toContain('"id":"')
           ids.push(/"id":"([^"]+)","name"/.exec(text)![1]!)
         })
+        // Nobody reads; the bridge has no client of theirs, and makes one for each DELETE.
+        for (const leave of readers) leave()
+        await expect.poll(async () => (await ask('GET', '/sessions')).text, { timeout: 8000 }).toBe('[]')
         await proxy.refuse()
         await Promise.all(
           ids.map(async (id) => {
