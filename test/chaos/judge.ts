@@ -107,9 +107,10 @@ function judgeReader(reader: Reader, ledger: Ledger, arrived: ReadonlyMap<string
   // Whoever knows that the broker is away, or is not connected, still waits for the last messages.
   const last = history.findLast(({ kind }) => kind !== 'message' && kind !== 'gap')
   const isWaiting = !reader.isOpen || (last?.kind === 'status' && !last.isConnected)
+  const waitsFor = isWaiting && last !== undefined ? last.at - GAP_REACHES_BACK_MS : Infinity
   const excused = missing.filter((publication) => {
     const newer = latest.get(publication.topic)?.find(({ number }) => number > publication.number)
-    if (newer === undefined && isWaiting) return true
+    if ((newer === undefined && isWaiting) || publication.begunAt > waitsFor) return true
     return gaps.some(
       ({ at, until }) => publication.begunAt <= until && (newer === undefined || newer.at > at - GAP_REACHES_BACK_MS),
     )

@@ -163,6 +163,11 @@ async function observe(
   } catch (error) {
     breaks.push(`the fault could not be made: ${(error as Error).message}`)
   }
+  for (const [index, { program, start }] of bridges.entries()) {
+    if (program.isRunning) continue
+    breaks.push(`bridge ${index} has ended with ${program.ending}`)
+    await start()
+  }
   const endedAt = performance.now()
   const deadline = endedAt + (fault.watchSeconds ?? WATCH_SECONDS) * 1000
   while (performance.now() < deadline && !isCalm(ledger, readers, endedAt)) await delay(100)
