@@ -47,12 +47,12 @@ const DISCONNECT_MS = 2500
  * @throws the listeners' errors, such as EADDRINUSE, and those of files that it cannot use
  */
 export async function startApp({ config, readFile, logger, version }: AppOptions): Promise<App> {
-  // Faults of files show before anything is started.
-  const credentials = createAuthenticator({ config, readFile, logger })
-  const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
-  checkBrokerCertificates(config)
   const metrics = createMetrics(version)
   const memory = new MemoryAccount({ totalBytes: config.memoryBytes, onRefused: metrics.memoryRefused })
+  // Faults of files show before anything is started.
+  const credentials = createAuthenticator({ config, readFile, logger, memory })
+  const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
+  checkBrokerCertificates(config)
 
   const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
   const brokerUrl = embedded?.url ?? config.mqttUrl
@@ -125,7 +125,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     embeddedUrl: embedded?.url,
     isReachable: () => links.isReachable,
     reload() {
-      credentials.reload()
+      void credentials.reload()
       https?.reload()
     },
     close,

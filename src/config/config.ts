@@ -216,6 +216,14 @@ export const ConfigSchema = Type.Object(
         'claim may be part of a level',
     ),
     jwtSubscribe: text('Subscribe rules that replace those of the claim, in the same form'),
+    jwtTrustS: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: MAX_TIMER_MS / 1000,
+        description:
+          'Seconds after which a verified token is verified again; unset, when it expires, when the keys change, and on SIGHUP',
+      }),
+    ),
     authBearerUsername: text(
       'With `CAUSEWAY_AUTH=broker`, the user name for the broker that is sent with a bearer token as password',
       { default: 'bearer' },

@@ -96,6 +96,7 @@ const MODE_SETTINGS: Record<Config['auth'], ModeSettings> = {
       'jwtClaim',
       'jwtPublish',
       'jwtSubscribe',
+      'jwtTrustS',
     ],
     required: ['jwtIssuer', 'jwtAudience'],
   },
