@@ -37,6 +37,7 @@ const PROBLEMS = [
   ['headers-too-large', 431, 'The request headers are too large', false],
   ['internal', 500, 'Causeway failed unexpectedly', true],
   ['requests-not-supported', 501, 'Request and response require MQTT 5', false],
+  ['retained-wildcards-not-supported', 501, 'The broker serves retained messages for exact topics only', false],
   ['broker-refused', 502, 'The broker refused the request', false],
   ['publish-interrupted', 502, 'The broker connection was lost while the message was in flight', true],
   ['broker-unavailable', 503, 'The broker cannot be reached', true],

@@ -77,6 +77,9 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'headers-too-large': ['The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES'],
   internal: ['Causeway failed unexpectedly, and its log says why. Whether the request had an effect is unknown'],
   'requests-not-supported': ['The broker speaks MQTT 3.1.1, which has no request and response'],
+  'retained-wildcards-not-supported': [
+    'The broker hands on retained messages for exact topics only, and home/# has wildcards',
+  ],
   'no-reply': ['Nobody replied within 5000 ms'],
   'broker-refused': [
     'The broker refused the subscription to home/#: Unspecified error',
