@@ -44,7 +44,9 @@ const DELETE_PROBLEMS = [
   'acknowledgement-timeout',
 ] as const
 
-/** The messages as pieces of one JSON array. Each is encoded when it is written, so the text is never in memory whole. */
+/**
+ * The messages as pieces of one JSON array. Each is encoded when it is written, so the text is never in memory whole.
+ */
 function* arrayOf(messages: readonly Message[], embedJson: boolean): Generator<string> {
   yield '['
   for (const [index, message] of messages.entries()) yield (index > 0 ? ',' : '') + toJsonText(message, embedJson)
