@@ -28,7 +28,7 @@ const ROOMS: Record<string, string[]> = {
     'mqtt/topic.ts',
   ],
   http: [],
-  'http/index.ts': ['config', 'metrics.ts', 'auth', 'links', 'http'],
+  'http/index.ts': ['config', 'metrics.ts', 'auth', 'links', 'http', 'mqtt'],
   'http/routes': ['http/message', 'http/guard', 'http/server/disconnects.ts', 'auth', 'mqtt', 'stream', 'errors.ts'],
   'http/guard': ['http/message', 'http/server/disconnects.ts', 'auth', 'stream', 'errors.ts'],
   'http/message': ['http/server/disconnects.ts', 'mqtt', 'stream', 'errors.ts'],

@@ -187,8 +187,16 @@ export const ConfigSchema = Type.Object(
       4_294_967_295,
       'Seconds for which the broker keeps a durable session without a reader; 4294967295 for ever',
     ),
+    sessionClientId: text(
+      'Prefix of the MQTT client ids of durable sessions, the same on all replicas; unset, CAUSEWAY_MQTT_CLIENT_ID ' +
+        'and `-session-`, or `causeway-session-`',
+    ),
+    sessionSecret: secret(
+      'Secret that makes the client ids of durable sessions impossible to guess, the same on all replicas',
+      32,
+    ),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages of a session that its reader has not acknowledged'),
-    sessionMax: integer(1000, 1, 1_000_000, 'Most open sessions'),
+    sessionMax: integer(2000, 1, 1_000_000, 'Most open sessions'),
     auth: choice(
       ['none', 'token', 'jwt', 'broker'],
       'none',
@@ -221,7 +229,8 @@ export const ConfigSchema = Type.Object(
         minimum: 1,
         maximum: MAX_TIMER_MS / 1000,
         description:
-          'Seconds after which a verified token is verified again; unset, when it expires, when the keys change, and on SIGHUP',
+          'Seconds after which a verified token is verified again; unset, when it expires, when the keys change, ' +
+          'and on SIGHUP',
       }),
     ),
     authBearerUsername: text(

@@ -6,6 +6,7 @@ import { createAccess } from '../links/access.ts'
 import type { Link } from '../links/link.ts'
 import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
+import { isSessionOf } from '../mqtt/session/session-id.ts'
 import { type AuthenticationOptions, requireIdentity } from './guard/authentication.ts'
 import { allowOrigins } from './guard/cors.ts'
 import { RequestLimits } from './guard/request-limits.ts'
@@ -147,6 +148,7 @@ export async function createServers({
         open: access.openSession,
         has: ({ identity }, id) => linkOf(identity).sessions.has(id),
         count: sessionCount,
+        countOf: ({ identity }) => linkOf(identity).sessions.countWhere((id) => isSessionOf(identity.name, id)),
         max: config.sessionMax,
       },
       openStream: access.openStream,

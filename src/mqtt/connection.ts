@@ -154,7 +154,9 @@ export class Connection {
     if (network === undefined) return this.#latest?.destroy()
     const wasReceived = await network.disconnect(endsSession)
     // MQTT 3.1.1 has no session expiry: only a second connection, with a clean session, ends a session that was kept.
-    const isEnded = this.#protocol.version === 5 || this.#options.keepSession === false
+    // Some MQTT 5 brokers (FlashMQ, rumqttd) ignore an expiry of 0 in DISCONNECT, so a durable session is ended twice.
+    const isDurable = this.#options.durable !== undefined
+    const isEnded = (this.#protocol.version === 5 && !isDurable) || this.#options.keepSession === false
     if (isEnded || !endsSession || !wasReceived) return
     const timer = setTimeout(() => this.#latest?.destroy(), DISCARD_TIMEOUT_MS)
     await new Promise<void>((resolve) => this.#discardSession(() => resolve()))

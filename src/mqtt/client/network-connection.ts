@@ -29,8 +29,6 @@ export interface NetworkConnectionOptions {
 export interface DurableOptions {
   /** Seconds for which the broker keeps the session after each disconnect. Over MQTT 3.1.1 the broker decides. */
   expiryS: number
-  /** How many unacknowledged QoS 1 messages the broker may send. Not every broker respects it. */
-  receiveMaximum: number
 }
 
 export interface SubscribeOptions {
