@@ -47,8 +47,9 @@ export class Unacknowledged {
    *
    * After a reconnect the broker sends again what it waits for, under the same packet identifiers and with DUP.
    * A message without DUP is never one of those [MQTT-3.3.1-1], whatever its identifier, and telemetry repeats its
-   * payload. Some brokers (RabbitMQ, rumqttd) number packets from 1 on each connection. There an identifier proves nothing, and
-   * everything is delivered again: a duplicate is allowed, an acknowledgement of a message that nobody saw is not.
+   * payload. Some brokers (RabbitMQ, rumqttd) number packets from 1 on each connection. There an identifier proves
+   * nothing, and everything is delivered again: a duplicate is allowed, an acknowledgement of a message that nobody saw
+   * is not.
    */
   receive(message: Message, { messageId, dup }: Receipt): boolean {
     const [oldest] = this.#expected
