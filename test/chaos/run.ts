@@ -104,6 +104,7 @@ async function observe(
   const urls = bridges.map(({ url }) => url)
   const ledger = new Ledger()
   const readers: Reader[] = []
+  let endedAt: number | undefined
   const notes: string[] = []
   const breaks: string[] = []
 
@@ -143,6 +144,9 @@ async function observe(
       await bridges[index]!.program.end(signal)
       await bridges[index]!.start()
     },
+    isOver() {
+      endedAt ??= performance.now()
+    },
     note: (text) => void notes.push(text),
     breaks: (text) => void breaks.push(text),
   }
@@ -168,7 +172,7 @@ async function observe(
     breaks.push(`bridge ${index} has ended with ${program.ending}`)
     await start()
   }
-  const endedAt = performance.now()
+  endedAt ??= performance.now()
   const deadline = endedAt + (fault.watchSeconds ?? WATCH_SECONDS) * 1000
   while (performance.now() < deadline && !isCalm(ledger, readers, endedAt)) await delay(100)
   stopHttp()
