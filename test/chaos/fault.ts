@@ -21,6 +21,11 @@ export interface Fault {
   skip?: (options: { broker: Broker['kind']; protocol: '5' | '3.1.1' }) => string | undefined
   settings?: Settings
   broker?: { config?: readonly string[]; persistence?: boolean; location?: (stage: Stage) => string }
+  /**
+   * The broker forgets messages of sessions that it keeps. What its log never shows as sent to a session is its loss then,
+   * which no bridge can know.
+   */
+  brokerForgets?: boolean
   bridge?: {
     count?: number
     descriptors?: number

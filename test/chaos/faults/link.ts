@@ -251,7 +251,7 @@ export const linkFaults: readonly Fault[] = [
     http: { rate: 200, qos: [2, 2, 2, 1] },
     async strike({ proxy, seconds, random }) {
       for (let round = 0; round < 5; round += 1) {
-        proxy.resetNext(PUBLISH_CONNECTIONS)
+        proxy.resetNext(proxy.connections)
         proxy.cut()
         await seconds(1 + random.next())
       }
