@@ -39,6 +39,7 @@ const PROBLEMS = [
   ['internal', 500, 'Causeway failed unexpectedly', true],
   ['sessions-not-supported', 501, 'The broker does not keep sessions', false],
   ['requests-not-supported', 501, 'Request and response require MQTT 5', false],
+  ['retained-wildcards-not-supported', 501, 'The broker serves retained messages for exact topics only', false],
   ['broker-refused', 502, 'The broker refused the request', false],
   ['publish-interrupted', 502, 'The broker connection was lost while the message was in flight', true],
   ['broker-unavailable', 503, 'The broker cannot be reached', true],

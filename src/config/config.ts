@@ -151,6 +151,18 @@ export const ConfigSchema = Type.Object(
       default: 'causeway/reply',
       format: 'mqtt-topic',
     }),
+    markerTopic: text(
+      'The bridge publishes messages to itself on random topics below this one, to see what came before them. No ' +
+        'stream delivers them',
+      { default: 'causeway/marker', format: 'mqtt-topic' },
+    ),
+    brokerQueueMax: integer(
+      1000,
+      0,
+      2 ** 31,
+      'Messages that the broker keeps for a client while it is away (Mosquitto: `max_queued_messages`). If about so ' +
+        'many come after a loss of the connection, streams get the gap `broker-queue`. `0`: no limit',
+    ),
     topicLevelsMax: integer(
       100,
       1,

@@ -6,6 +6,7 @@ import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ConnectionOptions, ConnectionState } from '../mqtt/connection.ts'
 import { type Message, sizeOf } from '../mqtt/message.ts'
+import { Markers } from '../mqtt/markers.ts'
 import { Publisher } from '../mqtt/publish/publisher.ts'
 import { Requester } from '../mqtt/requester.ts'
 import { Retained } from '../mqtt/retained.ts'
@@ -40,6 +41,9 @@ type Role = 'publish' | 'subscribe' | 'retained' | 'request'
 /** Random bytes of an epoch, which names the events of one link in one process. */
 const EPOCH_BYTES = 6
 
+/** How often it is logged at most that a message matches no filter. */
+const UNMATCHED_LOG_MS = 60_000
+
 /** One identity's connections to the broker, and the streams that they deliver to. */
 export class Link {
   readonly publisher: Publisher
@@ -70,6 +74,8 @@ export class Link {
     }
     const logLimits = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
 
+    const markers = new Markers(config.markerTopic!)
+
     this.publisher = new Publisher({
       connections: login === undefined ? config.publishConnections : 1,
       maxInFlight: config.publishMaxInFlight,
@@ -97,6 +103,7 @@ export class Link {
         new Retained({
           connection: connection('retained', 'retained'),
           timeoutMs,
+          markers,
           limits: { messages: config.retainedMax, bytes: config.retainedMaxBytes },
         }),
     )
@@ -116,6 +123,9 @@ export class Link {
           connectionsMax: config.subscribeConnectionsMax,
           timeoutMs,
           sharedOver311,
+          brokerQueueMax: config.brokerQueueMax,
+          markers,
+          onUnmatched: warnOfUnmatched(logger, metrics),
           events: this.streams,
         }),
     )
@@ -201,6 +211,20 @@ export class Link {
   get #parts(): { attempted(): Promise<void>; close(): Promise<void> }[] {
     return [this.publisher, this.#subscriber.existing, this.#retained.existing, this.#requester.existing].filter(
       (part) => part !== undefined,
+    )
+  }
+}
+
+function warnOfUnmatched(logger: BaseLogger, metrics: Metrics): (topic: string) => void {
+  let loggedMs = -Infinity
+  return (topic) => {
+    metrics.unmatched()
+    if (performance.now() - loggedMs < UNMATCHED_LOG_MS) return
+    loggedMs = performance.now()
+    logger.warn(
+      { topic },
+      'a message matches no filter that is subscribed to and does not say for which one it was sent, so no stream gets ' +
+        'it; brokers that deliver under another topic, as for $queue or $exclusive, need MQTT 5',
     )
   }
 }

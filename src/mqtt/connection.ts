@@ -19,8 +19,15 @@ export interface ConnectionHandlers {
   /**
    * Called before any packet of this network connection is handed over.
    * @param sessionPresent the broker certainly still has the session of the connection before
+   * @param isSessionInDoubt the broker says that it has the session. But a CONNECT in between may have reached it
+   *   unanswered, and may have begun that one; only what comes shows which it is
    */
-  connected?(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void
+  connected?(
+    network: NetworkConnection,
+    capabilities: Capabilities,
+    sessionPresent: boolean,
+    isSessionInDoubt: boolean,
+  ): void
   /** An established connection was lost; the first attempt to reconnect has begun. */
   lost?(): void
   /**
@@ -238,7 +245,7 @@ export class Connection {
     this.#capabilities = withSharedOver311(capabilities, sharedOver311)
     this.#unavailable = undefined
     this.#setState('connected')
-    handlers.connected?.(network, this.#capabilities, isSameSession)
+    handlers.connected?.(network, this.#capabilities, isSameSession, sessionPresent && !isSameSession)
   }
 
   #lost({ hasReceived, disconnectReason }: NetworkConnection, cause: unknown): void {

@@ -36,6 +36,10 @@ export type GapReason =
   | 'broker-session-lost'
   /** The connection to the broker was lost, and the broker does not keep all messages of these filters. */
   | 'broker-connection-lost'
+  /** After the connection was lost, about as many messages came as the broker keeps at most. It may have dropped more. */
+  | 'broker-queue'
+  /** Some retained messages to begin with could not be read, or not be told from live ones. */
+  | 'retained-unknown'
   /** The broker refuses a filter that it granted before. The stream ends. */
   | 'subscription-refused'
 

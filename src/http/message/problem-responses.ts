@@ -85,6 +85,9 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
     { retryAfter: 5 },
   ],
   'requests-not-supported': ['The broker speaks MQTT 3.1.1, which has no request and response'],
+  'retained-wildcards-not-supported': [
+    'The broker hands on retained messages for exact topics only, and home/# has wildcards',
+  ],
   'no-reply': ['Nobody replied within 5000 ms'],
   'broker-refused': [
     'The broker refused the subscription to home/#: Unspecified error',

@@ -101,6 +101,7 @@ export async function subscribeRoutes(
           'wildcards-not-supported',
           'shared-subscriptions-not-supported',
           'too-many-retained',
+          'retained-wildcards-not-supported',
           'quota-exceeded',
           'broker-refused',
           'broker-unavailable',
