@@ -74,6 +74,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   ],
   'headers-too-large': ['The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES'],
   internal: ['Causeway failed unexpectedly, and its log says why. Whether the request had an effect is unknown'],
+  'transfer-coding-not-supported': ['The only transfer coding that is supported is chunked'],
   'requests-not-supported': ['The broker speaks MQTT 3.1.1, which has no request and response'],
   'no-reply': ['Nobody replied within 5000 ms'],
   'broker-refused': [
