@@ -28,7 +28,13 @@ export class Origins {
     if (this.all.has(origin)) return false
     // Proxies may change Host and end TLS, but do not change this header, and no page can set it.
     if (site === 'same-origin' || site === 'none') return false
-    return origin.toLowerCase() !== `${request.protocol}://${request.host.toLowerCase()}`
+    const { protocol } = request
+    const host = request.host.toLowerCase()
+    if (origin.toLowerCase() === `${protocol}://${host}`) return false
+    // A proxy may have ended TLS, but not in front of an address or localhost. The other way round, whoever sits on the
+    // network could write the pages of http://HOST, so they are foreign to https://HOST.
+    const mayBeProxied = protocol === 'http' && !ADDRESS_OR_LOCALHOST.test(nameOf(host))
+    return !mayBeProxied || origin.toLowerCase() !== `https://${host}`
   }
 
   /**
@@ -37,7 +43,7 @@ export class Origins {
    * page's own origin, and only Host, or `:authority` over HTTP/2, shows the attack.
    */
   isTrustedHost({ raw: { headers } }: FastifyRequest): boolean {
-    const name = (headers.host ?? headers[':authority']?.toString() ?? '').replace(/:\d*$/, '').toLowerCase()
+    const name = nameOf((headers.host ?? headers[':authority']?.toString() ?? '').toLowerCase())
     return ADDRESS_OR_LOCALHOST.test(name) || this.#hostNames.has(name)
   }
 }
@@ -79,6 +85,10 @@ export function refuseForeignPages(app: FastifyInstance, origins: Origins): void
     }
     done()
   })
+}
+
+function nameOf(host: string): string {
+  return host.replace(/:\d*$/, '')
 }
 
 function isDocumentation(url: string): boolean {

@@ -46,7 +46,7 @@ export class StalledAnswers {
       set.delete(watched)
       this.#waiting.delete(watched)
     })
-    this.#timer ??= setTimeout(() => this.#check(), Math.min(CHECK_INTERVAL_MS, this.#stallMs)).unref()
+    this.#timer ??= setTimeout(() => this.#check(), CHECK_INTERVAL_MS).unref()
   }
 
   #check(): void {
