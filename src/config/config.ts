@@ -71,11 +71,26 @@ export const ConfigSchema = Type.Object(
     }),
     httpPort: integer(8080, 0, 65_535, 'Port to listen on; 0 for any free port'),
     adminPort: optionalInteger(0, 65_535, 'Separate port for `/livez`, `/readyz` and `/metrics`'),
+    adminHost: text('Address for the admin port to listen on. If not set, the one of `CAUSEWAY_HTTP_HOST`'),
     httpConnectionsMax: integer(
       20_000,
       1,
       1_000_000,
-      'Most open connections of each listener; further connections are closed',
+      'Most open connections of each listener; further connections are closed. The default is lowered where ' +
+        '`ulimit -n` allows fewer',
+    ),
+    httpConnectionsMaxAddress: integer(
+      0,
+      0,
+      1_000_000,
+      'Most open connections of one IPv4 address or IPv6 /64, proxies of `CAUSEWAY_TRUST_PROXY` aside; 0 for no limit',
+    ),
+    keepaliveTimeoutMs: integer(
+      75_000,
+      1,
+      MAX_TIMER_MS,
+      'How long a connection without a request is kept open. Longer than a balancer in front keeps it, or its ' +
+        'requests may meet a connection that is just being closed',
     ),
     headersLimitBytes: integer(16_384, 1024, 1_048_576, 'Largest headers of a request'),
     headersTimeoutMs: integer(
@@ -273,7 +288,14 @@ export const ConfigSchema = Type.Object(
       'Most bytes held for all callers together: bodies, publishes in flight, logs, answers and the like. One caller ' +
         'may hold as much as is left free for the others. The default fits a heap of 512 MB',
     ),
-    shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
+    drainMs: integer(
+      0,
+      0,
+      600_000,
+      'How long everything is still served after SIGTERM, while `/readyz` says 503: as long as balancers take to ' +
+        'notice',
+    ),
+    shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM, or from the end of draining, to exit'),
     logLevel: choice(
       ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
       'info',
@@ -332,7 +354,7 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
   },
   origins: {
     expected: 'origins like https://app.example, separated by commas',
-    validate: (value) => value.split(',').every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
+    validate: (value) => value.split(',').every(isOrigin),
   },
   algorithms: {
     expected:
@@ -394,6 +416,13 @@ export function loadConfig(env: Record<string, string | undefined>, readFile: (p
   faults.push(...contradictions(config, sources, variableName))
   if (faults.length > 0) throw new ConfigError(faults)
   return config
+}
+
+/** Also of apps and browser extensions: `capacitor://localhost`, `chrome-extension://ID`. */
+function isOrigin(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const { protocol, origin, host } = new URL(text)
+  return origin === 'null' ? host !== '' && protocol !== 'file:' && text === `${protocol}//${host}` : origin === text
 }
 
 function isNetwork(text: string): boolean {

@@ -84,6 +84,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
       'allowed. Close some first',
     { retryAfter: 5 },
   ],
+  'transfer-coding-not-supported': ['The only transfer coding that is supported is chunked'],
   'requests-not-supported': ['The broker speaks MQTT 3.1.1, which has no request and response'],
   'retained-wildcards-not-supported': [
     'The broker hands on retained messages for exact topics only, and home/# has wildcards',
