@@ -19,8 +19,9 @@ export interface ConnectionHandlers {
   /**
    * Called before any packet of this network connection is handed over.
    * @param sessionPresent the broker certainly still has the session of the connection before
+   * @param hasSession the broker has a session, but it may be a new one if `sessionPresent` is false
    */
-  connected?(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void
+  connected?(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean, hasSession: boolean): void
   /** An established connection was lost; the first attempt to reconnect has begun. */
   lost?(): void
   /**
@@ -147,6 +148,11 @@ export class Connection {
     )
   }
 
+  /** Begins the next attempt to connect with a new session. */
+  discardSession(): void {
+    this.#isSessionStarted = false
+  }
+
   /** Also ends the session, unless it is durable. Resolves within two seconds, whatever the broker does. */
   async close(endsSession = this.#options.durable === undefined): Promise<void> {
     const { network } = this
@@ -236,7 +242,7 @@ export class Connection {
     this.#capabilities = withSharedOver311(capabilities, sharedOver311)
     this.#unavailable = undefined
     this.#setState('connected')
-    handlers.connected?.(network, this.#capabilities, isSameSession)
+    handlers.connected?.(network, this.#capabilities, isSameSession, sessionPresent)
   }
 
   #lost({ hasReceived, disconnectReason }: NetworkConnection, cause: unknown): void {
