@@ -19,15 +19,10 @@ export interface ConnectionHandlers {
   /**
    * Called before any packet of this network connection is handed over.
    * @param sessionPresent the broker certainly still has the session of the connection before
-   * @param isSessionInDoubt the broker says that it has the session. But a CONNECT in between may have reached it
-   *   unanswered, and may have begun that one; only what comes shows which it is
+   * @param hasSession the broker says that it has a session. Where `sessionPresent` is false it may be a new one: a
+   *   CONNECT in between may have reached the broker unanswered. Only what comes shows which it is
    */
-  connected?(
-    network: NetworkConnection,
-    capabilities: Capabilities,
-    sessionPresent: boolean,
-    isSessionInDoubt: boolean,
-  ): void
+  connected?(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean, hasSession: boolean): void
   /** An established connection was lost; the first attempt to reconnect has begun. */
   lost?(): void
   /**
@@ -154,6 +149,11 @@ export class Connection {
     )
   }
 
+  /** Begins the next attempt to connect with a new session. */
+  discardSession(): void {
+    this.#isSessionStarted = false
+  }
+
   /** Also ends the session, unless it is durable. Resolves within two seconds, whatever the broker does. */
   async close(endsSession = this.#options.durable === undefined): Promise<void> {
     const { network } = this
@@ -245,7 +245,7 @@ export class Connection {
     this.#capabilities = withSharedOver311(capabilities, sharedOver311)
     this.#unavailable = undefined
     this.#setState('connected')
-    handlers.connected?.(network, this.#capabilities, isSameSession, sessionPresent && !isSameSession)
+    handlers.connected?.(network, this.#capabilities, isSameSession, sessionPresent)
   }
 
   #lost({ hasReceived, disconnectReason }: NetworkConnection, cause: unknown): void {

@@ -10,7 +10,7 @@ export interface Peer {
   received: Packet[]
   send(...packets: Packet[]): void
   /** Sends any bytes, whether they are a packet or not. */
-  sendRaw(bytes: Uint8Array): void
+  sendRaw(bytes: Uint8Array | number[]): void
   /** Sends CONNACK, over MQTT 5 with a Receive Maximum of 20. */
   accept(sessionPresent?: boolean): void
   /** Closes the connection, without DISCONNECT. */
@@ -21,6 +21,8 @@ export interface ScriptedBroker {
   url: string
   port: number
   peers: Peer[]
+  /** Closes all connections, and takes no more. */
+  stop(): void
 }
 
 /** Called for each packet. Returns true when it has handled the packet; otherwise `answer` below does. */
@@ -58,14 +60,17 @@ export async function startScriptedBroker(
     socket.on('data', (chunk) => void parse.parse(chunk))
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
-  onTestFinished(async () => {
-    const closed = once(server, 'close')
+  const closed = once(server, 'close')
+  const stop = () => {
     server.close()
     for (const socket of sockets) socket.destroy()
+  }
+  onTestFinished(async () => {
+    stop()
     await closed
   })
   const { port } = server.address() as AddressInfo
-  return { url: `mqtt://127.0.0.1:${port}`, port, peers }
+  return { url: `mqtt://127.0.0.1:${port}`, port, peers, stop }
 }
 
 /** Whether this is one of the bridge's connections for publishing, by its client id. */
@@ -81,7 +86,7 @@ function createPeer(socket: Socket): Peer {
       const protocolVersion = peer.connect?.protocolVersion ?? 4
       socket.write(Buffer.concat(packets.map((packet) => generate(packet, { protocolVersion }))))
     },
-    sendRaw: (bytes) => void socket.write(bytes),
+    sendRaw: (bytes) => void socket.write(Uint8Array.from(bytes)),
     accept(sessionPresent = false) {
       const mqtt5 = peer.connect?.protocolVersion === 5
       peer.send({

@@ -13,6 +13,7 @@ import {
   subscriptionIdentifiersOf,
 } from './packets.ts'
 import { FIRST_REFUSAL, refusal } from '../reason-codes.ts'
+import { acceptAllReasonCodes } from './reason-code-tables.ts'
 import type { Receipt } from '../session/unacknowledged.ts'
 
 export interface NetworkConnectionOptions {
@@ -94,6 +95,7 @@ export class NetworkConnection {
     this.#protocol = options.protocol
     this.#handlers = handlers
     this.#packets = new PacketBuffer(options.protocol)
+    acceptAllReasonCodes()
     const client = (this.#client = connect(options.endpoint.url, {
       ...clientOptions(options),
       incomingStore: options.session,

@@ -225,13 +225,13 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     network: NetworkConnection,
     _capabilities: Capabilities,
     sessionPresent: boolean,
-    isSessionInDoubt: boolean,
+    hasSession: boolean,
   ): void {
     const isReconnect = this.#wasConnected
     this.#wasConnected = true
     this.#arrived = 0
     const showsSession = this.#options.markers.work === true && this.#line.isSubscribed
-    const mayBePresent = sessionPresent || (isSessionInDoubt && showsSession)
+    const mayBePresent = sessionPresent || (hasSession && showsSession)
     this.#line.connected(network, mayBePresent)
     if (mayBePresent) this.#received.reconnected()
     else this.#received.reset()
