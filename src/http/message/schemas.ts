@@ -28,6 +28,12 @@ const Properties = Type.Object(
   { additionalProperties: false, description: 'MQTT 5 only' },
 )
 
+/** Text in JSON may have lone surrogates as escapes. It is sent as it is. */
+const TEXT_UNLESS_JSON = {
+  if: { properties: { encoding: { const: 'json' } }, required: ['encoding'] },
+  else: { properties: { payload: { format: 'text' } } },
+}
+
 const payloadOf = (encoding: string, payload: object) => ({
   if: { properties: { encoding: { const: encoding } }, required: ['encoding'] },
   // oxlint-disable-next-line no-thenable -- `then` is a keyword of JSON Schema
@@ -39,9 +45,8 @@ export const MessageSchema = Type.Object(
     topic: Type.String({ format: 'mqtt-topic', description: 'Topic name: no wildcards, no control characters' }),
     payload: Type.Optional(
       Type.Unknown({
-        format: 'text',
         default: '',
-        description: 'A string. With encoding `json` any JSON value, sent as its JSON text',
+        description: 'A string. With encoding `json` any JSON value, sent as the text that it has here',
       }),
     ),
     encoding: Type.Optional(
@@ -63,7 +68,11 @@ export const MessageSchema = Type.Object(
   },
   {
     additionalProperties: false,
-    allOf: [payloadOf('base64', { type: 'string', format: 'base64' }), payloadOf('utf8', { type: 'string' })],
+    allOf: [
+      TEXT_UNLESS_JSON,
+      payloadOf('base64', { type: 'string', format: 'base64' }),
+      payloadOf('utf8', { type: 'string' }),
+    ],
   },
 )
 
