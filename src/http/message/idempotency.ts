@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
-import type { Caller } from '../../auth/caller.ts'
 import { CausewayError, type ProblemCode, type ProblemDetails } from '../../errors.ts'
 import type { MemoryShare } from '../../memory/account.ts'
 import type { Message, MessageProperties } from '../../mqtt/message.ts'
@@ -52,7 +51,9 @@ export type IdempotencyResult = 'new' | 'replayed' | 'running' | 'mismatch'
 export interface KeyedRequest<Answer, Kept> {
   /** The Idempotency-Key header. */
   header: string | string[] | undefined
-  caller: Caller
+  /** The name of the caller, and what holds the answer for it. */
+  caller: string
+  share: MemoryShare
   /** What is done with the message. The same message at another address is another request. */
   operation: string
   message: Message
@@ -79,9 +80,9 @@ const TOPIC = '\0'
 export function createOnce(store: IdempotencyStore<unknown>, observe: (result: IdempotencyResult) => void): Once {
   async function runOnce<Answer, Kept>(
     header: string | string[],
-    { caller, operation, message, run, keep, sizeOf, restore, onReplay }: KeyedRequest<Answer, Kept>,
+    { caller, share, operation, message, run, keep, sizeOf, restore, onReplay }: KeyedRequest<Answer, Kept>,
   ): Promise<Answer> {
-    const key = { caller: caller.identity.name, key: parseKey(header), share: caller.share }
+    const key = { caller, key: parseKey(header), share }
     const claim = (await store.claim(key, fingerprint(operation, message))) as ClaimResult<Kept>
     observe(claim.state === 'done' ? 'replayed' : claim.state)
     if (claim.state === 'running') {

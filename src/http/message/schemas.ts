@@ -132,13 +132,13 @@ const nullable = <Schema extends object>(schema: Schema, description: string) =>
 
 export const PublishResultSchema = Type.Object({
   topic: Type.String(),
-  qos: Type.Integer(),
+  qos: Type.Integer({ description: 'The QoS that was acknowledged: 1 if the broker answers QoS 2 with PUBACK' }),
   reasonCode: Type.Unsafe<number | null>(
     nullable({ type: 'integer' }, 'From PUBACK, PUBREC or PUBCOMP; null for QoS 0 and over MQTT 3.1.1'),
   ),
   reason: Type.Unsafe<string | null>(nullable({ type: 'string' }, 'The name of the reason code')),
   matchedSubscribers: Type.Unsafe<boolean | null>(
-    nullable({ type: 'boolean' }, 'Whether any client subscribes to the topic; null where the broker does not say'),
+    nullable({ type: 'boolean' }, 'Whether any client subscribes to the topic; null where it is not known'),
   ),
 })
 

@@ -85,7 +85,8 @@ export async function publishRoutes(
           ? await publish(request, message)
           : await once({
               header,
-              caller: request,
+              caller: request.identity.name,
+              share: request.share,
               operation: 'publish',
               message,
               run: () => publish(request, message),

@@ -83,7 +83,8 @@ export async function requestRoutes(
       if (header === undefined) reply.raw.once('close', () => disconnected.abort())
       const answer = await once({
         header,
-        caller: request,
+        caller: request.identity.name,
+        share: request.share,
         operation: 'request',
         message,
         run: () => send(request, message, timeout, disconnected.signal),

@@ -90,15 +90,12 @@ test('a kept answer has no topic, is held, and makes room for newer ones of its 
   const memory = new MemoryAccount({ totalBytes: 100_000 })
   const store = new MemoryStore<unknown>({ keysMax: 1000, keysMaxPerCaller: 1000, ttlMs: 60_000 })
   const once = createOnce(store, () => {})
-  const caller = {
-    identity: { name: 'a', mayPublish: () => true, maySubscribe: () => true },
-    share: memory.shareOf('a'),
-  }
   const topic = 't'.repeat(30_000)
   const run = (key: string, bytes: number) =>
     once({
       header: `"${key}"`,
-      caller: caller as never,
+      caller: 'a',
+      share: memory.shareOf('a'),
       operation: 'publish',
       message: { topic, payload: Buffer.alloc(0), qos: 1, retain: false },
       run: async () => ({ topic, code: 0 }),
