@@ -161,8 +161,8 @@ export const ConfigSchema = Type.Object(
       1000,
       1,
       1_000_000,
-      'Most `POST /request` calls that wait for a reply at the same time. One caller may have as many as are left for ' +
-        'the others',
+      'Most `POST /request` calls that wait for a reply at the same time. One caller may have as many as are left ' +
+        'for the others',
     ),
     replyTopic: text('Replies to `POST /request` are received on random topics below this one', {
       default: 'causeway/reply',

@@ -90,7 +90,12 @@ export async function publishRoutes(
               operation: 'publish',
               message,
               run: () => publish(request, message),
-              keep: ({ topic: _, ...rest }) => rest,
+              keep: ({ qos, reasonCode, reason, matchedSubscribers }) => ({
+                qos,
+                reasonCode,
+                reason,
+                matchedSubscribers,
+              }),
               sizeOf: () => RESULT_BYTES,
               restore: (kept) => ({ topic: message.topic, ...kept }),
               onReplay: () => void reply.header('idempotency-replayed', 'true'),

@@ -89,7 +89,7 @@ export async function requestRoutes(
         message,
         run: () => send(request, message, timeout, disconnected.signal),
         // A copy, as the payload may be a small part of a large buffer that was read from the broker.
-        keep: ({ topic: _, payload, ...rest }) => ({ ...rest, payload: Buffer.from(payload) }),
+        keep: ({ payload, qos, retain, properties }) => ({ payload: Buffer.from(payload), qos, retain, properties }),
         sizeOf: (kept) => sizeOf({ ...kept, topic: '' }),
         restore: (kept) => ({ topic: message.topic, ...kept }),
         onReplay: () => void reply.header('idempotency-replayed', 'true'),
