@@ -130,7 +130,12 @@ export const ConfigSchema = Type.Object(
       64,
       'Number of MQTT connections that publish. Each topic always uses the same one',
     ),
-    publishMaxInFlight: integer(1000, 1, 65_535, 'Most publishes in flight (not yet answered) on each connection'),
+    publishMaxInFlight: integer(
+      1000,
+      1,
+      65_535,
+      'Most publishes in flight (not yet answered) on each connection. Batches use three quarters of it at most',
+    ),
     publishMaxInFlightBytes: integer(
       67_108_864,
       1024,
@@ -152,7 +157,13 @@ export const ConfigSchema = Type.Object(
     ),
     retainedMax: integer(10_000, 1, 2 ** 24, 'Most retained messages that are read for one request'),
     retainedMaxBytes: integer(16_777_216, 1024, 2 ** 32, 'Most payload bytes of the retained messages of one request'),
-    bodyLimitBytes: integer(1_048_576, 1, 268_435_455, 'Largest request body, and longest line of an NDJSON batch'),
+    bodyLimitBytes: integer(
+      1_048_576,
+      1,
+      268_435_455,
+      'Largest payload of a message. Bodies and NDJSON lines in JSON may be six times as long and 1 MiB more, as ' +
+        'JSON may need that for such a payload',
+    ),
     batchMax: integer(1000, 1, 1_000_000, 'Most messages in a JSON batch. NDJSON batches have no limit'),
     idempotencyKeysMax: integer(10_000, 1, 2 ** 24, 'Most Idempotency-Keys that are remembered'),
     idempotencyKeysMaxIdentity: optionalInteger(
@@ -161,7 +172,13 @@ export const ConfigSchema = Type.Object(
       'Most Idempotency-Keys of one caller. If not set, 1000 with authentication and no extra limit without',
     ),
     idempotencyTtlS: integer(86_400, 1, 2 ** 31, 'Seconds for which the answer to an Idempotency-Key is remembered'),
-    requestsMax: integer(1000, 1, 1_000_000, 'Most `POST /request` calls that wait for a reply at the same time'),
+    requestsMax: integer(
+      1000,
+      1,
+      1_000_000,
+      'Most `POST /request` calls that wait for a reply at the same time. One caller may have as many as are left ' +
+        'for the others',
+    ),
     replyTopic: text('Replies to `POST /request` are received on random topics below this one', {
       default: 'causeway/reply',
       format: 'mqtt-topic',

@@ -15,6 +15,7 @@ import { RequestLimits } from './guard/request-limits.ts'
 import { StreamLimit } from './guard/stream-limit.ts'
 import { MemoryStore } from './message/idempotency-memory.ts'
 import { createOnce } from './message/idempotency.ts'
+import { jsonBytesMax } from './message/read-message.ts'
 import { MessageSchema } from './message/schemas.ts'
 import { createValidation } from './message/validation.ts'
 import { batchRoutes } from './routes/batch.ts'
@@ -89,7 +90,7 @@ export async function createServers({
       keepAliveTimeoutMs: config.keepaliveTimeoutMs,
       headersBytes: config.headersLimitBytes,
       headersTimeoutMs: config.headersTimeoutMs,
-      bodyBytes: config.bodyLimitBytes,
+      bodyBytes: jsonBytesMax(config.bodyLimitBytes),
       bodyTimeoutMs: config.bodyTimeoutMs,
       parameters: config.streamFiltersMax + OTHER_PARAMETERS,
       stallMs: config.streamStallMs,
@@ -142,25 +143,24 @@ export async function createServers({
       observe: metrics.authenticated,
     })
     if (config.authCookie) await app.register(cookieRoutes)
-    await app.register(publishRoutes, {
-      publish: access.publish,
-      once: createOnce(
-        new MemoryStore({
-          keysMax: config.idempotencyKeysMax,
-          keysMaxPerCaller: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax),
-          ttlMs: config.idempotencyTtlS * 1000,
-        }),
-        metrics.idempotencyKey,
-      ),
-    })
+    const once = createOnce(
+      new MemoryStore({
+        keysMax: config.idempotencyKeysMax,
+        keysMaxPerCaller: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax),
+        ttlMs: config.idempotencyTtlS * 1000,
+      }),
+      metrics.idempotencyKey,
+    )
+    await app.register(publishRoutes, { publish: access.publish, once, payloadMax: config.bodyLimitBytes })
     await app.register(batchRoutes, {
       publish: access.publishWhenRoom,
       check: validation.checker(MessageSchema),
       batchMax: config.batchMax,
-      lineMax: config.bodyLimitBytes,
+      lineMax: jsonBytesMax(config.bodyLimitBytes),
+      payloadMax: config.bodyLimitBytes,
       idleMs: config.streamStallMs,
     })
-    await app.register(requestRoutes, { request: access.request })
+    await app.register(requestRoutes, { request: access.request, once, payloadMax: config.bodyLimitBytes })
     await app.register(subscribeRoutes, {
       sessions: {
         open: access.openSession,
