@@ -22,9 +22,10 @@ export function allowsSubscribe({ subscribe }: Rules, filter: string): boolean {
 }
 
 /** The members of an identity that follow from its rules. */
-export function ruledBy(rules: Rules): Pick<Identity, 'mayPublish' | 'maySubscribe'> {
+export function ruledBy(rules: Rules): Pick<Identity, 'mayPublish' | 'maySubscribe' | 'hasNoRules'> {
   return {
     mayPublish: (topic) => allowsPublish(rules, topic),
     maySubscribe: (filter) => allowsSubscribe(rules, filter),
+    hasNoRules: rules.publish.length === 0 && rules.subscribe.length === 0,
   }
 }

@@ -71,11 +71,26 @@ export const ConfigSchema = Type.Object(
     }),
     httpPort: integer(8080, 0, 65_535, 'Port to listen on; 0 for any free port'),
     adminPort: optionalInteger(0, 65_535, 'Separate port for `/livez`, `/readyz` and `/metrics`'),
+    adminHost: text('Address for the admin port to listen on. If not set, the one of `CAUSEWAY_HTTP_HOST`'),
     httpConnectionsMax: integer(
       20_000,
       1,
       1_000_000,
-      'Most open connections of each listener; further connections are closed',
+      'Most open connections of each listener; further connections are closed. The default is lowered where ' +
+        '`ulimit -n` allows fewer',
+    ),
+    httpConnectionsMaxAddress: integer(
+      0,
+      0,
+      1_000_000,
+      'Most open connections of one IPv4 address or IPv6 /64, proxies of `CAUSEWAY_TRUST_PROXY` aside; 0 for no limit',
+    ),
+    keepaliveTimeoutMs: integer(
+      75_000,
+      1,
+      MAX_TIMER_MS,
+      'How long a connection without a request is kept open. Longer than a balancer in front keeps it, or its ' +
+        'requests may meet a connection that is just being closed',
     ),
     headersLimitBytes: integer(16_384, 1024, 1_048_576, 'Largest headers of a request'),
     headersTimeoutMs: integer(
@@ -115,7 +130,12 @@ export const ConfigSchema = Type.Object(
       64,
       'Number of MQTT connections that publish. Each topic always uses the same one',
     ),
-    publishMaxInFlight: integer(1000, 1, 65_535, 'Most publishes in flight (not yet answered) on each connection'),
+    publishMaxInFlight: integer(
+      1000,
+      1,
+      65_535,
+      'Most publishes in flight (not yet answered) on each connection. Batches use three quarters of it at most',
+    ),
     publishMaxInFlightBytes: integer(
       67_108_864,
       1024,
@@ -137,7 +157,13 @@ export const ConfigSchema = Type.Object(
     ),
     retainedMax: integer(10_000, 1, 2 ** 24, 'Most retained messages that are read for one request'),
     retainedMaxBytes: integer(16_777_216, 1024, 2 ** 32, 'Most payload bytes of the retained messages of one request'),
-    bodyLimitBytes: integer(1_048_576, 1, 268_435_455, 'Largest request body, and longest line of an NDJSON batch'),
+    bodyLimitBytes: integer(
+      1_048_576,
+      1,
+      268_435_455,
+      'Largest payload of a message. Bodies and NDJSON lines in JSON may be six times as long and 1 MiB more, as ' +
+        'JSON may need that for such a payload',
+    ),
     batchMax: integer(1000, 1, 1_000_000, 'Most messages in a JSON batch. NDJSON batches have no limit'),
     idempotencyKeysMax: integer(10_000, 1, 2 ** 24, 'Most Idempotency-Keys that are remembered'),
     idempotencyKeysMaxIdentity: optionalInteger(
@@ -146,7 +172,13 @@ export const ConfigSchema = Type.Object(
       'Most Idempotency-Keys of one caller. If not set, 1000 with authentication and no extra limit without',
     ),
     idempotencyTtlS: integer(86_400, 1, 2 ** 31, 'Seconds for which the answer to an Idempotency-Key is remembered'),
-    requestsMax: integer(1000, 1, 1_000_000, 'Most `POST /request` calls that wait for a reply at the same time'),
+    requestsMax: integer(
+      1000,
+      1,
+      1_000_000,
+      'Most `POST /request` calls that wait for a reply at the same time. One caller may have as many as are left ' +
+        'for the others',
+    ),
     replyTopic: text('Replies to `POST /request` are received on random topics below this one', {
       default: 'causeway/reply',
       format: 'mqtt-topic',
@@ -199,8 +231,16 @@ export const ConfigSchema = Type.Object(
       4_294_967_295,
       'Seconds for which the broker keeps a durable session without a reader; 4294967295 for ever',
     ),
+    sessionClientId: text(
+      'Prefix of the MQTT client ids of durable sessions, the same on all replicas; unset, CAUSEWAY_MQTT_CLIENT_ID ' +
+        'and `-session-`, or `causeway-session-`',
+    ),
+    sessionSecret: secret(
+      'Secret that makes the client ids of durable sessions impossible to guess, the same on all replicas',
+      32,
+    ),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages of a session that its reader has not acknowledged'),
-    sessionMax: integer(1000, 1, 1_000_000, 'Most open sessions'),
+    sessionMax: integer(2000, 1, 1_000_000, 'Most open sessions'),
     auth: choice(
       ['none', 'token', 'jwt', 'broker'],
       'none',
@@ -233,7 +273,8 @@ export const ConfigSchema = Type.Object(
         minimum: 1,
         maximum: MAX_TIMER_MS / 1000,
         description:
-          'Seconds after which a verified token is verified again; unset, when it expires, when the keys change, and on SIGHUP',
+          'Seconds after which a verified token is verified again; unset, when it expires, when the keys change, ' +
+          'and on SIGHUP',
       }),
     ),
     authBearerUsername: text(
@@ -264,7 +305,14 @@ export const ConfigSchema = Type.Object(
       'Most bytes held for all callers together: bodies, publishes in flight, logs, answers and the like. One caller ' +
         'may hold as much as is left free for the others. The default fits a heap of 512 MB',
     ),
-    shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
+    drainMs: integer(
+      0,
+      0,
+      600_000,
+      'How long everything is still served after SIGTERM, while `/readyz` says 503: as long as balancers take to ' +
+        'notice',
+    ),
+    shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM, or from the end of draining, to exit'),
     logLevel: choice(
       ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
       'info',
@@ -323,7 +371,7 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
   },
   origins: {
     expected: 'origins like https://app.example, separated by commas',
-    validate: (value) => value.split(',').every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
+    validate: (value) => value.split(',').every(isOrigin),
   },
   algorithms: {
     expected:
@@ -385,6 +433,13 @@ export function loadConfig(env: Record<string, string | undefined>, readFile: (p
   faults.push(...contradictions(config, sources, variableName))
   if (faults.length > 0) throw new ConfigError(faults)
   return config
+}
+
+/** Also of apps and browser extensions: `capacitor://localhost`, `chrome-extension://ID`. */
+function isOrigin(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const { protocol, origin, host } = new URL(text)
+  return origin === 'null' ? host !== '' && protocol !== 'file:' && text === `${protocol}//${host}` : origin === text
 }
 
 function isNetwork(text: string): boolean {

@@ -5,8 +5,8 @@ import type { Config } from '../config/config.ts'
 import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ConnectionOptions, ConnectionState } from '../mqtt/connection.ts'
+import { type Message, sizeOf } from '../mqtt/message.ts'
 import { Markers } from '../mqtt/markers.ts'
-import type { Message } from '../mqtt/message.ts'
 import { Publisher } from '../mqtt/publish/publisher.ts'
 import { Requester } from '../mqtt/requester.ts'
 import { Retained } from '../mqtt/retained.ts'
@@ -67,6 +67,10 @@ export class Link {
       heartbeatMs: config.streamHeartbeatMs,
       stallMs: config.streamStallMs,
       counters: { ...metrics.streams, received: metrics.received, redelivered: metrics.redelivered },
+    }
+    const sessionClientIds = {
+      prefix: config.sessionClientId ?? `${config.mqttClientId ?? 'causeway'}-session-`,
+      secret: config.sessionSecret,
     }
     const logLimits = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
 
@@ -130,17 +134,17 @@ export class Link {
       epoch: randomBytes(EPOCH_BYTES).toString('hex'),
       log: logLimits,
       window: { messages: config.sessionMaxUnacked, bytes: config.streamLogBytes },
+      sizeOf,
       connect: ({ id, filters, retained }, events) =>
         new Session({
           connection: {
             ...broker,
             keepSession: true,
-            clientId: sessionClientId(id),
+            clientId: sessionClientId(id, sessionClientIds),
             onState: reportReconnects(() => metrics.reconnected('session')),
           },
           durable: {
             expiryS: config.sessionExpiryS,
-            receiveMaximum: config.sessionMaxUnacked,
             isBrokerThere: () => this.#subscriber.get().answers(),
           },
           filters,

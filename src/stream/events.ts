@@ -63,6 +63,11 @@ export interface SessionData {
   ack: AckMode
   /** Seconds for which the broker keeps the session without a reader, where it said so. */
   expiry?: number
+  /**
+   * With `ack=auto`: the session existed, and this process cannot tell whether an earlier reader got all that was
+   * acknowledged for it. A `gap` follows.
+   */
+  unknown?: true
 }
 
 /**

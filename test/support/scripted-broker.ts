@@ -10,7 +10,7 @@ export interface Peer {
   received: Packet[]
   send(...packets: Packet[]): void
   /** Sends any bytes, whether they are a packet or not. */
-  sendRaw(bytes: Uint8Array): void
+  sendRaw(bytes: Uint8Array | number[]): void
   /** Sends CONNACK, over MQTT 5 with a Receive Maximum of 20. */
   accept(sessionPresent?: boolean): void
   /** As `send`, also while `hold` holds back what is sent. */
@@ -26,6 +26,8 @@ export interface ScriptedBroker {
   url: string
   port: number
   peers: Peer[]
+  /** Closes all connections, and takes no more. */
+  stop(): void
 }
 
 /** Called for each packet. Returns true when it has handled the packet; otherwise `answer` below does. */
@@ -63,14 +65,17 @@ export async function startScriptedBroker(
     socket.on('data', (chunk) => void parse.parse(chunk))
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
-  onTestFinished(async () => {
-    const closed = once(server, 'close')
+  const closed = once(server, 'close')
+  const stop = () => {
     server.close()
     for (const socket of sockets) socket.destroy()
+  }
+  onTestFinished(async () => {
+    stop()
     await closed
   })
   const { port } = server.address() as AddressInfo
-  return { url: `mqtt://127.0.0.1:${port}`, port, peers }
+  return { url: `mqtt://127.0.0.1:${port}`, port, peers, stop }
 }
 
 /** Whether this is one of the bridge's connections for publishing, by its client id. */
@@ -99,7 +104,7 @@ function createPeer(socket: Socket, onAccepted: (sessionPresent: boolean) => voi
       held = undefined
       if (packets !== undefined) peer.sendNow(...packets)
     },
-    sendRaw: (bytes) => void socket.write(bytes),
+    sendRaw: (bytes) => void socket.write(Uint8Array.from(bytes)),
     accept(sessionPresent = false) {
       onAccepted(sessionPresent)
       const mqtt5 = peer.connect?.protocolVersion === 5

@@ -20,7 +20,7 @@ export interface JwtOptions {
   shareOf(name: string): MemoryShare
   /** A token is trusted for so many milliseconds before it is verified again; by default until it expires. */
   trustMs?: number | undefined
-  /** Called when a token is accepted that was verified before, so that keys are fetched from time to time all the same. */
+  /** Called when a remembered token is accepted: the keys have to be fetched from time to time all the same. */
   onRemembered?(): void
 }
 

@@ -5,7 +5,7 @@ export interface RemoteKeysOptions {
   url: string
   /** Called when fetching starts to fail, and when it succeeds again. */
   onState(available: boolean, cause?: unknown): void
-  /** Called when a fetch brought other keys than the one before: tokens of a key that is gone are not valid any more. */
+  /** Called when a fetch brought other keys than the one before: tokens of a key that is gone are no longer valid. */
   onChanged?(): void
   /** Keys that are older are fetched again, while the old ones stay in use. */
   freshMs?: number

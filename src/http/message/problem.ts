@@ -7,7 +7,7 @@ export const PROBLEM_TYPE = 'application/problem+json'
 
 /** Problems for the errors of Fastify and Node, by their code. */
 const LIBRARY_ERRORS: Record<string, [ProblemCode, string]> = {
-  FST_ERR_CTP_BODY_TOO_LARGE: ['payload-too-large', 'The body is larger than CAUSEWAY_BODY_LIMIT_BYTES'],
+  FST_ERR_CTP_BODY_TOO_LARGE: ['payload-too-large', 'The body is larger than CAUSEWAY_BODY_LIMIT_BYTES allows'],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['invalid-request', 'The body is not as long as Content-Length says'],
   FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupported-media-type', 'This address does not support the Content-Type'],
   FST_ERR_CTP_EMPTY_JSON_BODY: ['invalid-request', 'The body is empty where JSON is expected'],
@@ -38,6 +38,7 @@ export function problemDocument({ kind, message, details }: CausewayError) {
 
 export function sendProblem(error: CausewayError, reply: FastifyReply): FastifyReply {
   if (error.details.retryAfter !== undefined) reply.header('retry-after', error.details.retryAfter)
+  if (error.details.acceptEncoding !== undefined) reply.header('accept-encoding', error.details.acceptEncoding)
   if (error.details.challenge !== undefined) reply.header('www-authenticate', error.details.challenge)
   return reply.code(error.kind.status).type(PROBLEM_TYPE).serializer(JSON.stringify).send(problemDocument(error))
 }

@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
@@ -8,6 +7,8 @@ import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { type Message, toJsonText } from '../../mqtt/message.ts'
 import { hasWildcard } from '../../mqtt/topic.ts'
 import { parseAccept } from '../message/accept.ts'
+import { refuseIdempotencyKey } from '../message/idempotency.ts'
+import { sendPieces } from '../message/send-pieces.ts'
 import { sendPayload } from '../message/send-payload.ts'
 import { problems } from '../message/problem-responses.ts'
 import { isDisconnected } from '../server/disconnects.ts'
@@ -90,8 +91,8 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
         return reply.hijack()
       }
       if (hasWildcard(topic) || (parseAccept(request.headers.accept).get('application/json') ?? 0) > 0) {
-        const array = Readable.from(arrayOf(messages, encoding === 'json'), { objectMode: false })
-        return reply.type('application/json; charset=utf-8').send(array)
+        reply.type('application/json; charset=utf-8')
+        return sendPieces(reply, arrayOf(messages, encoding === 'json'), request.share)
       }
       const [message] = messages
       if (message === undefined) throw new CausewayError('not-found', `The broker retains no message on ${topic}`)
@@ -102,6 +103,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
   app.delete('/retained', {
     schema: {
       summary: 'Delete a retained message',
+      description: 'Does not support `Idempotency-Key`: carried out twice, the effect is the same.',
       tags: ['retained'],
       querystring: TopicQuerySchema,
       response: {
@@ -113,6 +115,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
         ...problems(...DELETE_PROBLEMS),
       },
     },
+    onRequest: (request, _reply, done) => done(refuseIdempotencyKey(request)),
     // A retained message with an empty payload deletes the one before [MQTT-3.3.1-6].
     handler: async (request) =>
       publish(request, { topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),

@@ -13,6 +13,7 @@ import {
   subscriptionIdentifiersOf,
 } from './packets.ts'
 import { FIRST_REFUSAL, refusal } from '../reason-codes.ts'
+import { acceptAllReasonCodes } from './reason-code-tables.ts'
 import type { Receipt } from '../session/unacknowledged.ts'
 
 export interface NetworkConnectionOptions {
@@ -29,8 +30,6 @@ export interface NetworkConnectionOptions {
 export interface DurableOptions {
   /** Seconds for which the broker keeps the session after each disconnect. Over MQTT 3.1.1 the broker decides. */
   expiryS: number
-  /** How many unacknowledged QoS 1 messages the broker may send. Not every broker respects it. */
-  receiveMaximum: number
 }
 
 export interface SubscribeOptions {
@@ -96,6 +95,7 @@ export class NetworkConnection {
     this.#protocol = options.protocol
     this.#handlers = handlers
     this.#packets = new PacketBuffer(options.protocol)
+    acceptAllReasonCodes()
     const client = (this.#client = connect(options.endpoint.url, {
       ...clientOptions(options),
       incomingStore: options.session,

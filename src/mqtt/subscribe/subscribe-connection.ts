@@ -228,14 +228,14 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     network: NetworkConnection,
     _capabilities: Capabilities,
     sessionPresent: boolean,
-    isSessionInDoubt: boolean,
+    hasSession: boolean,
   ): void {
     const isReconnect = this.#wasConnected
     this.#wasConnected = true
     this.#arrived = 0
     this.#triedIdsMs = -Infinity
     const showsSession = this.#options.markers.work === true && this.#line.isSubscribed
-    const mayBePresent = sessionPresent || (isSessionInDoubt && showsSession)
+    const mayBePresent = sessionPresent || (hasSession && showsSession)
     this.#line.connected(network, mayBePresent)
     if (mayBePresent) this.#received.reconnected()
     else this.#received.reset()
