@@ -36,7 +36,7 @@ const SNAPSHOTS_MAX = 6
 /** Each snapshot has one unacknowledged marker. So many more unacknowledged publishes may be made at the same time. */
 const OTHER_PUBLISHES_MAX = 4
 /** Where retained messages come behind the marker, how many times as long as one did the silence has to last. */
-const SILENCE_FACTOR = 5
+const SILENCE_FACTOR = 3
 const SILENCE_MAX_MS = 1000
 
 /**

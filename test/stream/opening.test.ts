@@ -32,15 +32,17 @@ test('retained messages are written only as fast as the reader takes them, and b
   await expectNothingLeft(bridge)
 })
 
-/** A broker that answers no PINGREQ on the connection for retained messages, so that streams stay half opened. */
+/** A broker that sends nothing more once it is asked for retained messages, so that streams stay half opened. */
 async function startHalfOpenBroker() {
   let answer: (() => void) | undefined
   let isRefusing = false
   const broker = await startScriptedBroker((packet, peer) => {
-    if (packet.cmd === 'pingreq' && peer.connect?.clientId.endsWith('-retained')) {
-      if (answer !== undefined) return false
-      answer = () => peer.send({ cmd: 'pingresp' })
-    } else if (packet.cmd === 'connect' && isRefusing) peer.accept(false)
+    if (packet.cmd === 'subscribe' && peer.connect?.clientId.endsWith('-retained') && answer === undefined) {
+      peer.hold()
+      answer = () => peer.flow()
+      return false
+    }
+    if (packet.cmd === 'connect' && isRefusing) peer.accept(false)
     else if (packet.cmd === 'subscribe' && isRefusing) {
       peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [0x87] })
     } else if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
