@@ -62,7 +62,13 @@ export class Retained implements ConnectionHandlers {
 
   constructor(options: RetainedOptions) {
     this.#options = options
-    this.#line = new MarkerLine(options.markers, SOURCE, options.timeoutMs)
+    this.#line = new MarkerLine(
+      options.markers,
+      SOURCE,
+      options.timeoutMs,
+      // Where it comes at QoS 0, the retained messages do, too, so it cannot overtake them.
+      () => Promise.resolve(),
+    )
     this.#trial = new RetainedTrial(options.markers, this.#line)
     this.#queue = new SnapshotQueue({
       runningMax: () => {
