@@ -6,7 +6,7 @@ import { createAccess } from '../links/access.ts'
 import type { Link } from '../links/link.ts'
 import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
-import { type AuthenticationOptions, requireIdentity } from './guard/authentication.ts'
+import { type AuthenticationOptions, createAuthenticationHook, requireIdentity } from './guard/authentication.ts'
 import { allowOrigins } from './guard/cors.ts'
 import { RequestLimits } from './guard/request-limits.ts'
 import { StreamLimit } from './guard/stream-limit.ts'
@@ -17,7 +17,7 @@ import { createValidation } from './message/validation.ts'
 import { batchRoutes } from './routes/batch.ts'
 import { cookieRoutes } from './routes/cookie.ts'
 import { docs } from './routes/docs.ts'
-import { healthRoutes } from './routes/health.ts'
+import { type HealthRoutes, healthRoutes } from './routes/health.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { publishRoutes } from './routes/publish.ts'
 import { requestRoutes } from './routes/request.ts'
@@ -43,6 +43,8 @@ export interface ServersOptions {
   /** Number of durable sessions open on all links. */
   sessionCount(): number
   isReachable(): boolean
+  /** How the connections to the broker are. */
+  broker: HealthRoutes['broker']
   isShuttingDown(): boolean
 }
 
@@ -67,6 +69,7 @@ export async function createServers({
   linkOf,
   sessionCount,
   isReachable,
+  broker,
   isShuttingDown,
 }: ServersOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   // 1. Servers. `createServer` adds the hooks that every request passes through.
@@ -97,31 +100,36 @@ export async function createServers({
   // Without authentication all callers share one identity, so a limit for each identity would be one for everybody.
   const perIdentity = isAnonymous ? 0 : DEFAULT_PER_IDENTITY
 
-  async function operationRoutes(app: FastifyInstance): Promise<void> {
-    await app.register(healthRoutes, { isReachable, isShuttingDown })
-    await app.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
-  }
+  const authentication = createAuthenticationHook({
+    authenticate,
+    sources: { cookie: config.authCookie, query: config.authQueryToken },
+    origins,
+    trustedHostsOnly: isAnonymous && !config.authNonePublic,
+    limits: new RequestLimits({
+      perIdentity: config.rateIdentity ?? perIdentity,
+      perAddress: config.rateAddress,
+      onRefused: metrics.refused,
+    }),
+    shareOf: (name) => memory.shareOf(name),
+    observe: metrics.authenticated,
+  })
+  const expositions = { text: metrics.text, openMetrics: metrics.openMetrics }
 
-  // 3. Public: CORS preflights, the API's description, and the admin server, whose port is the operator's to protect.
+  // 3. Public: CORS preflights, the API's description, health, and the admin server, whose port is the operator's to
+  // protect. Probes have no credentials; what tells more than a probe needs wants some on the public port.
   await allowOrigins(server, origins)
   await docs(server, { version })
-  if (admin !== server) await operationRoutes(admin)
+  await admin.register(healthRoutes, {
+    isReachable,
+    isShuttingDown,
+    broker,
+    guardVerbose: admin === server ? authentication : undefined,
+  })
+  if (admin !== server) await admin.register(metricsRoutes, expositions)
 
   // 4. Routes that need an identity.
   await server.register(async (app) => {
-    requireIdentity(app, {
-      authenticate,
-      sources: { cookie: config.authCookie, query: config.authQueryToken },
-      origins,
-      trustedHostsOnly: isAnonymous && !config.authNonePublic,
-      limits: new RequestLimits({
-        perIdentity: config.rateIdentity ?? perIdentity,
-        perAddress: config.rateAddress,
-        onRefused: metrics.refused,
-      }),
-      shareOf: (name) => memory.shareOf(name),
-      observe: metrics.authenticated,
-    })
+    requireIdentity(app, authentication)
     if (config.authCookie) await app.register(cookieRoutes)
     await app.register(publishRoutes, {
       publish: access.publish,
@@ -166,7 +174,7 @@ export async function createServers({
       forget: (identity, id) => linkOf(identity).sessions.forget(id),
     })
     await app.register(retainedRoutes, { read: access.readRetained, publish: access.publish })
-    if (admin === server) await operationRoutes(app)
+    if (admin === server) await app.register(metricsRoutes, expositions)
   })
   return { server, admin }
 }
