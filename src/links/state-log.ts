@@ -77,6 +77,15 @@ export function brokerEvents(log: LimitedLog): BrokerEvents {
         'another client of the broker uses the same client id, and each ends the connection of the other. This ' +
           'bridge uses one of its own from now on; give each bridge its own CAUSEWAY_MQTT_CLIENT_ID, or none',
       ),
+    tooLarge: (clientId, { message }, isDurable) =>
+      log.error(
+        `too large ${isDurable}`,
+        { clientId, reason: message },
+        isDurable
+          ? 'a session cannot go on, since the broker sends it a message over the limit again and again; raise ' +
+              'CAUSEWAY_MQTT_MAX_PACKET_BYTES, or delete the session'
+          : 'a message over the limit was left out, with all that the broker had queued for this connection',
+      ),
     suspected: (address) =>
       log.warn('not answering', {}, `a connection to ${address} was not answered any more; checking the others`),
   }

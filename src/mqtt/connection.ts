@@ -112,7 +112,7 @@ export class Connection implements Member {
   #clientId: string
   #capabilities: Capabilities | undefined
   #unavailable: CausewayError | undefined
-  /** A CONNECT since the last CONNACK may have reached the broker. */
+  /** A CONNECT since the last CONNACK may have reached the broker, or the session has to be discarded. */
   #mayHaveUnseenSession = false
   #isSessionStarted = false
   #wasConnected = false
@@ -323,11 +323,16 @@ export class Connection implements Member {
     // Without a session there is nothing to share, and every connection gets a client id of its own instead.
     const isContested = durable === undefined && this.#isContested(network, cause)
     if (isContested) this.#broker.contested(clientId, this.#clientId)
-    const wasStable = hasReceived || performance.now() - this.#connectedAt > STABLE_MS
+    const isTooLarge = isPacketTooLarge(cause)
+    const wasStable = !isTooLarge && (hasReceived || performance.now() - this.#connectedAt > STABLE_MS)
     if (wasStable || isContested) this.#backoff.reset()
     if (!isContested && (!wasStable || disconnectReason !== undefined)) this.#backoff.failed()
-    // The broker would send the packet again, on each connection of this session.
-    if (isPacketTooLarge(cause)) this.#isSessionStarted = false
+    if (isTooLarge) {
+      // The broker would send the packet again, on each connection of this session.
+      this.#isSessionStarted = false
+      this.#mayHaveUnseenSession = true
+      this.#broker.sentTooMuch(this.#clientId, cause!, durable !== undefined)
+    }
     if (isSuspicious(cause)) this.#broker.suspect(this, this.#target.address)
     this.#target.protocol.retryMqtt5()
     this.#setState('reconnecting', connectionLost(cause, disconnectReason, serverReference))

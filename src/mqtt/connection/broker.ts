@@ -38,6 +38,11 @@ export interface BrokerEvents {
   failedOver(address: string, before: string): void
   /** Another client uses a client id of this bridge, which has changed its own because of that. */
   contested(clientId: string, newClientId: string): void
+  /**
+   * The broker sent a packet over the limit. It discards it with the session, and the readers get a `gap`; a durable
+   * session it keeps, and sends the packet again.
+   */
+  tooLarge(clientId: string, cause: Error, isDurable: boolean): void
   /** A connection that stopped answering made the others be checked. */
   suspected(address: string): void
 }
@@ -209,6 +214,10 @@ export class Broker {
     if (others.length === 0) return
     this.#options.events?.suspected?.(address)
     for (const other of others) other.checkAlive()
+  }
+
+  sentTooMuch(clientId: string, cause: Error, isDurable: boolean): void {
+    this.#options.events?.tooLarge?.(clientId, cause, isDurable)
   }
 
   /** The client id to use in place of this one: itself, unless another client uses it too. */

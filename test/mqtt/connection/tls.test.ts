@@ -36,7 +36,7 @@ async function expectItWorks(settings: Settings): Promise<void> {
 async function expectRefused(settings: Settings, why: string): Promise<Bridge> {
   const bridge = await startBridge({ ...settings, PUBLISH_CONNECTIONS: 1 }, { waitForBroker: false })
   const warning = () =>
-    bridge.logs.find(({ msg }) => / cannot be reached; trying again until it can$/.test(String(msg)))
+    bridge.logs.find(({ msg }) => String(msg).endsWith(' cannot be reached; trying again until it can'))
   await expect
     .poll(warning)
     .toMatchObject({ reason: expect.stringContaining(`There is no connection to the broker: ${why}`) })
