@@ -113,6 +113,8 @@ export function reportSession(
   const reportReconnect = reportReconnects(reconnected)
   return (state, { cause }) => {
     reportReconnect(state)
+    // Its reader has left.
+    if (state === 'closed') return
     const level = state === 'disconnected' ? 'warn' : 'info'
     log[level](`session ${state}`, { clientId, reason: cause?.message }, `a session's connection is ${state}`)
   }

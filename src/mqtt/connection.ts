@@ -231,10 +231,12 @@ export class Connection implements Member {
     const { durable, keepSession = true, clientId, login } = this.#options
     this.#mayWake = false
     this.#target = this.#broker.target(login)
-    if (durable === undefined) this.#clientId = this.#broker.clientId(clientId)
-    // A client id with a random suffix has no session yet.
-    const mayHaveSession = !this.#isSessionStarted && this.#clientId === clientId
-    if (keepSession && mayHaveSession && durable === undefined) {
+    if (durable === undefined && this.#clientId !== this.#broker.clientId(clientId)) {
+      // A client id with a new random suffix has no session yet.
+      this.#clientId = this.#broker.clientId(clientId)
+      this.#isSessionStarted = true
+    }
+    if (keepSession && !this.#isSessionStarted && durable === undefined) {
       // An earlier process may have left a session under the same client id. Over MQTT 5, Clean Start on the connection
       // itself would discard it, but Mosquitto 2.0 does not save a session that began with Clean Start over a restart.
       return this.#discardSession((failure, network) => {

@@ -40,6 +40,9 @@ const VERBOSE_PROPERTIES = {
   },
 }
 
+/** Connections that are not the reason why the bridge is not ready. */
+const NOT_NEEDED: readonly ConnectionReport['role'][] = ['session', 'presence', 'request']
+
 /**
  * `/livez` answers as long as the event loop runs. `/readyz` answers 200 only where requests can succeed, and turns to
  * 503 within a second of losing the broker.
@@ -53,9 +56,9 @@ export async function healthRoutes(
       return new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 })
     }
     if (isReachable()) return undefined
-    const away = broker.reports.find(({ role, state, isCallers }) => {
-      return state === 'disconnected' && !isCallers && role !== 'session' && role !== 'presence'
-    })
+    const away = broker.reports.find(
+      ({ role, state, isCallers }) => state === 'disconnected' && !isCallers && !NOT_NEEDED.includes(role),
+    )
     const where = away === undefined ? '' : ` ${away.address} over MQTT ${away.protocol}: ${away.reason}`
     return new CausewayError('broker-unavailable', `The bridge is not connected to its broker${where}`, {
       retryAfter: 1,

@@ -114,6 +114,24 @@ describe.skipIf(!hasMosquitto || !hasOpenssl)('over TLS', () => {
     expect((await send(bridge, 'POST', '/publish?topic=a', {}, 'x')).status).toBe(200)
   })
 
+  test('files that were replaced are used after SIGHUP, and bad ones are not', async () => {
+    const { port } = await startBroker(server, 'require_certificate true')
+    const own = other.issue('replaced')
+    const bridge = await expectRefused(
+      { MQTT_URL: `mqtts://127.0.0.1:${port}`, MQTT_CA_FILE: authority.caFile, ...ownCertificate(own) },
+      'it does not accept the client certificate',
+    )
+    copyFileSync(client.cert, own.cert)
+    bridge.reload()
+    expect(bridge.logs.map(({ msg }) => msg)).toContain(
+      `CAUSEWAY_MQTT_KEY_FILE ${own.key}: expected the key of the certificate, got a different one; the files read ` +
+        'before stay in use',
+    )
+    copyFileSync(client.key, own.key)
+    bridge.reload()
+    await expect.poll(() => bridge.isReachable(), { timeout: 20_000 }).toBe(true)
+  })
+
   test('the same is checked over WebSockets', async () => {
     const { port: brokerPort } = await startMosquitto()
     const { port } = await startWebSockets(brokerPort, named)
