@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
+import { escapeLineSeparators } from '../../json-text.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../../mqtt/message.ts'
 import { inOrder } from '../message/in-order.ts'
@@ -139,7 +140,7 @@ export async function batchRoutes(
     try {
       const work = async (item: NumberedLine): Promise<string> => {
         const result = await publishOne(caller, () => parseNumbered(item))
-        return `${JSON.stringify({ index: item.index, line: item.line, ...result })}\n`
+        return resultLine({ index: item.index, line: item.line, ...result })
       }
       for await (const chunk of inOrder(numberedLines(body), work, IN_FLIGHT_LIMITS)) {
         // `yield` returns when the client has read enough to take the next chunk.
@@ -147,7 +148,7 @@ export async function batchRoutes(
         yield chunk
         clearTimeout(stalled)
       }
-      if (body.reason !== undefined) yield `${JSON.stringify({ problem: problemDocument(body.reason) })}\n`
+      if (body.reason !== undefined) yield resultLine({ problem: problemDocument(body.reason) })
     } finally {
       clearTimeout(stalled)
       openBodies.delete(body)
@@ -252,4 +253,8 @@ export async function batchRoutes(
         .send(results)
     },
   })
+}
+
+function resultLine(result: object): string {
+  return `${escapeLineSeparators(JSON.stringify(result))}\n`
 }

@@ -11,6 +11,7 @@ import fastify, {
 } from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../../errors.ts'
+import { escapeLineSeparators } from '../../json-text.ts'
 import { asProblem, handleError, sendProblem } from '../message/problem.ts'
 import { parseQuery } from '../message/query.ts'
 import { ProblemSchema } from '../message/schemas.ts'
@@ -141,13 +142,15 @@ export function createServer({
     }
     done()
   })
-  app.addHook('onSend', (_request, { raw }, payload, done) => {
+  app.addHook('onSend', (_request, reply, payload, done) => {
+    const { raw } = reply
     // A short answer on an empty socket is sent at once, so it needs no timer.
     const mayStall =
       (typeof payload === 'string' || Buffer.isBuffer(payload)) &&
       (payload.length > SOCKET_BUFFER_BYTES || (raw.socket?.writableLength ?? 0) > 0)
     if (mayStall) raw.setTimeout(limits.stallMs, () => raw.destroy())
-    done()
+    const isJson = typeof payload === 'string' && /json/.test(reply.getHeader('content-type') as string)
+    done(null, isJson ? escapeLineSeparators(payload) : payload)
   })
   app.addHook('onResponse', (request, reply, done) => {
     pipelining.finish(reply.raw)
