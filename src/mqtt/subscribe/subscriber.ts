@@ -10,7 +10,7 @@ export interface SubscriberEvents<Target> {
   /** Called for each copy that arrives, before its targets are looked up. */
   received(message: Message): void
   /** One message. Each target gets it once, however many of its filters match. */
-  message(message: Message, targets: Iterable<Target>): void
+  message(message: Message, targets: ReadonlySet<Target>): void
   /**
    * One message of a shared subscription, for any one of these targets. The set is the same object for each message of
    * the subscription.
@@ -94,6 +94,16 @@ export class Subscriber<Target> {
       subscription.targets.delete(target)
       if (subscription.targets.size === 0) this.#unsubscribe(subscription, connection)
     }
+  }
+
+  /** The lowest QoS that the broker granted for any of these filters; undefined where none is granted now. */
+  grantedQoS(filters: readonly string[]): QoS | undefined {
+    let lowest: QoS | undefined
+    for (const filter of filters) {
+      const granted = this.#byFilter.get(filter)?.subscription.grantedQoS
+      if (granted !== undefined && (lowest === undefined || granted < lowest)) lowest = granted
+    }
+    return lowest
   }
 
   /**

@@ -45,6 +45,11 @@ export class Subscription<Target> {
     return this.topics !== this.filter
   }
 
+  /** The QoS that the broker granted, if it has the subscription now. */
+  get grantedQoS(): QoS | undefined {
+    return this.#grantedQoS
+  }
+
   /** Whether messages are lost while the connection is, even if the broker keeps the session. */
   get mayLoseMessages(): boolean {
     return this.#grantedQoS === 0 || this.hasReceivedQoS0

@@ -1,6 +1,4 @@
-import type { Channel } from '../channel.ts'
-import type { Encoder, GapReason, StatusData, StreamMessage } from '../events.ts'
-import type { PreamblePart } from '../reader.ts'
+import type { StreamMessage } from '../events.ts'
 import type { SubscribedChannel } from './subscribed-channel.ts'
 
 /** What a join asks of the broker. Both are created when they are first needed. */
@@ -51,7 +49,7 @@ export class JoinFailed extends Error {
  * 5. If a gap was announced since step 2, a live copy may be missing: begin again with step 2, at most three times.
  * 6. Leave out the retained messages that were recorded: the reader finds them in the log.
  *
- * A reader that resumes, and one of a shared subscription, gets no retained messages: steps 1 and 2 are all.
+ * A reader that gets no retained messages, as it resumes or is one of a shared subscription, takes steps 1 and 2 alone.
  *
  * @param newestSequence the sequence of the newest event there is
  * @throws JoinFailed after three attempts; the errors of the broker where it refuses or is away
@@ -81,35 +79,6 @@ export async function join<Message extends StreamMessage>(
   } finally {
     recordings.delete(live)
   }
-}
-
-export interface Preamble<Message> {
-  /** Why messages may be missing before all that follows. */
-  missing: GapReason | undefined
-  /** The state of the broker connection, if it has to be said. */
-  status: StatusData | undefined
-  retained: readonly Message[]
-  /** Sequence that the client continues after if it reconnects before it got an event with an id. */
-  startSequence: number | undefined
-}
-
-/**
- * What is written to a reader before anything of its channel. Each part is encoded when the socket takes it, so that
- * many retained messages are never all in memory a second time.
- */
-export function* preambleOf<Message>(
-  channel: Channel,
-  encoder: Encoder<Message>,
-  { missing, status, retained, startSequence }: Preamble<Message>,
-): Generator<PreamblePart, undefined> {
-  if (missing !== undefined) yield { bytes: channel.gap(missing), events: 1 }
-  if (status !== undefined) yield { bytes: channel.encode('status', undefined, status), events: 1 }
-  // Retained messages have no ids: a reader that breaks off among them gets all of them when it comes back.
-  for (const message of retained) {
-    yield { bytes: channel.encode('message', undefined, encoder.messageData(message)), events: 1 }
-  }
-  if (startSequence !== undefined) yield { bytes: channel.setId(startSequence), events: 0 }
-  return undefined
 }
 
 /** Most messages and payload bytes of one record. */

@@ -10,7 +10,12 @@ const REQUEST: SessionRequest<SessionMessage> = {
   filters: ['a'],
   retained: false,
   ack: 'auto',
-  encoder: { name: 'test', format: ndjson, messageData: ({ payload }) => JSON.stringify(`${payload}`) },
+  encoder: {
+    name: 'test',
+    format: ndjson,
+    messageData: ({ payload }) => JSON.stringify(`${payload}`),
+    withExpiry: (event) => event,
+  },
 }
 
 /** Sessions, and how often each was opened and closed at the broker. */

@@ -1,0 +1,52 @@
+import type { Held } from '../../memory/account.ts'
+import type { Channel } from '../channel.ts'
+import { eventId } from '../event-id.ts'
+import { encodeEvent, encodeMessage, type Encoder, type GapReason, type StatusData } from '../events.ts'
+import type { PreamblePart } from '../reader.ts'
+
+export interface Preamble<Message> {
+  status: StatusData
+  /** Why messages may be missing before all that follows. */
+  missing: GapReason | undefined
+  retained: readonly Message[]
+  /** Where the memory of the retained messages is counted. Given back once they are written. */
+  retainedHeld: Held
+  /** Sequence of the last event before all that follows: what a client continues after if it leaves now. */
+  sequence: number
+}
+
+/**
+ * What is written to a reader before anything of its channel: the status, a gap if messages may be missing, and the
+ * retained messages. Each part is encoded when the socket takes it, so that many retained messages are never all in
+ * memory a second time.
+ *
+ * A client that leaves among the retained messages gets all of them again: the ids up to there say that it lacks them,
+ * and only the last one of them has an id again. Behind a status without an id, a client that leaves comes back with
+ * the id that it had, and gets the gap.
+ */
+export function* preambleOf<Message>(
+  channel: Channel,
+  encoder: Encoder<Message>,
+  { status, missing, retained, retainedHeld, sequence }: Preamble<Message>,
+): Generator<PreamblePart, undefined> {
+  const lacksRetained = retained.length > 0
+  yield {
+    bytes: channel.encode('status', missing === undefined ? sequence : undefined, status, lacksRetained),
+    events: 1,
+  }
+  if (missing !== undefined) {
+    channel.counters.gap(missing, 0)
+    yield { bytes: channel.encode('gap', sequence, { reason: missing }, lacksRetained), events: 1 }
+  }
+  for (const [index, message] of retained.entries()) {
+    const id = index === retained.length - 1 ? eventId(channel.epoch, sequence) : undefined
+    yield { bytes: encodeMessage(encoder, id, message) ?? tooLarge(channel, id), events: 1 }
+  }
+  retainedHeld.release()
+  return undefined
+}
+
+function tooLarge(channel: Channel, id: string | undefined): Buffer {
+  channel.counters.gap('message-too-large', 1)
+  return encodeEvent(channel.format, 'gap', id, { reason: 'message-too-large', dropped: 1 })
+}
