@@ -2,6 +2,7 @@ import type { Caller } from '../auth/caller.ts'
 import { type Identity, requirePublish, requireSubscribe } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { Message } from '../mqtt/message.ts'
+import type { RetainedMessages } from '../mqtt/retained.ts'
 import type { PublishResult } from '../mqtt/publish/in-flight.ts'
 import { NoRoom } from '../stream/no-room.ts'
 import type { OpenedStream } from '../stream/opened-stream.ts'
@@ -36,8 +37,8 @@ export function createAccess(linkOf: (identity: Identity) => Link) {
     /** Publishes a message and resolves with the reply to it. */
     request: async (caller: Caller, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> =>
       linkToPublish(caller, message).requester.request(message, timeoutMs, signal, caller.share),
-    readRetained: async (caller: Caller, filters: readonly string[]): Promise<Message[]> =>
-      linkToSubscribe(caller, filters).retained.read(filters),
+    readRetained: async (caller: Caller, filters: readonly string[]): Promise<RetainedMessages> =>
+      linkToSubscribe(caller, filters).retained.read(filters, caller.share),
     /** Waits for the broker for `CAUSEWAY_SUBSCRIBE_WAIT_MS`, or until the signal is aborted. */
     openStream: async (caller: Caller, request: StreamRequest<Message>, signal: AbortSignal): Promise<OpenedStream> =>
       linkToSubscribe(caller, request.filters)

@@ -19,8 +19,10 @@ export interface ConnectionHandlers {
   /**
    * Called before any packet of this network connection is handed over.
    * @param sessionPresent the broker certainly still has the session of the connection before
+   * @param hasSession the broker says that it has a session. Where `sessionPresent` is false it may be a new one: a
+   *   CONNECT in between may have reached the broker unanswered. Only what comes shows which it is
    */
-  connected?(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void
+  connected?(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean, hasSession: boolean): void
   /** An established connection was lost; the first attempt to reconnect has begun. */
   lost?(): void
   /**
@@ -147,6 +149,11 @@ export class Connection {
     )
   }
 
+  /** Begins the next attempt to connect with a new session. */
+  discardSession(): void {
+    this.#isSessionStarted = false
+  }
+
   /** Also ends the session, unless it is durable. Resolves within two seconds, whatever the broker does. */
   async close(endsSession = this.#options.durable === undefined): Promise<void> {
     const { network } = this
@@ -154,7 +161,9 @@ export class Connection {
     if (network === undefined) return this.#latest?.destroy()
     const wasReceived = await network.disconnect(endsSession)
     // MQTT 3.1.1 has no session expiry: only a second connection, with a clean session, ends a session that was kept.
-    const isEnded = this.#protocol.version === 5 || this.#options.keepSession === false
+    // Some MQTT 5 brokers (FlashMQ, rumqttd) ignore an expiry of 0 in DISCONNECT, so a durable session is ended twice.
+    const isDurable = this.#options.durable !== undefined
+    const isEnded = (this.#protocol.version === 5 && !isDurable) || this.#options.keepSession === false
     if (isEnded || !endsSession || !wasReceived) return
     const timer = setTimeout(() => this.#latest?.destroy(), DISCARD_TIMEOUT_MS)
     await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
@@ -236,7 +245,7 @@ export class Connection {
     this.#capabilities = withSharedOver311(capabilities, sharedOver311)
     this.#unavailable = undefined
     this.#setState('connected')
-    handlers.connected?.(network, this.#capabilities, isSameSession)
+    handlers.connected?.(network, this.#capabilities, isSameSession, sessionPresent)
   }
 
   #lost({ hasReceived, disconnectReason }: NetworkConnection, cause: unknown): void {

@@ -39,6 +39,10 @@ export type GapReason =
   | 'broker-connection-lost'
   /** A message was too large to be written as an event, or to be kept for the readers. */
   | 'message-too-large'
+  /** After the connection was lost, about as many messages came as the broker keeps at most. It may have dropped more. */
+  | 'broker-queue'
+  /** Some retained messages to begin with could not be read, or not be told from live ones. */
+  | 'retained-unknown'
   /** The broker refuses a filter that it granted before. The stream ends. */
   | 'subscription-refused'
 
@@ -64,6 +68,11 @@ export interface SessionData {
   ack: AckMode
   /** Seconds for which the broker keeps the session without a reader, where it said so. */
   expiry?: number
+  /**
+   * With `ack=auto`: the session existed, and this process cannot tell whether an earlier reader got all that was
+   * acknowledged for it. A `gap` follows.
+   */
+  unknown?: true
 }
 
 /**

@@ -31,10 +31,11 @@ function createStreams(totalBytes: number, retained: StreamMessage[] = []) {
     subscriber: () => ({
       add: async (channel) => void subscribed.add(channel),
       remove: (channel) => void subscribed.delete(channel),
-      settled: async () => {},
+      prepare: async () => {},
+      passed: async () => true,
       grantedQoS: () => 1,
     }),
-    retained: () => ({ read: async () => retained }),
+    retained: () => ({ read: async () => ({ messages: retained, marker: undefined, release: ignore }) }),
     epoch: 'e',
     limits: { bytes: 100_000, messages: 1000 },
     lingerMs: 60_000,

@@ -9,12 +9,15 @@ export interface CuttingProxy {
   cuts: number
 }
 
-/** Decides about each packet, `up` to the broker or `down` from it: whether to cut, before or after it is passed on. */
+/**
+ * Decides about each packet, `up` to the broker or `down` from it: whether to cut, before or after it is passed on, or to
+ * drop it and go on.
+ */
 export type Cut = (
   direction: 'up' | 'down',
   packet: Packet,
   connect: IConnectPacket | undefined,
-) => 'before' | 'behind' | undefined
+) => 'before' | 'behind' | 'drop' | undefined
 
 /** Passes MQTT packets on, and cuts the connection before or after those that `cut` names. It ends with the test. */
 export async function startCuttingProxy(target: string, cut: Cut): Promise<CuttingProxy> {
@@ -48,6 +51,7 @@ export async function startCuttingProxy(target: string, cut: Cut): Promise<Cutti
           if (over) return
           if (packet.cmd === 'connect') connectPacket = packet
           const place = cut(direction, packet, connectPacket)
+          if (place === 'drop') return
           over = place !== undefined
           if (place !== 'before') to.write(generate(packet, { protocolVersion: connectPacket?.protocolVersion ?? 4 }))
           if (!over) return

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
 import { escapeLineSeparators } from '../../json-text.ts'
+import type { Held } from '../../memory/account.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../../mqtt/message.ts'
 import { inOrder } from '../message/in-order.ts'
@@ -12,6 +13,7 @@ import { asProblem, problemDocument } from '../message/problem.ts'
 import { problems } from '../message/problem-responses.ts'
 import { MessageSchema } from '../message/schemas.ts'
 import { UnendingBody } from '../message/unending-body.ts'
+import { noRoomForBody, unreadBody, wholeBody } from '../server/read-body.ts'
 
 export interface BatchRoutes {
   /** Publishes, and waits before that while too many publishes are in flight. */
@@ -73,11 +75,14 @@ export async function batchRoutes(
   // Do not refuse `__proto__`, as read-message.ts explains.
   const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body: Buffer, done) => {
-    if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
-    return parseJson(request, body.toString(), done)
-  })
-  app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], (_request, payload, done) => done(null, payload))
+  app.addContentTypeParser(
+    'application/json',
+    wholeBody(app, (request, body, done) => {
+      if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
+      return void parseJson(request, body.toString(), done)
+    }),
+  )
+  app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], unreadBody())
 
   async function publishOne(caller: Caller, parse: () => unknown): Promise<Result> {
     try {
@@ -116,12 +121,15 @@ export async function batchRoutes(
     }
   })
 
-  async function* numberedLines(body: UnendingBody): AsyncGenerator<NumberedLine[]> {
+  /** @param held gets the bytes of every line, to be given back once it is worked on */
+  async function* numberedLines(body: UnendingBody, held: Held): AsyncGenerator<NumberedLine[]> {
     let line = 0
     let index = 0
-    for await (const read of lines(body, lineMax)) {
+    for await (const read of lines(body, lineMax, held, () => body.stop(noRoomForBody()))) {
       // Reading was stopped within a line, so the last one is incomplete.
       if (body.reason !== undefined) return
+      const bytesOfAll = read.reduce((sum, content) => sum + ('text' in content ? content.text.length : 0), 0)
+      if (!held.grow(bytesOfAll)) return body.stop(noRoomForBody())
       yield read.flatMap((content) => {
         line += 1
         const bytes = 'text' in content ? content.text.length : 0
@@ -136,13 +144,15 @@ export async function batchRoutes(
    */
   async function* resultLines(caller: Caller, body: UnendingBody, disconnect: () => void): AsyncGenerator<string> {
     let stalled: NodeJS.Timeout | undefined
+    const held = caller.share.hold('bodies')
     openBodies.add(body)
     try {
       const work = async (item: NumberedLine): Promise<string> => {
         const result = await publishOne(caller, () => parseNumbered(item))
+        held.shrink(item.bytes)
         return resultLine({ index: item.index, line: item.line, ...result })
       }
-      for await (const chunk of inOrder(numberedLines(body), work, IN_FLIGHT_LIMITS)) {
+      for await (const chunk of inOrder(numberedLines(body, held), work, IN_FLIGHT_LIMITS)) {
         // `yield` returns when the client has read enough to take the next chunk.
         stalled = setTimeout(disconnect, idleMs)
         yield chunk
@@ -151,6 +161,7 @@ export async function batchRoutes(
       if (body.reason !== undefined) yield resultLine({ problem: problemDocument(body.reason) })
     } finally {
       clearTimeout(stalled)
+      held.release()
       openBodies.delete(body)
     }
   }

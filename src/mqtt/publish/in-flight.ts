@@ -1,17 +1,22 @@
 import { CausewayError } from '../../errors.ts'
+import type { MemoryShare } from '../../memory/account.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
-import type { Message } from '../message.ts'
+import { type Message, sizeOf } from '../message.ts'
 import { NO_MATCHING_SUBSCRIBERS, reasonName, SUCCESS } from '../reason-codes.ts'
 
 /** What the broker answered. QoS 0 has no answer, and MQTT 3.1.1 no reason codes: these fields are null then. */
 export interface PublishResult {
   topic: string
+  /** The QoS that the broker acknowledged: 1 where it answered a QoS 2 message with PUBACK. */
   qos: 0 | 1 | 2
   reasonCode: number | null
   reason: string | null
   /** Whether anybody subscribes to the topic; null where the broker does not say. */
   matchedSubscribers: boolean | null
 }
+
+/** The reason in the result where a broker answers QoS 2 with PUBACK, as RabbitMQ does, which has no QoS 2. */
+const LOWERED = 'Acknowledged with PUBACK, as QoS 1: the broker does not support QoS 2'
 
 export interface InFlightHooks {
   /** Called once, just before the caller gets the result or the error. */
@@ -42,16 +47,35 @@ export class InFlight {
   connections = 0
   /** Reason code of PUBREC (QoS 2); undefined over MQTT 3.1.1. */
   pubrecCode: number | undefined
+  /** When it was sent, in milliseconds of `performance.now()`. */
+  sentAt = 0
+  /** When its caller gets an error if nothing has come, in the same milliseconds. */
+  readonly deadline: number
   /** The caller has the result or the error. */
   isSettled = false
+  /**
+   * Its bytes are still needed, whether the caller has its answer or not: it has a packet identifier, or the socket has
+   * not sent it yet.
+   */
+  #isInUse = false
+  readonly #share: MemoryShare
+  readonly #bytes: number
   #resolve!: (result: PublishResult) => void
   #reject!: (error: CausewayError) => void
   readonly #timer: NodeJS.Timeout
   readonly #hooks: InFlightHooks
 
-  constructor(message: Message, timeoutMs: number, hooks: InFlightHooks) {
+  /**
+   * @param share holds the message until the caller has the answer and its bytes are not needed any more
+   * @throws CausewayError `overloaded` if the share has no room
+   */
+  constructor(message: Message, share: MemoryShare, timeoutMs: number, hooks: InFlightHooks) {
     this.message = message
     this.#hooks = hooks
+    this.#share = share
+    this.#bytes = sizeOf(message)
+    if (!share.take('publishes', this.#bytes)) throw memoryIsShort()
+    this.deadline = performance.now() + timeoutMs
     this.result = new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
@@ -62,10 +86,22 @@ export class InFlight {
     }, timeoutMs)
   }
 
+  /** Its bytes are needed until `release`. */
+  retain(): void {
+    this.#isInUse = true
+  }
+
+  release(): void {
+    if (!this.#isInUse) return
+    this.#isInUse = false
+    if (this.isSettled) this.#share.give('publishes', this.#bytes)
+  }
+
   /** Sends it for the first time, at QoS 1 or 2; it has its `packetId`. */
-  send(network: NetworkConnection): void {
+  send(network: NetworkConnection, now: number): void {
     this.state = 'published'
     this.connections = 1
+    this.sentAt = now
     network.publish(this.message, this.packetId, false)
   }
 
@@ -88,16 +124,22 @@ export class InFlight {
     this.#sendPubrel(network)
   }
 
-  /** @param reasonCode undefined over MQTT 3.1.1, and for QoS 0, which is not acknowledged */
-  succeed(reasonCode: number | undefined): void {
+  /**
+   * @param reasonCode undefined over MQTT 3.1.1, and for QoS 0, which is not acknowledged
+   * @param tellsNoSubscribers the broker is known to say at this QoS that nobody subscribes, so 0x00 says that somebody
+   *   does
+   * @param isLowered PUBACK came for QoS 2
+   */
+  succeed(reasonCode: number | undefined, tellsNoSubscribers: boolean, isLowered = false): void {
     if (!this.#settle()) return
     const { topic, qos } = this.message
-    const matchedSubscribers = reasonCode === NO_MATCHING_SUBSCRIBERS ? false : reasonCode === SUCCESS ? true : null
+    const matchedSubscribers =
+      reasonCode === NO_MATCHING_SUBSCRIBERS ? false : reasonCode === SUCCESS && tellsNoSubscribers ? true : null
     this.#resolve({
       topic,
-      qos,
+      qos: isLowered ? 1 : qos,
       reasonCode: reasonCode ?? null,
-      reason: reasonCode === undefined ? null : reasonName(reasonCode),
+      reason: isLowered ? LOWERED : reasonCode === undefined ? null : reasonName(reasonCode),
       matchedSubscribers,
     })
   }
@@ -124,6 +166,7 @@ export class InFlight {
     if (this.isSettled) return false
     this.isSettled = true
     clearTimeout(this.#timer)
+    if (!this.#isInUse) this.#share.give('publishes', this.#bytes)
     this.#hooks.settled(this)
     return true
   }
@@ -141,4 +184,12 @@ function timeoutError(timeoutMs: number, wasSent: boolean): CausewayError {
         `The message waited ${timeoutMs} ms behind others the broker did not acknowledge, and was not sent`,
         { outcome: 'not-sent' },
       )
+}
+
+function memoryIsShort(): CausewayError {
+  return new CausewayError(
+    'overloaded',
+    'This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it; the message was not sent',
+    { outcome: 'not-sent', retryAfter: 1 },
+  )
 }

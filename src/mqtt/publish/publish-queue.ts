@@ -1,10 +1,19 @@
 import { CausewayError } from '../../errors.ts'
+import type { MemoryShare } from '../../memory/account.ts'
 import type { Capabilities } from '../capabilities.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
 import type { Acknowledgement } from '../client/packets.ts'
 import type { Connection, ConnectionHandlers } from '../connection.ts'
 import type { Message } from '../message.ts'
-import { FIRST_REFUSAL, PACKET_IDENTIFIER_NOT_FOUND, reasonName, refusal } from '../reason-codes.ts'
+import {
+  FIRST_REFUSAL,
+  NO_MATCHING_SUBSCRIBERS,
+  PACKET_IDENTIFIER_IN_USE,
+  PACKET_IDENTIFIER_NOT_FOUND,
+  reasonName,
+  refusal,
+} from '../reason-codes.ts'
+import { AnswerTime } from './answer-time.ts'
 import { InFlight, type InFlightHooks, type PublishResult } from './in-flight.ts'
 import { Replay } from './replay.ts'
 import { SendWindow } from './send-window.ts'
@@ -23,6 +32,15 @@ export interface PublishQueueLimits {
  * messages beyond these it acknowledges as well, but loses when the connection is lost.
  */
 const DEFAULT_WINDOW = 20
+/** How much of the room messages of batches may take. The rest is for single publishes. */
+const BATCH_PART = 0.75
+/** The same of the time that publishes may wait for others. */
+const BATCH_TIME_PART = 0.5
+
+/** Whether the broker was seen to say 0x10 (no matching subscribers), by QoS. For all connections to one broker. */
+export type SaysNoSubscribers = [boolean, boolean, boolean]
+
+type QueueConnection = Pick<Connection, 'network' | 'capabilities' | 'unavailable' | 'discardSession'>
 
 /**
  * The publishes of one connection, in order: those that wait, those on the wire, and those to be sent again after the
@@ -30,26 +48,35 @@ const DEFAULT_WINDOW = 20
  */
 export class PublishQueue implements ConnectionHandlers {
   readonly #limits: PublishQueueLimits
-  readonly #connection: Pick<Connection, 'network' | 'capabilities' | 'unavailable'>
+  readonly #saysNoSubscribers: SaysNoSubscribers
+  readonly #connection: QueueConnection
   readonly #hooks: InFlightHooks = {
     settled: (publish) => this.#settled(publish),
     timedOut: (publish) => this.#timedOut(publish),
   }
   /** Those that have a packet identifier: also timed out ones, so that their identifiers are not used again. */
   readonly #sent = new SentPublishes()
-  readonly #window = new SendWindow(this.#sent)
+  readonly #answerTime: AnswerTime
+  readonly #window: SendWindow
   readonly #replay = new Replay(this.#sent)
   #count = 0
   #bytes = 0
-  /** Called when a publish is answered. */
-  readonly #roomWaiters: (() => void)[] = []
+  /** When the last acknowledgement came or, if that was later, the connection was made. */
+  #lastAnswerAt = 0
+  #stuckTimer: NodeJS.Timeout | undefined
+  /** Called when there may be room: a publish was answered, or the broker cannot be reached and none has to wait. */
+  onRoom = () => {}
 
   /** @param connect makes the connection with these handlers */
   constructor(
     limits: PublishQueueLimits,
-    connect: (handlers: ConnectionHandlers) => Pick<Connection, 'network' | 'capabilities' | 'unavailable'>,
+    saysNoSubscribers: SaysNoSubscribers,
+    connect: (handlers: ConnectionHandlers) => QueueConnection,
   ) {
     this.#limits = limits
+    this.#saysNoSubscribers = saysNoSubscribers
+    this.#answerTime = new AnswerTime(limits.timeoutMs)
+    this.#window = new SendWindow(this.#sent, this.#answerTime)
     this.#connection = connect(this)
   }
 
@@ -59,34 +86,28 @@ export class PublishQueue implements ConnectionHandlers {
   }
 
   /**
-   * Whether the limits allow this message. Also true while the broker cannot be reached: `publish` then fails at once.
+   * Whether there is room for one more message of a batch. Single publishes may use the whole room, so a part of it is
+   * left to them. Also true while the broker cannot be reached: `publish` then fails at once.
+   * @param batched how many messages of batches are in flight
    */
-  hasRoom({ payload }: Message): boolean {
-    const { maxInFlight, maxInFlightBytes } = this.#limits
+  hasRoomForBatch(message: Message, batched: number): boolean {
     if (this.#connection.unavailable !== undefined || this.#count === 0) return true
-    return this.#count < maxInFlight && this.#bytes + payload.length <= maxInFlightBytes
-  }
-
-  /** Resolves when the next publish is answered. */
-  freed(): Promise<void> {
-    return new Promise((resolve) => this.#roomWaiters.push(resolve))
+    const { maxInFlight } = this.#limits
+    const room = Math.max(BATCH_PART * maxInFlight, Math.min(maxInFlight, DEFAULT_WINDOW))
+    if (batched >= room || this.#fullness(message, batched === 0 ? 1 : BATCH_PART) !== undefined) return false
+    return this.#answersInTimeForBatch(batched)
   }
 
   /**
-   * @throws CausewayError synchronously if the broker cannot be reached or the limits are reached; the promise rejects
-   *   with the broker's answer, or with its absence
+   * @throws CausewayError synchronously if the broker cannot be reached, the limits are reached, or the broker is so
+   *   slow that it would not acknowledge in time; the promise rejects with the broker's answer, or with its absence
    */
-  publish(message: Message): Promise<PublishResult> {
+  publish(message: Message, share: MemoryShare): Promise<PublishResult> {
     const { unavailable } = this.#connection
     if (unavailable !== undefined) throw unavailable
-    if (!this.hasRoom(message)) {
-      throw new CausewayError(
-        'overloaded',
-        `${this.#count} messages already wait for the broker's answer; this one was not sent`,
-        { outcome: 'not-sent', retryAfter: 1 },
-      )
-    }
-    const publish = new InFlight(message, this.#limits.timeoutMs, this.#hooks)
+    const refused = this.#fullness(message, 1) ?? this.#slowness()
+    if (refused !== undefined) throw refused
+    const publish = new InFlight(message, share, this.#limits.timeoutMs, this.#hooks)
     this.#count += 1
     this.#bytes += message.payload.length
     this.#window.add(publish)
@@ -94,38 +115,98 @@ export class PublishQueue implements ConnectionHandlers {
     return publish.result
   }
 
-  connected(_network: NetworkConnection, _capabilities: Capabilities, sessionPresent: boolean): void {
-    this.#replay.connected(sessionPresent)
+  #answersInTimeForBatch(batched: number): boolean {
+    const { waiting } = this.#window
+    const { capabilities } = this.#connection
+    if (waiting === 0 || capabilities === undefined) return true
+    const expectedMs = this.#expectedMs()
+    // How fast the broker is shows with its first acknowledgement. A broker that is slow must not have got so many
+    // messages until then that the last ones cannot be sent in time.
+    if (expectedMs === 0) return waiting < this.#windowSize(capabilities)
+    return expectedMs <= this.#limits.timeoutMs * (batched === 0 ? 1 : BATCH_TIME_PART)
+  }
+
+  /** Why the limits in number and bytes do not allow the message. `part` is how much of the bytes it may use. */
+  #fullness({ payload }: Message, part: number): CausewayError | undefined {
+    const { maxInFlight, maxInFlightBytes } = this.#limits
+    if (this.#count === 0) return undefined
+    if (this.#count < maxInFlight && this.#bytes + payload.length <= maxInFlightBytes * part) return undefined
+    return overloaded(`${this.#count} messages already wait for the broker's answer; this one was not sent`, 1)
+  }
+
+  /** Why a message that is accepted now could not be acknowledged in time. Sent too late, it would be a duplicate. */
+  #slowness(): CausewayError | undefined {
+    const expectedMs = this.#expectedMs()
+    const { timeoutMs } = this.#limits
+    if (expectedMs <= timeoutMs) return undefined
+    return overloaded(
+      `Behind ${this.#window.waiting} others, the message would be acknowledged in about ${Math.ceil(expectedMs)} ms, ` +
+        `which is more than ${timeoutMs} ms; it was not sent`,
+      Math.max(1, Math.ceil((expectedMs - timeoutMs) / 1000)),
+    )
+  }
+
+  /** How long the broker would take to acknowledge a message that is accepted now; 0 if it can be sent at once. */
+  #expectedMs(): number {
+    const { waiting } = this.#window
+    const { capabilities } = this.#connection
+    if (waiting === 0 || capabilities === undefined) return 0
+    return this.#answerTime.expectedBehindMs(waiting, this.#windowSize(capabilities), performance.now())
+  }
+
+  connected(
+    _network: NetworkConnection,
+    _capabilities: Capabilities,
+    sessionPresent: boolean,
+    hasSession = sessionPresent,
+  ): void {
+    this.#lastAnswerAt = performance.now()
+    // It may be another broker.
+    if (!hasSession) this.#saysNoSubscribers.fill(false)
+    this.#replay.connected(sessionPresent, hasSession)
     this.#pump()
   }
 
   lost(): void {
+    clearTimeout(this.#stuckTimer)
     this.#window.connectionLost()
-    this.#replay.connectionLost()
+    if (this.#replay.connectionLost()) this.#connection.discardSession()
   }
 
   unreachable(error: CausewayError): void {
     this.#window.failWaiting(error)
+    this.onRoom()
   }
 
   flushed(): void {
-    this.#window.flushed()
+    this.#window.flushed(this.#connection.network?.writable === false)
   }
 
   drained(): void {
+    this.#window.drained()
     this.#pump()
   }
 
   acknowledged({ cmd, messageId, reasonCode, properties }: Acknowledgement): void {
     const publish = this.#sent.get(messageId)
-    if (publish === undefined || (cmd === 'puback') !== (publish.message.qos === 1)) return
+    if (publish === undefined) return
+    const { qos } = publish.message
+    // Brokers without QoS 2, such as RabbitMQ, answer it with PUBACK and have taken the message as one of QoS 1.
+    const isLowered = qos === 2 && cmd === 'puback' && publish.state === 'published'
+    if ((cmd === 'puback') !== (qos === 1) && !isLowered) return
+    this.#lastAnswerAt = performance.now()
     const { network, capabilities } = this.#connection
     const code = capabilities!.protocol === 5 ? (reasonCode ?? 0) : undefined
+    if (code === NO_MATCHING_SUBSCRIBERS) this.#saysNoSubscribers[qos] = true
     if (cmd === 'pubrec' && (code ?? 0) < FIRST_REFUSAL) return publish.received(code, network)
     if (cmd === 'pubcomp') {
       if (publish.state === 'published') return
       this.#completed(publish, code)
-    } else this.#answered(publish, code, properties?.reasonString)
+    } else if (cmd === 'pubrec' && code === PACKET_IDENTIFIER_IN_USE && network !== undefined) {
+      // The broker holds an earlier message under this identifier, and would do so for ever.
+      publish.fail(refusal(code, refusedText(publish)))
+      publish.freeIdentifier(network)
+    } else this.#answered(publish, code, properties?.reasonString, isLowered)
     this.#pump()
   }
 
@@ -142,12 +223,13 @@ export class PublishQueue implements ConnectionHandlers {
     publish.failUnknown(`the broker answered PUBREL with: ${reasonName(code)}`)
   }
 
-  #answered(publish: InFlight, code: number | undefined, reasonString: string | undefined): void {
+  #answered(publish: InFlight, code: number | undefined, reasonString: string | undefined, isLowered = false): void {
     this.#sent.delete(publish)
     this.#replay.answered(publish)
-    if (code !== undefined && code >= FIRST_REFUSAL) {
-      publish.fail(refusal(code, `The broker refused the message for ${publish.message.topic}`, reasonString))
-    } else publish.succeed(code)
+    // The time of one that was sent again would tell more of the outage than of the broker.
+    if (publish.connections === 1) this.#answerTime.add(this.#lastAnswerAt - publish.sentAt, this.#lastAnswerAt)
+    if (code !== undefined && code >= FIRST_REFUSAL) publish.fail(refusal(code, refusedText(publish), reasonString))
+    else publish.succeed(code, this.#saysNoSubscribers[publish.message.qos], isLowered)
   }
 
   /** Sends what may be sent now. */
@@ -164,23 +246,38 @@ export class PublishQueue implements ConnectionHandlers {
     return Math.min(receiveMaximum, this.#limits.maxInFlight)
   }
 
-  #settled({ message }: InFlight): void {
+  #settled(publish: InFlight): void {
+    this.#sent.abandoned(publish)
     this.#count -= 1
-    this.#bytes -= message.payload.length
-    for (const resolve of this.#roomWaiters.splice(0)) resolve()
+    this.#bytes -= publish.message.payload.length
+    this.onRoom()
   }
 
   #timedOut(publish: InFlight): void {
     if (publish.state === 'waiting') this.#window.remove(publish)
     this.#replay.remove(publish)
-    if (this.#isStuck()) this.#connection.network!.destroy()
-    else this.#pump()
+    this.#endIfStuck()
+    this.#pump()
   }
 
-  /** Whether publishes that no caller waits for any more fill the whole window: the broker does not answer at all. */
-  #isStuck(): boolean {
+  /**
+   * Ends a connection on which the broker does not answer: publishes that no caller waits for any more fill the whole
+   * window, and no acknowledgement has come for the timeout. A broker that is only slow still sends some.
+   */
+  #endIfStuck(): void {
+    clearTimeout(this.#stuckTimer)
     const { network, capabilities } = this.#connection
-    if (network === undefined || this.#sent.size < this.#windowSize(capabilities!)) return false
-    return this.#sent.list().every(({ isSettled }) => isSettled)
+    if (network === undefined || this.#sent.awaited > 0 || this.#sent.size < this.#windowSize(capabilities!)) return
+    const remainingMs = this.#lastAnswerAt + this.#limits.timeoutMs - performance.now()
+    if (remainingMs <= 0) network.destroy()
+    else this.#stuckTimer = setTimeout(() => this.#endIfStuck(), Math.ceil(remainingMs)).unref()
   }
+}
+
+function overloaded(detail: string, retryAfter: number): CausewayError {
+  return new CausewayError('overloaded', detail, { outcome: 'not-sent', retryAfter })
+}
+
+function refusedText({ message }: InFlight): string {
+  return `The broker refused the message for ${message.topic}`
 }

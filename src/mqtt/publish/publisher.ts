@@ -1,9 +1,10 @@
 import { CausewayError } from '../../errors.ts'
 import type { MemoryShare } from '../../memory/account.ts'
 import { Connection, type ConnectionOptions, type ConnectionState } from '../connection.ts'
+import { BatchAdmission } from './batch-admission.ts'
 import type { PublishResult } from './in-flight.ts'
-import { PublishQueue, type PublishQueueLimits } from './publish-queue.ts'
-import { type Message, type QoS, sizeOf } from '../message.ts'
+import { PublishQueue, type PublishQueueLimits, type SaysNoSubscribers } from './publish-queue.ts'
+import type { Message, QoS } from '../message.ts'
 
 /** How a publish ended, for the metrics. */
 export type PublishOutcome =
@@ -26,19 +27,21 @@ export interface PublisherOptions extends PublishQueueLimits {
 export class Publisher {
   readonly #queues: PublishQueue[] = []
   readonly #connections: Connection[] = []
-  /** By index of the queue: settles when the last publish that waits for room has got it; undefined if none waits. */
-  readonly #lastAdmission: (Promise<void> | undefined)[] = []
+  /** By index of the queue. */
+  readonly #batches: BatchAdmission[] = []
   readonly #observe: PublisherOptions['observe']
 
   constructor({ connections, connection, observe, ...limits }: PublisherOptions) {
     this.#observe = observe
+    const saysNoSubscribers: SaysNoSubscribers = [false, false, false]
     for (let index = 0; index < connections; index += 1) {
-      const queue = new PublishQueue(limits, (handlers) => {
+      const queue = new PublishQueue(limits, saysNoSubscribers, (handlers) => {
         const created = new Connection({ ...connection(index), handlers })
         this.#connections.push(created)
         return created
       })
       this.#queues.push(queue)
+      this.#batches.push(new BatchAdmission(queue))
     }
   }
 
@@ -58,16 +61,13 @@ export class Publisher {
 
   /**
    * Resolves once the broker has acknowledged at the message's QoS; at QoS 0 once the message is with the socket.
+   * @param share holds the message
    * @throws CausewayError with what the broker answered, or that it did not answer
    */
   async publish(message: Message, share: MemoryShare): Promise<PublishResult> {
     const startedAt = performance.now()
-    const bytes = sizeOf(message)
-    let isTaken = false
     try {
-      isTaken = share.take('publishes', bytes)
-      if (!isTaken) throw memoryIsShort()
-      const result = await this.#queues[queueOf(message.topic, this.#queues.length)]!.publish(message)
+      const result = await this.#queues[queueOf(message.topic, this.#queues.length)]!.publish(message, share)
       this.#observe(message, outcomeOf(message.qos, result), (performance.now() - startedAt) / 1000)
       return result
     } catch (error) {
@@ -78,28 +78,23 @@ export class Publisher {
         error as CausewayError,
       )
       throw error
-    } finally {
-      if (isTaken) share.give('publishes', bytes)
     }
   }
 
-  /** As `publish`, but waits while the limits are reached. Messages of a topic are sent in the order of the calls. */
+  /**
+   * For messages of batches. As `publish`, but waits while the limits are reached, and leaves a part of the room to
+   * single publishes. Messages of a topic are sent in the order of the calls; callers that wait take turns.
+   */
   async publishWhenRoom(message: Message, share: MemoryShare): Promise<PublishResult> {
-    const index = queueOf(message.topic, this.#queues.length)
-    const queue = this.#queues[index]!
-    const before = this.#lastAdmission[index]
-    if (before === undefined && queue.hasRoom(message)) return this.publish(message, share)
-    let result!: Promise<PublishResult>
-    const admitted = Promise.resolve(before).then(async () => {
-      while (!queue.hasRoom(message)) await queue.freed()
-      result = this.publish(message, share)
-      // The caller gets the error below. Without this, Node would report a rejection that nobody handles yet.
-      result.catch(() => {})
-    })
-    this.#lastAdmission[index] = admitted
-    await admitted
-    if (this.#lastAdmission[index] === admitted) this.#lastAdmission[index] = undefined
-    return result
+    const batches = this.#batches[queueOf(message.topic, this.#queues.length)]!
+    try {
+      if (batches.tryEnter(message)) return await this.publish(message, share)
+      return await new Promise((resolve) => {
+        batches.wait(share.name, message, () => resolve(this.publish(message, share)))
+      })
+    } finally {
+      batches.leave()
+    }
   }
 
   /** Disconnects. The caller lets publishes in flight finish first; otherwise they end with their timeout. */
@@ -132,12 +127,4 @@ function failureOf(error: CausewayError): PublishOutcome {
     default:
       return 'rejected'
   }
-}
-
-function memoryIsShort(): CausewayError {
-  return new CausewayError(
-    'overloaded',
-    'This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it; the message was not sent',
-    { outcome: 'not-sent', retryAfter: 1 },
-  )
 }

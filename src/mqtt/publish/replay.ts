@@ -40,29 +40,42 @@ export class Replay {
     return this.#pending.length === 0 && this.#unanswered.size === 0 && this.#abandoned.length === 0
   }
 
-  connectionLost(): void {
+  /**
+   * @returns whether the broker may hold a QoS 2 message that it cannot be told to release. It counts such a message
+   *   against its Receive Maximum for as long as the session lasts, so the session has to be discarded.
+   */
+  connectionLost(): boolean {
+    let isBrokerOwing = false
     this.#unanswered.clear()
     this.#abandoned = []
     for (const publish of this.#sent.list()) {
       // After the caller got the error below, there is one more connection to free the identifier at the broker.
-      if (publish.connections > CONNECTIONS_MAX) this.#sent.delete(publish)
-      else if (publish.connections === CONNECTIONS_MAX) {
+      if (publish.connections > CONNECTIONS_MAX) {
+        isBrokerOwing ||= publish.message.qos === 2
+        this.#sent.delete(publish)
+      } else if (publish.connections === CONNECTIONS_MAX) {
         publish.failUnknown(
           'the connection was lost twice while the message was in flight; the broker may refuse it that way',
         )
       }
     }
     this.#pending = this.#sent.list()
+    return isBrokerOwing
   }
 
-  connected(sessionPresent: boolean): void {
+  /**
+   * @param sessionPresent the broker certainly has the session of the connection before
+   * @param hasSession the broker has a session, which may be that one or a new one
+   */
+  connected(sessionPresent: boolean, hasSession: boolean): void {
     this.#answeredCount = 0
     if (sessionPresent) return
     for (const publish of this.#pending) {
       if (publish.message.qos < 2) continue
       // Without its session the broker cannot know that it has had the message, and would publish it a second time.
-      this.#sent.delete(publish)
-      publish.failUnknown('the broker lost its session while the message was in flight')
+      publish.failUnknown('the broker may have lost its session while the message was in flight')
+      // If the session is the same all the same, the broker holds the message: `run` then sends PUBREL.
+      if (!hasSession) this.#sent.delete(publish)
     }
   }
 

@@ -1,7 +1,8 @@
-import type { CausewayError } from '../../errors.ts'
+import { CausewayError } from '../../errors.ts'
 import { type Capabilities, checkPublish } from '../capabilities.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
 import { packetSize } from '../client/packets.ts'
+import type { AnswerTime } from './answer-time.ts'
 import type { InFlight } from './in-flight.ts'
 import type { SentPublishes } from './sent-publishes.ts'
 
@@ -11,9 +12,17 @@ export class SendWindow {
   #waiting: InFlight[] = []
   /** At QoS 0, written in this turn of the event loop and not yet with the socket. */
   #written: InFlight[] = []
+  /** At QoS 0, answered but still in the buffer of a socket that takes no more. */
+  #buffered: InFlight[] = []
+  readonly #answerTime: AnswerTime
 
-  constructor(sent: SentPublishes) {
+  constructor(sent: SentPublishes, answerTime: AnswerTime) {
     this.#sent = sent
+    this.#answerTime = answerTime
+  }
+
+  get waiting(): number {
+    return this.#waiting.length
   }
 
   add(publish: InFlight): void {
@@ -22,22 +31,49 @@ export class SendWindow {
 
   /** Sends what waits, as far as the window has room and the socket takes it. */
   send(network: NetworkConnection, capabilities: Capabilities, windowSize: number): void {
+    if (this.#waiting.length === 0) return
+    const now = performance.now()
+    const expectedMs = this.#answerTime.expectedMs(now)
     while (this.#waiting.length > 0 && network.writable) {
       const publish = this.#waiting[0]!
-      if (publish.message.qos > 0 && !publish.isSettled && this.#sent.size >= windowSize) return
+      if (publish.message.qos > 0 && !publish.isSettled) {
+        // Where no caller waits for an acknowledgement, it is sent all the same: only the next acknowledgement can say
+        // that the broker is faster now.
+        if (expectedMs > 0 && this.#sent.awaited > 0 && now + expectedMs > publish.deadline) {
+          this.#waiting.shift()
+          publish.fail(tooLate(expectedMs))
+          continue
+        }
+        if (this.#sent.size >= windowSize) return
+      }
       this.#waiting.shift()
-      if (!publish.isSettled) this.#sendOne(publish, network, capabilities)
+      if (!publish.isSettled) this.#sendOne(publish, network, capabilities, now)
     }
   }
 
-  /** Everything written is with the socket, which is all that QoS 0 promises. */
-  flushed(): void {
+  /**
+   * Everything written is with the socket, which is all that QoS 0 promises.
+   * @param isFull the socket buffers what it was given, and takes no more until `drained`
+   */
+  flushed(isFull: boolean): void {
     if (this.#written.length === 0) return
-    for (const publish of this.#written.splice(0)) publish.succeed(undefined)
+    for (const publish of this.#written.splice(0)) {
+      if (isFull) {
+        publish.retain()
+        this.#buffered.push(publish)
+      }
+      publish.succeed(undefined, false)
+    }
+  }
+
+  /** The socket has sent all that was in its buffer. */
+  drained(): void {
+    for (const publish of this.#buffered.splice(0)) publish.release()
   }
 
   /** QoS 0 messages that did not reach the socket are sent on the next connection, before all that waits. */
   connectionLost(): void {
+    this.drained()
     this.#waiting.unshift(...this.#written.splice(0))
   }
 
@@ -51,7 +87,7 @@ export class SendWindow {
     if (index >= 0) this.#waiting.splice(index, 1)
   }
 
-  #sendOne(publish: InFlight, network: NetworkConnection, capabilities: Capabilities): void {
+  #sendOne(publish: InFlight, network: NetworkConnection, capabilities: Capabilities, now: number): void {
     const { message } = publish
     try {
       checkPublish(message, capabilities, () => packetSize(message))
@@ -63,6 +99,15 @@ export class SendWindow {
       return network.publish(message, 0, false)
     }
     this.#sent.add(publish)
-    publish.send(network)
+    publish.send(network, now)
   }
+}
+
+function tooLate(expectedMs: number): CausewayError {
+  return new CausewayError(
+    'overloaded',
+    `The broker takes up to ${Math.ceil(expectedMs)} ms to acknowledge, and the message had waited too long for ` +
+      'that; it was not sent',
+    { outcome: 'not-sent', retryAfter: Math.max(1, Math.ceil(expectedMs / 1000)) },
+  )
 }

@@ -14,9 +14,15 @@ export class SentPublishes {
   #lastPacketId = 0
   #size = 0
   #added = 0
+  #abandoned = 0
 
   get size(): number {
     return this.#size
+  }
+
+  /** How many of them a caller waits for. */
+  get awaited(): number {
+    return this.#size - this.#abandoned
   }
 
   get(packetId: number): InFlight | undefined {
@@ -35,12 +41,20 @@ export class SentPublishes {
     publish.sequence = this.#added += 1
     this.#byPacketId[publish.packetId] = publish
     this.#size += 1
+    publish.retain()
   }
 
-  delete({ packetId }: InFlight): void {
-    if (this.#byPacketId[packetId] === undefined) return
-    this.#byPacketId[packetId] = undefined
+  delete(publish: InFlight): void {
+    if (!this.has(publish)) return
+    this.#byPacketId[publish.packetId] = undefined
     this.#size -= 1
+    if (publish.isSettled) this.#abandoned -= 1
+    publish.release()
+  }
+
+  /** Its caller has an answer and the broker has not acknowledged it. To be called when that happens. */
+  abandoned(publish: InFlight): void {
+    if (this.has(publish)) this.#abandoned += 1
   }
 
   /** In the order in which they were added. */

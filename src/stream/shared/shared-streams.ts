@@ -11,9 +11,9 @@ import type { OpenedStream } from '../opened-stream.ts'
 import { Reader, type SlowPolicy, type StreamEnd } from '../reader.ts'
 import { reconnectDelayMs } from '../reconnect-delay.ts'
 import { locate } from '../resume.ts'
-import { join, type JoinPoint, type JoinSources } from './join.ts'
+import { type Beginning, join, type JoinPoint, type JoinSources } from './join.ts'
 import { Lingering } from './lingering.ts'
-import { preambleOf } from './preamble.ts'
+import { openingOf, preambleOf } from './preamble.ts'
 import { SubscribedChannel } from './subscribed-channel.ts'
 import { WorkQueues } from './work-queues.ts'
 
@@ -71,6 +71,7 @@ export interface SharedStreamsOptions<Message extends StreamMessage> extends Str
 
 /** Roughly what a stream takes, besides what its client has not read. */
 const STREAM_BYTES = 4096
+const NO_ROOM_FOR_RETAINED: Beginning<never> = { retained: [], missing: 'retained-unknown' }
 /** How often frames that a caller pays for, and only others hold, are counted for those. */
 const TAKE_OVER_MS = 1000
 
@@ -118,13 +119,14 @@ export class SharedStreams<Message extends StreamMessage> {
     try {
       const subscribed = this.#channelFor(request, share)
       stopUsing = subscribed.use(share)
-      const point = await join(
-        subscribed,
-        this.#wantsRetained(subscribed, request),
-        () => this.#sequence,
-        this.#options,
-      )
-      for (const message of point.retained) if (!retainedHeld.grow(this.#options.sizeOf(message))) throw new NoRoom()
+      const { subscriber, retained } = this.#options
+      const point = await join(subscribed, this.#wantsRetained(subscribed, request), {
+        subscriber,
+        retained,
+        share,
+        newestSequence: () => this.#sequence,
+      })
+      if (!this.#holds(point.retained, retainedHeld)) throw new NoRoom()
       return {
         start: (response, signal) =>
           this.#start(subscribed, request, point, { share, release, retainedHeld }, response, signal),
@@ -134,6 +136,10 @@ export class SharedStreams<Message extends StreamMessage> {
       release()
       throw error
     }
+  }
+
+  #holds(messages: readonly Message[], held: Held): boolean {
+    return messages.every((message) => held.grow(this.#options.sizeOf(message)))
   }
 
   #wantsRetained(
@@ -194,8 +200,7 @@ export class SharedStreams<Message extends StreamMessage> {
   }
 
   /** Messages of these channels may be missing. */
-  gap(isSessionLost: boolean, channels: Iterable<SubscribedChannel<Message>>): void {
-    const reason: GapReason = isSessionLost ? 'broker-session-lost' : 'broker-connection-lost'
+  gap(reason: GapReason, channels: Iterable<SubscribedChannel<Message>>): void {
     this.#broadcast('gap', () => ({ reason }), channels)
     for (const { channel } of channels) this.#countGap(reason, channel, 0)
   }
@@ -299,16 +304,24 @@ export class SharedStreams<Message extends StreamMessage> {
     channel.readers.add(reader)
     if (channel.isSharedSubscription) this.#queues.addReader(subscribed, reader)
     if (resumed !== undefined) counters.resumed(resumed.missing ?? 'resumed')
-    reader.begin(
-      preambleOf(channel, encoder, {
-        status: this.#statusOf(subscribed),
-        missing: resumed?.missing,
-        retained: joined.retained,
-        retainedHeld,
-        sequence: (resumed ?? joined).sequence,
-      }),
-    )
-    this.#advance(subscribed, reader)
+    const { sequence } = resumed ?? joined
+    const opening = openingOf(channel, {
+      status: this.#statusOf(subscribed),
+      missing: resumed?.missing,
+      sequence,
+      lacksRetained: joined.later !== undefined || joined.retained.length > 0,
+    })
+    if (joined.later === undefined) {
+      reader.begin(preambleOf(channel, encoder, { ...joined, opening, retainedHeld, sequence }))
+      return this.#advance(subscribed, reader)
+    }
+    reader.write(opening.bytes, opening.events)
+    reader.hold()
+    void joined.later.then((later) => {
+      const beginning = this.#holds(later.retained, retainedHeld) ? later : NO_ROOM_FOR_RETAINED
+      reader.begin(preambleOf(channel, encoder, { ...beginning, opening: undefined, retainedHeld, sequence }))
+      this.#advance(subscribed, reader)
+    })
   }
 
   /** Writes to a reader what there is for it. */

@@ -1,6 +1,14 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type Line, lines } from '../../../src/http/message/lines.ts'
+import { type Line, lines as linesHeld } from '../../../src/http/message/lines.ts'
+import { MemoryAccount } from '../../../src/memory/account.ts'
+
+function lines(chunks: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Line[]> {
+  const account = new MemoryAccount({ totalBytes: 1_000_000 })
+  return linesHeld(chunks, maxBytes, account.shareOf('a').hold('bodies'), () => {
+    throw new Error('there is room')
+  })
+}
 
 async function* inChunks(bytes: Buffer, cuts: number[]): AsyncGenerator<Buffer> {
   const ends = [...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].toSorted((a, b) => a - b)

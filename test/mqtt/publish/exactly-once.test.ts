@@ -116,6 +116,40 @@ describe.runIf(hasMosquitto)('a broker without its session', () => {
   })
 })
 
+describe.runIf(hasMosquitto).each(['5', '3.1.1'])(
+  'a reconnect that is cut before CONNACK, over MQTT %s',
+  (protocol) => {
+    test('leaves no QoS 2 message half acknowledged at the broker, so later publishes are not refused', async () => {
+      const broker = await startMosquitto({ config: ['max_inflight_messages 20'] })
+      let pubrecs = 0
+      let publishers = 0
+      const proxy = await startCuttingProxy(broker.url, (_way, packet, connect) => {
+        if (!connect?.clientId.includes('-publish-')) return undefined
+        if (packet.cmd === 'connect' && pubrecs >= 20) publishers += 1
+        // The bridge does not know whether this CONNECT has begun a new session.
+        if (packet.cmd === 'connack' && publishers === 1) return 'before'
+        if (packet.cmd !== 'pubrec' || publishers > 0) return undefined
+        pubrecs += 1
+        return pubrecs < 20 ? 'drop' : 'before'
+      })
+      const bridge = await startBridge({
+        MQTT_URL: proxy.url,
+        MQTT_PROTOCOL: protocol,
+        PUBLISH_CONNECTIONS: 1,
+        PUBLISH_TIMEOUT_MS: 20_000,
+      })
+      const unknown = await Promise.all(Array.from({ length: 20 }, () => publish(bridge, { topic: 'a', qos: 2 })))
+      expect(unknown.map(({ status, body }) => [status, body.outcome])).toEqual(Array(20).fill([502, 'unknown']))
+      expect(proxy.cuts).toBe(2)
+      await expect.poll(() => bridge.isReachable()).toBe(true)
+      const later = await Promise.all(
+        Array.from({ length: 60 }, (_, index) => publish(bridge, { topic: 'a', qos: 1 + (index % 2) })),
+      )
+      expect(later.filter(({ status }) => status !== 200)).toEqual([])
+    })
+  },
+)
+
 test('“packet identifier not found” for the first PUBREL is no acknowledgement', async () => {
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd !== 'pubrel' || !isPublisher(peer)) return false

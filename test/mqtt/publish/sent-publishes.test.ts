@@ -1,15 +1,16 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { MemoryAccount } from '../../../src/memory/account.ts'
 import { InFlight } from '../../../src/mqtt/publish/in-flight.ts'
 import { SentPublishes } from '../../../src/mqtt/publish/sent-publishes.ts'
 
+const share = new MemoryAccount({ totalBytes: 2 ** 30 }).shareOf('a')
+
 function publish(): InFlight {
-  const one = new InFlight({ topic: 'a', payload: Buffer.alloc(0), qos: 1, retain: false }, 60_000, {
-    settled: () => {},
-    timedOut: () => {},
-  })
+  const message = { topic: 'a', payload: Buffer.alloc(0), qos: 1 as const, retain: false }
+  const one = new InFlight(message, share, 60_000, { settled: () => {}, timedOut: () => {} })
   // Ends its timer, which would keep the process alive.
-  one.succeed(undefined)
+  one.succeed(undefined, false)
   return one
 }
 

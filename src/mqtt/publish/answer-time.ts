@@ -1,0 +1,44 @@
+const NEW_SHARE = 1 / 8
+const NEW_DEVIATION_SHARE = 1 / 4
+
+/**
+ * How long the broker takes to acknowledge a publish, as its last acknowledgements say. Mean and deviation are kept as
+ * TCP keeps those of its round-trip time (RFC 6298 section 2): a few numbers, whatever the number of publishes.
+ */
+export class AnswerTime {
+  readonly #maxAgeMs: number
+  #meanMs = 0
+  #deviationMs = 0
+  #lastAt = -Infinity
+
+  /** @param maxAgeMs after so long without an acknowledgement, the earlier ones say nothing any more */
+  constructor(maxAgeMs: number) {
+    this.#maxAgeMs = maxAgeMs
+  }
+
+  /** @param now of `performance.now()` */
+  add(tookMs: number, now: number): void {
+    if (now - this.#lastAt > this.#maxAgeMs) {
+      this.#meanMs = tookMs
+      this.#deviationMs = tookMs / 2
+    } else {
+      this.#deviationMs += NEW_DEVIATION_SHARE * (Math.abs(tookMs - this.#meanMs) - this.#deviationMs)
+      this.#meanMs += NEW_SHARE * (tookMs - this.#meanMs)
+    }
+    this.#lastAt = now
+  }
+
+  /** Nearly every acknowledgement comes within this time. 0 where nothing is known. */
+  expectedMs(now: number): number {
+    return now - this.#lastAt > this.#maxAgeMs ? 0 : this.#meanMs + 4 * this.#deviationMs
+  }
+
+  /**
+   * The same for a publish behind `waiting` others, of which `window` are on the wire at a time: a window is emptied
+   * once in the mean time.
+   */
+  expectedBehindMs(waiting: number, window: number, now: number): number {
+    const expected = this.expectedMs(now)
+    return expected === 0 ? 0 : (waiting / window) * this.#meanMs + expected
+  }
+}
