@@ -33,14 +33,14 @@ test('retained messages are written only as fast as the reader takes them, and b
   await expectNothingLeft(bridge)
 })
 
-/** A broker that answers no PINGREQ on the connection for retained messages, so that streams stay half opened. */
+/** A broker that does not grant the subscription for retained messages, so that streams stay half opened for a while. */
 async function startHalfOpenBroker() {
   let answer: (() => void) | undefined
   let isRefusing = false
   const broker = await startScriptedBroker((packet, peer) => {
-    if (packet.cmd === 'pingreq' && peer.connect?.clientId.endsWith('-retained')) {
+    if (packet.cmd === 'subscribe' && peer.connect?.clientId.includes('-retained')) {
       if (answer !== undefined) return false
-      answer = () => peer.send({ cmd: 'pingresp' })
+      answer = () => peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
     } else if (packet.cmd === 'connect' && isRefusing) peer.accept(false)
     else if (packet.cmd === 'subscribe' && isRefusing) {
       peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [0x87] })

@@ -185,6 +185,6 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     await expect.poll(async () => (await get(bridge, '/readyz')).status).toBe(503)
     const second = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
     expect(second.status).toBe(200)
-    expect((await second.next()).data).toEqual({ broker: 'disconnected' })
+    expect((await second.opening).data).toEqual({ broker: 'disconnected' })
   })
 })

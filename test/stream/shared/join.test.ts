@@ -165,7 +165,7 @@ test.each([
     return [message('0', payload), message('0', 'other'), message(`${count - 1}`, 'other'), message('other', payload)]
   })
   expect(texts(retained)).toEqual(['0 other', `other ${payload}`])
-  expect(account.heldBytes).toBe(0)
+  expect(account.byPurpose.joins).toBe(0)
 })
 
 test('where there is no memory for the record, no retained message is given, and a gap says so', async () => {
