@@ -110,8 +110,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   })
   // A server closes once its responses have ended, which open streams never do by themselves.
   server.addHook('preClose', async () => {
-    for (const { streams } of links.all) streams.close()
-    await Promise.all(links.all.map(({ sessions }) => sessions.close()))
+    await Promise.all(links.all.map((link) => link.endStreams()))
   })
 
   /** What is read now is used from the next attempt to connect on. */

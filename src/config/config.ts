@@ -235,6 +235,13 @@ export const ConfigSchema = Type.Object(
       'A client that reads nothing of its stream or answer for this long is disconnected, and an NDJSON batch that ' +
         'sends nothing for this long is ended',
     ),
+    subscribeWaitMs: integer(
+      10_000,
+      0,
+      MAX_TIMER_MS,
+      'How long a subscription waits for the broker while it cannot be reached, before it is answered with 503. ' +
+        'Browsers do not reconnect after a 503',
+    ),
     streamMax: integer(10_000, 1, 1_000_000, 'Most open streams'),
     streamMaxIdentity: optionalInteger(
       0,

@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
 import { keepsSessions } from '../config/broker-options.ts'
 import type { Config } from '../config/config.ts'
-import type { MemoryAccount } from '../memory/account.ts'
+import { CausewayError } from '../errors.ts'
+import type { MemoryAccount, MemoryShare } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Broker } from '../mqtt/connection/broker.ts'
 import type { ConnectionOptions, ConnectionState } from '../mqtt/connection.ts'
@@ -14,9 +15,13 @@ import { Retained } from '../mqtt/retained.ts'
 import { sessionClientId } from '../mqtt/session/session-id.ts'
 import { Session } from '../mqtt/session/session.ts'
 import { Subscriber } from '../mqtt/subscribe/subscriber.ts'
+import type { OpenedStream } from '../stream/opened-stream.ts'
+import type { SessionRequest } from '../stream/sessions/session-stream.ts'
 import { Sessions } from '../stream/sessions/sessions.ts'
-import { SharedStreams } from '../stream/shared/shared-streams.ts'
+import { JoinFailed } from '../stream/shared/join.ts'
+import { SharedStreams, type StreamRequest } from '../stream/shared/shared-streams.ts'
 import type { SubscribedChannel } from '../stream/shared/subscribed-channel.ts'
+import { BrokerWait } from './broker-wait.ts'
 import { Lazy } from './lazy.ts'
 import type { LimitedLog } from './limited-log.ts'
 import { reportSession, reportStates, type StateLog } from './state-log.ts'
@@ -61,17 +66,25 @@ export class Link {
   readonly #subscriber: Lazy<Subscriber<SubscribedChannel<Message>>>
   readonly #retained: Lazy<Retained>
   readonly #requester: Lazy<Requester>
+  readonly #wait: BrokerWait
 
-  constructor({ config, broker, clientId, login, logger, log, limitedLog, metrics }: LinkOptions) {
+  constructor({ config, broker, clientId, login, logger, log, limitedLog, memory, metrics }: LinkOptions) {
+    this.#wait = new BrokerWait(config.subscribeWaitMs, () => this.#subscriber.existing?.states[0] === 'connected')
     const common = { broker, login, keepSession: keepsSessions(config) }
     const timeoutMs = config.publishTimeoutMs
     const sharedOver311 = config.mqttSharedSubscriptions === 'true'
-    const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => ({
-      ...common,
-      role,
-      clientId: `${clientId}-${name}`,
-      onState: reportStates(name, log, () => metrics.reconnected(role)),
-    })
+    const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => {
+      const report = reportStates(name, log, () => metrics.reconnected(role))
+      return {
+        ...common,
+        role,
+        clientId: `${clientId}-${name}`,
+        onState: (state, cause) => {
+          report(state, cause)
+          if (state === 'connected') this.#wait.connected()
+        },
+      }
+    }
     const streamOptions = {
       lingerMs: config.streamLingerMs,
       heartbeatMs: config.streamHeartbeatMs,
@@ -138,8 +151,11 @@ export class Link {
       retained: () => this.#retained.get(),
       epoch: randomBytes(EPOCH_BYTES).toString('hex'),
       limits: logLimits,
+      memory,
+      sizeOf,
       onRefused: ({ kind, message }) =>
         logger.warn({ problem: kind.code }, `a subscription was not granted again: ${message}`),
+      onFault: (error) => logger.error({ err: error }, 'an unexpected error ended a stream'),
     })
     this.#subscriber = new Lazy(
       () =>
@@ -185,6 +201,29 @@ export class Link {
     if (login === undefined) for (const part of [this.#subscriber, this.#retained, this.#requester]) part.get()
   }
 
+  /**
+   * Opens a stream. While the broker is away, waits for it.
+   * @param signal ends the wait when aborted
+   */
+  openStream(request: StreamRequest<Message>, share: MemoryShare, signal: AbortSignal): Promise<OpenedStream> {
+    return this.#wait.run(
+      () =>
+        this.streams.open(request, share).catch((error: unknown) => {
+          throw error instanceof JoinFailed ? connectionLost(error) : error
+        }),
+      signal,
+    )
+  }
+
+  /** As `openStream`, for a durable session. Undefined where another reader has it. */
+  openSession(
+    request: SessionRequest<Message>,
+    lastEventId: string | undefined,
+    signal: AbortSignal,
+  ): Promise<OpenedStream | undefined> {
+    return this.#wait.run(() => this.sessions.open(request, lastEventId), signal)
+  }
+
   get requester(): Requester {
     return this.#requester.get()
   }
@@ -228,13 +267,19 @@ export class Link {
     await Promise.all(this.#parts.map((part) => part.attempted()))
   }
 
+  /** Ends all streams, and those that wait for the broker. */
+  async endStreams(): Promise<void> {
+    this.#wait.close()
+    this.streams.close()
+    await this.sessions.close()
+  }
+
   /**
    * Ends the streams and disconnects. Publishes in flight should have finished: the others stay unanswered until their
    * timeout.
    */
   async close(): Promise<void> {
-    this.streams.close()
-    await this.sessions.close()
+    await this.endStreams()
     await Promise.all(this.#parts.map((part) => part.close()))
   }
 
@@ -243,6 +288,14 @@ export class Link {
       (part) => part !== undefined,
     )
   }
+}
+
+function connectionLost(cause: JoinFailed): CausewayError {
+  return new CausewayError(
+    'broker-unavailable',
+    `The connection to the broker was lost ${cause.attempts} times while the stream was being opened`,
+    { retryAfter: 1, cause },
+  )
 }
 
 function warnOfUnmatched(logger: BaseLogger, metrics: Metrics): (topic: string) => void {

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
+import { escapeLineSeparators } from '../../json-text.ts'
 import type { Held } from '../../memory/account.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../../mqtt/message.ts'
@@ -135,10 +136,10 @@ export async function batchRoutes(
 
   function resultLine(index: number, line: number, result: Result): string {
     try {
-      return `${JSON.stringify({ index, line, ...result })}\n`
+      return resultText({ index, line, ...result })
     } catch (error) {
       // A text can become too long for a string. One result must not end the answer.
-      return `${JSON.stringify({ index, line, problem: problemDocument(asProblem(error)) })}\n`
+      return resultText({ index, line, problem: problemDocument(asProblem(error)) })
     }
   }
 
@@ -231,7 +232,7 @@ export async function batchRoutes(
       const work = async (item: NumberedLine): Promise<string> => {
         const { index, line } = item
         const bytes = COPIES * item.bytes + MESSAGE_BYTES
-        if (!held.grow(bytes)) return `${JSON.stringify({ index, line, problem: problemDocument(noRoom()) })}\n`
+        if (!held.grow(bytes)) return resultText({ index, line, problem: problemDocument(noRoom()) })
         const result = await publishOne(caller, () => readLine(item))
         held.shrink(bytes)
         if ('status' in result) progress.published += 1
@@ -243,8 +244,8 @@ export async function batchRoutes(
         yield chunk
         clearTimeout(stalled)
       }
-      if (body.reason !== undefined) yield `${JSON.stringify({ problem: problemDocument(body.reason) })}\n`
-      yield `${JSON.stringify({ end: true, ...progress })}\n`
+      if (body.reason !== undefined) yield resultText({ problem: problemDocument(body.reason) })
+      yield resultText({ end: true, ...progress })
     } finally {
       clearTimeout(stalled)
       openBodies.delete(body)
@@ -351,4 +352,8 @@ function noRoom(): CausewayError {
     'This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it; the message was not sent',
     { outcome: 'not-sent', retryAfter: 1 },
   )
+}
+
+function resultText(result: object): string {
+  return `${escapeLineSeparators(JSON.stringify(result))}\n`
 }
