@@ -37,7 +37,7 @@ export async function startLinkedBridge(
     SHUTDOWN_MS: 3000,
     ...settings,
   })
-  await eventually(() => request(`${bridge.url}/readyz`), 10_000).catch(() => {})
+  await untilReady(bridge)
   return {
     ...bridge,
     link,
@@ -48,6 +48,11 @@ export async function startLinkedBridge(
       await link.end()
     },
   }
+}
+
+/** Resolves once the bridge has reached its broker, after ten seconds at most. */
+export async function untilReady({ url }: Pick<BridgeProcess, 'url'>): Promise<void> {
+  await eventually(() => request(`${url}/readyz`), 10_000).catch(() => {})
 }
 
 export interface Message {
@@ -78,20 +83,24 @@ export type Ground = ReturnType<typeof createGround>
 /** What a check stands on: its own topics, bridges, clients and readers, which all end with `end`. */
 export function createGround({ protocol, broker, bridge, isEmbedded, startWithAccount }: GroundOptions) {
   const endings: (() => unknown)[] = []
-  const links: Link[] = []
+  const links: { of: string; link: Link }[] = []
   const root = `suite-${randomBytes(4).toString('hex')}`
   const version = protocol === '5' ? 5 : 4
 
   async function bridgeOn(brokerPort: number, settings: Record<string, string | number> = {}): Promise<Bridge> {
     const bridge = await startLinkedBridge(protocol, brokerPort, settings)
-    links.push(bridge.link)
+    links.push({ of: 'a bridge of its own', link: bridge.link })
     endings.push(() => bridge.leave())
     return bridge
   }
 
-  async function client(options: IClientOptions = {}, port = broker.port): Promise<MqttClient> {
+  /** A client beside the bridge. */
+  async function client(options: IClientOptions = {}): Promise<MqttClient> {
+    const link = await startLink(broker.port)
+    links.push({ of: 'a client beside the bridges', link })
+    endings.push(() => link.end())
     const made = await connectAsync(
-      `mqtt://127.0.0.1:${port}`,
+      link.url,
       { protocolVersion: version, reconnectPeriod: 0, connectTimeout: 10_000, ...options },
       false,
     )

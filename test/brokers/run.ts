@@ -12,7 +12,7 @@ import {
 } from './broker-process.ts'
 import type { Check } from './check.ts'
 import { capabilities } from './checks/all.ts'
-import { type Bridge, createGround, type Protocol, startLinkedBridge } from './ground.ts'
+import { type Bridge, createGround, type Protocol, startLinkedBridge, untilReady } from './ground.ts'
 import { type Outcome, outcomeOf, Wrong } from './outcome.ts'
 import { named, type Run, tally } from './results.ts'
 
@@ -71,7 +71,7 @@ async function runChecks(
       const status = outcome.outcome === 'refused' ? ` ${outcome.status} ${outcome.code}` : ''
       report(`  ${outcome.outcome.padEnd(7)} ${seconds.padStart(5)} s  ${check.title}${status}${why}`)
       if (outcome.outcome === 'wrong') report(`          packets: ${writeTrace(run, check, packets)}`)
-      if (outcome.outcome !== 'held') await stage.mend()
+      await stage.mend(outcome.outcome === 'wrong')
     }
   }
 }
@@ -84,10 +84,11 @@ async function runCheck(
 ): Promise<{ outcome: Outcome; packets: string[] }> {
   const ground = createGround(stage)
   const limitMs = check.limitMs ?? LIMIT_MS
+  const over = new AbortController()
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Wrong(`not over after ${limitMs / 1000} s`)), limitMs)
-    interrupted.addEventListener('abort', () => reject(new Wrong('interrupted')), { once: true })
+    interrupted.addEventListener('abort', () => reject(new Wrong('interrupted')), { signal: over.signal })
   })
   const running = check.run(ground)
   // One that is late ends when what it waits for is taken from it.
@@ -99,9 +100,10 @@ async function runCheck(
     outcome = outcomeOf(error, documented, check.dishonest)
   }
   clearTimeout(timer)
+  over.abort()
   await ground.end()
-  const own = ground.links.flatMap((link, index) => [`bridge of its own ${index + 1}`, ...link.takePackets()])
-  return { outcome, packets: ['shared bridge', ...(await stage.packets()), ...own] }
+  const own = ground.links.flatMap(({ of, link }) => ['', `== ${of}`, ...link.takePackets()])
+  return { outcome, packets: ['== the shared bridge', ...(await stage.packets()), ...own] }
 }
 
 /** Writes down what passed between the bridges and the broker in a check. */
@@ -136,16 +138,18 @@ async function createStage(kind: BrokerKind, installed: Installed, protocol: Pro
     async bridge(): Promise<BridgeProcess> {
       if (embedding !== undefined) return embedding
       shared ??= startLinkedBridge(protocol, broker.port)
-      return shared
+      const bridge = await shared
+      await untilReady(bridge)
+      return bridge
     },
     /** What passed between the shared bridge and the broker since this was last asked. */
     async packets(): Promise<string[]> {
       return (await shared?.catch(() => undefined))?.link.takePackets() ?? []
     },
     startWithAccount: installed.accounts ? (account: Account) => startBroker(kind, installed, account) : undefined,
-    /** Starts again what a check may have been the end of. */
-    async mend() {
-      await leave()
+    /** Starts again what a check was the end of; another bridge too where it went wrong. */
+    async mend(wrong: boolean) {
+      if (wrong) await leave()
       if ((await speaks(broker.port, protocol === '5' ? 5 : 4)) === 'yes') return
       await broker.kill()
       await broker.start()

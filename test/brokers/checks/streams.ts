@@ -1,5 +1,5 @@
 import type { Capability } from '../check.ts'
-import { publish, publishAll, quiet } from '../ground.ts'
+import { publish, publishAll, quiet, within } from '../ground.ts'
 import { judge, numbers } from '../judge.ts'
 import { Limit, Wrong } from '../outcome.ts'
 import type { StreamReader } from '../stream-reader.ts'
@@ -57,7 +57,7 @@ export const streams: Capability = {
         if (ground.protocol !== '5') throw new Limit('MQTT 3.1.1 has no properties')
         const reader = await ground.stream(bridge, ground.topic())
         const publisher = await ground.client()
-        await publisher.publishAsync(ground.topic(), '{}', {
+        const published = publisher.publishAsync(ground.topic(), '{}', {
           qos: 1,
           properties: {
             contentType: 'application/json',
@@ -65,6 +65,8 @@ export const streams: Capability = {
             userProperties: { colour: 'red' },
           },
         })
+        published.catch(() => {})
+        await within(published, 'the broker does not acknowledge a publish with such properties')
         if (!(await reader.count(1))) throw new Wrong('no event')
         const { properties = {} } = reader.messages()[0]!.data
         const came = JSON.stringify([properties.contentType, properties.correlationData, properties.userProperties])

@@ -6,7 +6,7 @@ const VERSION = '5.18.6'
 export const activemq: BrokerKind = {
   name: 'activemq',
   title: 'ActiveMQ',
-  startMs: 60_000,
+  startMs: 120_000,
   async install() {
     const command = await fromMaven({
       name: 'activemq',

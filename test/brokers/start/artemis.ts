@@ -6,7 +6,7 @@ const VERSION = '2.44.0'
 export const artemis: BrokerKind = {
   name: 'artemis',
   title: 'Artemis',
-  startMs: 60_000,
+  startMs: 120_000,
   async install() {
     const command = await fromMaven({
       name: 'artemis',

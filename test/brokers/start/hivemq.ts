@@ -6,7 +6,7 @@ const VERSION = '2025.5'
 export const hivemq: BrokerKind = {
   name: 'hivemq',
   title: 'HiveMQ CE',
-  startMs: 60_000,
+  startMs: 120_000,
   async install() {
     const command = await fromMaven({
       name: 'hivemq',

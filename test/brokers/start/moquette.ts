@@ -6,7 +6,7 @@ const VERSION = '0.17'
 export const moquette: BrokerKind = {
   name: 'moquette',
   title: 'Moquette',
-  startMs: 60_000,
+  startMs: 120_000,
   async install() {
     const command = await fromMaven({
       name: 'moquette',

@@ -10,7 +10,7 @@ export const rabbitmq: BrokerKind = {
   name: 'rabbitmq',
   title: 'RabbitMQ',
   everywhere: true,
-  startMs: 90_000,
+  startMs: 120_000,
   async install() {
     if (!existsSync(SERVER)) return 'rabbitmq-server is not installed (apt-get install rabbitmq-server)'
     const version = /\d+\.\d+\.\d+/.exec(printed('dpkg-query', ['-W', 'rabbitmq-server']))?.[0] ?? 'unknown'

@@ -8,7 +8,7 @@ import { rabbitmqCommand } from './rabbitmq.ts'
 export const rabbitmq4: BrokerKind = {
   name: 'rabbitmq4',
   title: 'RabbitMQ',
-  startMs: 90_000,
+  startMs: 120_000,
   async install() {
     if (process.getuid?.() !== 0 || commandPath('debootstrap') === undefined) {
       return 'it needs root and debootstrap, to unpack Debian 13 into a directory'
