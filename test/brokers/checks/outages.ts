@@ -23,8 +23,9 @@ function publishOverCut(qos: 1 | 2): Run {
     const has = () => new Set(observer.payloads())
     for (let waited = 0; waited < 40 && acknowledged.some((payload) => !has().has(payload)); waited += 1) await quiet()
     const lost = acknowledged.filter((payload) => !has().has(payload))
-    if (lost.length > 0)
+    if (lost.length > 0) {
       throw new Wrong(`${lost.length} of ${acknowledged.length} that got 200 did not arrive: ${lost.slice(0, 6)}`)
+    }
     const twice = observer.payloads().length - has().size
     if (qos === 2 && twice > 0) throw new Wrong(`${twice} of 200 arrived twice`)
     const refused = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason as unknown] : []))
