@@ -75,8 +75,16 @@ export async function startBroker(
   const output = join(directory, 'output')
   mkdirSync(directory, { recursive: true })
   let child: ChildProcess | undefined
+  let over = false
+  let before: Promise<void> = Promise.resolve()
 
-  async function kill(): Promise<void> {
+  /** One behind the other: a check that ran out of time may still be starting the broker when the next one is to. */
+  function inTurn(step: () => Promise<void>): Promise<void> {
+    const turn = before.then(step)
+    before = turn.catch(() => {})
+    return turn
+  }
+  async function killNow(): Promise<void> {
     const { pid } = child ?? {}
     if (child === undefined || pid === undefined) return
     const running = child.exitCode === null && child.signalCode === null
@@ -90,7 +98,8 @@ export async function startBroker(
     await exited
     child = undefined
   }
-  async function start(): Promise<void> {
+  async function startNow(): Promise<void> {
+    if (over || (child !== undefined && child.exitCode === null && child.signalCode === null)) return
     const { file, args, env } = await installed.command({ port, directory, account })
     const descriptor = openSync(output, 'a')
     child = spawn(file, args, {
@@ -116,7 +125,10 @@ export async function startBroker(
       return ''
     }
   }
+  const kill = () => inTurn(killNow)
+  const start = () => inTurn(startNow)
   async function end(): Promise<void> {
+    over = true
     await kill()
     rmSync(directory, { recursive: true, force: true, maxRetries: 5 })
   }
@@ -136,7 +148,7 @@ async function answers(port: number, account: Account | undefined): Promise<bool
   return tries.includes('yes')
 }
 
-/** Whether the broker accepts a CONNECT of this protocol version; the refusal, or that there was no answer, otherwise. */
+/** `yes` where the broker accepts a CONNECT of this protocol version; else its refusal, or that it did not answer. */
 export async function speaks(port: number, protocolVersion: 4 | 5, account?: Account): Promise<string> {
   try {
     const client = await connectAsync(

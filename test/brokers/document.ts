@@ -26,15 +26,15 @@ export function render(runs: Run[], capabilities: Capability[]): string {
 
 const INTRODUCTION = `# Brokers
 
-What of the [README](../README.md) holds on which broker. Written by \`npm run test:brokers\`, which runs the built bridge on
-brokers it starts with their own defaults; do not edit it by hand.
+What of the [README](../README.md) holds on which broker. Written by \`npm run test:brokers\`, which runs the
+built bridge on brokers it starts with their own defaults; do not edit it by hand.
 
 | | |
 | --- | --- |
 | yes | the promise was kept |
 | no: *status* | refused, with a problem of that status |
 | limit | less than the promise, and said so: with a \`gap\`, \`present: false\` or \`matchedSubscribers: null\` |
-| **wrong** | a fault of ours: not kept, and not said. The run fails |
+| **wrong** | not kept, and not said: the run fails |
 | – | not run |
 
 [Why](#why) has the reasons for each broker.
@@ -91,7 +91,13 @@ function reasons({ title, version, protocol, outcomes }: Run, capabilities: Capa
 function documentation({ title, sources, says, follows }: Documented): string {
   const links = sources.map((source, index) => `[${index + 1}](${source})`).join(', ')
   const list = (lines: string[]) => lines.map((line) => `- ${line}\n`).join('')
-  return `### ${title} (not run)\n\nIts documents say (${links}):\n\n${list(says)}\nWhat follows, by them:\n\n${list(follows)}`
+  return [
+    `### ${title} (not run)\n`,
+    `Its documents say (${links}):\n`,
+    list(says),
+    `What follows, by them:\n`,
+    list(follows),
+  ].join('\n')
 }
 
 /** Without what differs from run to run: the topics' random beginning. */

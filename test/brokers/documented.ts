@@ -18,11 +18,13 @@ export const documentedBrokers: Documented[] = [
     says: [
       'MQTT 3.1, 3.1.1 and 5, QoS 2, retained messages, wildcards and shared subscriptions, all on by default.',
       '`max_packet_size` is 1 MB and `max_topic_levels` 128 by default.',
-      'The smaller of `max_inflight` (32) and the client’s Receive Maximum are on their way to a client; behind them `max_mqueue_len` (1000) messages wait, and **the oldest is discarded** where more come.',
+      'On their way to a client are `max_inflight` (32) messages, or its Receive Maximum where that is less.',
+      'Behind them `max_mqueue_len` (1000) messages wait, and **the oldest is discarded** where more come.',
     ],
     follows: [
       'A message with properties and topic near 1 MB is a 413: CONNACK names Maximum Packet Size.',
-      'A session whose reader is away for more than 1000 messages loses the oldest without a word: raise `max_mqueue_len` (0 is no limit).',
+      'A session whose reader is away for more than 1000 messages loses the oldest without a word.',
+      'Raise `max_mqueue_len` therefore; 0 is no limit.',
       'Over MQTT 3.1.1 it has shared subscriptions: `CAUSEWAY_MQTT_SHARED_SUBSCRIPTIONS=true`.',
     ],
   },
@@ -34,13 +36,14 @@ export const documentedBrokers: Documented[] = [
       'https://github.com/vernemq/vernemq/discussions/2229',
     ],
     says: [
-      'MQTT 5 in full (user properties, request and response, shared subscriptions, flow control, subscription identifiers), where the listener’s `allowed_protocol_versions` names 5; without it 3.1 and 3.1.1 alone.',
-      '`max_inflight_messages` holds for MQTT 3.1.1; over MQTT 5 `receive_max_client` and `receive_max_broker` take its place.',
+      'MQTT 5 in full, shared subscriptions, flow control and subscription identifiers among it.',
+      'A listener speaks it where its `allowed_protocol_versions` names 5; without it 3.1 and 3.1.1 alone.',
+      '`max_inflight_messages` is for MQTT 3.1.1; for MQTT 5 it is `receive_max_client` and `receive_max_broker`.',
       'A queue holds `max_online_messages` or `max_offline_messages`; what exceeds them is dropped as it is queued.',
       'Messages to topics that begin with `$` are dropped silently.',
     ],
     follows: [
-      'Name 5 in `listener.tcp.allowed_protocol_versions`: `CAUSEWAY_MQTT_PROTOCOL=auto` falls back to 3.1.1 otherwise.',
+      'Name 5 in `listener.tcp.allowed_protocol_versions`: `auto` falls back to 3.1.1 otherwise.',
       'A session loses what exceeds `max_offline_messages` without a word: set it to -1.',
     ],
   },
@@ -53,7 +56,8 @@ export const documentedBrokers: Documented[] = [
     says: [
       'MQTT 3.1.1 and 5, over TLS alone, for clients that its policies let in.',
       '**No QoS 2**: over 3.1.1 neither a publish nor a subscription at QoS 2 gets an answer.',
-      'No more than 7 slashes in a topic or filter, 8 filters in a SUBSCRIBE, 50 a connection, 128 KB a message, 100 unacknowledged messages each way.',
+      'No more than 7 slashes in a topic or filter, 8 filters in a SUBSCRIBE, 50 filters a connection.',
+      'No more than 128 KB a message and 100 unacknowledged messages each way.',
       'A message may come again under another packet id, and then without DUP.',
       'Delivery may begin some time after SUBACK.',
       'A message that is not acknowledged within an hour is dropped.',

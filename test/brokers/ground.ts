@@ -84,13 +84,21 @@ export type Ground = ReturnType<typeof createGround>
 export function createGround({ protocol, broker, bridge, isEmbedded, startWithAccount }: GroundOptions) {
   const endings: (() => unknown)[] = []
   const links: { of: string; link: Link }[] = []
+  let over = false
   const root = `suite-${randomBytes(4).toString('hex')}`
   const version = protocol === '5' ? 5 : 4
+
+  /** Ends it with the check; at once where the check ran out of time while it was being started. */
+  async function endWith(ending: () => Promise<void>): Promise<void> {
+    if (!over) return void endings.push(ending)
+    await ending()
+    throw new Wrong('the check is over')
+  }
 
   async function bridgeOn(brokerPort: number, settings: Record<string, string | number> = {}): Promise<Bridge> {
     const bridge = await startLinkedBridge(protocol, brokerPort, settings)
     links.push({ of: 'a bridge of its own', link: bridge.link })
-    endings.push(() => bridge.leave())
+    await endWith(() => bridge.leave())
     return bridge
   }
 
@@ -162,6 +170,7 @@ export function createGround({ protocol, broker, bridge, isEmbedded, startWithAc
   }
 
   async function end(): Promise<void> {
+    over = true
     for (const ending of endings.reverse()) {
       try {
         await ending()
@@ -179,7 +188,7 @@ export function createGround({ protocol, broker, bridge, isEmbedded, startWithAc
       startWithAccount &&
       (async (account: Account) => {
         const started = await startWithAccount(account)
-        endings.push(() => started.end())
+        await endWith(() => started.end())
         return started
       }),
     /** A topic of this check alone. */

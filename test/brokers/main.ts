@@ -14,7 +14,8 @@ const DOCUMENT = fileURLToPath(new URL('../../docs/brokers.md', import.meta.url)
 const HELP = `npm run test:brokers [-- NAME… | all] [--only TEXT] [--document]
 
 Runs every check on the named brokers, else on those that CI runs, and writes docs/brokers.md.
-  --only TEXT   the checks whose title holds this, or several texts with |; writes nothing
+  --only TEXT   the checks whose title holds this, or one of several with | between; of the
+                others the last results stay
   --document    runs nothing: writes docs/brokers.md from the last results
 Names: ${brokerKinds.map(({ name }) => name).join(' ')}
 CAUSEWAY_BROKERS_CACHE is where brokers are fetched to, CAUSEWAY_BROKERS_TRACES where packets of failed checks go.
@@ -68,7 +69,7 @@ async function main(interrupted: AbortSignal): Promise<number> {
       missing.push(`${kind.name}: ${said}`)
     }
     // What has been run stays, should a later broker hang the machine.
-    if (only === undefined) write(runs, names)
+    write(runs, names)
   }
   if (values.document === true) write([], names)
 
@@ -85,7 +86,8 @@ async function main(interrupted: AbortSignal): Promise<number> {
 }
 
 function write(runs: Run[], names: string[]): void {
-  const all = replaceRuns(runs, names)
+  const titles = capabilities.flatMap(({ checks }) => checks.map(({ title }) => title))
+  const all = replaceRuns(runs, names, titles)
   writeRuns(all)
   writeFileSync(DOCUMENT, render(all, capabilities))
 }

@@ -1,7 +1,10 @@
 /**
- * How a check ends. `held`: the promise was kept. `refused`: a documented problem said no. `limit`: less than the promise,
- * and said so in a documented way (a `gap`, `present: false`, `matchedSubscribers: null`). `wrong`: anything else, such as
- * a message lost without a `gap`, a duplicate without `redelivered`, no answer in time, or a wrong answer.
+ * How a check ends.
+ * - `held`: the promise was kept.
+ * - `refused`: a documented problem said no.
+ * - `limit`: less than the promise, and said so in a documented way, such as a `gap` or `present: false`.
+ * - `wrong`: anything else: a message lost without a `gap`, a duplicate without `redelivered`, no answer in time, or a
+ *   wrong answer.
  */
 export type Outcome =
   | { outcome: 'held' }

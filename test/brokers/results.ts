@@ -25,16 +25,29 @@ export function readRuns(): Run[] {
   return existsSync(FILE) ? (JSON.parse(readFileSync(FILE, 'utf8')) as Run[]) : []
 }
 
-/** Puts these in place of earlier runs of the same brokers. */
-export function replaceRuns(runs: Run[], names: string[]): Run[] {
+/**
+ * Puts these in place of earlier runs of the same brokers.
+ * @param names in the order that the runs are to have
+ * @param titles of the checks there are. Where only some were run, an earlier run of this version speaks for the others.
+ */
+export function replaceRuns(runs: Run[], names: string[], titles: string[]): Run[] {
+  const earlier = readRuns()
   const fresh = new Set(runs.map(({ name }) => name))
-  return [...readRuns().filter(({ name }) => !fresh.has(name) && names.includes(name)), ...runs].sort(
+  const merged = runs.map((run) => {
+    const before = earlier.find(
+      ({ name, protocol, version }) => name === run.name && protocol === run.protocol && version === run.version,
+    )
+    const outcomes = { ...before?.outcomes, ...run.outcomes }
+    const known = titles.flatMap((title) => (outcomes[title] === undefined ? [] : [[title, outcomes[title]] as const]))
+    return { ...run, outcomes: Object.fromEntries(known) }
+  })
+  return [...earlier.filter(({ name }) => !fresh.has(name) && names.includes(name)), ...merged].sort(
     (a, b) => names.indexOf(a.name) - names.indexOf(b.name),
   )
 }
 
 export function writeRuns(runs: Run[]): void {
-  writeFileSync(FILE, `${JSON.stringify(runs, undefined, 1)}\n`)
+  writeFileSync(FILE, `${JSON.stringify(runs, undefined, 2)}\n`)
 }
 
 export const named = ({ title, version, protocol }: Run) => `${title} ${version}, MQTT ${protocol}`
@@ -42,5 +55,6 @@ export const named = ({ title, version, protocol }: Run) => `${title} ${version}
 export function tally({ outcomes }: Run): string {
   const all = Object.values(outcomes)
   const count = (kind: Outcome['outcome']) => all.filter(({ outcome }) => outcome === kind).length
-  return `${count('held')} of ${all.length} held, ${count('refused')} refused, ${count('limit')} limited, ${count('wrong')} wrong`
+  const others = `${count('refused')} refused, ${count('limit')} limited, ${count('wrong')} wrong`
+  return `${count('held')} of ${all.length} held, ${others}`
 }

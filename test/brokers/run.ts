@@ -70,8 +70,9 @@ async function runChecks(
       const why = outcome.outcome === 'held' ? '' : `: ${outcome.why}`
       const status = outcome.outcome === 'refused' ? ` ${outcome.status} ${outcome.code}` : ''
       report(`  ${outcome.outcome.padEnd(7)} ${seconds.padStart(5)} s  ${check.title}${status}${why}`)
-      if (outcome.outcome === 'wrong') report(`          packets: ${writeTrace(run, check, packets)}`)
-      await stage.mend(outcome.outcome === 'wrong')
+      const isFailure = outcome.outcome === 'wrong' || (outcome.outcome === 'refused' && outcome.status >= 500)
+      if (isFailure) report(`          packets: ${writeTrace(run, check, packets)}`)
+      await stage.mend(isFailure)
     }
   }
 }
@@ -147,9 +148,9 @@ async function createStage(kind: BrokerKind, installed: Installed, protocol: Pro
       return (await shared?.catch(() => undefined))?.link.takePackets() ?? []
     },
     startWithAccount: installed.accounts ? (account: Account) => startBroker(kind, installed, account) : undefined,
-    /** Starts again what a check was the end of; another bridge too where it went wrong. */
-    async mend(wrong: boolean) {
-      if (wrong) await leave()
+    /** Starts again what a check was the end of; another bridge too where it failed. */
+    async mend(failed: boolean) {
+      if (failed) await leave()
       if ((await speaks(broker.port, protocol === '5' ? 5 : 4)) === 'yes') return
       await broker.kill()
       await broker.start()

@@ -188,18 +188,18 @@ export const streams: Capability = {
       },
     },
     {
-      title: '60 filters in one stream',
+      title: '100 filters in one stream',
       async run(ground) {
         const bridge = await ground.bridge()
-        const filters = numbers(0, 60).map((number) => ground.topic(`${number}/+`))
+        const filters = numbers(0, 100).map((number) => ground.topic(`${number}/+`))
         const reader = await ground.stream(bridge, filters)
         await publishAll(
           bridge,
-          numbers(0, 60).map((payload) => ({ topic: ground.topic(`${payload}/x`), payload })),
+          numbers(0, 100).map((payload) => ({ topic: ground.topic(`${payload}/x`), payload })),
         )
-        await reader.count(60)
+        await reader.count(100)
         await quiet()
-        judge(reader.events, { expected: numbers(0, 60), ordered: false })
+        judge(reader.events, { expected: numbers(0, 100), ordered: false })
       },
     },
     {

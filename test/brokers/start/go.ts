@@ -7,7 +7,7 @@ interface GoBroker {
   name: string
   version: string
   module: string
-  /** A file of `go/` that embeds it, whose arguments are port, directory, user name, password; else the module's own. */
+  /** A file of `go/` that embeds it, else the module's own. Its arguments: port, directory, user name, password. */
   program?: string
   /** The folder of the module's own program, where it is not at the top. */
   command?: string
