@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-/** Waiting for a keep-alive, megabytes through stalled readers, every benchmark once. */
+/** Waiting for a keep-alive, megabytes through stalled readers, the example consumers, every benchmark once. */
 const LONG = 'test/**/*.long.test.ts'
 /** Many random operations: a few of them among the brief tests, many among the long ones. */
 const STORMS = 'test/**/*.storm.test.ts'
@@ -31,7 +31,8 @@ export default defineConfig({
     // A worker keeps the modules of one file for the next: loading Fastify and MQTT.js anew took 1 s for each file.
     // Modules have no state of their own (see CONTRIBUTING.md), so one file cannot disturb the next.
     isolate: false,
-    maxWorkers: 2,
+    // On two cores: tests also wait, for processes, timers and sockets.
+    maxWorkers: 3,
     reporters: ['default', ...(report === undefined ? [] : [['json', { outputFile: report }] as ['json', object]])],
   },
 })

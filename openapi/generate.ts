@@ -29,6 +29,7 @@ export async function openApiYaml(): Promise<string> {
     linkOf: () => ({}) as Link,
     sessionCount: () => 0,
     isReachable: () => true,
+    isDraining: () => false,
     isShuttingDown: () => false,
   })
   await server.ready()

@@ -27,6 +27,8 @@ export interface App {
   isReachable(): boolean
   /** Reads certificates and tokens again. Keeps the old ones where the new ones cannot be used. */
   reload(): void
+  /** Is unready from now on, and closes the connection with each answer. Everything is still served. */
+  drain(): void
   /** Is unready at once, ends the streams, waits for publishes in flight, and disconnects from the broker. */
   close(): Promise<void>
 }
@@ -47,12 +49,12 @@ const DISCONNECT_MS = 2500
  * @throws the listeners' errors, such as EADDRINUSE, and those of files that it cannot use
  */
 export async function startApp({ config, readFile, logger, version }: AppOptions): Promise<App> {
-  // Faults of files show before anything is started.
-  const credentials = createAuthenticator({ config, readFile, logger })
-  const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
-  checkBrokerCertificates(config)
   const metrics = createMetrics(version)
   const memory = new MemoryAccount({ totalBytes: config.memoryBytes, onRefused: metrics.memoryRefused })
+  // Faults of files show before anything is started.
+  const credentials = createAuthenticator({ config, readFile, logger, memory })
+  const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
+  checkBrokerCertificates(config)
 
   const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
   const brokerUrl = embedded?.url ?? config.mqttUrl
@@ -73,6 +75,8 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   const gauges = gaugesOf(links, presence, memory)
   metrics.setGauges(gauges)
 
+  /** Set when the process is asked to end: until it shuts down, everything is still served. */
+  let isDraining = false
   let isShuttingDown = false
   const { server, admin } = await createServers({
     config,
@@ -85,6 +89,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     linkOf: (identity) => links.linkOf(identity),
     sessionCount: gauges.sessionsOpen,
     isReachable: () => links.isReachable,
+    isDraining: () => isDraining,
     isShuttingDown: () => isShuttingDown,
   })
   // A server closes once its responses have ended, which open streams never do by themselves.
@@ -94,6 +99,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   })
 
   async function close(): Promise<void> {
+    isDraining = true
     isShuttingDown = true
     // Requests that do not end are cut off while there is still time to disconnect from the broker.
     const timer = setTimeout(
@@ -113,7 +119,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     // For `localhost` Fastify would start one more server for each further address of that name, without our limits.
     const host = config.httpHost === 'localhost' ? '127.0.0.1' : config.httpHost
     await server.listen({ host, port: config.httpPort })
-    if (admin !== server) await admin.listen({ host, port: config.adminPort! })
+    if (admin !== server) await admin.listen({ host: config.adminHost ?? host, port: config.adminPort! })
   } catch (error) {
     await close()
     throw error
@@ -125,8 +131,15 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     embeddedUrl: embedded?.url,
     isReachable: () => links.isReachable,
     reload() {
-      credentials.reload()
-      https?.reload()
+      const failed = (error: unknown) =>
+        logger.error({ err: error }, 'reloading failed with an unexpected error; what was in use stays')
+      for (const reload of [() => credentials.reload(), () => https?.reload()]) {
+        // None waits for another: the keys of tokens are fetched over the network.
+        void (async () => reload())().catch(failed)
+      }
+    },
+    drain() {
+      isDraining = true
     },
     close,
   }

@@ -33,15 +33,19 @@ const PROBLEMS = [
   ['quota-exceeded', 429, 'A quota of the broker is exceeded', true],
   ['rate-limited', 429, 'Too many requests', true],
   ['too-many-own-streams', 429, 'The caller has too many streams open', true],
+  ['too-many-own-sessions', 429, 'The caller has too many sessions', true],
   ['too-many-attempts', 429, 'Too many credentials were refused', true],
   ['headers-too-large', 431, 'The request headers are too large', false],
   ['internal', 500, 'Causeway failed unexpectedly', true],
+  ['sessions-not-supported', 501, 'The broker does not keep sessions', false],
+  ['transfer-coding-not-supported', 501, 'The transfer coding is not supported', false],
   ['requests-not-supported', 501, 'Request and response require MQTT 5', false],
+  ['retained-wildcards-not-supported', 501, 'The broker serves retained messages for exact topics only', false],
   ['broker-refused', 502, 'The broker refused the request', false],
   ['publish-interrupted', 502, 'The broker connection was lost while the message was in flight', true],
   ['broker-unavailable', 503, 'The broker cannot be reached', true],
   ['keys-unavailable', 503, 'The keys to verify tokens with cannot be fetched', true],
-  ['overloaded', 503, 'Too many messages are waiting for the broker', true],
+  ['overloaded', 503, 'There is no room for more at present', true],
   ['too-many-callers', 503, 'Too many callers have their own broker connections', true],
   ['too-many-overlaps', 503, 'Too many overlapping filters', true],
   ['too-many-streams', 503, 'Too many streams are open', true],
@@ -81,6 +85,8 @@ export interface ProblemDetails {
   retryAfter?: number
   /** Value of `WWW-Authenticate`: the kinds of credentials that are accepted. */
   challenge?: string
+  /** Value of `Accept-Encoding`: the content codings that are accepted for a body. */
+  acceptEncoding?: string
   cause?: unknown
 }
 

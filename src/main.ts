@@ -3,6 +3,9 @@ import { setFlagsFromString } from 'node:v8'
 import { pino } from 'pino'
 import { type App, startApp } from './app.ts'
 import { type Config, ConfigError, loadConfig } from './config/config.ts'
+import { descriptorLimit, fitDescriptors } from './config/descriptors.ts'
+import { openLog } from './log-destination.ts'
+import { nodeWarning } from './node-support.ts'
 import { onSignals } from './shutdown.ts'
 
 // Switch off allocation-site pretenuring. During the first load V8's young generation is still small, so objects of
@@ -15,9 +18,12 @@ const { version } = JSON.parse(readFileSync(new URL('../package.json', import.me
 
 const readFile = (path: string) => readFileSync(path, 'utf8')
 
-function readConfig(): Config {
+function readConfig(): { config: Config; isLowered: boolean } {
   try {
-    return loadConfig(process.env, readFile)
+    const loaded = loadConfig(process.env, readFile)
+    const isGiven = Boolean(process.env['CAUSEWAY_HTTP_CONNECTIONS_MAX'])
+    const fitting = fitDescriptors(loaded, isGiven, openDescriptorsMax())
+    return { config: fitting, isLowered: fitting !== loaded }
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     process.stderr.write(`${error.message}\n`)
@@ -25,8 +31,23 @@ function readConfig(): Config {
   }
 }
 
-const config = readConfig()
-const logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime })
+/** What `ulimit -n` says, or undefined where there is no `/proc`. */
+function openDescriptorsMax(): number | undefined {
+  try {
+    return descriptorLimit(readFile('/proc/self/limits'))
+  } catch {
+    return undefined
+  }
+}
+
+const { config, isLowered } = readConfig()
+const log = openLog(process.stdout.fd)
+const logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, log)
+
+function exit(code: number): never {
+  log.flush()
+  process.exit(code)
+}
 
 function explain(error: NodeJS.ErrnoException & { port?: number }): string {
   if (error.code !== 'EADDRINUSE' && error.code !== 'EACCES') return `cannot start: ${error.message}`
@@ -60,18 +81,26 @@ function logAddresses({ url, adminUrl, embeddedUrl, isReachable }: App): void {
   }
 }
 
+if (isLowered) {
+  logger.info(`CAUSEWAY_HTTP_CONNECTIONS_MAX is ${config.httpConnectionsMax}, because ulimit -n allows no more`)
+}
+const warning = nodeWarning(process.version, new Date())
+if (warning !== undefined) logger.warn(warning)
+
 try {
   const starting = startApp({ config, readFile, logger, version })
   // Before the start has finished, too: without a handler, process 1 of a container ignores these signals.
   onSignals(process, ['SIGTERM', 'SIGINT'], {
+    drain: () => void starting.then(({ drain }) => drain()).catch(() => {}),
+    drainMs: config.drainMs,
     close: async () => (await starting).close(),
     timeoutMs: config.shutdownMs,
     logger,
-    exit: (code) => process.exit(code),
+    exit,
   })
-  process.on('SIGHUP', async () => (await starting).reload())
+  process.on('SIGHUP', () => void starting.then(({ reload }) => reload()).catch(() => {}))
   logAddresses(await starting)
 } catch (error) {
   logger.fatal(explain(error as Error))
-  process.exit(1)
+  exit(1)
 }

@@ -198,6 +198,10 @@ export function createMetrics(version: string) {
 
   const receivedMessages = counter('causeway_received_messages_total', 'Messages received from the broker', 'qos')
   const received = [receivedMessages.series('0'), receivedMessages.series('1'), receivedMessages.series('2')] as const
+  const unmatched = counter(
+    'causeway_unmatched_messages_total',
+    'Messages received that match no filter and do not say for which one they were sent, so nobody gets them',
+  ).series()
   const bytesReceived = counter('causeway_received_bytes_total', 'Payload bytes received from the broker').series()
 
   const streamsOpen = new Gauge({
@@ -339,6 +343,9 @@ export function createMetrics(version: string) {
     received(qos: 0 | 1 | 2, bytes: number) {
       received[qos].value += 1
       bytesReceived.value += bytes
+    },
+    unmatched() {
+      unmatched.value += 1
     },
     redelivered() {
       redeliveries.series().value += 1

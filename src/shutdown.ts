@@ -1,22 +1,27 @@
 import type { EventEmitter } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { BaseLogger } from 'pino'
 
 export interface ShutdownOptions {
+  /** Called at once. */
+  drain(): void
+  /** Time from the signal to `close`. */
+  drainMs: number
   close(): Promise<void>
-  /** The process exits after this time, even if `close` has not finished. */
+  /** The process exits after this time from the end of draining, even if `close` has not finished. */
   timeoutMs: number
   logger: BaseLogger
   exit(code: number): void
 }
 
 /**
- * On the first of these signals, closes and exits with 0, or exits with 0 after the timeout. A failed `close` exits
- * with 1. A second signal exits with 1 at once.
+ * On the first of these signals, drains, closes and exits with 0, or exits with 0 after the timeout. A failed `close`
+ * exits with 1. A second signal exits with 1 at once.
  */
 export function onSignals(
   process: EventEmitter,
   signals: string[],
-  { close, timeoutMs, logger, exit }: ShutdownOptions,
+  { drain, drainMs, close, timeoutMs, logger, exit }: ShutdownOptions,
 ): void {
   let closing = false
 
@@ -26,6 +31,11 @@ export function onSignals(
       return exit(1)
     }
     closing = true
+    drain()
+    if (drainMs > 0) {
+      logger.info(`${signal}: unready, and serving for ${drainMs} ms more`)
+      await delay(drainMs)
+    }
     logger.info(`${signal}: shutting down`)
     const timer = setTimeout(() => {
       logger.warn(`shutting down took longer than ${timeoutMs} ms: exiting before all was finished`)

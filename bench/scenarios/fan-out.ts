@@ -147,7 +147,9 @@ async function climb(
   async function holds(rate: number): Promise<boolean> {
     for (let tries = 0; tries < TRIES[effort]; tries += 1) {
       const { incomplete, disordered, p99, kept, rate: reached } = await step(rate)
-      if (kept && incomplete === 0 && disordered === 0 && p99 <= p99Max) {
+      // `check` only shows that all events come. On a busy machine no rate may be kept.
+      const isFast = effort === 'check' || (kept && p99 <= p99Max)
+      if (isFast && incomplete === 0 && disordered === 0) {
         highest = Math.max(highest, reached)
         return true
       }

@@ -1,5 +1,6 @@
 import type { BaseLogger } from 'pino'
 import type { Config } from '../config/config.ts'
+import type { MemoryAccount } from '../memory/account.ts'
 import type { Admission, Authenticator } from './authenticator.ts'
 import { ANYONE } from './identity.ts'
 import { Jwt } from './jwt/jwt.ts'
@@ -12,11 +13,15 @@ export interface AuthenticatorOptions {
   config: Config
   readFile(path: string): string
   logger: BaseLogger
+  memory: MemoryAccount
 }
 
 export interface ReloadableAuthenticator extends Authenticator {
-  /** Reads the files again. One that cannot be used is logged, and what was read before stays in use. */
-  reload(): void
+  /**
+   * Reads files and keys again, and verifies remembered tokens again. What cannot be read is logged, and what was read
+   * before stays in use. Never rejects.
+   */
+  reload(): void | Promise<void>
 }
 
 /**
@@ -24,7 +29,12 @@ export interface ReloadableAuthenticator extends Authenticator {
  * links that are opened with their credentials.
  * @throws Error that says why the token file or the JWT rules cannot be used
  */
-export function createAuthenticator({ config, readFile, logger }: AuthenticatorOptions): ReloadableAuthenticator {
+export function createAuthenticator({
+  config,
+  readFile,
+  logger,
+  memory,
+}: AuthenticatorOptions): ReloadableAuthenticator {
   const { auth } = config
   switch (auth) {
     case 'none':
@@ -32,7 +42,7 @@ export function createAuthenticator({ config, readFile, logger }: AuthenticatorO
     case 'token':
       return fromTokenFile(config.authTokensFile!, readFile, logger)
     case 'jwt':
-      return { ...jwt(config, logger), reload: () => {} }
+      return jwt(config, logger, memory)
     case 'broker':
       return authenticatedElsewhere()
     default:
@@ -80,29 +90,43 @@ function fromTokenFile(path: string, readFile: (path: string) => string, logger:
   }
 }
 
-function jwt(config: Config, logger: BaseLogger): Authenticator {
+function jwt(config: Config, logger: BaseLogger, memory: MemoryAccount): ReloadableAuthenticator {
   const {
     jwtJwksUrl,
     jwtSecret,
     jwtIssuer,
     jwtAudience,
     jwtAlgorithms = jwtSecret === undefined ? 'RS256,ES256,EdDSA' : 'HS256',
+    jwtTrustS,
   } = config
   const secret = jwtSecret === undefined ? undefined : new TextEncoder().encode(jwtSecret)
-  const key = secret === undefined ? remoteKeys(jwtJwksUrl!, logger).find : async () => secret
-  const verifier = new Jwt({
-    key,
+  const keys = secret === undefined ? remoteKeys(jwtJwksUrl!, logger, () => void verifier.verifyAll()) : undefined
+  const verifier: Jwt = new Jwt({
+    key: keys?.find ?? (async () => secret!),
     issuer: jwtIssuer!,
     audience: jwtAudience!,
     algorithms: jwtAlgorithms.split(','),
     rulesOf: jwtRules(config),
+    shareOf: (name) => memory.shareOf(name),
+    trustMs: jwtTrustS === undefined ? undefined : jwtTrustS * 1000,
+    onRemembered: () => keys?.keepFresh(),
   })
-  return { authenticate: (credentials) => verifier.authenticate(credentials) }
+  return {
+    authenticate: (credentials) => verifier.authenticate(credentials),
+    async reload() {
+      await keys?.reload()
+      await verifier.verifyAll()
+    },
+  }
 }
 
-function remoteKeys(url: string, logger: BaseLogger): RemoteKeys {
+function remoteKeys(url: string, logger: BaseLogger, onChanged: () => void): RemoteKeys {
   return new RemoteKeys({
     url,
+    onChanged() {
+      logger.info('the keys of CAUSEWAY_JWT_JWKS_URL have changed; tokens are verified again')
+      onChanged()
+    },
     onState(available, cause) {
       if (available) logger.info('the keys of CAUSEWAY_JWT_JWKS_URL can be fetched again')
       else {

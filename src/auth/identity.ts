@@ -8,6 +8,8 @@ export interface Identity {
   mayPublish(topic: string): boolean
   /** @param filter with its `$share/GROUP/`, if it has one */
   maySubscribe(filter: string): boolean
+  /** No rule allows it anything. */
+  readonly hasNoRules?: boolean | undefined
   /** When the credentials expire, in milliseconds of `Date.now()`. */
   readonly expiresAt?: number | undefined
   /** Requests a second and open streams, in place of the limits for every caller; 0 for no limit. */

@@ -71,11 +71,26 @@ export const ConfigSchema = Type.Object(
     }),
     httpPort: integer(8080, 0, 65_535, 'Port to listen on; 0 for any free port'),
     adminPort: optionalInteger(0, 65_535, 'Separate port for `/livez`, `/readyz` and `/metrics`'),
+    adminHost: text('Address for the admin port to listen on. If not set, the one of `CAUSEWAY_HTTP_HOST`'),
     httpConnectionsMax: integer(
       20_000,
       1,
       1_000_000,
-      'Most open connections of each listener; further connections are closed',
+      'Most open connections of each listener; further connections are closed. The default is lowered where ' +
+        '`ulimit -n` allows fewer',
+    ),
+    httpConnectionsMaxAddress: integer(
+      0,
+      0,
+      1_000_000,
+      'Most open connections of one IPv4 address or IPv6 /64, proxies of `CAUSEWAY_TRUST_PROXY` aside; 0 for no limit',
+    ),
+    keepaliveTimeoutMs: integer(
+      75_000,
+      1,
+      MAX_TIMER_MS,
+      'How long a connection without a request is kept open. Longer than a balancer in front keeps it, or its ' +
+        'requests may meet a connection that is just being closed',
     ),
     headersLimitBytes: integer(16_384, 1024, 1_048_576, 'Largest headers of a request'),
     headersTimeoutMs: integer(
@@ -168,6 +183,18 @@ export const ConfigSchema = Type.Object(
       default: 'causeway/reply',
       format: 'mqtt-topic',
     }),
+    markerTopic: text(
+      'The bridge publishes messages to itself on random topics below this one, to see what came before them. No ' +
+        'stream delivers them',
+      { default: 'causeway/marker', format: 'mqtt-topic' },
+    ),
+    brokerQueueMax: integer(
+      1000,
+      0,
+      2 ** 31,
+      'Messages that the broker keeps for a client while it is away (Mosquitto: `max_queued_messages`). If about so ' +
+        'many come after a loss of the connection, streams get the gap `broker-queue`. `0`: no limit',
+    ),
     topicLevelsMax: integer(
       100,
       1,
@@ -204,8 +231,16 @@ export const ConfigSchema = Type.Object(
       4_294_967_295,
       'Seconds for which the broker keeps a durable session without a reader; 4294967295 for ever',
     ),
+    sessionClientId: text(
+      'Prefix of the MQTT client ids of durable sessions, the same on all replicas; unset, CAUSEWAY_MQTT_CLIENT_ID ' +
+        'and `-session-`, or `causeway-session-`',
+    ),
+    sessionSecret: secret(
+      'Secret that makes the client ids of durable sessions impossible to guess, the same on all replicas',
+      32,
+    ),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages of a session that its reader has not acknowledged'),
-    sessionMax: integer(1000, 1, 1_000_000, 'Most open sessions'),
+    sessionMax: integer(2000, 1, 1_000_000, 'Most open sessions'),
     auth: choice(
       ['none', 'token', 'jwt', 'broker'],
       'none',
@@ -233,6 +268,15 @@ export const ConfigSchema = Type.Object(
         'claim may be part of a level',
     ),
     jwtSubscribe: text('Subscribe rules that replace those of the claim, in the same form'),
+    jwtTrustS: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: MAX_TIMER_MS / 1000,
+        description:
+          'Seconds after which a verified token is verified again; unset, when it expires, when the keys change, ' +
+          'and on SIGHUP',
+      }),
+    ),
     authBearerUsername: text(
       'With `CAUSEWAY_AUTH=broker`, the user name for the broker that is sent with a bearer token as password',
       { default: 'bearer' },
@@ -261,7 +305,14 @@ export const ConfigSchema = Type.Object(
       'Most bytes held for all callers together: bodies, publishes in flight, logs, answers and the like. One caller ' +
         'may hold as much as is left free for the others. The default fits a heap of 512 MB',
     ),
-    shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM to exit'),
+    drainMs: integer(
+      0,
+      0,
+      600_000,
+      'How long everything is still served after SIGTERM, while `/readyz` says 503: as long as balancers take to ' +
+        'notice',
+    ),
+    shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM, or from the end of draining, to exit'),
     logLevel: choice(
       ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
       'info',
@@ -320,7 +371,7 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
   },
   origins: {
     expected: 'origins like https://app.example, separated by commas',
-    validate: (value) => value.split(',').every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
+    validate: (value) => value.split(',').every(isOrigin),
   },
   algorithms: {
     expected:
@@ -382,6 +433,13 @@ export function loadConfig(env: Record<string, string | undefined>, readFile: (p
   faults.push(...contradictions(config, sources, variableName))
   if (faults.length > 0) throw new ConfigError(faults)
   return config
+}
+
+/** Also of apps and browser extensions: `capacitor://localhost`, `chrome-extension://ID`. */
+function isOrigin(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const { protocol, origin, host } = new URL(text)
+  return origin === 'null' ? host !== '' && protocol !== 'file:' && text === `${protocol}//${host}` : origin === text
 }
 
 function isNetwork(text: string): boolean {

@@ -15,7 +15,7 @@ export function contradictions(
   variableName: VariableName,
 ): string[] {
   return [
-    ...addressFaults(config),
+    ...addressFaults(config, given),
     ...brokerFaults(config, given, variableName),
     ...authFaults(config, given, variableName),
   ]
@@ -27,7 +27,10 @@ export function networkUrl(value: string): URL | undefined {
   return url.hostname === '' ? undefined : url
 }
 
-function addressFaults({ auth, authNonePublic, httpHost, httpPort, adminPort }: Config): string[] {
+function addressFaults(
+  { auth, authNonePublic, httpHost, httpPort, adminPort }: Config,
+  given: ReadonlyMap<string, string>,
+): string[] {
   const faults: string[] = []
   if (auth === 'none' && !LOOPBACK.test(httpHost) && !authNonePublic) {
     faults.push(
@@ -37,6 +40,9 @@ function addressFaults({ auth, authNonePublic, httpHost, httpPort, adminPort }: 
   }
   if (adminPort !== undefined && adminPort !== 0 && adminPort === httpPort && Number.isInteger(httpPort)) {
     faults.push(`CAUSEWAY_ADMIN_PORT: expected a different port than CAUSEWAY_HTTP_PORT, got ${adminPort} for both`)
+  }
+  if (given.has('adminHost') && adminPort === undefined) {
+    faults.push('CAUSEWAY_ADMIN_HOST: expected together with CAUSEWAY_ADMIN_PORT, got only one of them')
   }
   return faults
 }
@@ -96,6 +102,7 @@ const MODE_SETTINGS: Record<Config['auth'], ModeSettings> = {
       'jwtClaim',
       'jwtPublish',
       'jwtSubscribe',
+      'jwtTrustS',
     ],
     required: ['jwtIssuer', 'jwtAudience'],
   },
@@ -104,12 +111,16 @@ const MODE_SETTINGS: Record<Config['auth'], ModeSettings> = {
 
 function authFaults(config: Config, given: ReadonlyMap<string, string>, variableName: VariableName): string[] {
   const { auth } = config
+  // Any text at all, if the schema refused it: a line break in it must not make two lines of one fault.
+  const shown = auth in MODE_SETTINGS ? auth : JSON.stringify(auth)
   const faults = Object.entries(MODE_SETTINGS)
     .filter(([mode]) => mode !== auth)
     .flatMap(([mode, { own }]) =>
       own
         .filter((key) => given.has(key))
-        .map((key) => `${given.get(key)}: expected only with CAUSEWAY_AUTH=${mode}, got it with CAUSEWAY_AUTH=${auth}`),
+        .map(
+          (key) => `${given.get(key)}: expected only with CAUSEWAY_AUTH=${mode}, got it with CAUSEWAY_AUTH=${shown}`,
+        ),
     )
   if (auth === 'none') {
     faults.push(

@@ -1,13 +1,16 @@
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { Identity } from '../auth/identity.ts'
+import { networkOf } from '../auth/network.ts'
 import type { Config } from '../config/config.ts'
 import { createAccess } from '../links/access.ts'
 import type { Link } from '../links/link.ts'
 import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
+import { isSessionOf } from '../mqtt/session/session-id.ts'
 import { type AuthenticationOptions, requireIdentity } from './guard/authentication.ts'
 import { allowOrigins } from './guard/cors.ts'
+import { Origins, refuseForeignPages } from './guard/origin.ts'
 import { RequestLimits } from './guard/request-limits.ts'
 import { StreamLimit } from './guard/stream-limit.ts'
 import { MemoryStore } from './message/idempotency-memory.ts'
@@ -26,7 +29,7 @@ import { retainedRoutes } from './routes/retained.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { subscribeRoutes } from './routes/subscribe.ts'
 import type { SecureServer } from './server/secure-server.ts'
-import { createServer } from './server/server.ts'
+import { createServer, refuseUnknown } from './server/server.ts'
 
 export interface ServersOptions {
   config: Config
@@ -44,6 +47,8 @@ export interface ServersOptions {
   /** Number of durable sessions open on all links. */
   sessionCount(): number
   isReachable(): boolean
+  /** Whether the process is asked to end. Until `isShuttingDown` everything is still served. */
+  isDraining(): boolean
   isShuttingDown(): boolean
 }
 
@@ -51,6 +56,10 @@ export interface ServersOptions {
  * Requests a second, open streams and Idempotency-Keys of one authenticated caller, where no setting says otherwise.
  */
 const DEFAULT_PER_IDENTITY = 1000
+/** Parameters of a query besides its filters; there are about ten. */
+const OTHER_PARAMETERS = 100
+/** Probes and Prometheus need a few. */
+const ADMIN_CONNECTIONS_MAX = 100
 
 /**
  * Builds the whole HTTP surface, not yet listening, in the order in which a request passes through it: server, hooks,
@@ -68,6 +77,7 @@ export async function createServers({
   linkOf,
   sessionCount,
   isReachable,
+  isDraining,
   isShuttingDown,
 }: ServersOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   // 1. Servers. `createServer` adds the hooks that every request passes through.
@@ -76,37 +86,46 @@ export async function createServers({
     logger,
     limits: {
       connections: config.httpConnectionsMax,
+      connectionsPerAddress: config.httpConnectionsMaxAddress,
+      keepAliveTimeoutMs: config.keepaliveTimeoutMs,
       headersBytes: config.headersLimitBytes,
       headersTimeoutMs: config.headersTimeoutMs,
       bodyBytes: jsonBytesMax(config.bodyLimitBytes),
       bodyTimeoutMs: config.bodyTimeoutMs,
+      parameters: config.streamFiltersMax + OTHER_PARAMETERS,
       stallMs: config.streamStallMs,
     },
     trustProxy: config.trustProxy,
     validation,
+    shareOf: (address: string) => memory.shareOf(`address:${networkOf(address)}`),
+    isDraining,
     isShuttingDown,
     onAnswered: metrics.answered,
-    onDropped: () => metrics.refused('connections'),
+    onDropped: metrics.refused,
   }
+  const adminLimits = { ...options.limits, connections: ADMIN_CONNECTIONS_MAX, connectionsPerAddress: 0 }
   const server = createServer({ ...options, secure })
-  const admin = config.adminPort === undefined ? server : createServer(options)
+  const admin = config.adminPort === undefined ? server : createServer({ ...options, limits: adminLimits })
 
   // 2. What several hooks and routes need.
   const access = createAccess(linkOf)
-  const origins = new Set(config.corsOrigins?.split(','))
+  const origins = new Origins(config.corsOrigins)
   const isAnonymous = config.auth === 'none'
   // Without authentication all callers share one identity, so a limit for each identity would be one for everybody.
   const perIdentity = isAnonymous ? 0 : DEFAULT_PER_IDENTITY
 
-  async function operationRoutes(app: FastifyInstance): Promise<void> {
-    await app.register(healthRoutes, { isReachable, isShuttingDown })
-    await app.register(metricsRoutes, { text: metrics.text, openMetrics: metrics.openMetrics })
-  }
+  const expositions = { text: metrics.text, openMetrics: metrics.openMetrics }
 
-  // 3. Public: CORS preflights, the API's description, and the admin server, whose port is the operator's to protect.
-  await allowOrigins(server, origins)
+  // 3. Public: CORS preflights, the API's description, health, and the admin server, whose port is the operator's to
+  // protect.
+  await allowOrigins(server, origins.all)
+  for (const each of new Set([server, admin])) {
+    refuseForeignPages(each, origins)
+    refuseUnknown(each)
+  }
   await docs(server, { version })
-  if (admin !== server) await operationRoutes(admin)
+  await admin.register(healthRoutes, { isReachable, isDraining })
+  if (admin !== server) await admin.register(metricsRoutes, expositions)
 
   // 4. Routes that need an identity.
   await server.register(async (app) => {
@@ -147,6 +166,7 @@ export async function createServers({
         open: access.openSession,
         has: ({ identity }, id) => linkOf(identity).sessions.has(id),
         count: sessionCount,
+        countOf: ({ identity }) => linkOf(identity).sessions.countWhere((id) => isSessionOf(identity.name, id)),
         max: config.sessionMax,
       },
       openStream: access.openStream,
@@ -166,7 +186,7 @@ export async function createServers({
       forget: (identity, id) => linkOf(identity).sessions.forget(id),
     })
     await app.register(retainedRoutes, { read: access.readRetained, publish: access.publish })
-    if (admin === server) await operationRoutes(app)
+    if (admin === server) await app.register(metricsRoutes, expositions)
   })
   return { server, admin }
 }

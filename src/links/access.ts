@@ -2,6 +2,7 @@ import type { Caller } from '../auth/caller.ts'
 import { type Identity, requirePublish, requireSubscribe } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { Message } from '../mqtt/message.ts'
+import type { RetainedMessages } from '../mqtt/retained.ts'
 import type { PublishResult } from '../mqtt/publish/in-flight.ts'
 import type { OpenedStream } from '../stream/opened-stream.ts'
 import type { SessionRequest } from '../stream/sessions/session-stream.ts'
@@ -36,11 +37,11 @@ export function createAccess(linkOf: (identity: Identity) => Link) {
     /** Publishes a message and resolves with the reply to it. */
     request: async (caller: Caller, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> =>
       linkToPublish(caller, message).requester.request(message, timeoutMs, signal, caller.share),
-    readRetained: async (caller: Caller, filters: readonly string[]): Promise<Message[]> =>
-      linkToSubscribe(caller, filters).retained.read(filters),
+    readRetained: async (caller: Caller, filters: readonly string[]): Promise<RetainedMessages> =>
+      linkToSubscribe(caller, filters).retained.read(filters, caller.share),
     openStream: async (caller: Caller, request: StreamRequest<Message>): Promise<OpenedStream> =>
       linkToSubscribe(caller, request.filters)
-        .streams.open(request)
+        .streams.open(request, caller.share)
         .catch((error: unknown) => {
           throw error instanceof JoinFailed ? connectionLost(error) : error
         }),

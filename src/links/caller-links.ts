@@ -5,6 +5,7 @@ import type { Refusals } from '../auth/broker/refusals.ts'
 import { eitherScheme, missing } from '../auth/challenge.ts'
 import type { Credentials } from '../auth/credentials.ts'
 import type { Identity } from '../auth/identity.ts'
+import { networkOf } from '../auth/network.ts'
 import { CausewayError } from '../errors.ts'
 import type { ConnectionState } from '../mqtt/connection.ts'
 import type { Monitor } from '../mqtt/monitor.ts'
@@ -29,6 +30,8 @@ export interface CallerLinksOptions {
 interface CallerLink {
   key: string
   link: Link
+  /** The network that the credentials came from first. */
+  network: string
   /** Set once the broker has accepted the credentials. */
   identity: Identity | undefined
   authenticated: Promise<Identity> | undefined
@@ -41,8 +44,10 @@ interface CallerLink {
   failure: CausewayError | undefined
 }
 
-/** Most callers whose credentials are tried at the broker at the same time. */
-const CONNECTING_MAX = 16
+/** Most callers whose credentials are tried at the broker at the same time: each attempt is a connection to it. */
+const CONNECTING_MAX = 64
+/** The same of one address, or IPv6 /64. Legitimate clients behind one address rarely begin at the same moment. */
+const CONNECTING_MAX_PER_ADDRESS = 8
 
 /**
  * A link for each caller, connected with the caller's own credentials. The broker decides who may connect, and what
@@ -114,19 +119,15 @@ export class CallerLinks implements Links, Authenticator {
   #create(key: string, login: Login, address: string): CallerLink {
     const { refusals, createLink } = this.#options
     refusals.check(key, address)
-    if (this.#links.size - this.#accepted.length >= CONNECTING_MAX) {
-      throw new CausewayError(
-        'too-many-callers',
-        `${CONNECTING_MAX} callers are being connected to the broker; no more are at the same time`,
-        { retryAfter: 1 },
-      )
-    }
+    const network = networkOf(address)
+    this.#checkConnecting(network)
     const link = createLink(login, {
       changed: (_connection, state, cause) => state === 'disconnected' && this.#disconnected(caller, cause),
     })
     const caller: CallerLink = {
       key,
       link,
+      network,
       identity: undefined,
       authenticated: undefined,
       revoked: new AbortController(),
@@ -136,6 +137,23 @@ export class CallerLinks implements Links, Authenticator {
     }
     this.#links.set(key, caller)
     return caller
+  }
+
+  /**
+   * Refuses to try more credentials at the same time. An address may not have more attempts than there are places left
+   * for all others, so that wrong credentials from a few addresses cannot keep good callers out.
+   */
+  #checkConnecting(network: string): void {
+    const connecting = [...this.#links.values()].filter(({ identity }) => identity === undefined)
+    const own = connecting.filter((caller) => caller.network === network).length
+    const free = CONNECTING_MAX - connecting.length
+    if (own < Math.min(CONNECTING_MAX_PER_ADDRESS, free)) return
+    throw new CausewayError(
+      'too-many-callers',
+      `${own} credentials from this address and ${connecting.length} in all are being tried at the broker; ` +
+        'no more are at the same time',
+      { retryAfter: 1 },
+    )
   }
 
   async #authenticate(caller: CallerLink, login: Login, address: string): Promise<Identity> {

@@ -5,7 +5,8 @@ import type { Config } from '../config/config.ts'
 import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import type { ConnectionOptions, ConnectionState } from '../mqtt/connection.ts'
-import type { Message } from '../mqtt/message.ts'
+import { type Message, sizeOf } from '../mqtt/message.ts'
+import { Markers } from '../mqtt/markers.ts'
 import { Publisher } from '../mqtt/publish/publisher.ts'
 import { Requester } from '../mqtt/requester.ts'
 import { Retained } from '../mqtt/retained.ts'
@@ -40,6 +41,9 @@ type Role = 'publish' | 'subscribe' | 'retained' | 'request'
 /** Random bytes of an epoch, which names the events of one link in one process. */
 const EPOCH_BYTES = 6
 
+/** How often it is logged at most that a message matches no filter. */
+const UNMATCHED_LOG_MS = 60_000
+
 /** One identity's connections to the broker, and the streams that they deliver to. */
 export class Link {
   readonly publisher: Publisher
@@ -64,7 +68,13 @@ export class Link {
       stallMs: config.streamStallMs,
       counters: { ...metrics.streams, received: metrics.received, redelivered: metrics.redelivered },
     }
+    const sessionClientIds = {
+      prefix: config.sessionClientId ?? `${config.mqttClientId ?? 'causeway'}-session-`,
+      secret: config.sessionSecret,
+    }
     const logLimits = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
+
+    const markers = new Markers(config.markerTopic!)
 
     this.publisher = new Publisher({
       connections: login === undefined ? config.publishConnections : 1,
@@ -93,6 +103,7 @@ export class Link {
         new Retained({
           connection: connection('retained', 'retained'),
           timeoutMs,
+          markers,
           limits: { messages: config.retainedMax, bytes: config.retainedMaxBytes },
         }),
     )
@@ -112,6 +123,9 @@ export class Link {
           connectionsMax: config.subscribeConnectionsMax,
           timeoutMs,
           sharedOver311,
+          brokerQueueMax: config.brokerQueueMax,
+          markers,
+          onUnmatched: warnOfUnmatched(logger, metrics),
           events: this.streams,
         }),
     )
@@ -120,17 +134,17 @@ export class Link {
       epoch: randomBytes(EPOCH_BYTES).toString('hex'),
       log: logLimits,
       window: { messages: config.sessionMaxUnacked, bytes: config.streamLogBytes },
+      sizeOf,
       connect: ({ id, filters, retained }, events) =>
         new Session({
           connection: {
             ...broker,
             keepSession: true,
-            clientId: sessionClientId(id),
+            clientId: sessionClientId(id, sessionClientIds),
             onState: reportReconnects(() => metrics.reconnected('session')),
           },
           durable: {
             expiryS: config.sessionExpiryS,
-            receiveMaximum: config.sessionMaxUnacked,
             isBrokerThere: () => this.#subscriber.get().answers(),
           },
           filters,
@@ -197,6 +211,20 @@ export class Link {
   get #parts(): { attempted(): Promise<void>; close(): Promise<void> }[] {
     return [this.publisher, this.#subscriber.existing, this.#retained.existing, this.#requester.existing].filter(
       (part) => part !== undefined,
+    )
+  }
+}
+
+function warnOfUnmatched(logger: BaseLogger, metrics: Metrics): (topic: string) => void {
+  let loggedMs = -Infinity
+  return (topic) => {
+    metrics.unmatched()
+    if (performance.now() - loggedMs < UNMATCHED_LOG_MS) return
+    loggedMs = performance.now()
+    logger.warn(
+      { topic },
+      'a message matches no filter that is subscribed to and does not say for which one it was sent, so no stream gets ' +
+        'it; brokers that deliver under another topic, as for $queue or $exclusive, need MQTT 5',
     )
   }
 }

@@ -191,6 +191,11 @@ export class Held {
     return this.#bytes
   }
 
+  /** Whether the caller holds more than it may: something grew whatever the limits, or others came. */
+  get isOverShare(): boolean {
+    return !this.#share.mayTake(0)
+  }
+
   /** @returns false where there is no room for so many bytes more, and nothing has changed */
   grow(bytes: number): boolean {
     if (this.#isReleased || !this.#share.take(this.#purpose, bytes)) return false

@@ -19,7 +19,8 @@ export interface ConnectionHandlers {
   /**
    * Called before any packet of this network connection is handed over.
    * @param sessionPresent the broker certainly still has the session of the connection before
-   * @param hasSession the broker has a session, but it may be a new one if `sessionPresent` is false
+   * @param hasSession the broker says that it has a session. Where `sessionPresent` is false it may be a new one: a
+   *   CONNECT in between may have reached the broker unanswered. Only what comes shows which it is
    */
   connected?(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean, hasSession: boolean): void
   /** An established connection was lost; the first attempt to reconnect has begun. */
@@ -160,7 +161,9 @@ export class Connection {
     if (network === undefined) return this.#latest?.destroy()
     const wasReceived = await network.disconnect(endsSession)
     // MQTT 3.1.1 has no session expiry: only a second connection, with a clean session, ends a session that was kept.
-    const isEnded = this.#protocol.version === 5 || this.#options.keepSession === false
+    // Some MQTT 5 brokers (FlashMQ, rumqttd) ignore an expiry of 0 in DISCONNECT, so a durable session is ended twice.
+    const isDurable = this.#options.durable !== undefined
+    const isEnded = (this.#protocol.version === 5 && !isDurable) || this.#options.keepSession === false
     if (isEnded || !endsSession || !wasReceived) return
     const timer = setTimeout(() => this.#latest?.destroy(), DISCARD_TIMEOUT_MS)
     await new Promise<void>((resolve) => this.#discardSession(() => resolve()))

@@ -1,47 +1,77 @@
 import { CausewayError } from '../errors.ts'
-import { withTimeout } from './with-timeout.ts'
-import { checkSubscribe } from './capabilities.ts'
-import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
-import type { Message, QoS } from './message.ts'
+import type { MemoryShare } from '../memory/account.ts'
+import { type Capabilities, checkSubscribe } from './capabilities.ts'
 import { type NetworkConnection, SETTLING_ROUND_TRIPS } from './client/network-connection.ts'
+import type { Acknowledgement } from './client/packets.ts'
+import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
+import { MarkerLine, type Markers } from './markers.ts'
+import { type Message, sizeOf, sizeOfProperties } from './message.ts'
+import { RetainedTrial } from './retained/retained-trial.ts'
+import type { MarkerPoint, Snapshot } from './retained/snapshot.ts'
+import { SnapshotQueue } from './retained/snapshot-queue.ts'
+import { untilSilent } from './retained/until-silent.ts'
 import { TopicTree } from './topic-tree.ts'
+import { filterContains, hasWildcard } from './topic.ts'
 
 export interface RetainedOptions {
   connection: Omit<ConnectionOptions, 'handlers'>
+  /** How long the broker may send nothing, and how long a read may wait for its turn. */
   timeoutMs: number
   limits: { messages: number; bytes: number }
+  markers: Markers
 }
 
-/** The retained messages of one filter at one moment. */
-interface Snapshot {
-  filter: string
-  /** By topic. */
-  messages: Map<string, Message>
-  /** How many messages arrived, repeated ones included. */
-  arrived: number
-  bytes: number
-  /** The limits are exceeded, and the messages discarded. */
-  hasOverflowed: boolean
+export interface RetainedMessages {
+  messages: Message[]
+  /** A marker sent once all messages had been read; undefined where markers do not work. */
+  marker: MarkerPoint | undefined
+  /** Gives back the memory that the messages are counted with. To be called once they are not needed any more. */
+  release(): void
 }
+
+/** Name of the retained connection among the sources of markers. */
+const SOURCE = 'retained'
+/** Most snapshots that are read at the same time. */
+const SNAPSHOTS_MAX = 6
+/** Each snapshot has one unacknowledged marker. So many more unacknowledged publishes may be made at the same time. */
+const OTHER_PUBLISHES_MAX = 4
+/** Where retained messages come behind the marker, how many times as long as one did the silence has to last. */
+const SILENCE_FACTOR = 5
+const SILENCE_MAX_MS = 1000
 
 /**
- * Reads retained messages. It does so on a connection of its own, so that no live stream receives them. Reads run in
- * batches, one batch at a time: while one runs, all reads of the same filter share one snapshot of the next.
+ * Reads retained messages. It does so on a connection of its own, so that no live stream receives them.
+ *
+ * One read of a filter is a snapshot. MQTT does not mark the last retained message. But a broker handles SUBSCRIBE before
+ * the marker that is published behind it, so where the marker arrives first, there is no more. All reads of a filter that
+ * wait share one snapshot. Filters that overlap are read one after the other, so no message comes more than once at a
+ * time, and callers take turns.
  */
 export class Retained implements ConnectionHandlers {
   readonly #options: RetainedOptions
   readonly #connection: Connection
-  /** The snapshots of the batch that has not started yet, by filter. */
-  readonly #nextBatch = new Map<string, Promise<Snapshot>>()
-  /** The snapshots that are being read. */
+  readonly #line: MarkerLine
+  readonly #queue: SnapshotQueue
+  readonly #trial: RetainedTrial
+  /** The snapshots that are being read. No two of them overlap. */
   readonly #reading = new TopicTree<Snapshot>()
-  /** Settles when the last batch that started is over. */
-  #currentBatch: Promise<unknown> = Promise.resolve()
-  /** Resolves when the next batch starts; undefined while nothing waits for it. */
-  #nextBatchStart: Promise<void> | undefined
+  /** Resolves once it is known how this broker serves retained messages, or the connection is lost before. */
+  #learnt: Promise<void> = Promise.resolve()
+  /** A retained message arrived that nobody waited for any more, or may have. */
+  #strays = false
 
   constructor(options: RetainedOptions) {
     this.#options = options
+    this.#line = new MarkerLine(options.markers, SOURCE, options.timeoutMs)
+    this.#trial = new RetainedTrial(options.markers, this.#line)
+    this.#queue = new SnapshotQueue({
+      runningMax: () => {
+        const receiveMaximum = this.#connection.capabilities?.receiveMaximum ?? Infinity
+        return this.#trial.isLate ? 1 : Math.max(1, Math.min(SNAPSHOTS_MAX, receiveMaximum - OTHER_PUBLISHES_MAX))
+      },
+      waitMs: options.timeoutMs,
+      run: (snapshot) => this.#readSnapshot(snapshot),
+    })
     this.#connection = new Connection({ ...options.connection, keepSession: false, handlers: this })
   }
 
@@ -55,97 +85,206 @@ export class Retained implements ConnectionHandlers {
 
   /**
    * Resolves with the retained messages that match any of the filters, not older than this call; each topic once.
-   * @throws CausewayError if the broker refuses a filter or cannot be reached, or more match than the limits allow
+   * @param share pays for the messages, together with all others that wait for the same ones
+   * @throws CausewayError if the broker refuses a filter or cannot be reached, more match than the limits allow, there is
+   *   no memory for them, or it does not show whether there are any
    */
-  async read(filters: readonly string[]): Promise<Message[]> {
-    await this.#connection.ready()
-    const snapshots = await Promise.all(filters.map((filter) => this.#snapshot(filter)))
-    const messages = new Map(snapshots.flatMap((snapshot) => [...snapshot.messages]))
-    const overflowed = snapshots.find((snapshot) => snapshot.hasOverflowed)
-    if (overflowed !== undefined || this.#exceedsLimits([...messages.values()])) {
-      throw new CausewayError(
-        'too-many-retained',
-        `More retained messages match ${overflowed?.filter ?? filters.join(', ')} than CAUSEWAY_RETAINED_MAX and ` +
-          'CAUSEWAY_RETAINED_MAX_BYTES allow; a narrower filter matches fewer',
-      )
+  async read(filters: readonly string[], share: MemoryShare): Promise<RetainedMessages> {
+    await this.#ready()
+    // The broker would send each message once for each filter.
+    const needed = filters.filter(
+      (filter, index) =>
+        !filters.some(
+          (other, at) =>
+            at !== index && filterContains(other, filter) && (at < index || !filterContains(filter, other)),
+        ),
+    )
+    const uses = needed.map((filter) => this.#queue.add(filter, share))
+    const release = (): void => {
+      for (const use of uses) use.release()
     }
-    return [...messages.values()]
+    try {
+      const snapshots = await Promise.all(uses.map((use) => use.done))
+      const messages = new Map(snapshots.flatMap((snapshot) => [...snapshot.messages]))
+      if (this.#exceedsLimits(messages)) throw tooMany(filters)
+      const marker = snapshots.map((snapshot) => snapshot.marker).reduce(later, undefined)
+      return { messages: [...messages.values()], marker, release }
+    } catch (error) {
+      release()
+      throw error
+    }
   }
 
-  close(): Promise<void> {
-    return this.#connection.close()
+  async close(): Promise<void> {
+    this.#line.close()
+    await this.#connection.close()
   }
 
-  message(message: Message): void {
+  connected(network: NetworkConnection, capabilities: Capabilities): void {
+    this.#strays = false
+    this.#line.connected(network, false)
+    this.#learnt = this.#options.markers.learning = this.#learn(network, capabilities)
+  }
+
+  lost(): void {
+    this.#line.lost()
+    this.#line.close()
+  }
+
+  acknowledged(packet: Acknowledgement): void {
+    this.#line.acknowledged(packet)
+  }
+
+  message(message: Message, identifiers: readonly number[]): void {
+    if (this.#line.message(message, identifiers)) return
     // While the filter is subscribed to, live messages arrive as well.
     if (!message.retain) return
-    for (const snapshot of this.#reading.match(message.topic)) this.#add(snapshot, message)
+    const [snapshot] = this.#reading.match(message.topic)
+    if (snapshot === undefined) {
+      if (!this.#strays) this.#trial.isLate = true
+      return
+    }
+    this.#add(snapshot, message)
+  }
+
+  async #ready(): Promise<void> {
+    await this.#connection.ready()
+    // A broker may close the connection over the first marker. What is learnt then is known after the reconnect.
+    for (let known: Promise<void> | undefined; known !== this.#learnt;) {
+      known = this.#learnt
+      await known
+      await this.#connection.ready()
+    }
+  }
+
+  async #learn(network: NetworkConnection, { retain, wildcards }: Capabilities): Promise<void> {
+    await this.#line.learn()
+    if (this.#options.markers.work && retain) await this.#trial.run(network, wildcards)
   }
 
   #add(snapshot: Snapshot, message: Message): void {
     const { limits } = this.#options
-    const { messages } = snapshot
+    if (snapshot.isOver) return
+    const before = snapshot.messages.get(message.topic)
     snapshot.arrived += 1
-    if (snapshot.hasOverflowed) return
-    // With overlapping filters a message may arrive once for each of them. Each copy is added to the snapshots of all.
-    snapshot.bytes += message.payload.length - (messages.get(message.topic)?.payload.length ?? 0)
-    messages.set(message.topic, message)
-    if (messages.size <= limits.messages && snapshot.bytes <= limits.bytes) return
-    snapshot.hasOverflowed = true
-    messages.clear()
+    snapshot.bytes += contentBytes(message) - (before === undefined ? 0 : contentBytes(before))
+    snapshot.messages.set(message.topic, message)
+    if (snapshot.messages.size > limits.messages || snapshot.bytes > limits.bytes) {
+      return this.#giveUp(snapshot, tooMany([snapshot.filter]))
+    }
+    if (!snapshot.pay(sizeOf(message) - (before === undefined ? 0 : sizeOf(before)))) {
+      this.#giveUp(
+        snapshot,
+        new CausewayError('overloaded', `There is no memory for the retained messages of ${snapshot.filter} now`, {
+          retryAfter: 1,
+        }),
+      )
+    }
   }
 
-  #exceedsLimits(messages: Message[]): boolean {
+  /** Those who wait get the error at once. What the broker has sent already arrives all the same, and is discarded. */
+  #giveUp(snapshot: Snapshot, error: CausewayError): void {
+    snapshot.fail(error)
+    this.#connection.network?.unsubscribe(snapshot.filter).catch(() => {})
+  }
+
+  #exceedsLimits(messages: ReadonlyMap<string, Message>): boolean {
     const { limits } = this.#options
-    return (
-      messages.length > limits.messages ||
-      messages.reduce((bytes, { payload }) => bytes + payload.length, 0) > limits.bytes
-    )
+    let bytes = 0
+    for (const message of messages.values()) bytes += contentBytes(message)
+    return messages.size > limits.messages || bytes > limits.bytes
   }
 
-  #snapshot(filter: string): Promise<Snapshot> {
-    let snapshot = this.#nextBatch.get(filter)
-    if (snapshot === undefined) {
-      // A read must see what was published before it, so it cannot join a batch that has already started.
-      this.#nextBatchStart ??= this.#currentBatch.then(() => {
-        this.#nextBatchStart = undefined
-        this.#currentBatch = Promise.allSettled(this.#nextBatch.values())
-        this.#nextBatch.clear()
-      })
-      snapshot = this.#nextBatchStart.then(() => this.#readSnapshot(filter))
-      this.#nextBatch.set(filter, snapshot)
-    }
-    return snapshot
-  }
-
-  async #readSnapshot(filter: string): Promise<Snapshot> {
-    const network = this.#connection.requireNetwork()
-    const capabilities = this.#connection.capabilities!
-    checkSubscribe(filter, capabilities)
-    const snapshot: Snapshot = { filter, messages: new Map(), arrived: 0, bytes: 0, hasOverflowed: false }
-    this.#reading.set(filter, snapshot)
-    // Over MQTT 3.1.1 a client cannot set Receive Maximum, and Mosquitto drops all but 1020 retained messages at QoS 1.
-    // At QoS 0 it drops none, as long as they are small.
-    const qos = capabilities.protocol === 5 ? 1 : 0
+  /** Resolves once the broker has sent all of it, which may be after those who wait have their answer. */
+  async #readSnapshot(snapshot: Snapshot): Promise<void> {
+    const { filter } = snapshot
     try {
-      await withTimeout(this.#receiveAll(network, snapshot, qos), this.#options.timeoutMs)
-      return snapshot
-    } finally {
-      this.#reading.delete(filter)
-      if (this.#connection.network === network) network.unsubscribe(filter).catch(() => {})
+      const network = this.#connection.requireNetwork()
+      const capabilities = this.#connection.capabilities!
+      checkSubscribe(filter, capabilities)
+      if (hasWildcard(filter) && this.#trial.wildcards === false) {
+        throw new CausewayError(
+          'retained-wildcards-not-supported',
+          `The broker hands on retained messages for exact topics only, and ${filter} has wildcards`,
+        )
+      }
+      // Over MQTT 3.1.1 a client cannot set Receive Maximum, and Mosquitto drops all but 1020 retained messages at
+      // QoS 1. At QoS 0 it drops none, as long as they are small.
+      const qos = capabilities.protocol === 5 ? 1 : 0
+      this.#reading.set(filter, snapshot)
+      try {
+        const granted = network.subscribe(filter, qos, { identifier: undefined, retained: 'always' })
+        await this.#receiveAll(network, granted, snapshot)
+      } finally {
+        this.#reading.delete(filter)
+        if (this.#connection.network === network && !snapshot.isOver) network.unsubscribe(filter).catch(() => {})
+      }
+      snapshot.succeed()
+    } catch (error) {
+      this.#strays = true
+      snapshot.fail(error as CausewayError)
     }
   }
 
-  /**
-   * MQTT does not mark the last retained message. All are taken to have arrived after `SETTLING_ROUND_TRIPS` round
-   * trips in a row during which none arrived.
-   */
-  async #receiveAll(network: NetworkConnection, snapshot: Snapshot, qos: QoS): Promise<void> {
-    await network.subscribe(snapshot.filter, qos, { identifier: undefined, retained: 'always' })
-    for (let quietTrips = 0; quietTrips < SETTLING_ROUND_TRIPS;) {
+  async #receiveAll(network: NetworkConnection, granted: Promise<unknown>, snapshot: Snapshot): Promise<void> {
+    const silent = <Answer>(answer: Promise<Answer>): Promise<Answer> =>
+      untilSilent(answer, () => network.bytesRead, this.#options.timeoutMs)
+    const hasMarkers = this.#options.markers.work === true
+    /** The longest that any message took; only measured where they come late. */
+    let pauseMs = 0
+    const first = hasMarkers ? this.#trip(network) : undefined
+    first?.catch(() => {})
+    await silent(granted)
+    await silent(Promise.resolve(first))
+    if (hasMarkers && this.#trial.isLate) {
+      pauseMs = await silent(this.#trial.timeOf(network, hasWildcard(snapshot.filter) ? 'wildcard' : 'exact'))
+    }
+    let arrivedMs = performance.now()
+    for (let quietTrips = 0; ;) {
+      const isOrdered = hasMarkers && !this.#trial.isLate
+      const silenceMs = Math.min(SILENCE_FACTOR * pauseMs, SILENCE_MAX_MS)
+      if (quietTrips >= (isOrdered ? 1 : SETTLING_ROUND_TRIPS) && performance.now() - arrivedMs >= silenceMs) return
       const before = snapshot.arrived
-      await network.roundTrip()
-      quietTrips = snapshot.arrived > before ? 0 : quietTrips + 1
+      const number = await silent(this.#trip(network))
+      if (number !== undefined) snapshot.marker = { source: SOURCE, number }
+      if (snapshot.arrived === before) quietTrips += 1
+      else {
+        quietTrips = 0
+        // From a broker that keeps the order, no retained message comes behind a marker.
+        if (hasMarkers) this.#trial.isLate = true
+        pauseMs = Math.max(pauseMs, performance.now() - arrivedMs)
+        arrivedMs = performance.now()
+      }
     }
   }
+
+  /** A round trip to the broker: with a marker, whose number it resolves with, or where these do not work with a ping. */
+  async #trip(network: NetworkConnection): Promise<number | undefined> {
+    if (!this.#options.markers.work) {
+      await network.roundTrip()
+      return undefined
+    }
+    const number = this.#line.send()
+    if (await this.#line.arrived(SOURCE, number)) return number
+    throw new CausewayError('broker-unavailable', 'The connection to the broker was lost before it answered', {
+      retryAfter: 1,
+    })
+  }
+}
+
+/** The bytes that CAUSEWAY_RETAINED_MAX_BYTES limits. */
+function contentBytes({ payload, properties }: Message): number {
+  return payload.length + sizeOfProperties(properties)
+}
+
+function later(one: MarkerPoint | undefined, other: MarkerPoint | undefined): MarkerPoint | undefined {
+  return one !== undefined && other !== undefined && one.number > other.number ? one : (other ?? one)
+}
+
+function tooMany(filters: readonly string[]): CausewayError {
+  return new CausewayError(
+    'too-many-retained',
+    `More retained messages match ${filters.join(', ')} than CAUSEWAY_RETAINED_MAX and CAUSEWAY_RETAINED_MAX_BYTES ` +
+      'allow; a narrower filter matches fewer',
+  )
 }

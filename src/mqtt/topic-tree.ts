@@ -60,6 +60,14 @@ export class TopicTree<Value> {
     return found
   }
 
+  /**
+   * Whether there is a value of a filter that overlaps with this one, some topic matching both, for which `accept`
+   * returns true. It is called until then, in no particular order. See `filtersOverlap`.
+   */
+  someOverlapping(filter: string, accept: (value: Value) => boolean): boolean {
+    return someOverlapping(this.#root, filter.split('/'), 0, accept)
+  }
+
   *values(): Generator<Value> {
     const nodes = [this.#root]
     for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) {
@@ -85,4 +93,46 @@ function collect<Value>(node: Node<Value>, levels: string[], depth: number, wild
   }
   const exact = node.children.get(levels[depth]!)
   if (exact !== undefined) collect(exact, levels, depth + 1, true, found)
+}
+
+function someOverlapping<Value>(
+  node: Node<Value>,
+  levels: string[],
+  depth: number,
+  accept: (value: Value) => boolean,
+): boolean {
+  const level = levels[depth]
+  // Wildcards at the first level do not match topics that begin with $ [MQTT-4.7.2-1].
+  const isFirst = depth === 0
+  const multiLevel = node.children.get('#')?.value
+  if (multiLevel !== undefined && !(isFirst && level!.startsWith('$')) && accept(multiLevel)) return true
+  if (level === undefined) return node.value !== undefined && accept(node.value)
+  if (level === '#') {
+    if (!isFirst) return someBelow(node, '#', accept)
+    for (const [name, child] of node.children) {
+      if (!name.startsWith('$') && name !== '#' && someBelow(child, undefined, accept)) return true
+    }
+    return false
+  }
+  if (level === '+') {
+    for (const [name, child] of node.children) {
+      if (name === '#' || (isFirst && name.startsWith('$'))) continue
+      if (someOverlapping(child, levels, depth + 1, accept)) return true
+    }
+    return false
+  }
+  const exact = node.children.get(level)
+  if (exact !== undefined && someOverlapping(exact, levels, depth + 1, accept)) return true
+  if (isFirst && level.startsWith('$')) return false
+  const singleLevel = node.children.get('+')
+  return singleLevel !== undefined && someOverlapping(singleLevel, levels, depth + 1, accept)
+}
+
+/** The same for all values at and below a node, without the child of a name. */
+function someBelow<Value>(node: Node<Value>, without: string | undefined, accept: (value: Value) => boolean): boolean {
+  if (node.value !== undefined && accept(node.value)) return true
+  for (const [name, child] of node.children) {
+    if (name !== without && someBelow(child, undefined, accept)) return true
+  }
+  return false
 }

@@ -90,3 +90,27 @@ export function filtersOverlap(a: string, b: string): boolean {
     if (x !== y && x !== '+' && y !== '+') return false
   }
 }
+
+/**
+ * Whether every topic that matches the filter also matches the rule, which is a filter too. A topic name is a filter that matches itself only.
+ */
+export function filterContains(rule: string, filter: string): boolean {
+  const outer = levelsOf(rule)
+  const inner = levelsOf(filter)
+  // Wildcards at the first level do not match topics that begin with $ [MQTT-4.7.2-1].
+  if (filter.startsWith('$') && outer[0] === '+') return false
+  for (let depth = 0; ; depth += 1) {
+    const outerLevel = outer[depth]
+    const innerLevel = inner[depth]
+    if (outerLevel === '#') return true
+    if (outerLevel === undefined || innerLevel === undefined) return outerLevel === innerLevel
+    // `#` also matches when there is no further level, and no level of the rule but `#` does.
+    if (innerLevel === '#') return false
+    if (outerLevel !== '+' && outerLevel !== innerLevel) return false
+  }
+}
+
+/** Splits a filter. `#` becomes `+/#`, and `/#` becomes `/+/#`, which match the same topics as no topic is empty. */
+function levelsOf(filter: string): string[] {
+  return filter.replace(/^(\/?)#$/, '$1+/#').split('/')
+}

@@ -36,6 +36,10 @@ export type GapReason =
   | 'broker-session-lost'
   /** The connection to the broker was lost, and the broker does not keep all messages of these filters. */
   | 'broker-connection-lost'
+  /** After the connection was lost, about as many messages came as the broker keeps at most. It may have dropped more. */
+  | 'broker-queue'
+  /** Some retained messages to begin with could not be read, or not be told from live ones. */
+  | 'retained-unknown'
   /** The broker refuses a filter that it granted before. The stream ends. */
   | 'subscription-refused'
 
@@ -57,6 +61,11 @@ export interface SessionData {
   ack: AckMode
   /** Seconds for which the broker keeps the session without a reader, where it said so. */
   expiry?: number
+  /**
+   * With `ack=auto`: the session existed, and this process cannot tell whether an earlier reader got all that was
+   * acknowledged for it. A `gap` follows.
+   */
+  unknown?: true
 }
 
 /**

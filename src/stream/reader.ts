@@ -52,6 +52,8 @@ export class Reader {
   /** Events to write before anything else once the socket takes more; of each name only the last. */
   readonly #announcements = new Map<EventName, Buffer>()
   #preamble: Iterator<PreamblePart> | undefined
+  /** What it begins with is not known yet. */
+  #isHeld = false
   #isFull = false
   #fullSince = 0
   #isClosed = false
@@ -74,11 +76,17 @@ export class Reader {
 
   /** Whether the socket takes a write at once, and the preamble is written. */
   get isReady(): boolean {
-    return !this.#isFull && !this.#isClosed && this.#preamble === undefined
+    return !this.#isFull && !this.#isClosed && !this.#isHeld && this.#preamble === undefined
+  }
+
+  /** Writes nothing of the channel until `begin` is called. */
+  hold(): void {
+    this.#isHeld = true
   }
 
   /** Writes what comes before the channel's events, no faster than the socket takes it. Until then it is not ready. */
   begin(preamble: Iterator<PreamblePart>): void {
+    this.#isHeld = false
     this.#preamble = preamble
     this.#writePreamble()
   }

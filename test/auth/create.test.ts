@@ -3,10 +3,12 @@ import { expect, test } from 'vitest'
 import { createAuthenticator } from '../../src/auth/create.ts'
 import { ANYONE } from '../../src/auth/identity.ts'
 import { type Config, loadConfig } from '../../src/config/config.ts'
+import { MemoryAccount } from '../../src/memory/account.ts'
 
+const memory = new MemoryAccount({ totalBytes: 1_000_000 })
 const logger = pino({ level: 'silent' })
 const create = (env: Record<string, string>, changes: object = {}, readFile: (path: string) => string = String) =>
-  createAuthenticator({ config: { ...loadConfig(env, readFile), ...changes } as Config, readFile, logger })
+  createAuthenticator({ config: { ...loadConfig(env, readFile), ...changes } as Config, readFile, logger, memory })
 
 test('none is the only mode that lets in a caller without credentials', () => {
   expect(create({ CAUSEWAY_AUTH: 'none' }).authenticate(undefined, '')).toEqual({ identity: ANYONE })

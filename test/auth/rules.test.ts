@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { allowsPublish, allowsSubscribe, filterContains } from '../../src/auth/rules.ts'
+import { allowsPublish, allowsSubscribe } from '../../src/auth/rules.ts'
+import { filterContains } from '../../src/mqtt/topic.ts'
 
 const rules = (...filters: string[]) => ({ publish: filters, subscribe: filters })
 

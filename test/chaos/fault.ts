@@ -21,6 +21,11 @@ export interface Fault {
   skip?: (options: { broker: Broker['kind']; protocol: '5' | '3.1.1' }) => string | undefined
   settings?: Settings
   broker?: { config?: readonly string[]; persistence?: boolean; location?: (stage: Stage) => string }
+  /**
+   * The broker forgets messages of sessions that it keeps. What its log never shows as sent to a session is its loss then,
+   * which no bridge can know.
+   */
+  brokerForgets?: boolean
   bridge?: {
     count?: number
     descriptors?: number
@@ -37,7 +42,7 @@ export interface Fault {
   watchSeconds?: number
   /** In which all has to work again; 5 by default, `null` where the link is black and nobody can know. */
   withinSeconds?: number | null
-  /** Resolves when the fault is over. */
+  /** Resolves when the fault is over, and whatever it looks at afterwards. */
   strike(world: World): Promise<void>
 }
 
@@ -62,6 +67,8 @@ export interface World {
   startBroker(): Promise<void>
   /** Ends a bridge; it is started again at once on the same port, as a supervisor does. */
   restartBridge(index: number, signal: 'SIGTERM' | 'SIGKILL'): Promise<void>
+  /** The fault is over now, and not only when `strike` resolves. */
+  isOver(): void
   /** Something worth knowing in the row. */
   note(text: string): void
   /** A rule of this fault's own that was broken. */

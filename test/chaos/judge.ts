@@ -19,6 +19,8 @@ export interface ReaderVerdict {
   missed: number
   /** The same, with a gap. */
   missedWithGap: number
+  /** The same, where the broker forgot them, as its log shows. */
+  forgottenByBroker: number
   gaps: Record<string, number>
   /** Times that it connected, and answers that were no stream. */
   opened: number
@@ -55,12 +57,15 @@ export interface Evidence {
   arrived: ReadonlyMap<string, number>
   brokerLog: BrokerLog
   readers: readonly Reader[]
+  /** As the fault says. */
+  brokerForgets: boolean
   /** When the fault was over, and when the load was. */
   endedAt: number
   loadEndedAt: number
 }
 
-export function judge({ ledger, arrived, brokerLog, readers, endedAt, loadEndedAt }: Evidence): Verdict {
+export function judge(evidence: Evidence): Verdict {
+  const { ledger, arrived, brokerLog, readers, endedAt, loadEndedAt } = evidence
   const overHttp = ledger.publications.filter(({ by }) => by === 'http')
   const wentMissing = overHttp.filter((publication) => isAcknowledged(publication) && !arrived.has(keyOf(publication)))
   const lostByBroker = wentMissing.filter((publication) => brokerLog.acknowledged(publication)).length
@@ -69,7 +74,7 @@ export function judge({ ledger, arrived, brokerLog, readers, endedAt, loadEndedA
   const repeatedByBroker = twice.filter((publication) => brokerLog.received(publication) === 1)
   const unknown = overHttp.filter(({ answer }) => answer?.endsWith('unknown') === true)
   const notSent = overHttp.filter(({ answer }) => answer?.startsWith('503') === true || answer?.endsWith('not-sent'))
-  const verdicts = Object.fromEntries(readers.map((reader) => [reader.spec.name, judgeReader(reader, ledger, arrived)]))
+  const verdicts = Object.fromEntries(readers.map((reader) => [reader.spec.name, judgeReader(reader, evidence)]))
   return {
     published: overHttp.length,
     answered200: overHttp.filter(isAcknowledged).length,
@@ -99,7 +104,7 @@ export function owedTo(reader: Reader, ledger: Ledger, arrived: ReadonlyMap<stri
   )
 }
 
-function judgeReader(reader: Reader, ledger: Ledger, arrived: ReadonlyMap<string, number>): ReaderVerdict {
+function judgeReader(reader: Reader, { ledger, arrived, brokerLog, brokerForgets }: Evidence): ReaderVerdict {
   const { history, arrivals } = reader
   const missing = owedTo(reader, ledger, arrived).filter((publication) => !arrivals.has(keyOf(publication)))
   const gaps = gapsOf(history)
@@ -115,6 +120,13 @@ function judgeReader(reader: Reader, ledger: Ledger, arrived: ReadonlyMap<string
       ({ at, until }) => publication.begunAt <= until && (newer === undefined || newer.at > at - GAP_REACHES_BACK_MS),
     )
   })
+  const { sessionId } = reader
+  const forgotten =
+    brokerForgets && sessionId !== undefined
+      ? missing.filter(
+          (publication) => !excused.includes(publication) && brokerLog.sentTo(sessionId, publication) === false,
+        )
+      : []
   const messages = history.filter((happening) => happening.kind === 'message')
   const again = messages.filter(({ key, at }) => at > arrivals.get(key)! + 0.001)
   return {
@@ -122,7 +134,8 @@ function judgeReader(reader: Reader, ledger: Ledger, arrived: ReadonlyMap<string
     duplicates: messages.length - arrivals.size,
     unmarked: again.filter(({ isRedelivered }) => !isRedelivered).length,
     outOfOrder: outOfOrder([...arrivals.keys()], ledger),
-    missed: missing.length - excused.length,
+    missed: missing.length - excused.length - forgotten.length,
+    forgottenByBroker: forgotten.length,
     missedWithGap: excused.length,
     gaps: count(history.filter((happening) => happening.kind === 'gap').map(({ reason }) => reason)),
     opened: history.filter(({ kind }) => kind === 'opened').length,

@@ -32,11 +32,12 @@ export class Reader {
   isOpen = false
   /** The newest event it has had. */
   lastEventId: string | undefined
+  /** Of its durable session, which the client id at the broker ends with. */
+  sessionId: string | undefined
   readonly #urls: readonly string[]
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 })
   #turn: number
   #request: ClientRequest | undefined
-  #sessionId: string | undefined
   #acknowledged: string | undefined
   #isOver = false
 
@@ -106,7 +107,7 @@ export class Reader {
   readonly #event = (event: string, id: string | undefined, data: any): void => {
     if (id !== undefined) this.lastEventId = id
     if (event === 'gap') this.#happened({ kind: 'gap', reason: data.reason })
-    else if (event === 'session') this.#sessionId = data.id
+    else if (event === 'session') this.sessionId = data.id
     else if (event === 'status' && data.broker !== undefined) {
       this.#happened({ kind: 'status', isConnected: data.broker === 'connected' })
     } else if (event === 'status' && data.session === 'taken-over') this.#happened({ kind: 'taken-over' })
@@ -127,7 +128,7 @@ export class Reader {
     const id = this.lastEventId
     if (this.spec.ack !== 'explicit' || !this.isOpen || id === undefined || id === this.#acknowledged) return
     const headers = { 'content-type': 'application/json' }
-    const post = open(`${this.url}/sessions/${this.#sessionId}/ack`, { method: 'POST', agent: this.#agent, headers })
+    const post = open(`${this.url}/sessions/${this.sessionId}/ack`, { method: 'POST', agent: this.#agent, headers })
     post.on('error', () => {})
     post.on('response', (response) => {
       response.resume()

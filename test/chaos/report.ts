@@ -46,12 +46,14 @@ function notesOf({ readers, unknown, unknownArrived, notSentArrived, repeatedByB
     const reasons = Object.entries(reader.gaps)
     return reasons.length === 0 ? [] : [`${name} ${reasons.map(([reason, count]) => `${reason} ${count}`).join(' ')}`]
   })
+  const forgotten = Object.values(readers).reduce((total, reader) => total + reader.forgottenByBroker, 0)
   const unmarked = Object.entries(readers).filter(([, reader]) => reader.unmarked > 0)
   return [
     ...notes,
     ...(unknown > 0 ? [`of ${unknown} unknown ${unknownArrived} had arrived`] : []),
     ...(notSentArrived > 0 ? [`${notSentArrived} said to be not sent had arrived`] : []),
     ...(repeatedByBroker > 0 ? [`${repeatedByBroker} at QoS 2 repeated by the broker`] : []),
+    ...(forgotten > 0 ? [`${forgotten} forgotten by the broker for sessions`] : []),
     ...(unmarked.length > 0
       ? [`again and not marked: ${unmarked.map(([name, reader]) => `${name} ${reader.unmarked}`).join(', ')}`]
       : []),

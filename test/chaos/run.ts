@@ -104,6 +104,7 @@ async function observe(
   const urls = bridges.map(({ url }) => url)
   const ledger = new Ledger()
   const readers: Reader[] = []
+  let endedAt: number | undefined
   const notes: string[] = []
   const breaks: string[] = []
 
@@ -143,6 +144,9 @@ async function observe(
       await bridges[index]!.program.end(signal)
       await bridges[index]!.start()
     },
+    isOver() {
+      endedAt ??= performance.now()
+    },
     note: (text) => void notes.push(text),
     breaks: (text) => void breaks.push(text),
   }
@@ -163,14 +167,20 @@ async function observe(
   } catch (error) {
     breaks.push(`the fault could not be made: ${(error as Error).message}`)
   }
-  for (const [index, { program, start }] of bridges.entries()) {
-    if (program.isRunning) continue
-    breaks.push(`bridge ${index} has ended with ${program.ending}`)
-    await start()
+  /** Starts again what has ended, as a supervisor does. */
+  async function revive(): Promise<void> {
+    for (const [index, { program, start }] of bridges.entries()) {
+      if (program.isRunning) continue
+      breaks.push(`bridge ${index} has ended with ${program.ending}`)
+      await start()
+    }
   }
-  const endedAt = performance.now()
+  endedAt ??= performance.now()
   const deadline = endedAt + (fault.watchSeconds ?? WATCH_SECONDS) * 1000
-  while (performance.now() < deadline && !isCalm(ledger, readers, endedAt)) await delay(100)
+  do {
+    await revive()
+    await delay(100)
+  } while (performance.now() < deadline && !isCalm(ledger, readers, endedAt))
   stopHttp()
   stopMqtt()
   const loadEndedAt = performance.now()
@@ -178,10 +188,15 @@ async function observe(
 
   const isSized = kind === 'mosquitto' && http.bytes === undefined
   const brokerLog = readBrokerLog(isSized ? broker.log() : '', isSized)
-  const verdict = judge({ ledger, arrived: witness.arrived, brokerLog, readers, endedAt, loadEndedAt })
-  for (const [index, { program }] of bridges.entries()) {
-    if (!program.isRunning) breaks.push(`bridge ${index} has ended with ${program.ending}`)
-  }
+  const verdict = judge({
+    ledger,
+    arrived: witness.arrived,
+    brokerLog,
+    readers,
+    brokerForgets: fault.brokerForgets === true,
+    endedAt,
+    loadEndedAt,
+  })
   return { ...verdict, notes, breaks: [...brokenRules(verdict, fault, (loadEndedAt - endedAt) / 1000), ...breaks] }
 }
 

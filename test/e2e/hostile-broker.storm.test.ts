@@ -47,7 +47,10 @@ test.runIf(hasMosquitto)(
     let attacks = 0
     const hostile = await startScriptedBroker(hostileScript(random.fork(), () => (attacks += 1)))
     const proxy = await startProxy(hostile.url)
-    const bridge = spawnBridge({ MQTT_URL: proxy.url, PUBLISH_TIMEOUT_MS: 500, STREAM_LINGER_MS: 50 })
+    const bridge = spawnBridge(
+      { MQTT_URL: proxy.url, PUBLISH_TIMEOUT_MS: 500, STREAM_LINGER_MS: 50 },
+      { waitForBroker: false },
+    )
     const url = await bridge.url
 
     const answers = new Map<string, number>()

@@ -62,7 +62,7 @@ test.each([
   ['token', () => tokenFile([]).settings, "-H 'Authorization: Bearer TOKEN'"],
   ['broker', () => ({ AUTH: 'broker', MQTT_URL: 'mqtt://127.0.0.1:1' }), '-u USER:PASSWORD'],
 ])('with AUTH=%s the commands of the first log lines have credentials', async (_auth, settings, credentials) => {
-  const bridge = spawnBridge(settings())
+  const bridge = spawnBridge(settings(), { waitForBroker: false })
   await bridge.url
   for (const name of ['publish', 'subscribe']) {
     expect(bridge.stdout()).toMatch(new RegExp(`${name}: +curl ${credentials} `))

@@ -5,7 +5,7 @@ import { mqttClient } from '../support/mqtt-client.ts'
 import { startProxy } from '../support/proxy.ts'
 import { startResponder } from '../support/responder.ts'
 import { startScriptedBroker } from '../support/scripted-broker.ts'
-import { many } from './support/caller.ts'
+import { many, stopAfter } from './support/caller.ts'
 import { megabyteOfProperties } from './support/flood.ts'
 import { MIB, sized } from './support/sizes.ts'
 import { startTarget, WIRES } from './support/target.ts'
@@ -25,7 +25,7 @@ test.each(WIRES)('item 6: NDJSON batches of one caller, over %s', async (wire) =
     const lines = Buffer.from(
       Array.from({ length: 500 }, (_, index) => `{"topic":"attack/${index}","payload":"x"}\n`).join(''),
     )
-    const stop = AbortSignal.any([signal, AbortSignal.timeout(sized(3000, 20_000))])
+    const stop = stopAfter(sized(3000, 20_000), signal)
     const batches = Array.from({ length: 8 }, async () => {
       const { body } = await open('POST', '/publish/batch', {
         headers: { 'content-type': 'application/x-ndjson' },
@@ -48,7 +48,7 @@ test.each(WIRES)('sibling of 6: arrays of 1000 messages, 20 at a time, of one ca
   const target = await startTarget({ wire, brokerUrl: distant })
   const body = JSON.stringify(Array.from({ length: 1000 }, (_, index) => ({ topic: `attack/${index}`, qos: 1 })))
   await underAttack(target, async ({ ask, signal }) => {
-    const stop = AbortSignal.any([signal, AbortSignal.timeout(sized(3000, 20_000))])
+    const stop = stopAfter(sized(3000, 20_000), signal)
     const sending = many(sized(30, 200), 20, stop, async () => {
       const { status } = await ask('POST', '/publish/batch', { headers: { 'content-type': 'application/json' }, body })
       expect.soft(status).toSatisfy((code: number) => code !== 500)

@@ -26,8 +26,8 @@ describe.runIf(hasAccounts).each(['5', '3.1.1'])('over MQTT %s', (protocol) => {
     for (const headers of [basic('ann', 'wrong'), basic('nobody', 'x')]) {
       const answer = await publish(bridge, { topic: 'a' }, headers)
       expect(answer.body).toMatchObject({
-        status: 403,
-        code: 'not-authorized',
+        status: 401,
+        code: 'unauthorized',
         mqtt: { reasonCode: protocol === '5' ? 0x87 : 5 },
       })
       expect(answer.headers.get('www-authenticate')).toBe(
@@ -46,8 +46,8 @@ describe.runIf(hasAccounts).each(['5', '3.1.1'])('over MQTT %s', (protocol) => {
       AUTH_BEARER_USERNAME: 'device',
     })
     expect((await publish(other, { topic: 'a' }, { authorization: 'Bearer token-1' })).status).toBe(200)
-    expect((await publish(other, { topic: 'a' }, { authorization: 'Bearer token-2' })).status).toBe(403)
-    expect((await publish(bridge, { topic: 'a' }, { authorization: 'Bearer token-1' })).status).toBe(403)
+    expect((await publish(other, { topic: 'a' }, { authorization: 'Bearer token-2' })).status).toBe(401)
+    expect((await publish(bridge, { topic: 'a' }, { authorization: 'Bearer token-1' })).status).toBe(401)
   })
 })
 
@@ -151,7 +151,7 @@ describe.runIf(hasAccounts)('a caller', () => {
     }
     expect(events.at(-1)).toEqual({ credentials: 'revoked' })
     await annStream.ended
-    await expect.poll(async () => (await publish(bridge, { topic: 'a' }, ann)).status).toBe(403)
+    await expect.poll(async () => (await publish(bridge, { topic: 'a' }, ann)).status).toBe(401)
     expect((await publish(bridge, { topic: 'bob/1', payload: 'still' }, basic('ann', 'another one'))).status).toBe(200)
     expect((await bobStream.next()).data).toMatchObject({ payload: 'still' })
   })

@@ -34,8 +34,8 @@ test.runIf(canRefuseSubscriptions)(
     expect((await publish(bridge, { topic: 'a/1', payload: 'x' }, ann)).status).toBe(200)
     expect((await stream.next()).data).toMatchObject({ payload: 'x' })
     expect((await publish(bridge, { topic: 'a/1' }, basic('ann', 'wrong'))).body).toMatchObject({
-      status: 403,
-      code: 'not-authorized',
+      status: 401,
+      code: 'unauthorized',
     })
   },
 )

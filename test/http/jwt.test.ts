@@ -41,6 +41,20 @@ describe('a token signed with a key of the issuer', () => {
     expect(issuer.requests).toBe(1)
   })
 
+  test('is refused, and its stream ended, once SIGHUP has read keys without its own', async () => {
+    const issuer = await startIssuer()
+    const bridge = await startBridge(issuer.settings)
+    const headers = bearer(await issuer.sign({}))
+    const stream = await openStream(`${bridge.url}/subscribe?topic=a`, headers)
+    await issuer.rotate()
+    expect((await publish(bridge, { topic: 'b' }, headers)).status).toBe(200)
+    bridge.reload()
+    await expect.poll(async () => (await publish(bridge, { topic: 'b' }, headers)).status).toBe(401)
+    await expect.poll(() => stream.events.at(-1)?.data).toEqual({ credentials: 'revoked' })
+    await stream.ended
+    expect((await publish(bridge, { topic: 'a' }, bearer(await issuer.sign({})))).status).toBe(200)
+  })
+
   test('is answered with 503 where the keys cannot be fetched', async () => {
     const issuer = await startIssuer()
     issuer.failure = 500

@@ -6,7 +6,8 @@ import { distFile } from './dist.ts'
 
 export interface BridgeProcess {
   /**
-   * The URL of metrics and health, and of the API unless ADMIN_PORT is set. Resolves when the log says that it listens.
+   * The URL of metrics and health, and of the API unless ADMIN_PORT is set. Resolves when the bridge listens and is
+   * connected to its broker.
    */
   url: Promise<string>
   pid: number
@@ -17,8 +18,18 @@ export interface BridgeProcess {
   exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
 }
 
-/** The bridge as production runs it: `dist/main.js` in a process of its own, on free ports. It ends with the test. */
-export function spawnBridge(settings: Settings = {}): BridgeProcess {
+/** How long a process may take to start and to reach its broker on a busy machine. */
+const BROKER_TIMEOUT_MS = 25_000
+
+/**
+ * Starts the bridge as production runs it: `dist/main.js` in a process of its own, on free ports. It ends with the test.
+ * @param options `waitForBroker: false` for a test whose broker is missing or refuses the bridge: `url` then resolves
+ *   when the bridge listens
+ */
+export function spawnBridge(
+  settings: Settings = {},
+  { waitForBroker = true }: { waitForBroker?: boolean } = {},
+): BridgeProcess {
   const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0 }
   const variables = Object.entries({ ...defaults, ...settings }).map(([name, value]) => [
     `CAUSEWAY_${name}`,
@@ -36,12 +47,19 @@ export function spawnBridge(settings: Settings = {}): BridgeProcess {
     signal: signal as NodeJS.Signals | null,
   }))
   const url = new Promise<string>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      const hint = 'the bridge did not reach its broker; without one, pass { waitForBroker: false }'
+      reject(new Error(`${hint}:\n${stdout}${stderr}`))
+    }, BROKER_TIMEOUT_MS)
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       stdout += chunk
       const found = /metrics: +(http:\S+)\/metrics/.exec(stdout)
-      if (found !== null) resolve(found[1]!)
+      if (found !== null && (!waitForBroker || isConnected(stdout))) resolve(found[1]!)
     })
-    void exited.then(({ code }) => reject(new Error(`the bridge exited with ${code}:\n${stdout}${stderr}`)))
+    void exited.then(({ code }) => {
+      clearTimeout(timer)
+      reject(new Error(`the bridge exited with ${code}:\n${stdout}${stderr}`))
+    })
   })
   // A test of a bridge that does not start does not look at `url`; its rejection must not fail the run.
   url.catch(() => {})
@@ -60,4 +78,12 @@ export function spawnBridge(settings: Settings = {}): BridgeProcess {
     kill: (signal) => void child.kill(signal),
     exited,
   }
+}
+
+/**
+ * Whether a bridge that listens is connected to its broker, by its log: it tries once before it listens, warns when that
+ * fails, and says when all of its connections are there. The log needs no credentials, unlike `GET /readyz`.
+ */
+function isConnected(log: string): boolean {
+  return log.lastIndexOf('the broker is back') >= log.lastIndexOf('the broker cannot be reached')
 }

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
-import { generate, type IConnectPacket, type Packet, parser } from 'mqtt-packet'
+import { generate, type IConnectPacket, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
 import { onTestFinished } from 'vitest'
 
 /** One network connection of a client to the scripted broker. */
@@ -31,8 +31,15 @@ export type Script = (packet: Packet, peer: Peer) => boolean | void
 /**
  * A small broker over real sockets that handles each packet as the script says. All others it accepts and acknowledges
  * as the standard says, and it delivers no message. It ends with the test.
+ *
+ * @param options `handlesMarkers: false` where the script sees the bridge's markers. By default it never does, and they
+ *   are delivered as any broker does
  */
-export async function startScriptedBroker(script: Script): Promise<ScriptedBroker> {
+export async function startScriptedBroker(
+  script: Script,
+  { handlesMarkers = true }: { handlesMarkers?: boolean } = {},
+): Promise<ScriptedBroker> {
+  const markers = handlesMarkers ? new MarkerTopics() : undefined
   const peers: Peer[] = []
   const sockets = new Set<Socket>()
   const server = createServer((socket) => {
@@ -41,9 +48,11 @@ export async function startScriptedBroker(script: Script): Promise<ScriptedBroke
     socket.on('close', () => sockets.delete(socket))
     const peer = createPeer(socket)
     peers.push(peer)
+    socket.on('close', () => markers?.left(peer))
     const parse = parser()
     parse.on('packet', (packet) => {
       if (packet.cmd === 'connect') peer.connect = packet
+      if (markers?.handle(packet, peer)) return
       peer.received.push(packet)
       if (script(packet, peer) !== true) answer(packet, peer)
     })
@@ -89,6 +98,57 @@ function createPeer(socket: Socket): Peer {
     close: () => void socket.end(),
   }
   return peer
+}
+
+/** The topic of the bridge's markers: messages to itself that show what came before them. */
+const MARKERS = 'causeway/marker/'
+/** Counts down from here, so that it never is one of those that a script uses. */
+const MARKER_ID_MAX = 65_000
+
+/** Delivers markers and what the bridge tries out below their topic in order, as a broker does that does all of it. */
+class MarkerTopics {
+  readonly #filters = new Map<Peer, Map<string, number | undefined>>()
+  readonly #retained = new Map<string, IPublishPacket>()
+  #lastId = MARKER_ID_MAX
+
+  /** Returns true where it has handled the packet. */
+  handle(packet: Packet, peer: Peer): boolean {
+    if (packet.cmd === 'publish' && packet.topic.startsWith(MARKERS)) {
+      if (packet.retain && packet.payload.length > 0) this.#retained.set(packet.topic, packet)
+      else if (packet.retain) this.#retained.delete(packet.topic)
+      peer.send({ cmd: 'puback', messageId: packet.messageId! })
+      for (const [other, filters] of this.#filters) {
+        for (const [filter, id] of filters) if (matches(filter, packet.topic)) this.#send(other, packet, false, id)
+      }
+    } else if (packet.cmd === 'subscribe' && packet.subscriptions[0]!.topic.startsWith(MARKERS)) {
+      const { topic } = packet.subscriptions[0]!
+      const filters = this.#filters.get(peer) ?? new Map<string, number | undefined>()
+      filters.set(topic, packet.properties?.subscriptionIdentifier)
+      this.#filters.set(peer, filters)
+      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
+      for (const [name, retained] of this.#retained) {
+        if (matches(topic, name)) this.#send(peer, retained, true, packet.properties?.subscriptionIdentifier)
+      }
+    } else if (packet.cmd === 'unsubscribe' && String(packet.unsubscriptions[0]).startsWith(MARKERS)) {
+      this.#filters.get(peer)?.delete(String(packet.unsubscriptions[0]))
+      peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
+    } else return packet.cmd === 'puback' && packet.messageId! > this.#lastId && packet.messageId! <= MARKER_ID_MAX
+    return true
+  }
+
+  left(peer: Peer): void {
+    this.#filters.delete(peer)
+  }
+
+  #send(peer: Peer, { topic, payload }: IPublishPacket, retain: boolean, subscriptionIdentifier?: number): void {
+    const messageId = (this.#lastId -= 1) + 1
+    const properties = subscriptionIdentifier === undefined ? {} : { subscriptionIdentifier }
+    peer.send({ cmd: 'publish', topic, payload, qos: 1, retain, dup: false, messageId, properties } as Packet)
+  }
+}
+
+function matches(filter: string, topic: string): boolean {
+  return filter === topic || (filter.endsWith('/+') && topic.slice(0, topic.lastIndexOf('/')) === filter.slice(0, -2))
 }
 
 function answer(packet: Packet, peer: Peer): void {

@@ -36,23 +36,21 @@ export async function nameOf({ username, password }: Login): Promise<string> {
   return `login:${key.toString('base64url')}`
 }
 
-/** CONNACK reason codes, of MQTT 5 and of 3.1.1. */
-const BAD_USERNAME_OR_PASSWORD = [0x86, 0x04]
-const NOT_AUTHORIZED = [0x87, 0x05]
+/**
+ * What CONNACK says of credentials that it refuses: bad user name or password, and not authorized, in MQTT 5 and 3.1.1.
+ * Brokers differ in which one they use for a wrong password: Mosquitto says "not authorized".
+ */
+const CREDENTIALS_REFUSED = [0x86, 0x87, 0x04, 0x05]
 
 /**
- * The problem for a caller whose credentials the broker refused. Undefined where the connection failed for another
- * reason.
+ * The problem for a caller whose credentials the broker refused: 401, whichever reason the broker gave. 403 is for what
+ * a known caller may not do. Undefined where the connection failed for another reason.
  */
 export function refusalOf(failure: CausewayError | undefined): CausewayError | undefined {
   const mqtt = failure?.details.mqtt
-  if (mqtt === undefined) return undefined
-  const details = { mqtt, challenge: eitherScheme }
-  if (BAD_USERNAME_OR_PASSWORD.includes(mqtt.reasonCode)) {
-    return new CausewayError('unauthorized', 'The broker refused the user name or password', details)
-  }
-  if (NOT_AUTHORIZED.includes(mqtt.reasonCode)) {
-    return new CausewayError('not-authorized', 'The broker does not allow these credentials to connect', details)
-  }
-  return undefined
+  if (mqtt === undefined || !CREDENTIALS_REFUSED.includes(mqtt.reasonCode)) return undefined
+  return new CausewayError('unauthorized', 'The broker refused the user name or password', {
+    mqtt,
+    challenge: eitherScheme,
+  })
 }

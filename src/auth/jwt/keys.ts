@@ -5,6 +5,8 @@ export interface RemoteKeysOptions {
   url: string
   /** Called when fetching starts to fail, and when it succeeds again. */
   onState(available: boolean, cause?: unknown): void
+  /** Called when a fetch brought other keys than the one before: tokens of a key that is gone are no longer valid. */
+  onChanged?(): void
   /** Keys that are older are fetched again, while the old ones stay in use. */
   freshMs?: number
   /** Keys that are older are not used any more, even if they cannot be fetched. */
@@ -25,6 +27,8 @@ const KEYS_MAX_BYTES = 1_048_576
 export class RemoteKeys {
   readonly #options: Required<RemoteKeysOptions>
   #find: JWTVerifyGetKey | undefined
+  /** The key set as JSON text, to see whether it has changed. */
+  #text: string | undefined
   #fetchedAt = 0
   #fetching: Promise<void> | undefined
   #failures = 0
@@ -36,9 +40,10 @@ export class RemoteKeys {
     staleMs = 3_600_000,
     cooldownMs = 10_000,
     backoffMs = 1000,
+    onChanged = () => {},
     ...options
   }: RemoteKeysOptions) {
-    this.#options = { ...options, freshMs, staleMs, cooldownMs, backoffMs }
+    this.#options = { ...options, onChanged, freshMs, staleMs, cooldownMs, backoffMs }
   }
 
   /**
@@ -60,6 +65,17 @@ export class RemoteKeys {
     }
   }
 
+  /** Fetches old keys again, for tokens that are accepted without `find`. Nobody waits for it. */
+  keepFresh(): void {
+    if (performance.now() - this.#fetchedAt >= this.#options.freshMs) this.#refresh().catch(() => {})
+  }
+
+  /** Fetches the keys now. Where that fails the old ones stay in use, for as long as they are not too old. */
+  async reload(): Promise<void> {
+    this.#fetching ??= this.#fetch().finally(() => (this.#fetching = undefined))
+    await this.#fetching
+  }
+
   async #refresh(): Promise<JWTVerifyGetKey> {
     if (performance.now() >= this.#notBefore) {
       this.#fetching ??= this.#fetch().finally(() => (this.#fetching = undefined))
@@ -73,13 +89,17 @@ export class RemoteKeys {
 
   /** Fetches the keys. A failure is counted, and never rejects. */
   async #fetch(): Promise<void> {
-    const { url, onState, cooldownMs, backoffMs } = this.#options
+    const { url, onState, onChanged, cooldownMs, backoffMs } = this.#options
     try {
-      this.#find = createLocalJWKSet(await fetchKeys(url))
+      const keys = await fetchKeys(url)
+      this.#find = createLocalJWKSet(keys)
+      const before = this.#text
+      this.#text = JSON.stringify(keys)
       this.#fetchedAt = performance.now()
       this.#notBefore = this.#fetchedAt + cooldownMs
       if (this.#failures > 0) onState(true)
       this.#failures = 0
+      if (before !== undefined && before !== this.#text) onChanged()
     } catch (cause) {
       this.#failures += 1
       const wait = Math.min(BACKOFF_MAX_MS, backoffMs * 2 ** (this.#failures - 1))

@@ -1,34 +1,30 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Admission, Authenticator } from '../../auth/authenticator.ts'
 import type { Identity } from '../../auth/identity.ts'
-import { networkOf } from '../../auth/network.ts'
 import { CausewayError } from '../../errors.ts'
 import type { MemoryShare } from '../../memory/account.ts'
 import { asProblem } from '../message/problem.ts'
 import { expiredCookie } from './cookie.ts'
 import { isDisconnected } from '../server/disconnects.ts'
 import { type CredentialSources, credentialsOf, type FoundCredentials } from './credentials.ts'
-import { hasOriginHeaders, hasTrustedHost, isCrossOrigin } from './origin.ts'
+import { hasOriginHeaders, type Origins } from './origin.ts'
 import type { RequestLimits } from './request-limits.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** The caller. Set by the first hook of the routes that need an identity. */
     identity: Identity
-    /** What may be held for the caller: of its address until it is authenticated, then of its identity. */
-    share: MemoryShare
   }
 }
 
 export interface AuthenticationOptions {
   authenticate: Authenticator['authenticate']
   sources: CredentialSources
-  /** Origins whose pages may call. */
-  origins: ReadonlySet<string>
+  origins: Origins
   /** Serve only requests whose Host is an IP address, localhost or the host of one of `origins`. */
   trustedHostsOnly: boolean
   limits: RequestLimits
-  /** The share of memory of an identity or address, by its name. */
+  /** The share of memory of an identity, by its name. */
   shareOf(name: string): MemoryShare
   /** Called with `accepted`, or with the code of the problem. */
   observe(result: string): void
@@ -41,18 +37,11 @@ export function requireIdentity(
 ): void {
   /** Checks what needs no credentials, then finds the credentials. */
   function check(request: FastifyRequest, reply: FastifyReply): FoundCredentials {
-    request.share = shareOf(`address:${networkOf(request.ip)}`)
     limits.checkAddress(request.ip, reply)
-    if (isCrossOrigin(request, origins)) {
+    if (trustedHostsOnly && !origins.isTrustedHost(request)) {
       throw new CausewayError(
         'forbidden',
-        `Pages of ${request.headers.origin} may not call; CAUSEWAY_CORS_ORIGINS lists the origins that may`,
-      )
-    }
-    if (trustedHostsOnly && !hasTrustedHost(request, origins)) {
-      throw new CausewayError(
-        'forbidden',
-        `Without authentication the host name ${request.headers.host} is refused, because a page could make any ` +
+        `Without authentication the host name ${request.host} is refused, because a page could make any ` +
           'name point here. Use an IP address or localhost, or add the origin to CAUSEWAY_CORS_ORIGINS',
       )
     }
@@ -80,7 +69,6 @@ export function requireIdentity(
   }
 
   app.decorateRequest('identity')
-  app.decorateRequest('share')
   app.addHook('onRequest', (request, reply, done) => {
     let source: FoundCredentials['source'] | undefined
     const refuse = (error: unknown): void => {
@@ -88,8 +76,8 @@ export function requireIdentity(
       observe(kind.code)
       // The cookie is HttpOnly, so no script of the page could delete it once it is no longer valid.
       if (source === 'cookie' && kind.status === 401) reply.header('set-cookie', expiredCookie(request))
-      // To keep the connection, Node would read the whole body of a caller that is refused. It may never end.
-      if (request.raw.httpVersionMajor === 1 && mayExceedBodyLimit(request)) reply.header('connection', 'close')
+      // A body that may never end need not be sent to the end. HTTP/2 ends the stream instead.
+      if (mayExceedBodyLimit(request)) request.isLast = true
       done(error as Error)
     }
     const proceed = (admission: Admission): void => {

@@ -12,6 +12,8 @@ const EXPOSED_HEADERS = [
   'MQTT-QoS',
   'MQTT-Response-Topic',
   'MQTT-User-Properties',
+  'RateLimit',
+  'RateLimit-Policy',
   'Retry-After',
   'WWW-Authenticate',
 ]

@@ -11,7 +11,10 @@ export function parseAccept(accept = ''): AcceptRanges {
       const weight = parameters.find((parameter) => parameter.startsWith('q='))?.slice(2)
       return [type, weight === undefined ? 1 : Number(weight) || 0]
     })
-  return new Map(ranges.length > 0 ? ranges : [['*/*', 1]])
+  const weights = new Map<string, number>()
+  // Prometheus names one type several times, for its versions. The highest weight counts.
+  for (const [type, weight] of ranges) weights.set(type, Math.max(weight, weights.get(type) ?? 0))
+  return weights.size > 0 ? weights : new Map([['*/*', 1]])
 }
 
 /** The weight that the most specific matching range gives the type; 0 means that it is not accepted. */

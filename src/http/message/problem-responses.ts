@@ -76,7 +76,19 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   ],
   'headers-too-large': ['The request headers are larger than CAUSEWAY_HEADERS_LIMIT_BYTES'],
   internal: ['Causeway failed unexpectedly, and its log says why. Whether the request had an effect is unknown'],
+  'sessions-not-supported': [
+    'The broker ends every session with its connection (Session Expiry Interval 0), so it keeps nothing for a reader',
+  ],
+  'too-many-own-sessions': [
+    '500 sessions of this caller are open; only as many as are left for all others (CAUSEWAY_SESSION_MAX) are ' +
+      'allowed. Close some first',
+    { retryAfter: 5 },
+  ],
+  'transfer-coding-not-supported': ['The only transfer coding that is supported is chunked'],
   'requests-not-supported': ['The broker speaks MQTT 3.1.1, which has no request and response'],
+  'retained-wildcards-not-supported': [
+    'The broker hands on retained messages for exact topics only, and home/# has wildcards',
+  ],
   'no-reply': ['Nobody replied within 5000 ms'],
   'broker-refused': [
     'The broker refused the subscription to home/#: Unspecified error',

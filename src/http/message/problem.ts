@@ -38,6 +38,7 @@ export function problemDocument({ kind, message, details }: CausewayError) {
 
 export function sendProblem(error: CausewayError, reply: FastifyReply): FastifyReply {
   if (error.details.retryAfter !== undefined) reply.header('retry-after', error.details.retryAfter)
+  if (error.details.acceptEncoding !== undefined) reply.header('accept-encoding', error.details.acceptEncoding)
   if (error.details.challenge !== undefined) reply.header('www-authenticate', error.details.challenge)
   return reply.code(error.kind.status).type(PROBLEM_TYPE).serializer(JSON.stringify).send(problemDocument(error))
 }

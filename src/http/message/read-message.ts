@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import type { FastifyBodyParser, FastifyInstance, FastifyRequest } from 'fastify'
 import { CausewayError } from '../../errors.ts'
+import { wholeBody } from '../server/read-body.ts'
 import { fromJson, type JsonMessage, type Message, type QoS } from '../../mqtt/message.ts'
 import { stringFault } from '../../mqtt/topic.ts'
 import { payloadSource } from './payload-source.ts'
@@ -56,21 +57,13 @@ export function acceptMessages(app: FastifyInstance, payloadMax: number): void {
   app.decorateRequest('payloadSource')
   const parse: FastifyBodyParser<Buffer> = (request, body, done) => {
     if (isRaw(request.query)) return done(null, body)
-    if (!JSON_TYPE.test(request.headers['content-type'] ?? '')) {
-      return done(
-        new CausewayError(
-          'unsupported-media-type',
-          'Send the message as application/json, or put the topic into the query to send the body as the payload',
-        ),
-      )
-    }
     if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
     request.jsonText = body.toString()
     return parseJson(request, request.jsonText, done)
   }
   // `*` also parses bodies without a type. The pattern parses all others, because Fastify caches parsers per type only
   // where a pattern matched.
-  for (const type of [/^./, '*']) app.addContentTypeParser(type, { parseAs: 'buffer' }, parse)
+  for (const type of [/^./, '*']) app.addContentTypeParser(type, wholeBody(app, parse, refuseType))
   app.addHook('onRequest', (request, _reply, done) => {
     if (!isRaw(request.query)) return done()
     // Fastify answers 415 to a malformed Content-Type. A raw payload may have any, so hide it from Fastify.
@@ -95,6 +88,15 @@ export function acceptMessages(app: FastifyInstance, payloadMax: number): void {
     }
     done()
   })
+}
+
+/** Why a body of this type is not read. */
+function refuseType({ query, headers }: FastifyRequest): CausewayError | undefined {
+  if (isRaw(query) || JSON_TYPE.test(headers['content-type'] ?? '')) return undefined
+  return new CausewayError(
+    'unsupported-media-type',
+    'Send the message as application/json, or put the topic into the query to send the body as the payload',
+  )
 }
 
 /**

@@ -1,7 +1,12 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
+import { CausewayError } from '../../errors.ts'
 import { problemExamples } from '../message/problem-responses.ts'
+import { sendPieces, slices } from '../message/send-pieces.ts'
+
+/** Most answers of the page at the same time. Each has a file open until its client has read it, credentials or not. */
+const PAGE_ANSWERS_MAX = 64
 
 /** All kinds of credentials. Which ones are accepted, and whether any is required, depends on the configuration. */
 const SECURITY_SCHEMES = {
@@ -51,13 +56,29 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
       buildLocalReference: (schema, _base, _fragment, index) => (schema.$id as string | undefined) ?? `def-${index}`,
     },
   })
+  let pageAnswers = 0
   await app.register(swaggerUi, {
+    uiHooks: {
+      onRequest(_request, reply, next) {
+        if (pageAnswers >= PAGE_ANSWERS_MAX) {
+          return next(new CausewayError('overloaded', 'Too many clients read the documentation', { retryAfter: 1 }))
+        }
+        pageAnswers += 1
+        reply.raw.once('close', () => (pageAnswers -= 1))
+        next()
+      },
+    },
     routePrefix: '/docs',
     staticCSP: true,
     theme: { title: 'Causeway' },
     uiConfig: { layout: 'BaseLayout' },
   })
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+  let document: Buffer | undefined
+  app.get('/openapi.json', { schema: { hide: true } }, (request, reply) => {
+    document ??= Buffer.from(JSON.stringify(app.swagger()))
+    reply.header('content-length', document.length).type('application/json; charset=utf-8')
+    return sendPieces(reply, slices(document), request.share)
+  })
 }
 
 type Paths = Record<string, Record<string, { parameters?: Parameter[] }>>

@@ -4,7 +4,8 @@ import { problems } from '../message/problem-responses.ts'
 
 export interface HealthRoutes {
   isReachable(): boolean
-  isShuttingDown(): boolean
+  /** Whether the process is asked to end. */
+  isDraining(): boolean
 }
 
 const ok = (description: string) => ({
@@ -18,7 +19,7 @@ const ok = (description: string) => ({
  * `/livez` answers as long as the event loop runs. `/readyz` answers 200 only where requests can succeed, and turns to
  * 503 within a second of losing the broker.
  */
-export async function healthRoutes(app: FastifyInstance, { isReachable, isShuttingDown }: HealthRoutes): Promise<void> {
+export async function healthRoutes(app: FastifyInstance, { isReachable, isDraining }: HealthRoutes): Promise<void> {
   app.get(
     '/livez',
     { schema: { summary: 'The process is alive', tags: ['operation'], response: { 200: ok('The process is alive') } } },
@@ -35,7 +36,7 @@ export async function healthRoutes(app: FastifyInstance, { isReachable, isShutti
       },
     },
     async () => {
-      if (isShuttingDown()) {
+      if (isDraining()) {
         throw new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 })
       }
       if (!isReachable()) {

@@ -4,7 +4,7 @@ import type { Message } from '../../mqtt/message.ts'
 import { sessionId } from '../../mqtt/session/session-id.ts'
 import type { AckMode, Encoder } from '../../stream/events.ts'
 import type { OpenedStream } from '../../stream/opened-stream.ts'
-import type { SessionRequest } from '../../stream/sessions/session-stream.ts'
+import { SESSION_BYTES, type SessionRequest } from '../../stream/sessions/session-stream.ts'
 
 export interface SessionOpening {
   /** Undefined where another reader has the session. */
@@ -17,6 +17,8 @@ export interface SessionOpening {
   has(caller: Caller, id: string): boolean
   /** Sessions open here, of all callers. */
   count(): number
+  /** Sessions of the caller that are open here. */
+  countOf(caller: Caller): number
   /** Most sessions open here. */
   max: number
 }
@@ -37,10 +39,10 @@ const RETRY_AFTER_S = 5
 
 /**
  * Opens a durable session for a reader. Resolves with undefined where another reader has it.
- * @throws CausewayError `session-qos`, `invalid-request` or `too-many-sessions`
+ * @throws CausewayError `session-qos`, `invalid-request`, `too-many-sessions`, `too-many-own-sessions` or `overloaded`
  */
 export async function openSession(
-  { open, has, count, max }: SessionOpening,
+  { open, has, count, countOf, max }: SessionOpening,
   caller: Caller,
   { name, filters, qos, slow, retained, ack, encoder, lastEventId }: SessionQuery,
 ): Promise<OpenedStream | undefined> {
@@ -64,5 +66,26 @@ export async function openSession(
       retryAfter: RETRY_AFTER_S,
     })
   }
-  return open(caller, { id, name, filters: unique, retained, ack, encoder }, lastEventId)
+  if (!has(caller, id)) {
+    const own = countOf(caller)
+    // As with memory: one caller may have no more than is left for all others.
+    if (own >= max - count()) {
+      throw new CausewayError(
+        'too-many-own-sessions',
+        `${own} sessions of this caller are open; only as many as are left for all others (CAUSEWAY_SESSION_MAX) are ` +
+          'allowed. Close some first',
+        { retryAfter: RETRY_AFTER_S },
+      )
+    }
+    if (!caller.share.mayTake(SESSION_BYTES)) {
+      throw new CausewayError(
+        'overloaded',
+        'This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it',
+        {
+          retryAfter: RETRY_AFTER_S,
+        },
+      )
+    }
+  }
+  return open(caller, { id, share: caller.share, name, filters: unique, retained, ack, encoder }, lastEventId)
 }

@@ -1,7 +1,9 @@
+import { Readable } from 'node:stream'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
+import type { RetainedMessages } from '../../mqtt/retained.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { type Message, toJsonText } from '../../mqtt/message.ts'
 import { hasWildcard } from '../../mqtt/topic.ts'
@@ -9,11 +11,12 @@ import { parseAccept } from '../message/accept.ts'
 import { refuseIdempotencyKey } from '../message/idempotency.ts'
 import { sendPayload } from '../message/send-payload.ts'
 import { problems } from '../message/problem-responses.ts'
+import { isDisconnected } from '../server/disconnects.ts'
 import { PublishResultSchema, RetainedQuerySchema, TopicQuerySchema } from '../message/schemas.ts'
 
 export interface RetainedRoutes {
   /** Resolves with the retained messages that match any of the filters. */
-  read(caller: Caller, filters: readonly string[]): Promise<Message[]>
+  read(caller: Caller, filters: readonly string[]): Promise<RetainedMessages>
   publish(caller: Caller, message: Message): Promise<PublishResult>
 }
 
@@ -24,8 +27,10 @@ const READ_PROBLEMS = [
   'not-found',
   'wildcards-not-supported',
   'too-many-retained',
+  'retained-wildcards-not-supported',
   'broker-refused',
   'broker-unavailable',
+  'overloaded',
   'acknowledgement-timeout',
 ] as const
 const DELETE_PROBLEMS = [
@@ -39,6 +44,13 @@ const DELETE_PROBLEMS = [
   'overloaded',
   'acknowledgement-timeout',
 ] as const
+
+/** The messages as pieces of one JSON array. Each is encoded when it is written, so the text is never in memory whole. */
+function* arrayOf(messages: readonly Message[], embedJson: boolean): Generator<string> {
+  yield '['
+  for (const [index, message] of messages.entries()) yield (index > 0 ? ',' : '') + toJsonText(message, embedJson)
+  yield ']'
+}
 
 export async function retainedRoutes(instance: FastifyInstance, { read, publish }: RetainedRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
@@ -70,10 +82,15 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
     },
     handler: async (request, reply) => {
       const { topic, encoding } = request.query
-      const messages = await read(request, [topic])
+      const { messages, release } = await read(request, [topic])
+      reply.raw.once('close', release)
+      if (isDisconnected(reply)) {
+        release()
+        return reply.hijack()
+      }
       if (hasWildcard(topic) || (parseAccept(request.headers.accept).get('application/json') ?? 0) > 0) {
-        const array = `[${messages.map((message) => toJsonText(message, encoding === 'json')).join()}]`
-        return reply.type('application/json; charset=utf-8').serializer(String).send(array)
+        const array = Readable.from(arrayOf(messages, encoding === 'json'), { objectMode: false })
+        return reply.type('application/json; charset=utf-8').send(array)
       }
       const [message] = messages
       if (message === undefined) throw new CausewayError('not-found', `The broker retains no message on ${topic}`)

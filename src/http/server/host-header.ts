@@ -2,10 +2,14 @@ import type { IncomingMessage } from 'node:http'
 
 /**
  * What is wrong with the Host header, or undefined. A request must have exactly one (RFC 9112 section 3.2); HTTP/1.0
- * may have none, and HTTP/2 has `:authority` instead.
+ * may have none. HTTP/2 has `:authority` instead, and a Host beside it must be the same (RFC 9113 section 8.3.1).
  */
-export function hostFault({ httpVersion, rawHeaders }: IncomingMessage): string | undefined {
-  if (httpVersion === '2.0') return undefined
+export function hostFault({ httpVersion, headers, rawHeaders }: IncomingMessage): string | undefined {
+  if (httpVersion === '2.0') {
+    const authority = headers[':authority']
+    const isSame = authority === undefined || headers.host === undefined || headers.host === authority
+    return isSame ? undefined : 'The request has a Host header that differs from :authority'
+  }
   if (httpVersion === '0.9') return 'The request line has no HTTP version'
   let count = 0
   for (let index = 0; index < rawHeaders.length; index += 2) {

@@ -6,7 +6,7 @@ import {
   type ServerHttp2Session,
 } from 'node:http2'
 import type { Socket } from 'node:net'
-import { type HeaderLimits, http1Options } from './http1-options.ts'
+import { type Http1Limits, http1Options } from './http1-options.ts'
 
 /** PEM. `cert` may also contain the intermediate certificates, after the server's own. */
 export interface Certificate {
@@ -20,8 +20,24 @@ const NODE_HEADERS_MAX = 65_535
 /** Most concurrent streams of one HTTP/2 connection. A client that needs more opens another connection. */
 const STREAMS_MAX = 256
 const HANDSHAKE_TIMEOUT_MS = 15_000
-/** A connection without a request for this long is closed. */
-const IDLE_MS = 72_000
+/**
+ * The ciphers of TLS 1.3, and those of TLS 1.2 with a key exchange of their own for each connection. Without it,
+ * whoever gets the private key later could read what was recorded before (forward secrecy).
+ */
+const TLS = {
+  minVersion: 'TLSv1.2',
+  ciphers: [
+    'TLS_AES_256_GCM_SHA384',
+    'TLS_CHACHA20_POLY1305_SHA256',
+    'TLS_AES_128_GCM_SHA256',
+    'ECDHE-ECDSA-AES128-GCM-SHA256',
+    'ECDHE-RSA-AES128-GCM-SHA256',
+    'ECDHE-ECDSA-AES256-GCM-SHA384',
+    'ECDHE-RSA-AES256-GCM-SHA384',
+    'ECDHE-ECDSA-CHACHA20-POLY1305',
+    'ECDHE-RSA-CHACHA20-POLY1305',
+  ].join(':'),
+} as const
 /** Time for the last bytes of a closing HTTP/2 connection to be read, before its socket is destroyed. */
 const CLOSE_TIMEOUT_MS = 1000
 
@@ -47,14 +63,14 @@ export class SecureServer {
   /** Builds the Node server. To be called once. */
   create(
     handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void,
-    limits: HeaderLimits,
+    limits: Http1Limits,
   ): Http2SecureServer {
     const ofHttp1 = http1Options(limits)
     const server = createSecureServer(
       {
         ...this.#certificate,
         allowHTTP1: true,
-        minVersion: 'TLSv1.2',
+        ...TLS,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         settings: {
           maxConcurrentStreams: STREAMS_MAX,
@@ -65,7 +81,7 @@ export class SecureServer {
       handler,
     )
     // An HTTP/2 server takes some HTTP/1.1 options as properties only, and its types do not know them.
-    Object.assign(server, ofHttp1, { requestTimeout: 0, keepAliveTimeout: IDLE_MS })
+    Object.assign(server, ofHttp1, { requestTimeout: 0 })
     server.on('connection', (socket: Socket) => {
       const key = peerOf(socket)
       this.#sockets.set(key, socket)
@@ -76,7 +92,7 @@ export class SecureServer {
       })
     })
     server.on('secureConnection', (secured) => this.#handshaking.delete(this.#sockets.get(peerOf(secured))!))
-    server.on('session', (session) => this.#trackSession(session))
+    server.on('session', (session) => this.#trackSession(session, limits.keepAliveTimeoutMs))
     const close = server.close.bind(server)
     server.close = (done) => {
       this.#closeGracefully()
@@ -88,7 +104,7 @@ export class SecureServer {
 
   /** Replaces the certificate for new connections. Open ones keep the old one. */
   renew(certificate: Certificate): void {
-    this.#server?.setSecureContext({ ...certificate, minVersion: 'TLSv1.2' })
+    this.#server?.setSecureContext({ ...certificate, ...TLS })
     this.#certificate = certificate
   }
 
@@ -103,14 +119,14 @@ export class SecureServer {
     for (const [session, open] of this.#sessions) this.#closeSession(session, open)
   }
 
-  #trackSession(session: ServerHttp2Session): void {
+  #trackSession(session: ServerHttp2Session, idleMs: number): void {
     this.#sessions.set(session, 0)
     session.once('close', () => this.#sessions.delete(session))
     session.on('stream', (stream) => {
       this.#countStreams(session, 1)
       stream.once('close', () => this.#countStreams(session, -1))
     })
-    session.setTimeout(IDLE_MS, () => {
+    session.setTimeout(idleMs, () => {
       if (this.#sessions.get(session) === 0) this.#closeSession(session, 0)
     })
     if (this.#isClosing) this.#closeSession(session, 0)

@@ -1,4 +1,5 @@
-import type { Server } from 'node:http'
+import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import fastify, {
   type FastifyBaseLogger,
@@ -11,17 +12,23 @@ import fastify, {
 } from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../../errors.ts'
+import type { MemoryShare } from '../../memory/account.ts'
 import { asProblem, handleError, sendProblem } from '../message/problem.ts'
-import { parseQuery } from '../message/query.ts'
+import { createQueryParser, TOO_MANY_PARAMETERS } from '../message/query.ts'
 import { ProblemSchema } from '../message/schemas.ts'
+import { inPieces, PIECE_BYTES } from '../message/send-pieces.ts'
 import type { Validation } from '../message/validation.ts'
 import { BodyDeadline } from './body-deadline.ts'
+import { Connections } from './connections.ts'
 import { wasAborted } from './disconnects.ts'
-import { limitHeaders } from './header-limit.ts'
+import { discardRest, isBodyArriving, lingerBeforeClose } from './early-answer.ts'
+import { holdHeaders, limitHeaders } from './header-limit.ts'
 import { hostFault } from './host-header.ts'
-import { type HeaderLimits, http1Options } from './http1-options.ts'
+import { type Http1Limits, http1Options } from './http1-options.ts'
 import { Pipelining } from './pipelining.ts'
+import { wholeBody } from './read-body.ts'
 import type { SecureServer } from './secure-server.ts'
+import { StalledAnswers } from './stalled-answers.ts'
 import { requireWholeBodies } from './whole-body.ts'
 
 declare module 'fastify' {
@@ -30,6 +37,12 @@ declare module 'fastify' {
     stream?: boolean
     /** The route's body may last for ever, so no deadline applies to it. */
     streamsBody?: boolean
+  }
+  interface FastifyRequest {
+    /** What may be held for the caller: of its address until it is authenticated, then of its identity. */
+    share: MemoryShare
+    /** The connection cannot carry another request, so its answer is the last one. */
+    isLast: boolean
   }
 }
 
@@ -41,25 +54,31 @@ export interface ServerOptions {
   validation: Validation
   /** Without it the server speaks plain HTTP/1.1. */
   secure?: SecureServer | undefined
+  /** The share of memory of an address. */
+  shareOf(address: string): MemoryShare
+  /** Whether the process is asked to end. Everything is still served, and each answer closes its connection. */
+  isDraining(): boolean
   isShuttingDown(): boolean
   /** Called for each answer, but for streams that started. `route` is the pattern, or `none` where no route matched. */
   onAnswered(method: string, route: string, status: number, seconds: number): void
-  /** Called for each connection that was closed because there were too many. */
-  onDropped(): void
+  /** Called for each connection that was closed because there were too many, in all or of its address. */
+  onDropped(limit: 'connections' | 'connections-address'): void
 }
 
-export interface ServerLimits extends HeaderLimits {
+export interface ServerLimits extends Http1Limits {
   /** Most open connections. */
   connections: number
+  /** Most open connections of one address; 0 for no limit. */
+  connectionsPerAddress: number
   /** Time for the body of a request to arrive. */
   bodyTimeoutMs: number
   bodyBytes: number
+  /** Most parameters in a query. */
+  parameters: number
   /** A client that has read nothing of its answer for this long is disconnected. */
   stallMs: number
 }
 
-/** An answer up to this size fits into any socket's send buffer, even if the client does not read. */
-const SOCKET_BUFFER_BYTES = 16_384
 const SERVED_DURING_SHUTDOWN = new Set(['/livez', '/readyz', '/metrics'])
 /** Answers are data, never a page or a part of one. The routes of pages override these headers. */
 const SECURITY_HEADERS = {
@@ -70,6 +89,8 @@ const SECURITY_HEADERS = {
   'x-frame-options': 'DENY',
 }
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
+/** The methods that Fastify knows. */
+const KNOWN_METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE'])
 
 /** A Fastify instance without routes, whose every answer to bad input is a problem document. */
 export function createServer({
@@ -78,6 +99,8 @@ export function createServer({
   trustProxy,
   validation,
   secure,
+  shareOf,
+  isDraining,
   isShuttingDown,
   onAnswered,
   onDropped,
@@ -86,6 +109,12 @@ export function createServer({
   const bodyDeadline = new BodyDeadline(limits.bodyTimeoutMs, (socket) =>
     pipelining.closeWithProblem(socket, 'ERR_HTTP_REQUEST_TIMEOUT'),
   )
+  const stalled = new StalledAnswers(limits.stallMs, (socket) => pipelining.isStream(socket))
+  const connections = new Connections({
+    perAddress: limits.connectionsPerAddress,
+    trustProxy,
+    onRefused: () => onDropped('connections-address'),
+  })
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
@@ -97,67 +126,182 @@ export function createServer({
     requestTimeout: 0,
     // Fastify's own 503 is no problem document.
     return503OnClosing: false,
-    ...(secure === undefined ? { http: http1Options(limits) } : overTls(secure, limits)),
-    routerOptions: { querystringParser: parseQuery },
-    frameworkErrors: (error, request, reply) =>
-      pipelining.waitForEarlier(request.raw, reply.raw, () => void sendProblem(asProblem(error), reply)),
+    ...withListener(secure, limits),
+    routerOptions: { querystringParser: createQueryParser(limits.parameters) },
+    frameworkErrors: (error, request, reply) => {
+      watchHttp2(request, reply)
+      pipelining.waitForEarlier(request.raw, reply.raw, () => void sendProblem(asProblem(error), reply))
+    },
     clientErrorHandler(error, socket) {
       // After a TLS error nothing can be sent. An answer would wait for the handshake and keep the socket open.
       if (/^ERR_(TLS|SSL|OSSL)_/.test(error.code ?? '')) socket.destroy()
       else pipelining.closeWithProblem(socket as Socket, error.code)
     },
   })
-  app.server.maxConnections = limits.connections
-  app.server.on('drop', onDropped)
+  const { server } = app
+  server.maxConnections = limits.connections
+  server.on('drop', () => onDropped('connections'))
+  connections.track(server)
+  server.on(secure === undefined ? 'connection' : 'secureConnection', (socket: Socket) =>
+    stalled.watchConnection(socket),
+  )
   // Node would answer 417 by itself. A server may ignore expectations it does not know (RFC 9110 section 10.1.1).
-  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response))
+  server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    continueWhenRead(request, response)
+    server.emit('request', request, response)
+  })
   app.addSchema(ProblemSchema)
   app.setValidatorCompiler(validation.validatorCompiler)
   app.setSchemaErrorFormatter(validation.schemaErrorFormatter)
   app.setErrorHandler(handleError)
   app.setNotFoundHandler((request, reply) => answerNotFound(app, request, reply))
+  app.decorateRequest('share')
+  app.decorateRequest('isLast', false)
+  app.removeAllContentTypeParsers()
+  const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
+  app.addContentTypeParser(
+    'application/json',
+    wholeBody(app, (request, body, done) => void parseJson(request, body.toString(), done)),
+  )
+  app.addHook('onRoute', (route) => {
+    if (!route.config?.stream) return
+    route.onRequest = [
+      ...[route.onRequest ?? []].flat(),
+      (request: FastifyRequest, reply: FastifyReply, done: () => void) => {
+        pipelining.beginStream(request.raw, reply.raw)
+        done()
+      },
+    ]
+  })
+  app.addHook('preClose', (done) => {
+    connections.closeUnused((socket) => pipelining.isIdle(socket))
+    done()
+  })
+
+  function watchHttp2({ raw }: FastifyRequest, reply: FastifyReply): void {
+    if (raw.httpVersionMajor === 2) stalled.watchAnswer((reply.raw as unknown as { stream: ServerHttp2Stream }).stream)
+  }
 
   // The hooks of every request, in the order in which they run. Those that wait for nothing take `done`: an async hook
   // would cost a promise for each request.
+  app.addHook('onRequest', (request, reply, done) => {
+    request.share = shareOf(request.ip)
+    pipelining.waitForEarlier(request.raw, reply.raw, done)
+  })
   if (secure !== undefined) {
+    holdHeaders(app)
     limitHeaders(app, limits.headersBytes)
     requireWholeBodies(app, ({ routeOptions }) => (routeOptions.config.streamsBody ? undefined : limits.bodyTimeoutMs))
   }
-  app.addHook('onRequest', (request, reply, done) => pipelining.waitForEarlier(request.raw, reply.raw, done))
   app.addHook('onRequest', (request, reply, done) => {
+    const { headers } = request.raw
+    const coding = headers['transfer-encoding']
     const fault = hostFault(request.raw)
+    // Node answers itself where the last coding is not chunked: the end of such a body cannot be found.
+    const isCodingKnown = coding === undefined || !/,\s*chunked\s*$/i.test(coding)
     // Node does not read on after a request with Upgrade, so the connection cannot carry another one.
-    if (fault !== undefined || request.headers.upgrade !== undefined) reply.header('connection', 'close')
+    if (fault !== undefined || headers.upgrade !== undefined || !isCodingKnown) {
+      request.isLast = true
+      reply.header('connection', 'close')
+    }
     reply.headers(SECURITY_HEADERS)
     if (fault !== undefined) return done(new CausewayError('invalid-request', fault))
+    if (!isCodingKnown && request.raw.httpVersionMajor === 1) {
+      return done(
+        new CausewayError('transfer-coding-not-supported', 'The only transfer coding that is supported is chunked'),
+      )
+    }
+    if (request.query === TOO_MANY_PARAMETERS) {
+      return done(new CausewayError('invalid-request', `The query has more than ${limits.parameters} parameters`))
+    }
+    const { url, config } = request.routeOptions
     // The listener is closed during shutdown, but open connections still bring requests.
-    if (isShuttingDown() && !SERVED_DURING_SHUTDOWN.has(request.routeOptions.url ?? '')) {
+    if (isShuttingDown() && !SERVED_DURING_SHUTDOWN.has(url ?? '')) {
       return done(
         new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 }),
       )
     }
-    if (request.method !== 'GET' && !request.routeOptions.config.streamsBody && request.raw.httpVersionMajor === 1) {
+    if (request.method !== 'GET' && !config.streamsBody && request.raw.httpVersionMajor === 1) {
       bodyDeadline.start(request.raw)
     }
     done()
   })
-  app.addHook('onSend', (_request, { raw }, payload, done) => {
-    // A short answer on an empty socket is sent at once, so it needs no timer.
-    const mayStall =
-      (typeof payload === 'string' || Buffer.isBuffer(payload)) &&
-      (payload.length > SOCKET_BUFFER_BYTES || (raw.socket?.writableLength ?? 0) > 0)
-    if (mayStall) raw.setTimeout(limits.stallMs, () => raw.destroy())
+  app.addHook('onSend', (request, reply, payload, done) => {
+    if (request.raw.httpVersionMajor === 2) {
+      watchHttp2(request, reply)
+      // HTTP/2 has no such header, and Node warns of it.
+      reply.removeHeader('connection')
+    } else {
+      if (request.isLast || isDraining()) reply.header('connection', 'close')
+      // Fastify closes the connection where it does not read a body. Most are short enough to be read and thrown away.
+      else if (reply.statusCode >= 400 && reply.statusCode !== 413 && reply.raw.shouldKeepAlive) {
+        if (reply.hasHeader('connection')) reply.header('connection', 'keep-alive')
+      }
+      if (isBodyArriving(request.raw)) lingerBeforeClose(request.raw)
+    }
+    if ((typeof payload === 'string' || Buffer.isBuffer(payload)) && payload.length > PIECE_BYTES) {
+      return sendLarge(request, reply, payload, done)
+    }
     done()
   })
   app.addHook('onResponse', (request, reply, done) => {
     pipelining.finish(reply.raw)
+    if (request.raw.httpVersionMajor === 1) finishConnection(request.raw, reply.raw)
     const { url, config } = request.routeOptions
     if (!wasAborted(reply) && (!config.stream || reply.statusCode !== 200)) {
       onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
     }
     done()
   })
+
+  function finishConnection(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request
+    if (!response.shouldKeepAlive) return
+    if (!request.complete) discardRest(request)
+    // An answer that was begun before the shutdown did not say that it closes the connection.
+    else if (isShuttingDown() && pipelining.isIdle(socket)) socket.destroySoon()
+  }
+
   return app
+}
+
+/** Makes an answer a stream of pieces, so that little is written and not read. All of it is held in the account. */
+function sendLarge(
+  { share }: FastifyRequest,
+  reply: FastifyReply,
+  payload: string | Buffer,
+  done: (error: Error | null, payload?: unknown) => void,
+): void {
+  const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
+  const held = share.hold('answers')
+  if (!held.grow(bytes.length)) {
+    return done(new CausewayError('overloaded', 'Too many answers are not read yet', { retryAfter: 1 }))
+  }
+  reply.raw.once('close', () => held.release())
+  reply.header('content-length', bytes.length)
+  done(null, inPieces(bytes))
+}
+
+/**
+ * Answers `Expect: 100-continue` with 100 only when somebody begins to read the body. A request that is refused by its
+ * headers gets its final status at once, and the client need not send the body.
+ */
+function continueWhenRead(request: IncomingMessage, response: ServerResponse): void {
+  function onListener(event: string | symbol): void {
+    if (event !== 'data' && event !== 'readable') return
+    request.off('newListener', onListener)
+    if (!response.headersSent && !response.destroyed) response.writeContinue()
+  }
+  request.on('newListener', onListener)
+}
+
+/** Answers what no route is for, before its body is read. To be called after the hooks that have to run first. */
+export function refuseUnknown(app: FastifyInstance): void {
+  app.addHook('onRequest', (request, reply, done) => {
+    if (request.is404) void answerNotFound(app, request, reply)
+    else done()
+  })
 }
 
 /** 405 with `Allow` where the path has routes for other methods, 404 where it has none. */
@@ -170,11 +314,20 @@ function answerNotFound(app: FastifyInstance, request: FastifyRequest, reply: Fa
   return sendProblem(new CausewayError('method-not-allowed', `${url} supports only ${allowed.join(' and ')}`), reply)
 }
 
+type Handler = (request: IncomingMessage, response: ServerResponse) => void
+
 /** Fastify has separate types for HTTP/2. Its requests and replies behave the same in all that is used here. */
-function overTls(secure: SecureServer, limits: HeaderLimits): Pick<FastifyHttpOptions<Server>, 'http'> {
-  return {
-    http2: true,
-    https: { allowHTTP1: true },
-    serverFactory: (handler: never) => secure.create(handler, limits),
-  } as object
+function withListener(secure: SecureServer | undefined, limits: ServerLimits): object {
+  const serverFactory = (handler: Handler): unknown => {
+    // Fastify logs a long warning for a method that it does not know. TRACE is known and has no route.
+    const known: Handler = (request, response) => {
+      if (!KNOWN_METHODS.has(request.method!)) request.method = 'TRACE'
+      handler(request, response)
+    }
+    return secure === undefined
+      ? createHttpServer({ ...http1Options(limits), requestTimeout: 0 }, known)
+      : secure.create(known as never, limits)
+  }
+  const options = secure === undefined ? {} : { http2: true, https: { allowHTTP1: true } }
+  return { ...options, serverFactory } satisfies Pick<FastifyHttpOptions<Server>, never>
 }

@@ -2,6 +2,7 @@ import type { Http2ServerRequest } from 'node:http2'
 import { Transform, type Readable } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { CausewayError } from '../../errors.ts'
+import { refusalByHead } from './read-body.ts'
 
 /**
  * Makes bodies over HTTP/2 behave as those over HTTP/1.1 do: a body that is cut off fails instead of ending, a body
@@ -12,11 +13,14 @@ export function requireWholeBodies(
   app: FastifyInstance,
   timeoutMs: (request: FastifyRequest) => number | undefined,
 ): void {
-  app.addHook('preParsing', async (request, _reply, payload) => {
-    if (request.raw.httpVersionMajor !== 2) return payload
+  app.addHook('preParsing', (request, _reply, payload, next) => {
+    if (request.raw.httpVersionMajor !== 2) return next(null, payload)
     const { headers, stream } = request.raw as unknown as Http2ServerRequest
-    if (stream.destroyed) throw cutOff()
-    if (stream.endAfterHeaders) return payload
+    if (stream.destroyed) return next(cutOff())
+    if (stream.endAfterHeaders) return next(null, payload)
+    const { bodyLimit, config } = request.routeOptions
+    const refusal = refusalByHead(request, config.streamsBody ? Infinity : bodyLimit!)
+    if (refusal !== undefined) return next(refusal)
     // Fastify reads no body that has neither Content-Type, Content-Length nor Transfer-Encoding. HTTP/2 needs none.
     if (headers['content-length'] === undefined) headers['transfer-encoding'] = 'chunked'
     const body = new Transform({
@@ -38,11 +42,7 @@ export function requireWholeBodies(
     })
     // The unread rest of a body would keep the stream open after its answer.
     stream.once('finish', () => body.writableEnded || stream.close())
-    return (payload as Readable).pipe(body)
-  })
-  // Fastify sets `Connection: close` where it stops reading a body. HTTP/2 has no such header, and Node warns of it.
-  app.addHook('onSend', async (request, reply) => {
-    if (request.raw.httpVersionMajor === 2) reply.removeHeader('connection')
+    next(null, (payload as Readable).pipe(body))
   })
 }
 

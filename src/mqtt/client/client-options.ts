@@ -28,7 +28,7 @@ export function clientOptions({
     ...(protocol === 5 && {
       properties: {
         sessionExpiryInterval: durable?.expiryS ?? SESSION_EXPIRY_S,
-        receiveMaximum: durable?.receiveMaximum ?? RECEIVE_MAXIMUM,
+        receiveMaximum: RECEIVE_MAXIMUM,
       },
     }),
     ...(will && { will }),

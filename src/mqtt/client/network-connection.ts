@@ -1,4 +1,4 @@
-import { connect, type MqttClient, type Packet, Store, UniqueMessageIdProvider } from 'mqtt'
+import { connect, type IPublishPacket, type MqttClient, type Packet, Store, UniqueMessageIdProvider } from 'mqtt'
 import { CausewayError } from '../../errors.ts'
 import type { Capabilities } from '../capabilities.ts'
 import { clientOptions } from './client-options.ts'
@@ -30,8 +30,6 @@ export interface NetworkConnectionOptions {
 export interface DurableOptions {
   /** Seconds for which the broker keeps the session after each disconnect. Over MQTT 3.1.1 the broker decides. */
   expiryS: number
-  /** How many unacknowledged QoS 1 messages the broker may send. Not every broker respects it. */
-  receiveMaximum: number
 }
 
 export interface SubscribeOptions {
@@ -47,7 +45,7 @@ export interface NetworkConnectionHandlers {
   /** Called once, as the last one. Without a cause, the broker closed the connection without a reason, or we did. */
   closed(cause: (Error & { code?: unknown }) | undefined): void
   acknowledged(packet: Acknowledgement): void
-  /** `receipt` comes with QoS 1 messages of durable sessions, which the caller has to `acknowledge`. */
+  /** QoS 1 messages of durable sessions the caller has to `acknowledge`; all others are acknowledged already. */
   message(message: Message, subscriptionIdentifiers: readonly number[], receipt?: Receipt): void
   /** All packets written in the last turn of the event loop are with the socket. */
   flushed(): void
@@ -87,6 +85,7 @@ export class NetworkConnection {
   #opened = false
   /** PUBLISH and PUBREL packets received so far. The answer to each may make room in the broker's send window. */
   inboundPackets = 0
+  #packetsRead = 0
   /** Whether the broker sent any packet after CONNACK, DISCONNECT not counted. */
   hasReceived = false
   /** Reason code of the broker's DISCONNECT, if it sent one. */
@@ -116,7 +115,7 @@ export class NetworkConnection {
     })
     client.on('message', (_topic, _payload, packet) => {
       if (this.#opened && !this.#alreadyDelivered.delete(packet)) {
-        handlers.message(messageFromPacket(packet), subscriptionIdentifiersOf(packet))
+        handlers.message(messageFromPacket(packet), subscriptionIdentifiersOf(packet), receiptOf(packet))
       }
     })
     client.on('error', (error) => {
@@ -134,6 +133,11 @@ export class NetworkConnection {
   /** False while the socket's buffer is full; `drained` is called once it is not. */
   get writable(): boolean {
     return !this.#client.stream.writableNeedDrain
+  }
+
+  /** Bytes that have arrived, also of packets that are not complete; over WebSocket the number of packets. */
+  get bytesRead(): number {
+    return 'bytesRead' in this.#client.stream ? (this.#client.stream.bytesRead as number) : this.#packetsRead
   }
 
   publish(message: Message, messageId: number, dup: boolean): void {
@@ -216,11 +220,12 @@ export class NetworkConnection {
 
   #received(packet: Packet, isDurable: boolean): void {
     if (!this.#opened) return
+    this.#packetsRead += 1
     if (packet.cmd === 'disconnect') this.disconnectReason = packet.reasonCode ?? 0
     else this.hasReceived = true
     if (packet.cmd === 'publish' || packet.cmd === 'pubrel') this.inboundPackets += 1
     if (packet.cmd === 'publish' && packet.qos === 1 && isDurable) {
-      const receipt = { messageId: packet.messageId!, dup: packet.dup }
+      const receipt = receiptOf(packet)
       const message = messageFromPacket(packet)
       // MQTT.js acknowledges QoS 1 messages by itself. The only way it offers to delay that also stops it from reading
       // anything else, PINGRESP included. It acknowledges no QoS 0 message, so that is what the packet is made.
@@ -258,6 +263,10 @@ export class NetworkConnection {
       if (this.#opened && !stream.destroyed) this.#handlers.flushed()
     })
   }
+}
+
+function receiptOf({ qos, messageId, dup }: IPublishPacket): Receipt | undefined {
+  return qos === 1 && messageId !== undefined ? { messageId, dup } : undefined
 }
 
 function connectionLost(cause: unknown): CausewayError {

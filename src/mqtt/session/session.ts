@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { CausewayError } from '../../errors.ts'
 import { type Capabilities, checkSubscribe } from '../capabilities.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
@@ -7,6 +8,10 @@ import { isShared } from '../topic.ts'
 import { withTimeout } from '../with-timeout.ts'
 import { DuplicateFilter } from './duplicate-filter.ts'
 import { type Receipt, Unacknowledged } from './unacknowledged.ts'
+
+/** How long a session is tried to be taken over from another client while the broker answers elsewhere. */
+const TAKE_OVER_MS = 5000
+const RETRY_MS = 100
 
 export interface SessionEvents {
   /** The receiver calls `done` or `abandon` with it. */
@@ -91,6 +96,14 @@ export class Session implements ConnectionHandlers {
     }
     this.#isOpen = true
     const { protocol, sessionExpiryS = this.#options.durable.expiryS } = connection.capabilities!
+    if (protocol === 5 && sessionExpiryS === 0) {
+      await this.close(true)
+      throw new CausewayError(
+        'sessions-not-supported',
+        'The broker ends every session with its connection (Session Expiry Interval 0), so it keeps nothing for ' +
+          'a reader',
+      )
+    }
     return { present: this.#isPresent, expiryS: protocol === 5 ? sessionExpiryS : undefined }
   }
 
@@ -132,7 +145,13 @@ export class Session implements ConnectionHandlers {
   async end(): Promise<boolean> {
     const wasOpen = this.#isOpen
     if (!wasOpen) this.#subscribes = false
-    await this.#connect()
+    try {
+      await this.#connect()
+    } catch (error) {
+      // Otherwise the MQTT client would go on connecting, and take the session's messages once the broker is back.
+      if (!wasOpen) await this.close()
+      throw error
+    }
     const existed = wasOpen || this.#isPresent
     await this.close(true)
     return existed
@@ -172,7 +191,6 @@ export class Session implements ConnectionHandlers {
     // A connection that is being closed may still receive messages. The broker sends them again on the next one.
     if (this.#connection === undefined) return
     if (receipt !== undefined && !this.#unacknowledged.receive(message, receipt)) return
-    if (receipt?.dup) message.redelivered = true
     // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE, even if they are not wanted.
     if (this.#duplicates.isDuplicate(message, identifiers) || (message.retain && !this.#options.retained)) {
       this.done(message)
@@ -182,8 +200,19 @@ export class Session implements ConnectionHandlers {
   async #connect(): Promise<Connection> {
     await this.#closing
     const connection = (this.#connection ??= this.#start())
-    await connection.ready()
-    return connection
+    const giveUpAt = performance.now() + TAKE_OVER_MS
+    for (;;) {
+      try {
+        await connection.ready()
+        return connection
+      } catch (error) {
+        const isRefused = (error as CausewayError).details.mqtt !== undefined
+        if (isRefused || this.#connection !== connection || performance.now() > giveUpAt) throw error
+        // Some brokers close the new connection too while they take the session from the old one.
+        if (!(await this.#options.durable.isBrokerThere())) throw error
+        await delay(RETRY_MS)
+      }
+    }
   }
 
   #start(): Connection {

@@ -27,8 +27,10 @@ export class Unacknowledged {
   readonly #byMessageId = new Map<number, UnacknowledgedMessage>()
   /** Those that arrived on the current connection. Their PUBACKs are sent in this order [MQTT-4.6.0-2]. */
   #arrived: UnacknowledgedMessage[] = []
-  /** A connection was lost, and the broker may still be sending messages of it again. */
-  #isResending = false
+  /** Unacknowledged messages of earlier connections that have not come again, oldest first. */
+  #expected: UnacknowledgedMessage[] = []
+  /** No message has come on the current connection yet. */
+  #isFirst = true
 
   /** @param acknowledge writes PUBACK to the current connection */
   constructor(acknowledge: (messageId: number) => void) {
@@ -41,17 +43,31 @@ export class Unacknowledged {
 
   /**
    * Returns whether the message has to be delivered. False: it was delivered after it came on an earlier connection.
+   * What may have been delivered before is marked `redelivered`.
+   *
+   * After a reconnect the broker sends again what it waits for, under the same packet identifiers and with DUP.
+   * A message without DUP is never one of those [MQTT-3.3.1-1], whatever its identifier, and telemetry repeats its
+   * payload. Some brokers (RabbitMQ, rumqttd) number packets from 1 on each connection. There an identifier proves
+   * nothing, and everything is delivered again: a duplicate is allowed, an acknowledgement of a message that nobody saw
+   * is not.
    */
   receive(message: Message, { messageId, dup }: Receipt): boolean {
+    const [oldest] = this.#expected
+    if (this.#isFirst && messageId === 1 && oldest !== undefined && oldest.messageId !== 1) this.#deliverAllAgain()
+    this.#isFirst = false
     const known = this.#byMessageId.get(messageId)
-    if (known !== undefined && !known.isAcknowledgeable && isSame(known.message, message)) {
+    const isKnown = known !== undefined && !known.isAcknowledgeable && isSame(known.message, message)
+    if (isKnown && dup) {
+      this.#expected = this.#expected.filter((expected) => expected !== known)
       known.isAcknowledgeable = true
       this.#arrived.push(known)
       this.#acknowledgeDone()
       return false
     }
+    // Aedes and Artemis never set DUP: this may be the message that they send again.
+    if (dup || isKnown) message.redelivered = true
     if (known !== undefined) this.abandon(known.message)
-    if (!dup && this.#isResending) this.#resendingEnded()
+    if (!dup && !isKnown) this.#resendingEnded()
     const received = { message, messageId, isAcknowledgeable: true, isDone: false }
     this.#byMessage.set(message, received)
     this.#byMessageId.set(messageId, received)
@@ -80,12 +96,14 @@ export class Unacknowledged {
   connectionLost(): void {
     for (const known of this.#arrived) known.isAcknowledgeable = false
     this.#arrived = []
-    this.#isResending = true
+    this.#expected = [...this.#byMessage.values()]
+    this.#isFirst = true
   }
 
   /** The broker has lost the session, and all messages with it. */
   sessionLost(): void {
     this.#arrived = []
+    this.#expected = []
     this.#byMessage.clear()
     this.#byMessageId.clear()
   }
@@ -106,10 +124,12 @@ export class Unacknowledged {
    * of the messages that it has not sent again.
    */
   #resendingEnded(): void {
-    this.#isResending = false
-    for (const known of this.#byMessageId.values()) {
-      if (known.isDone && !known.isAcknowledgeable) this.#forget(known)
-    }
+    for (const known of this.#expected.splice(0)) if (known.isDone) this.#forget(known)
+  }
+
+  /** The broker does not keep packet identifiers: nothing that comes can be told to be a message that was delivered. */
+  #deliverAllAgain(): void {
+    for (const known of this.#expected.splice(0)) this.#forget(known)
   }
 
   #forget(known: UnacknowledgedMessage): void {

@@ -1,11 +1,28 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { CausewayError } from '../../errors.ts'
 import { type Capabilities, checkSubscribe } from '../capabilities.ts'
 import { type NetworkConnection, SETTLING_ROUND_TRIPS } from '../client/network-connection.ts'
+import type { Acknowledgement } from '../client/packets.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from '../connection.ts'
+import { MarkerLine, type Markers } from '../markers.ts'
 import type { Message } from '../message.ts'
-import { filtersOverlap } from '../topic.ts'
+import type { MarkerPoint } from '../retained/snapshot.ts'
+import { untilSilent } from '../retained/until-silent.ts'
+import type { Receipt } from '../session/unacknowledged.ts'
 import { withTimeout } from '../with-timeout.ts'
+import { CopiesTrial, type Copies } from './copies-trial.ts'
+import type { Identifiers } from './identifiers.ts'
+import { ReceivedPackets } from './received-packets.ts'
 import type { Subscription } from './subscription.ts'
+
+/** Why messages may be missing behind a reconnect. */
+export type Interruption =
+  /** The broker lost the session, and with it what it kept. */
+  | 'broker-session-lost'
+  /** The broker keeps no message at QoS 0. */
+  | 'broker-connection-lost'
+  /** The broker kept about as many messages as it keeps at most, so it may have dropped more. */
+  | 'broker-queue'
 
 export interface SubscribeConnectionEvents<Target> {
   message(message: Message, identifiers: readonly number[]): void
@@ -14,6 +31,8 @@ export interface SubscribeConnectionEvents<Target> {
   restored(sessionPresent: boolean): void
   /** Called after `restored`, once every subscription is at the broker again, or refused. */
   resubscribed(): void
+  /** The broker may have dropped some of the messages that it kept while the connection was lost. */
+  queueOverflowed(): void
   refused(error: CausewayError, subscription: Subscription<Target>): void
   /** The subscription has no target, and the broker does not have it any more. */
   removed(subscription: Subscription<Target>): void
@@ -24,30 +43,58 @@ export interface SubscribeConnectionOptions<Target> {
   timeoutMs: number
   /** Whether to assume over MQTT 3.1.1 that the broker has shared subscriptions. */
   sharedOver311: boolean
+  /** How many messages the broker keeps for a client that is away; 0 for no limit. */
+  brokerQueueMax: number
+  markers: Markers
+  /** Names the connection among the sources of markers. */
+  source: string
+  identifiers: Identifiers
   events: SubscribeConnectionEvents<Target>
 }
 
 /** Fewer messages than any broker sends before it waits for acknowledgements; Mosquitto's default is 20. */
 const WINDOW_MIN = 10
 const ROUND_TRIPS_MAX = 100
-/** With more subscriptions, comparing each with every other one would block the event loop for too long. */
-const OVERLAPS_CHECKED_MAX = 500
+/** With so many of the messages that the broker keeps at most, it may have kept a few more. */
+const NEARLY_FULL = 0.95
+/** Pauses between two tries of what the broker did not answer, or refused. */
+const RETRY_MIN_MS = 100
+const RETRY_MAX_MS = 10_000
 
 /** One connection and the subscriptions on it, which are restored after each loss. */
 export class SubscribeConnection<Target> implements ConnectionHandlers {
-  readonly subscriptions = new Set<Subscription<Target>>()
   readonly #options: SubscribeConnectionOptions<Target>
   readonly #connection: Connection
+  readonly #line: MarkerLine
+  readonly #received = new ReceivedPackets()
+  readonly #byIdentifier = new Map<number, Subscription<Target>>()
+  readonly #closed = new AbortController()
   #wasConnected = false
+  /** Messages since the connection was made. */
+  #arrived = 0
+  /** Called once more messages than this have arrived. */
+  #arrivedMore: { than: number; resolve: (isTold: false) => void } | undefined
+  #isLearningIds = false
+  #copiesTrial: Promise<Copies | undefined> | undefined
 
   constructor(options: SubscribeConnectionOptions<Target>) {
-    const { connection, sharedOver311 } = options
+    const { connection, sharedOver311, markers, source, timeoutMs } = options
     this.#options = options
+    this.#line = new MarkerLine(markers, source, timeoutMs)
     this.#connection = new Connection({ ...connection, sharedOver311, handlers: this })
   }
 
   get state(): ConnectionState {
     return this.#connection.state
+  }
+
+  get subscriptions(): Iterable<Subscription<Target>> {
+    return this.#byIdentifier.values()
+  }
+
+  /** Whether messages say which subscription they were sent for, as far as the broker says. */
+  get supportsIdentifiers(): boolean {
+    return this.#connection.capabilities?.subscriptionIdentifiers === true
   }
 
   /**
@@ -62,35 +109,22 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     return this.#connection.attempted()
   }
 
-  /**
-   * Whether a subscription for these topics can be added here: a message that arrives must show which subscription it
-   * was sent for, by its identifier or because no other subscription here matches its topic.
-   */
-  canAdd(topics: string): boolean {
-    if (this.#connection.capabilities?.subscriptionIdentifiers) return true
-    for (const subscription of this.subscriptions) if (filtersOverlap(subscription.topics, topics)) return false
-    return true
+  add(subscription: Subscription<Target>): void {
+    this.#byIdentifier.set(subscription.identifier, subscription)
   }
 
-  /**
-   * Whether messages may be missing although the broker kept the session. Mosquitto 2.0 remembers a session over a
-   * restart, but not that it was an MQTT 5 one. It then keeps one copy of a message for all filters that match it.
-   */
-  mayMissCopies(subscription: Subscription<Target>): boolean {
-    if (!this.#connection.capabilities?.subscriptionIdentifiers) return false
-    if (this.subscriptions.size > OVERLAPS_CHECKED_MAX) return true
-    for (const other of this.subscriptions) {
-      if (other !== subscription && filtersOverlap(other.topics, subscription.topics)) return true
-    }
-    return false
+  has({ identifier }: Subscription<Target>): boolean {
+    return this.#byIdentifier.has(identifier)
   }
 
-  /** Whether a copy that arrived here with these identifiers was sent for this subscription. */
-  isCopyFor(subscription: Subscription<Target>, identifiers: readonly number[]): boolean {
-    return (
-      this.subscriptions.has(subscription) &&
-      (identifiers.length === 0 || identifiers.includes(subscription.identifier))
-    )
+  byIdentifier(identifier: number): Subscription<Target> | undefined {
+    return this.#byIdentifier.get(identifier)
+  }
+
+  /** Finds out how the copies of a message come for filters that overlap; undefined where markers do not work. */
+  tryCopies(): Promise<Copies | undefined> {
+    this.#copiesTrial ??= this.#tryCopies().finally(() => (this.#copiesTrial = undefined))
+    return this.#copiesTrial
   }
 
   /**
@@ -98,30 +132,67 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
    * @throws CausewayError if the broker refuses it or cannot be reached; later calls and reconnects try again
    */
   async sync(subscription: Subscription<Target>): Promise<void> {
-    const { timeoutMs, events } = this.#options
+    const { timeoutMs, events, identifiers } = this.#options
     try {
       await subscription.sync(() => {
         const network = this.#connection.requireNetwork()
         const capabilities = this.#connection.capabilities!
-        checkSubscribe(subscription.filter, capabilities)
-        return { network, supportsIdentifiers: capabilities.subscriptionIdentifiers, timeoutMs }
+        return {
+          network,
+          check: () => checkSubscribe(subscription.filter, capabilities),
+          supportsIdentifiers: capabilities.subscriptionIdentifiers,
+          timeoutMs,
+        }
       })
     } finally {
-      if (subscription.isRemoved && this.subscriptions.delete(subscription)) events.removed(subscription)
+      if (subscription.isRemoved && this.#byIdentifier.delete(subscription.identifier)) {
+        identifiers.give(subscription.identifier)
+        events.removed(subscription)
+      }
     }
+  }
+
+  /** Unsubscribes at the broker. Tries until it has answered; if the connection is lost, the reconnect tries again. */
+  async unsubscribe(subscription: Subscription<Target>): Promise<void> {
+    await this.#retry(
+      () => this.sync(subscription),
+      () => subscription.targets.size === 0 && this.state === 'connected',
+    ).catch(() => {})
+  }
+
+  /** Makes markers arrive here, where they work at all. */
+  async prepareMarkers(): Promise<void> {
+    if (this.#options.markers.work !== false) await this.#line.subscribe()
+  }
+
+  /**
+   * Resolves once all messages have arrived that the broker had taken for these subscriptions when it took the marker.
+   * Without a marker, or where it does not show, it waits for all that the broker has now instead, as well as that can be
+   * told: see `settled`.
+   * @returns false where messages may still be on their way
+   * @throws CausewayError if the broker cannot be reached or does not answer
+   */
+  async passed(marker: MarkerPoint | undefined): Promise<boolean> {
+    if (marker === undefined || !this.#line.isSubscribed) return this.settled()
+    const { timeoutMs } = this.#options
+    const network = await this.#connection.ready()
+    const arrived = this.#line.arrived(marker.source, marker.number)
+    // A marker that the broker dropped, as its queue was full, never comes.
+    const late = delay(timeoutMs, false, { ref: false })
+    return Promise.race([arrived, late]).then((isHere) => isHere || this.#connection.network !== network)
   }
 
   /**
    * Resolves once all messages that the broker has for us now have arrived, those that it kept while the connection was
    * lost included. A message that waits at the broker for earlier acknowledgements arrives after a later PINGRESP. Only
-   * a round trip with fewer messages than fill the broker's window shows that none waits. Under a load that always
-   * fills the window nothing shows it, so after 100 round trips this resolves anyway.
+   * a round trip with fewer messages than fill the broker's window shows that none waits.
+   * @returns false after 100 round trips that a load has always filled
    * @throws CausewayError if the broker cannot be reached or does not answer
    */
-  async settled(): Promise<void> {
+  async settled(): Promise<boolean> {
     const network = await this.#connection.ready()
     let tripsLeft = SETTLING_ROUND_TRIPS
-    for (let trips = 0; trips < ROUND_TRIPS_MAX && tripsLeft > 0; trips += 1) {
+    for (let trips = 0; trips < ROUND_TRIPS_MAX; trips += 1) {
       if (this.#connection.requireNetwork() !== network) {
         throw new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
       }
@@ -129,7 +200,9 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
       await withTimeout(network.roundTrip(), this.#options.timeoutMs)
       // The first quiet round trip begins the count; after that every round trip counts.
       if (tripsLeft < SETTLING_ROUND_TRIPS || network.inboundPackets - before < WINDOW_MIN) tripsLeft -= 1
+      if (tripsLeft === 0) return true
     }
+    return false
   }
 
   /** Whether it is connected and the broker answers. */
@@ -143,34 +216,147 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   }
 
   close(): Promise<void> {
+    this.#closed.abort()
+    this.#line.close()
     return this.#connection.close()
   }
 
-  connected(network: NetworkConnection, _capabilities: Capabilities, sessionPresent: boolean): void {
-    const { events } = this.#options
+  connected(
+    network: NetworkConnection,
+    _capabilities: Capabilities,
+    sessionPresent: boolean,
+    hasSession: boolean,
+  ): void {
     const isReconnect = this.#wasConnected
     this.#wasConnected = true
-    if (isReconnect) events.restored(sessionPresent)
-    const synced = [...this.subscriptions].map((subscription) => {
-      if (!sessionPresent) subscription.markGone()
-      return this.sync(subscription).catch((error: CausewayError) => {
-        // Requests fail when the connection is lost, possibly before `lost` is called. That is no refusal.
-        if (this.#connection.network === network && error.kind.code !== 'broker-unavailable') {
-          events.refused(error, subscription)
-        }
-      })
+    this.#arrived = 0
+    const showsSession = this.#options.markers.work === true && this.#line.isSubscribed
+    const mayBePresent = sessionPresent || (hasSession && showsSession)
+    this.#line.connected(network, mayBePresent)
+    if (mayBePresent) this.#received.reconnected()
+    else this.#received.reset()
+    if (sessionPresent || !mayBePresent) return this.#restore(network, sessionPresent, isReconnect)
+    void this.#isSameSession(network).then((isSame) => {
+      if (this.#connection.network !== network) return
+      if (!isSame) this.#line.connected(network, false)
+      this.#restore(network, isSame, isReconnect)
     })
-    if (!isReconnect) return
-    // The messages that a kept session holds follow CONNACK at once.
-    if (sessionPresent) events.resubscribed()
-    else void Promise.all(synced).then(() => this.#connection.network === network && events.resubscribed())
   }
 
   lost(): void {
+    this.#line.lost()
     this.#options.events.lost()
   }
 
-  message(message: Message, identifiers: readonly number[]): void {
+  acknowledged(packet: Acknowledgement): void {
+    this.#line.acknowledged(packet)
+  }
+
+  message(message: Message, identifiers: readonly number[], receipt?: Receipt): void {
+    this.#arrived += 1
+    if (this.#arrivedMore !== undefined && this.#arrived > this.#arrivedMore.than) this.#arrivedMore.resolve(false)
+    if (receipt !== undefined) {
+      // The packet is one that the readers have.
+      if (this.#received.isKnown(message, receipt)) return
+      if (receipt.dup) message.redelivered = true
+      if (this.#received.isUnknown) this.#learnIds()
+    }
+    if (this.#line.message(message, identifiers)) return
     this.#options.events.message(message, identifiers)
+  }
+
+  #restore(network: NetworkConnection, sessionPresent: boolean, isReconnect: boolean): void {
+    const { events } = this.#options
+    if (isReconnect) events.restored(sessionPresent)
+    const synced = [...this.subscriptions].map(async (subscription) => {
+      if (!sessionPresent) subscription.markGone()
+      const isHere = (): boolean => this.#connection.network === network
+      // A broker that is late, with SUBACK or UNSUBACK, has refused nothing.
+      const isLate = (error: CausewayError): boolean => isHere() && error.kind.code === 'acknowledgement-timeout'
+      await this.#retry(() => this.sync(subscription), isLate).catch((error: CausewayError) => {
+        // Requests fail when the connection is lost, possibly before `lost` is called. That is no refusal.
+        if (!isHere() || error.kind.code === 'broker-unavailable') return
+        if (subscription.targets.size === 0) void this.unsubscribe(subscription)
+        else events.refused(error, subscription)
+      })
+    })
+    if (!isReconnect) return
+    if (!sessionPresent) {
+      return void Promise.all(synced).then(() => this.#connection.network === network && events.resubscribed())
+    }
+    // The messages that a kept session holds follow CONNACK at once.
+    events.resubscribed()
+    void this.#checkQueue(network)
+  }
+
+  /** Whether the session is the one of the connection before: only that has the subscription to our markers. */
+  async #isSameSession(network: NetworkConnection): Promise<boolean> {
+    const number = this.#line.send()
+    const arrived = this.#line.arrived(this.#line.source, number)
+    // All that the broker sends before it answers a ping was on its way before.
+    const answered = withTimeout(network.roundTrip(), this.#options.timeoutMs)
+      .then(() => network.roundTrip())
+      .then(
+        () => false,
+        () => false,
+      )
+    await Promise.race([arrived, answered])
+    // A session that has just begun has no subscriptions, so no message comes for it.
+    return this.#arrived > 0
+  }
+
+  /** Looks whether the broker kept so many messages while the connection was lost that it may have dropped others. */
+  async #checkQueue(network: NetworkConnection): Promise<void> {
+    const { brokerQueueMax, events, markers, timeoutMs } = this.#options
+    if (brokerQueueMax === 0 || this.#byIdentifier.size === 0) return
+    let isTold: boolean
+    if (markers.work === true && this.#line.isSubscribed) {
+      const number = this.#line.send()
+      // A queue that is full has no room for the marker either.
+      const tooMany = new Promise<false>((resolve) => (this.#arrivedMore = { than: 2 * brokerQueueMax, resolve }))
+      const arrived = Promise.race([this.#line.arrived(this.#line.source, number), tooMany])
+      isTold = await untilSilent(arrived, () => network.bytesRead, timeoutMs).catch(() => false)
+      this.#arrivedMore = undefined
+    } else {
+      // Under a load that fills the broker's window all the time nothing shows how much of it was kept.
+      await this.settled().catch(() => false)
+      isTold = true
+    }
+    if (this.#connection.network !== network) return
+    if (!isTold || this.#arrived >= NEARLY_FULL * brokerQueueMax) events.queueOverflowed()
+  }
+
+  async #tryCopies(): Promise<Copies | undefined> {
+    const { markers, identifiers, timeoutMs } = this.#options
+    await markers.learning
+    const network = await this.#connection.ready()
+    if (!markers.work || !(await this.#line.subscribe())) return undefined
+    return new CopiesTrial(markers, this.#line, identifiers, timeoutMs).run(network)
+  }
+
+  /** Finds out how the broker counts packet identifiers: see `ReceivedPackets`. */
+  #learnIds(): void {
+    const { network } = this.#connection
+    if (network === undefined || this.#isLearningIds) return
+    this.#isLearningIds = true
+    const before = this.#arrived
+    void network
+      .roundTrip()
+      .then(() => this.#arrived === before && this.#connection.network === network && this.#received.acknowledged())
+      .catch(() => {})
+      .finally(() => (this.#isLearningIds = false))
+  }
+
+  /** Tries something again, with growing pauses, as long as `again` says so. */
+  async #retry(task: () => Promise<void>, again: (error: CausewayError) => boolean): Promise<void> {
+    const { signal } = this.#closed
+    for (let pauseMs = RETRY_MIN_MS; ; pauseMs = Math.min(2 * pauseMs, RETRY_MAX_MS)) {
+      try {
+        return await task()
+      } catch (error) {
+        if (!again(error as CausewayError)) throw error
+        await delay(pauseMs, undefined, { signal, ref: false })
+      }
+    }
   }
 }

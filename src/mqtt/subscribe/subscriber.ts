@@ -1,16 +1,21 @@
 import { CausewayError } from '../../errors.ts'
 import type { ConnectionOptions, ConnectionState } from '../connection.ts'
 import type { Message, QoS } from '../message.ts'
-import { SubscribeConnection } from './subscribe-connection.ts'
-import { Subscription } from './subscription.ts'
+import type { Markers } from '../markers.ts'
+import type { MarkerPoint } from '../retained/snapshot.ts'
 import { TopicTree } from '../topic-tree.ts'
+import { plainFilter } from '../topic.ts'
+import type { Copies } from './copies-trial.ts'
+import { Identifiers } from './identifiers.ts'
+import { type Interruption, SubscribeConnection } from './subscribe-connection.ts'
+import { Subscription } from './subscription.ts'
 
 /** What happens to the targets of subscriptions. */
 export interface SubscriberEvents<Target> {
   /** Called for each copy that arrives, before its targets are looked up. */
   received(message: Message): void
   /** One message. Each target gets it once, however many of its filters match. */
-  message(message: Message, targets: Iterable<Target>): void
+  message(message: Message, targets: ReadonlySet<Target>): void
   /**
    * One message of a shared subscription, for any one of these targets. The set is the same object for each message of
    * the subscription.
@@ -18,8 +23,8 @@ export interface SubscriberEvents<Target> {
   shared(message: Message, targets: ReadonlySet<Target>): void
   /** The connection to the broker was lost, or is back. */
   connected(connected: boolean, targets: Iterable<Target>): void
-  /** Messages may have been missed while the connection was lost; all of them, if the broker lost the session. */
-  gap(sessionLost: boolean, targets: Iterable<Target>): void
+  /** Messages may have been missed while the connection was lost. */
+  gap(reason: Interruption, targets: Iterable<Target>): void
   /** The broker refuses a subscription that it granted before; no more messages come for it. */
   refused(error: CausewayError, targets: Iterable<Target>): void
 }
@@ -33,6 +38,14 @@ export interface SubscriberOptions<Target> {
   timeoutMs: number
   /** Whether to assume over MQTT 3.1.1 that the broker has shared subscriptions. */
   sharedOver311: boolean
+  /** How many messages the broker keeps for a client that is away; 0 for no limit. */
+  brokerQueueMax: number
+  markers: Markers
+  /**
+   * A message arrived that matches no filter of its connection and does not say for which one it was sent. Nobody gets
+   * it.
+   */
+  onUnmatched(topic: string): void
   events: SubscriberEvents<Target>
 }
 
@@ -42,18 +55,37 @@ interface SubscribedFilter<Target> {
   connection: SubscribeConnection<Target>
 }
 
+/** Which subscriptions match a topic. */
+interface Matching<Target> {
+  topic: string
+  /** Those of which the targets get messages, on all connections; the oldest one first. */
+  all: readonly SubscribedFilter<Target>[]
+  subscriptions: ReadonlySet<Subscription<Target>>
+  /** The oldest subscription of each target that matches: the one whose copy it gets. */
+  first: ReadonlyMap<Target, Subscription<Target>>
+}
+
+/** With the index of a connection it names the source of markers. */
+const SOURCE = 'subscribe'
+
 /** The subscriptions of many targets. Each filter is subscribed to once, whatever the number of its targets. */
 export class Subscriber<Target> {
   readonly #options: SubscriberOptions<Target>
   readonly #byFilter = new Map<string, SubscribedFilter<Target>>()
-  readonly #byTopic = new TopicTree<Subscription<Target>[]>()
+  readonly #byTopic = new TopicTree<SubscribedFilter<Target>[]>()
   readonly #connections: SubscribeConnection<Target>[] = []
+  readonly #identifiers: Identifiers
   /** Connections that are lost, or whose subscriptions are not restored yet. */
   readonly #lost = new Set<SubscribeConnection<Target>>()
-  #lastIdentifier = 0
+  #age = 0
+  /** How copies come for filters that overlap; undefined until there are such filters. */
+  #copies: Copies | undefined
+  /** For the last topic, as the copies of one message follow each other. */
+  #matching: Matching<Target> | undefined
 
   constructor(options: SubscriberOptions<Target>) {
     this.#options = options
+    this.#identifiers = new Identifiers()
     this.#connect()
   }
 
@@ -76,6 +108,7 @@ export class Subscriber<Target> {
    */
   async add(target: Target, filters: readonly string[], qos: QoS): Promise<void> {
     await this.#connections[0]!.ready()
+    if (this.#mustTryCopies(filters)) this.#copies = await this.#connections[0]!.tryCopies()
     try {
       const results = await Promise.allSettled(filters.map((filter) => this.#addOne(target, filter, qos)))
       const failed = results.find((result) => result.status === 'rejected')
@@ -87,24 +120,43 @@ export class Subscriber<Target> {
   }
 
   remove(target: Target, filters: readonly string[]): void {
+    this.#matching = undefined
     for (const filter of filters) {
       const subscribed = this.#byFilter.get(filter)
       if (subscribed === undefined) continue
       const { subscription, connection } = subscribed
       subscription.targets.delete(target)
-      if (subscription.targets.size === 0) this.#unsubscribe(subscription, connection)
+      if (subscription.targets.size === 0) void connection.unsubscribe(subscription)
     }
   }
 
+  /** The lowest QoS that the broker granted for any of these filters; undefined where none is granted now. */
+  grantedQoS(filters: readonly string[]): QoS | undefined {
+    let lowest: QoS | undefined
+    for (const filter of filters) {
+      const granted = this.#byFilter.get(filter)?.subscription.grantedQoS
+      if (granted !== undefined && (lowest === undefined || granted < lowest)) lowest = granted
+    }
+    return lowest
+  }
+
+  /** Makes the connections of these filters show markers. To be called, and waited for, before `passed`. */
+  async prepare(filters: readonly string[]): Promise<void> {
+    await Promise.all([...this.#connectionsOf(filters)].map((connection) => connection.prepareMarkers()))
+  }
+
   /**
-   * Resolves once all messages that the broker has had so far for these filters have been passed to `events`.
+   * Resolves once all messages have been passed to `events` that the broker had taken for these filters before the marker.
+   * @param marker undefined where markers do not work: then messages that the broker has had so far
+   * @returns false where messages may still be on their way
    * @throws CausewayError if the broker cannot be reached, does not answer or, after a reconnect, refuses a filter
    */
-  async settled(filters: readonly string[]): Promise<void> {
+  async passed(filters: readonly string[], marker: MarkerPoint | undefined): Promise<boolean> {
     const subscribed = filters.flatMap((filter) => this.#byFilter.get(filter) ?? [])
     await Promise.all(subscribed.map((one) => this.#granted(one)))
-    const connections = new Set(subscribed.map(({ connection }) => connection))
-    await Promise.all([...connections].map((connection) => connection.settled()))
+    const connections = [...this.#connectionsOf(filters)]
+    const passed = await Promise.all(connections.map((connection) => connection.passed(marker)))
+    return passed.every(Boolean)
   }
 
   /** Whether the first connection is established and the broker answers on it. */
@@ -116,7 +168,25 @@ export class Subscriber<Target> {
     await Promise.all(this.#connections.map((connection) => connection.close()))
   }
 
+  #connectionsOf(filters: readonly string[]): Set<SubscribeConnection<Target>> {
+    return new Set(filters.flatMap((filter) => this.#byFilter.get(filter)?.connection ?? []))
+  }
+
+  /** Whether filters of one connection would overlap, and it is not known what copies would come. */
+  #mustTryCopies(filters: readonly string[]): boolean {
+    if (this.#copies !== undefined || !this.#connections[0]!.supportsIdentifiers) return false
+    const added = new TopicTree<true>()
+    for (const filter of filters) {
+      if (this.#byFilter.has(filter)) continue
+      const topics = plainFilter(filter)
+      if (added.someOverlapping(topics, () => true) || this.#byTopic.someOverlapping(topics, () => true)) return true
+      added.set(topics, true)
+    }
+    return false
+  }
+
   async #addOne(target: Target, filter: string, qos: QoS): Promise<void> {
+    this.#matching = undefined
     const subscribed = this.#byFilter.get(filter) ?? this.#create(filter)
     const { subscription } = subscribed
     subscription.targets.add(target)
@@ -129,30 +199,37 @@ export class Subscriber<Target> {
     await connection.sync(subscription)
   }
 
-  /** Tries until the broker has answered. If the connection is lost, the reconnect tries again. */
-  #unsubscribe(subscription: Subscription<Target>, connection: SubscribeConnection<Target>): void {
-    connection.sync(subscription).catch(() => {
-      if (subscription.targets.size === 0 && connection.state === 'connected') {
-        this.#unsubscribe(subscription, connection)
-      }
-    })
-  }
-
   #create(filter: string): SubscribedFilter<Target> {
-    this.#lastIdentifier += 1
-    const subscription = new Subscription<Target>(filter, this.#lastIdentifier)
-    const connection = this.#connectionFor(subscription.topics)
+    const connection = this.#connectionFor(plainFilter(filter))
+    this.#age += 1
+    const subscription = new Subscription<Target>(filter, this.#identifiers.take(), this.#age)
     const subscribed = { subscription, connection }
     this.#byFilter.set(filter, subscribed)
-    connection.subscriptions.add(subscription)
-    this.#byTopic.set(subscription.topics, [...(this.#byTopic.get(subscription.topics) ?? []), subscription])
+    connection.add(subscription)
+    const others = this.#byTopic.get(subscription.topics)
+    if (others === undefined) this.#byTopic.set(subscription.topics, [subscribed])
+    else others.push(subscribed)
     return subscribed
   }
 
-  /** Filters that overlap get different connections if no subscription identifiers tell their copies apart (3.1.1). */
+  /**
+   * A message that arrives must show which subscription it was sent for: by its identifier, or because no other
+   * subscription on its connection matches its topic. So where identifiers do not tell copies apart (3.1.1, and some
+   * brokers over MQTT 5), filters that overlap get different connections.
+   */
   #connectionFor(topics: string): SubscribeConnection<Target> {
-    const connection = this.#connections.find((candidate) => candidate.canAdd(topics))
-    if (connection !== undefined) return connection
+    const areToldApart = ({ supportsIdentifiers }: SubscribeConnection<Target>): boolean =>
+      supportsIdentifiers && this.#copies !== 'mixed'
+    const overlapping = new Set<SubscribeConnection<Target>>()
+    const apart = this.#connections.filter(areToldApart)
+    if (apart.length < this.#connections.length) {
+      this.#byTopic.someOverlapping(topics, (subscribed) => {
+        for (const { connection } of subscribed) overlapping.add(connection)
+        return overlapping.size === this.#connections.length
+      })
+    }
+    const found = this.#connections.find((candidate) => areToldApart(candidate) || !overlapping.has(candidate))
+    if (found !== undefined) return found
     if (this.#connections.length < this.#options.connectionsMax) return this.#connect()
     throw new CausewayError(
       'too-many-overlaps',
@@ -162,12 +239,31 @@ export class Subscriber<Target> {
     )
   }
 
+  /**
+   * Whether messages may be missing although the broker kept the session. Mosquitto 2.0 remembers a session over a
+   * restart, but not that it was an MQTT 5 one. It then keeps one copy of a message for all filters that match it.
+   */
+  #mayMissCopies({ topics }: Subscription<Target>, connection: SubscribeConnection<Target>): boolean {
+    if (!connection.supportsIdentifiers) return false
+    let found = 0
+    return this.#byTopic.someOverlapping(topics, (subscribed) => {
+      for (const other of subscribed) if (other.connection === connection) found += 1
+      // One of them is the subscription itself.
+      return found > 1
+    })
+  }
+
   #connect(): SubscribeConnection<Target> {
-    const { connection, timeoutMs, sharedOver311, events } = this.#options
+    const { connection, timeoutMs, sharedOver311, brokerQueueMax, markers, events } = this.#options
+    const index = this.#connections.length
     const created: SubscribeConnection<Target> = new SubscribeConnection({
-      connection: connection(this.#connections.length),
+      connection: connection(index),
       timeoutMs,
       sharedOver311,
+      brokerQueueMax,
+      markers,
+      source: `${SOURCE}-${index}`,
+      identifiers: this.#identifiers,
       events: {
         message: (message, identifiers) => this.#dispatch(created, message, identifiers),
         lost: () => {
@@ -177,14 +273,21 @@ export class Subscriber<Target> {
         restored: (sessionPresent) => {
           const interrupted = targetsOf(
             [...created.subscriptions].filter(
-              (subscription) => !sessionPresent || subscription.mayLoseMessages || created.mayMissCopies(subscription),
+              (subscription) =>
+                !sessionPresent || subscription.mayLoseMessages || this.#mayMissCopies(subscription, created),
             ),
           )
-          if (interrupted.size > 0) events.gap(!sessionPresent, interrupted)
+          if (interrupted.size > 0) {
+            events.gap(sessionPresent ? 'broker-connection-lost' : 'broker-session-lost', interrupted)
+          }
         },
         resubscribed: () => {
           this.#lost.delete(created)
           if (this.#lost.size === 0) events.connected(true, this.#allTargets())
+        },
+        queueOverflowed: () => {
+          const interrupted = targetsOf(created.subscriptions)
+          if (interrupted.size > 0) events.gap('broker-queue', interrupted)
         },
         refused: (error, subscription) => events.refused(error, new Set(subscription.targets)),
         removed: (subscription) => this.#remove(subscription),
@@ -199,33 +302,64 @@ export class Subscriber<Target> {
    * several matching filters gets only the copy of the oldest one.
    */
   #dispatch(connection: SubscribeConnection<Target>, message: Message, identifiers: readonly number[]): void {
-    const { events } = this.#options
+    const { events, onUnmatched } = this.#options
     events.received(message)
     // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE. `Retained` reads them for new readers.
     if (message.retain) return
-    const matching = this.#byTopic.match(message.topic).flat()
-    matching.sort((a, b) => a.identifier - b.identifier)
-    /** Targets of the subscriptions looked at so far. */
-    const seen = new Set<Target>()
+    if (identifiers.length > 0) {
+      // Whatever its topic is: brokers deliver messages of $queue/…, $exclusive/… and of rewritten topics under another
+      // one than the filter's.
+      const subscriptions = identifiers.flatMap((identifier) => connection.byIdentifier(identifier) ?? [])
+      return this.#deliver(message, subscriptions)
+    }
+    const subscriptions = this.#matchingOf(message.topic)
+      .all.filter((one) => one.connection === connection)
+      .map(({ subscription }) => subscription)
+    if (subscriptions.length === 0) return onUnmatched(message.topic)
+    // The broker said that it sends identifiers.
+    if (subscriptions.length > 1 && connection.supportsIdentifiers) this.#copies = 'mixed'
+    this.#deliver(message, subscriptions)
+  }
+
+  /** @param subscriptions those that this copy was sent for */
+  #deliver(message: Message, subscriptions: readonly Subscription<Target>[]): void {
+    const { events } = this.#options
+    const sentFor = new Set(subscriptions)
     const targets = new Set<Target>()
-    for (const subscription of matching) {
-      const isCopy = connection.isCopyFor(subscription, identifiers)
-      if (isCopy && message.qos === 0) subscription.hasReceivedQoS0 = true
+    for (const subscription of sentFor) {
+      if (message.qos === 0) subscription.hasReceivedQoS0 = true
       if (subscription.isShared) {
-        if (isCopy && subscription.targets.size > 0) events.shared(message, subscription.targets)
+        if (subscription.targets.size > 0) events.shared(message, subscription.targets)
         continue
       }
+      if (subscription.targets.size === 0) continue
+      const { first, subscriptions: matching } = this.#matchingOf(message.topic)
+      // Of a topic that the filter does not match, nothing shows other copies.
+      const isOnlyCopy = !matching.has(subscription)
       for (const target of subscription.targets) {
-        if (isCopy && !seen.has(target)) targets.add(target)
-        seen.add(target)
+        if (isOnlyCopy || sentFor.has(first.get(target)!)) targets.add(target)
       }
     }
     if (targets.size > 0) events.message(message, targets)
   }
 
+  #matchingOf(topic: string): Matching<Target> {
+    if (this.#matching?.topic === topic) return this.#matching
+    const all = this.#byTopic.match(topic).flat()
+    all.sort((a, b) => a.subscription.age - b.subscription.age)
+    const first = new Map<Target, Subscription<Target>>()
+    for (const { subscription } of all) {
+      if (subscription.isShared) continue
+      for (const target of subscription.targets) if (!first.has(target)) first.set(target, subscription)
+    }
+    this.#matching = { topic, all, subscriptions: new Set(all.map(({ subscription }) => subscription)), first }
+    return this.#matching
+  }
+
   #remove(subscription: Subscription<Target>): void {
+    this.#matching = undefined
     this.#byFilter.delete(subscription.filter)
-    const others = this.#byTopic.get(subscription.topics)!.filter((other) => other !== subscription)
+    const others = this.#byTopic.get(subscription.topics)!.filter((other) => other.subscription !== subscription)
     if (others.length > 0) this.#byTopic.set(subscription.topics, others)
     else this.#byTopic.delete(subscription.topics)
   }

@@ -7,6 +7,8 @@ import { withTimeout } from '../with-timeout.ts'
 /** What SUBSCRIBE and UNSUBSCRIBE are sent with. */
 export interface SubscribeContext {
   network: NetworkConnection
+  /** Called before SUBSCRIBE. Throws where the broker does not support the filter. */
+  check(): void
   /** Whether the broker supports subscription identifiers. */
   supportsIdentifiers: boolean
   timeoutMs: number
@@ -19,7 +21,10 @@ export class Subscription<Target> {
   readonly filter: string
   /** The filter that its topics match; for a shared subscription, the part after the group. */
   readonly topics: string
+  /** The broker sends it back with each message of the subscription, where it supports that. */
   readonly identifier: number
+  /** Counts on: an older subscription has a lower one. */
+  readonly age: number
   readonly targets = new Set<Target>()
   /** The highest QoS that a target asked for. */
   qos: QoS = 0
@@ -34,15 +39,21 @@ export class Subscription<Target> {
   #lostWhileUnsubscribing = 0
   #lastSync: Promise<void> = Promise.resolve()
 
-  constructor(filter: string, identifier: number) {
+  constructor(filter: string, identifier: number, age: number) {
     this.filter = filter
     this.topics = plainFilter(filter)
     this.identifier = identifier
+    this.age = age
   }
 
   /** Whether each message is for only one of the targets. */
   get isShared(): boolean {
     return this.topics !== this.filter
+  }
+
+  /** The QoS that the broker granted, if it has the subscription now. */
+  get grantedQoS(): QoS | undefined {
+    return this.#grantedQoS
   }
 
   /** Whether messages are lost while the connection is, even if the broker keeps the session. */
@@ -89,7 +100,8 @@ export class Subscription<Target> {
       }
       this.markGone()
     } else if (this.#askedQoS === undefined || this.#askedQoS < this.qos) {
-      const { network, supportsIdentifiers, timeoutMs } = context()
+      const { network, check, supportsIdentifiers, timeoutMs } = context()
+      check()
       const { qos } = this
       const identifier = supportsIdentifiers ? this.identifier : undefined
       this.#mayBeAtBroker = true

@@ -15,6 +15,7 @@ import type {
   StreamMessage,
 } from '../events.ts'
 import { FanOut } from '../fan-out.ts'
+import type { Held, MemoryShare } from '../../memory/account.ts'
 import type { LogLimits } from '../log.ts'
 import type { OpenedStream } from '../opened-stream.ts'
 import { type PreamblePart, Reader, type StreamEnd } from '../reader.ts'
@@ -62,6 +63,8 @@ export interface SessionRequest<Message> {
   retained: boolean
   ack: AckMode
   encoder: Encoder<Message>
+  /** Pays for what is held for the reader. */
+  share: MemoryShare
 }
 
 export interface SessionStreamOptions<Message extends SessionMessage> {
@@ -70,8 +73,12 @@ export interface SessionStreamOptions<Message extends SessionMessage> {
   epoch: string
   /** The event that the reader got last from a stream that is not open here, possibly of another process. */
   resumesFrom: string | undefined
+  /** Whether the last reader of the session, as far as is known, was a reader of this process. */
+  wasOpenHere: boolean
   log: LogLimits
   window: WindowLimits
+  /** Bytes that a message takes in memory. */
+  sizeOf(message: Message): number
   /** How long the session stays open here without its reader. */
   lingerMs: number
   counters: StreamCounters
@@ -97,6 +104,9 @@ export interface SessionInfo {
   unacknowledged: number
 }
 
+/** Roughly what an open session takes in memory without its messages: an MQTT client and its socket. */
+export const SESSION_BYTES = 32_768
+
 /** Length of the part of an epoch that names one session's stream. */
 const STREAM_ID_BYTES = 8
 
@@ -112,12 +122,17 @@ export class SessionStream<Message extends SessionMessage> {
   readonly #broker: BrokerSession<Message>
   readonly #channel: Channel
   readonly #window: Window<Message>
+  readonly #held: Held
   #reader: Reader | undefined
   #sequence = 0
   /** What the broker said when it was connected to last. */
   #opened: { present: boolean; expiryS: number | undefined } | undefined
   #linger: NodeJS.Timeout | undefined
   #hadReader = false
+  #hadMessage = false
+  #isReplacedHere = false
+  /** The broker had the session before it was opened here. */
+  #wasPresent = false
   /** Streams that are opened, and neither started nor released yet. */
   #starting = 0
   #isBrokerAway = false
@@ -128,7 +143,7 @@ export class SessionStream<Message extends SessionMessage> {
   #end: StreamEnd | undefined
 
   constructor(options: SessionStreamOptions<Message>) {
-    const { request, log, window, counters } = options
+    const { request, log, window, counters, sizeOf } = options
     this.#options = options
     this.request = request
     this.epoch = options.epoch + randomBytes(STREAM_ID_BYTES).toString('hex')
@@ -141,9 +156,11 @@ export class SessionStream<Message extends SessionMessage> {
       fanOut: new FanOut(),
       counters,
     })
-    this.#window = new Window<Message>(window, (message) =>
+    this.#window = new Window<Message>({ ...window, sizeOf, held: request.share.hold('sessions') }, (message) =>
       this.#append('message', request.encoder.messageData(message), message.topic),
     )
+    this.#held = request.share.hold('sessions')
+    this.#held.growAnyway(SESSION_BYTES)
     this.#broker = options.connect(request, this)
   }
 
@@ -161,6 +178,11 @@ export class SessionStream<Message extends SessionMessage> {
       connected: this.#reader !== undefined,
       unacknowledged: this.unacknowledged,
     }
+  }
+
+  /** Whether a message ever came for it here, or may have come before. */
+  get isUsed(): boolean {
+    return this.#hadMessage || this.#wasPresent
   }
 
   /** Whether a reader is connected, or about to be. */
@@ -192,6 +214,7 @@ export class SessionStream<Message extends SessionMessage> {
     if (this.#reader !== undefined) return opened
     try {
       this.#opened = await this.#broker.open()
+      if (!this.#hadReader && this.#opened.present) this.#wasPresent = true
       return opened
     } catch (error) {
       this.#release()
@@ -206,6 +229,17 @@ export class SessionStream<Message extends SessionMessage> {
   acknowledge(eventId: string): number | undefined {
     const upTo = this.#sequenceOf(eventId)
     return upTo === undefined ? undefined : this.#acknowledgeWhile(({ sequence }) => sequence <= upTo)
+  }
+
+  /** Whether a reader of this process has taken the session over from the reader of this stream. */
+  get isReplacedHere(): boolean {
+    return this.#isReplacedHere
+  }
+
+  /** Ends the stream because another reader of this process takes the session over. */
+  replace(): Promise<void> {
+    this.#isReplacedHere = true
+    return this.end('taken-over')
   }
 
   /** Ends the stream, and tells the reader why. The broker keeps the session. */
@@ -232,6 +266,7 @@ export class SessionStream<Message extends SessionMessage> {
   /** From the broker: a message, to be acknowledged or abandoned. */
   message(message: Message): void {
     const { counters } = this.#options
+    this.#hadMessage = true
     counters.received(message.qos, message.payload.length)
     if (message.redelivered) counters.redelivered()
     if (this.#isOverflowing) return this.#leaveToBroker([message])
@@ -277,9 +312,10 @@ export class SessionStream<Message extends SessionMessage> {
     const channel = this.#channel
     const isKnownEvent = lastEventId !== undefined && this.#sequenceOf(lastEventId) !== undefined
     if (isKnownEvent && ack === 'explicit') this.acknowledge(lastEventId)
-    const missing = lastEventId === undefined ? undefined : this.#missingAfter(isKnownEvent)
+    const isUnknown = lastEventId === undefined && this.#isEarlierReaderUnknown
+    const missing = isUnknown ? 'unknown-id' : lastEventId === undefined ? undefined : this.#missingAfter(isKnownEvent)
     if (lastEventId !== undefined) counters.resumed(missing ?? 'resumed')
-    const session = this.#sessionData()
+    const session = { ...this.#sessionData(), ...(isUnknown && { unknown: true as const }) }
     this.#starting -= 1
     this.#hadReader = true
     this.#opened = { ...this.#opened!, present: true }
@@ -311,6 +347,14 @@ export class SessionStream<Message extends SessionMessage> {
     const sequence = isKnownEvent ? this.#sequenceOf(lastEventId) : channel.log.overwrittenUpTo
     reader.begin(preambleOf(channel, channel.encode('session', sequence, session), missing ?? from.missing))
     catchUp(channel, reader)
+  }
+
+  /**
+   * With `ack=auto` a message is acknowledged once it has left for the socket of its reader. If the session was there
+   * before this process had a reader of it, an earlier reader elsewhere may have broken off before it got them all.
+   */
+  get #isEarlierReaderUnknown(): boolean {
+    return this.request.ack === 'auto' && !this.#hadReader && this.#opened!.present && !this.#options.wasOpenHere
   }
 
   /** Why messages after the reader's last event may be missing. */
@@ -362,6 +406,8 @@ export class SessionStream<Message extends SessionMessage> {
     if (this.#isEnded) return
     this.#isEnded = true
     clearTimeout(this.#linger)
+    this.#window.release()
+    this.#held.release()
     this.#options.onEnded(reason)
     if (reason !== 'unused' && lastBytes !== undefined) {
       this.#end = { reason, lastBytes }

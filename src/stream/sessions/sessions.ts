@@ -12,7 +12,7 @@ import {
 
 export interface SessionsOptions<Message extends SessionMessage> extends Omit<
   SessionStreamOptions<Message>,
-  'request' | 'resumesFrom' | 'onEnded'
+  'request' | 'resumesFrom' | 'wasOpenHere' | 'onEnded'
 > {
   heartbeatMs: number
   /** How long a reader's socket may stay full before its stream is closed. */
@@ -25,6 +25,13 @@ export type Acknowledged = { acknowledged: number; unacknowledged: number }
 /** Streams that another reader took over, remembered so that their readers do not take them back. */
 const TAKEN_OVER_MAX = 10_000
 
+/**
+ * Most sessions of one caller, and of all, that are left at the broker and never had a message. Anybody can make
+ * sessions by opening and leaving them; the oldest of those are ended.
+ */
+const NEVER_USED_MAX = 100
+const NEVER_USED_MAX_OF_ALL = 10_000
+
 /** The durable sessions that are open here. Each has one reader. */
 export class Sessions<Message extends SessionMessage> {
   readonly #options: SessionsOptions<Message>
@@ -34,6 +41,10 @@ export class Sessions<Message extends SessionMessage> {
   readonly #tasks = new Map<string, Promise<unknown>>()
   /** Epochs of streams that were taken over. Limited by size, as `max` would reserve all of the memory at once. */
   readonly #takenOver = new LRUCache<string, true>({ maxSize: TAKEN_OVER_MAX, sizeCalculation: () => 1 })
+  /** Sessions whose last reader was one of this process, by id. */
+  readonly #wasOpenHere = new LRUCache<string, true>({ maxSize: TAKEN_OVER_MAX, sizeCalculation: () => 1 })
+  /** Sessions that are left at the broker and never had a message, oldest first: the name of the caller by id. */
+  readonly #neverUsed = new Map<string, string>()
   readonly #heartbeat: NodeJS.Timeout
 
   constructor(options: SessionsOptions<Message>) {
@@ -55,6 +66,13 @@ export class Sessions<Message extends SessionMessage> {
   /** States of the sessions' connections to the broker. */
   get states(): string[] {
     return [...this.#open.values()].flatMap(({ brokerState }) => brokerState ?? [])
+  }
+
+  /** Number of sessions open here whose id fulfils a condition. */
+  countWhere(condition: (id: string) => boolean): number {
+    let count = 0
+    for (const id of this.#open.keys()) if (condition(id)) count += 1
+    return count
   }
 
   has(id: string): boolean {
@@ -79,7 +97,7 @@ export class Sessions<Message extends SessionMessage> {
         return undefined
       }
       if (open !== undefined && isItsReader && canContinue(open.request, request)) return open.open(lastEventId)
-      await open?.end('taken-over')
+      await open?.replace()
       return this.#begin(request, lastEventId).open(lastEventId)
     })
   }
@@ -112,13 +130,33 @@ export class Sessions<Message extends SessionMessage> {
       ...this.#options,
       request,
       resumesFrom,
+      wasOpenHere: this.#wasOpenHere.has(request.id),
       onEnded: (reason) => {
         if (this.#open.get(request.id) === session) this.#open.delete(request.id)
+        // Taken over from outside: from now on another process knows what its reader got.
+        if (reason === 'unused' || session.isReplacedHere) this.#wasOpenHere.set(request.id, true)
+        else this.#wasOpenHere.delete(request.id)
         if (reason === 'taken-over') this.#takenOver.set(session.epoch, true)
+        if (reason === 'unused' && !session.isUsed) this.#leaveUnused(request.id, request.share.name)
       },
     })
     this.#open.set(request.id, session)
+    this.#neverUsed.delete(request.id)
     return session
+  }
+
+  #leaveUnused(id: string, caller: string): void {
+    this.#neverUsed.set(id, caller)
+    let ofCaller = 0
+    for (const name of this.#neverUsed.values()) if (name === caller) ofCaller += 1
+    if (ofCaller <= NEVER_USED_MAX && this.#neverUsed.size <= NEVER_USED_MAX_OF_ALL) return
+    for (const [oldest, name] of this.#neverUsed) {
+      if (ofCaller > NEVER_USED_MAX && name !== caller) continue
+      this.#neverUsed.delete(oldest)
+      // If the broker is away the session ends there by its expiry.
+      this.forget(oldest).catch(() => {})
+      return
+    }
   }
 
   #wasTakenOver(lastEventId: string): boolean {

@@ -1,6 +1,15 @@
+import type { Held } from '../../memory/account.ts'
+
 export interface WindowLimits {
   messages: number
   bytes: number
+}
+
+export interface WindowOptions<Message> extends WindowLimits {
+  /** Bytes that a message takes in memory. */
+  sizeOf(message: Message): number
+  /** Pays for the messages. */
+  held: Held
 }
 
 /** The event that a message became. */
@@ -15,15 +24,12 @@ interface UnacknowledgedMessage<Message> extends LoggedEvent {
   bytes: number
 }
 
-/** Rough cost of a message in memory besides its topic and payload. */
-const OVERHEAD_BYTES = 256
-
 /**
  * The messages of a session that are with its reader unacknowledged, within limits, and behind them those that wait
  * until there is room. What waits is limited too: beyond the limit in bytes the window is overfull.
  */
-export class Window<Message extends { topic: string; payload: Buffer }> {
-  readonly #limits: WindowLimits
+export class Window<Message> {
+  readonly #options: WindowOptions<Message>
   readonly #append: (message: Message) => LoggedEvent
   #unacknowledged: UnacknowledgedMessage<Message>[] = []
   #unacknowledgedBytes = 0
@@ -31,8 +37,8 @@ export class Window<Message extends { topic: string; payload: Buffer }> {
   #waitingBytes = 0
 
   /** @param append makes a message an event for the reader */
-  constructor(limits: WindowLimits, append: (message: Message) => LoggedEvent) {
-    this.#limits = limits
+  constructor(options: WindowOptions<Message>, append: (message: Message) => LoggedEvent) {
+    this.#options = options
     this.#append = append
   }
 
@@ -46,22 +52,26 @@ export class Window<Message extends { topic: string; payload: Buffer }> {
     return this.#unacknowledged[0]?.position
   }
 
+  /** More waits than the limit allows, or than the caller may hold at all. */
   get isOverfull(): boolean {
-    return this.#waitingBytes > this.#limits.bytes
+    return this.#waitingBytes > this.#options.bytes || (this.#waiting.length > 0 && this.#options.held.isOverShare)
   }
 
   /** Whether nothing waits and half of the window is free. */
   get isHalfEmpty(): boolean {
     return (
       this.#waiting.length === 0 &&
-      this.#unacknowledged.length <= this.#limits.messages / 2 &&
-      this.#unacknowledgedBytes <= this.#limits.bytes / 2
+      this.#unacknowledged.length <= this.#options.messages / 2 &&
+      this.#unacknowledgedBytes <= this.#options.bytes / 2
     )
   }
 
   push(message: Message): void {
     this.#waiting.push(message)
-    this.#waitingBytes += sizeOf(message)
+    const bytes = this.#options.sizeOf(message)
+    this.#waitingBytes += bytes
+    // It is there already: where there is no room for it, the window is overfull and gives it back to the broker.
+    this.#options.held.growAnyway(bytes)
     this.#fill()
   }
 
@@ -71,32 +81,37 @@ export class Window<Message extends { topic: string; payload: Buffer }> {
     while (count < this.#unacknowledged.length && isAcknowledged(this.#unacknowledged[count]!)) count += 1
     if (count === 0) return []
     const acknowledged = this.#unacknowledged.splice(0, count)
-    for (const { bytes } of acknowledged) this.#unacknowledgedBytes -= bytes
+    for (const { bytes } of acknowledged) {
+      this.#unacknowledgedBytes -= bytes
+      this.#options.held.shrink(bytes)
+    }
     this.#fill()
     return acknowledged.map(({ message }) => message)
   }
 
   /** Removes the messages that wait for room, and returns them. */
   dropWaiting(): Message[] {
+    this.#options.held.shrink(this.#waitingBytes)
     this.#waitingBytes = 0
     return this.#waiting.splice(0)
   }
 
+  /** Gives its memory back. Nothing may be pushed after that. */
+  release(): void {
+    this.#options.held.release()
+  }
+
   #fill(): void {
     let count = 0
-    for (; count < this.#waiting.length && this.#unacknowledged.length < this.#limits.messages; count += 1) {
+    for (; count < this.#waiting.length && this.#unacknowledged.length < this.#options.messages; count += 1) {
       const message = this.#waiting[count]!
-      const bytes = sizeOf(message)
+      const bytes = this.#options.sizeOf(message)
       // An empty window takes one message of any size: otherwise a large one would never be delivered.
-      if (this.#unacknowledged.length > 0 && this.#unacknowledgedBytes + bytes > this.#limits.bytes) break
+      if (this.#unacknowledged.length > 0 && this.#unacknowledgedBytes + bytes > this.#options.bytes) break
       this.#waitingBytes -= bytes
       this.#unacknowledgedBytes += bytes
       this.#unacknowledged.push({ message, bytes, ...this.#append(message) })
     }
     if (count > 0) this.#waiting.splice(0, count)
   }
-}
-
-function sizeOf({ topic, payload }: { topic: string; payload: Buffer }): number {
-  return topic.length + payload.length + OVERHEAD_BYTES
 }

@@ -1,4 +1,5 @@
 import type { Writable } from 'node:stream'
+import type { MemoryShare } from '../../memory/account.ts'
 import { catchUp } from '../catch-up.ts'
 import { Channel } from '../channel.ts'
 import type { StreamCounters } from '../counters.ts'
@@ -9,7 +10,8 @@ import type { OpenedStream } from '../opened-stream.ts'
 import { Reader, type SlowPolicy, type StreamEnd } from '../reader.ts'
 import { reconnectDelayMs } from '../reconnect-delay.ts'
 import { locate } from '../resume.ts'
-import { join, type JoinPoint, type JoinSources, preambleOf } from './join.ts'
+import { type Beginning, join, type JoinPoint, type JoinSources } from './join.ts'
+import { preambleOf } from './preamble.ts'
 import { SubscribedChannel } from './subscribed-channel.ts'
 import { WorkQueues } from './work-queues.ts'
 
@@ -75,14 +77,23 @@ export class SharedStreams<Message extends StreamMessage> {
     this.#heartbeat = setInterval(() => this.#sendHeartbeats(), options.heartbeatMs)
   }
 
-  /** Resolves once the broker delivers, and the retained messages are read; see `join` for that and for its errors. */
-  async open(request: StreamRequest<Message>): Promise<OpenedStream> {
+  /**
+   * Resolves once the broker delivers, and the retained messages are read; see `join` for that and for its errors.
+   * @param share pays for what has to be remembered meanwhile
+   */
+  async open(request: StreamRequest<Message>, share: MemoryShare): Promise<OpenedStream> {
     const { isSharedSubscription, retained, lastEventId } = request
     const subscribed = this.#channelFor(request)
     const release = subscribed.use()
     try {
       const wantsRetained = retained && !isSharedSubscription && lastEventId === undefined
-      const point = await join(subscribed, wantsRetained, () => this.#sequence, this.#options)
+      const { subscriber, retained: source } = this.#options
+      const point = await join(subscribed, wantsRetained, {
+        subscriber,
+        retained: source,
+        share,
+        newestSequence: () => this.#sequence,
+      })
       return {
         start: (response, signal) => this.#start(subscribed, request, point, release, response, signal),
         release,
@@ -128,8 +139,7 @@ export class SharedStreams<Message extends StreamMessage> {
   }
 
   /** Messages of these channels may be missing. */
-  gap(isSessionLost: boolean, channels: Iterable<SubscribedChannel<Message>>): void {
-    const reason: GapReason = isSessionLost ? 'broker-session-lost' : 'broker-connection-lost'
+  gap(reason: GapReason, channels: Iterable<SubscribedChannel<Message>>): void {
     this.#broadcast('gap', { reason }, channels)
     for (const { channel } of channels) for (const _reader of channel.readers) this.#options.counters.gap(reason, 0)
   }
@@ -224,15 +234,20 @@ export class SharedStreams<Message extends StreamMessage> {
     channel.readers.add(reader)
     if (channel.isSharedSubscription) this.#queues.addReader(subscribed, reader)
     if (resumed !== undefined) counters.resumed(resumed.missing ?? 'resumed')
-    reader.begin(
-      preambleOf(channel, encoder, {
-        missing: resumed?.missing,
-        status: this.#isBrokerConnected ? undefined : statusOf(false),
-        retained: joined.retained,
-        startSequence: resumed === undefined ? joined.sequence : undefined,
-      }),
-    )
-    this.#advance(subscribed, reader)
+    const begin = ({ retained, missing }: Beginning<Message>): void => {
+      reader.begin(
+        preambleOf(channel, encoder, {
+          missing: resumed?.missing ?? missing,
+          status: this.#isBrokerConnected ? undefined : statusOf(false),
+          retained,
+          startSequence: resumed === undefined ? joined.sequence : undefined,
+        }),
+      )
+      this.#advance(subscribed, reader)
+    }
+    if (joined.later === undefined) return begin(joined)
+    reader.hold()
+    void joined.later.then(begin)
   }
 
   /** Writes to a reader what there is for it. */

@@ -1,7 +1,9 @@
 import type { JWTPayload } from 'jose'
 import { expect, test } from 'vitest'
-import { Jwt } from '../../../src/auth/jwt/jwt.ts'
+import { Jwt, type JwtOptions } from '../../../src/auth/jwt/jwt.ts'
+import { CausewayError } from '../../../src/errors.ts'
 import { fromClaim } from '../../../src/auth/jwt/rules-of-claims.ts'
+import { MemoryAccount } from '../../../src/memory/account.ts'
 import { AUDIENCE, ISSUER, signed } from '../../support/issuer.ts'
 
 const secret = new TextEncoder().encode('a secret of thirty-two characters at least')
@@ -10,14 +12,26 @@ const sign = async (claims: JWTPayload) => ({
   token: await signed(claims).setProtectedHeader({ alg: 'HS256' }).sign(secret),
 })
 
-function verifier() {
+function verifier(options: Partial<JwtOptions> = {}, totalBytes = 1_000_000) {
   let verified = 0
+  const account = new MemoryAccount({ totalBytes })
+  const keys = { current: secret }
   const key = async () => {
     verified += 1
-    return secret
+    return keys.current
   }
   return {
-    jwt: new Jwt({ key, issuer: ISSUER, audience: AUDIENCE, algorithms: ['HS256'], rulesOf: fromClaim('mqtt') }),
+    jwt: new Jwt({
+      key,
+      issuer: ISSUER,
+      audience: AUDIENCE,
+      algorithms: ['HS256'],
+      rulesOf: fromClaim('mqtt'),
+      shareOf: (name) => account.shareOf(name),
+      ...options,
+    }),
+    account,
+    keys,
     verified: () => verified,
   }
 }
@@ -59,4 +73,69 @@ test('a token that failed is verified again', async () => {
     )
     .toBe('let in')
   expect(verified()).toBeGreaterThan(1)
+})
+
+const OTHER_SECRET = new TextEncoder().encode('another secret of more than thirty-two characters')
+
+test('once the keys have changed, a token of the old key is refused and its streams are told', async () => {
+  const { jwt, keys } = verifier()
+  const credentials = await sign({})
+  const { identity } = await jwt.authenticate(credentials)
+  keys.current = OTHER_SECRET
+  await jwt.verifyAll()
+  expect(identity.revoked?.aborted).toBe(true)
+  await expect(jwt.authenticate(credentials)).rejects.toMatchObject({ kind: { code: 'unauthorized' } })
+})
+
+test('a token that is still valid after the keys have changed keeps its identity', async () => {
+  const { jwt } = verifier()
+  const credentials = await sign({})
+  const { identity } = await jwt.authenticate(credentials)
+  await jwt.verifyAll()
+  expect(identity.revoked?.aborted).toBe(false)
+  expect((await jwt.authenticate(credentials)).identity).toBe(identity)
+})
+
+test('a request that comes while tokens are verified again waits for its own', async () => {
+  const { jwt, keys } = verifier()
+  const credentials = await sign({})
+  await jwt.authenticate(credentials)
+  keys.current = OTHER_SECRET
+  const all = jwt.verifyAll()
+  await expect(jwt.authenticate(credentials)).rejects.toMatchObject({ kind: { code: 'unauthorized' } })
+  await all
+})
+
+test('keys that cannot be fetched refuse a token for now, but do not revoke it', async () => {
+  const { jwt, keys } = verifier()
+  const credentials = await sign({})
+  const { identity } = await jwt.authenticate(credentials)
+  keys.current = Promise.reject(new CausewayError('keys-unavailable', 'no keys')) as never
+  await jwt.verifyAll()
+  expect(identity.revoked?.aborted).toBe(false)
+})
+
+test('a token is verified again after the longest time for which it is trusted', async () => {
+  const { jwt, verified } = verifier({ trustMs: 1 })
+  const credentials = await sign({})
+  await jwt.authenticate(credentials)
+  await expect
+    .poll(async () => {
+      await jwt.authenticate(credentials)
+      return verified()
+    })
+    .toBeGreaterThan(2)
+})
+
+test('remembered tokens are paid for by their identity, and not remembered where it has no memory left', async () => {
+  const { jwt, account, verified } = verifier({}, 20_000)
+  const one = await sign({ sub: 'a' })
+  await jwt.authenticate(one)
+  expect(account.byPurpose.credentials).toBeGreaterThan(one.token.length)
+  account.shareOf('sub:greedy').takeAnyway('logs', 20_000)
+  const other = await sign({ sub: 'greedy' })
+  for (let request = 0; request < 3; request += 1) await jwt.authenticate(other)
+  expect(verified()).toBe(4)
+  await jwt.verifyAll()
+  expect(account.heldBytes).toBeGreaterThan(20_000)
 })

@@ -100,3 +100,23 @@ describe('an issuer that fails', () => {
     await expect(find('key-1')).rejects.toMatchObject(UNAVAILABLE)
   })
 })
+
+test('a fetch that brings other keys is reported, one that brings the same is not', async () => {
+  const issuer = await startIssuer()
+  let changes = 0
+  const keys = new RemoteKeys({ url: issuer.url, onState: () => {}, onChanged: () => void (changes += 1) })
+  await keys.reload()
+  await keys.reload()
+  expect([issuer.requests, changes]).toEqual([2, 0])
+  await issuer.rotate()
+  await keys.reload()
+  expect(changes).toBe(1)
+})
+
+test('keys are kept fresh though every token is remembered', async () => {
+  const issuer = await startIssuer()
+  const keys = new RemoteKeys({ url: issuer.url, onState: () => {}, freshMs: 0, cooldownMs: 0 })
+  await keys.reload()
+  keys.keepFresh()
+  await expect.poll(() => issuer.requests).toBe(2)
+})

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { ClaimError, fromClaim, fromTemplates } from '../../../src/auth/jwt/rules-of-claims.ts'
-import { filterContains } from '../../../src/auth/rules.ts'
+import { filterContains } from '../../../src/mqtt/topic.ts'
 
 describe('rules from a claim', () => {
   const rulesOf = fromClaim('mqtt')

@@ -72,6 +72,7 @@ export const brokerFaults: readonly Fault[] = [
     issue: '18',
     skip: (options) =>
       mosquittoOnly(options) ?? (process.getuid?.() === 0 ? undefined : 'needs root for a small disk of its own'),
+    brokerForgets: true,
     broker: {
       persistence: true,
       config: ['autosave_interval 1'],

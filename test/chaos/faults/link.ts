@@ -50,10 +50,11 @@ export const linkFaults: readonly Fault[] = [
     issue: '16.6',
     withinSeconds: 2,
     bridge: { count: 10 },
-    async strike({ proxy, seconds, bridges, until, note }) {
+    async strike({ proxy, seconds, bridges, until, note, isOver }) {
       await proxy.refuse()
       await seconds(20)
       await proxy.accept()
+      isOver()
       const endedAt = performance.now()
       const firstSuccesses = await Promise.all(
         bridges.map(async ({ url }) => {
@@ -77,10 +78,11 @@ export const linkFaults: readonly Fault[] = [
     withinSeconds: 2,
     http: { qos: [1, 2] },
     mqtt: { qos: [1, 2] },
-    async strike({ proxy, seconds, readers, until, breaks }) {
+    async strike({ proxy, seconds, readers, until, breaks, isOver }) {
       proxy.resetAll(true)
       await seconds(5)
       proxy.resetAll(false)
+      isOver()
       const knows = (reader: (typeof readers)[number]) =>
         reader.history.findLast((happening) => happening.kind === 'status')?.isConnected === true
       await until('the streams say that the broker is back', 20, () => readers.slice(0, 2).every(knows))
@@ -249,7 +251,7 @@ export const linkFaults: readonly Fault[] = [
     http: { rate: 200, qos: [2, 2, 2, 1] },
     async strike({ proxy, seconds, random }) {
       for (let round = 0; round < 5; round += 1) {
-        proxy.resetNext(PUBLISH_CONNECTIONS)
+        proxy.resetNext(proxy.connections)
         proxy.cut()
         await seconds(1 + random.next())
       }

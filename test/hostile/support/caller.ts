@@ -264,6 +264,17 @@ export async function plainGet(target: Target, path: string, headers: Record<str
   }
 }
 
+/** Aborted after so many milliseconds, or with the attack. Node 20 may collect what `AbortSignal.any` makes of a timeout. */
+export function stopAfter(ms: number, attack: AbortSignal): AbortSignal {
+  const stop = new AbortController()
+  const timer = setTimeout(() => stop.abort(), ms)
+  attack.addEventListener('abort', () => {
+    clearTimeout(timer)
+    stop.abort()
+  })
+  return stop.signal
+}
+
 /** Runs so many at once, until all have had their turn or the attack is over. */
 export async function many(
   count: number,

@@ -41,7 +41,7 @@ function took(what, begin) {
   const ms = Math.round(performance.now() - begin.at)
   worst[what] = Math.max(worst[what] ?? 0, ms)
   // What other processes of a busy machine take from the bridge is no delay of its own.
-  const waited = Math.round(waitedMs() - begin.waited)
+  const waited = Math.max(0, Math.round(waitedMs() - begin.waited))
   if (ms > lateMs + waited) fail(`${what} took ${ms} ms, in which the bridge waited for a CPU for ${waited}`)
 }
 

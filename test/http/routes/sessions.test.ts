@@ -119,7 +119,10 @@ describe.each(BROKERS)('sessions on $name', ({ start }) => {
     await refused.ended
     expect([refused.status, JSON.parse(refused.text()).code]).toEqual([422, 'shared-subscriptions-not-supported'])
     expect(await metric(bridge, 'causeway_sessions_open')).toBe(0)
-    const clientId = sessionClientId(sessionId({ owner: '', name: 'reader', filters }))
+    const clientId = sessionClientId(sessionId({ owner: '', name: 'reader', filters }), {
+      prefix: 'causeway-session-',
+      secret: undefined,
+    })
     const client = connect(brokerUrl(bridge, settings), { clientId, clean: false, reconnectPeriod: 0 })
     onTestFinished(async () => void client.end(true))
     const { sessionPresent } = await new Promise<IConnackPacket>((resolve) => client.once('connect', resolve))

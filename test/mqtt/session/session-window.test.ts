@@ -39,9 +39,12 @@ test('a message larger than the log reaches its reader, and again when the reade
   reader.close()
   await expect.poll(() => metric(bridge, 'causeway_streams_open{format="sse"}')).toBe(0)
   const back = await openSession(bridge, { ack: 'explicit', lastEventId: reader.about.id })
-  const again = await back.next()
-  expect(told([again])).toEqual([large])
-  await acknowledge(bridge, back, again)
+  // The embedded broker sends it again without DUP, so nothing says that the reader had it: it comes once more, marked.
+  for (const expected of [large, `!${large}`]) {
+    const again = await back.next()
+    expect(told([again])).toEqual([expected])
+    await acknowledge(bridge, back, again)
+  }
   expect(told([await back.next()])).toEqual(['small'])
 })
 

@@ -1,6 +1,8 @@
 import type { Packet } from 'mqtt-packet'
 import { expect, test } from 'vitest'
 import { metric, startBridge } from '../../support/bridge.ts'
+import { publish, send } from '../../support/http.ts'
+import { startProxy } from '../../support/proxy.ts'
 import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
 import { acknowledge, openSession, told, trySession } from '../../support/session.ts'
 
@@ -30,7 +32,7 @@ test('a session connects without Clean Start, with its expiry and limit, and lea
   const bridge = await startBridge({ MQTT_URL: broker.url, SESSION_EXPIRY_S: 77, SESSION_MAX_UNACKED: 9 })
   const reader = await openSession(bridge)
   const { connect } = broker.session()
-  expect(connect).toMatchObject({ clean: false, properties: { sessionExpiryInterval: 77, receiveMaximum: 9 } })
+  expect(connect).toMatchObject({ clean: false, properties: { sessionExpiryInterval: 77, receiveMaximum: 65_535 } })
   expect(packets(broker.session(), 'subscribe')).toMatchObject([{ subscriptions: [{ topic: 'a', qos: 1, rh: 1 }] }])
   reader.close()
   await expect.poll(() => packets(broker.session(), 'disconnect')).toMatchObject([{ reasonCode: 0 }])
@@ -78,14 +80,14 @@ test('PUBACKs follow the reader’s acknowledgements in message order, on the ne
 test('a broker that says that the session was taken over ends it at once', async () => {
   const broker = await startSessionBroker()
   const bridge = await startBridge({ MQTT_URL: broker.url })
-  const reader = await openSession(bridge)
+  const reader = await openSession(bridge, { ack: 'explicit' })
   const peer = broker.session()
   peer.send({ cmd: 'disconnect', reasonCode: 0x8e } as Packet)
   peer.close()
   expect((await reader.next()).data).toEqual({ session: 'taken-over' })
   await reader.ended
   expect(broker.session()).toBe(peer)
-  expect((await trySession(bridge, { lastEventId: reader.about.id })).status).toBe(204)
+  expect((await trySession(bridge, { ack: 'explicit', lastEventId: reader.about.id })).status).toBe(204)
 })
 
 test('a session is refused and ended if the broker refuses a filter or grants only QoS 0', async () => {
@@ -128,7 +130,9 @@ test('messages that come right after CONNACK are not lost', async () => {
   })
   const bridge = await startBridge({ MQTT_URL: broker.url })
   const reader = await openSession(bridge)
-  expect(told(await reader.take(3))).toEqual(['!1', '!2', '!3'])
+  // The session was there before, and nobody knows what its last reader got.
+  expect(reader.about.data).toMatchObject({ present: true, unknown: true })
+  expect(told(await reader.take(4))).toEqual(['gap', '!1', '!2', '!3'])
   await expect.poll(() => acknowledged(broker.session())).toEqual([1, 2, 3])
 })
 
@@ -144,7 +148,7 @@ test('a session that the broker lost is restored once its filters are granted ag
     return true
   })
   const bridge = await startBridge({ MQTT_URL: broker.url })
-  const reader = await openSession(bridge)
+  const reader = await openSession(bridge, { ack: 'explicit' })
   isNew = true
   broker.peers.findLast(isSession)!.close()
   expect((await reader.take(2)).map(({ data }) => data)).toEqual([
@@ -155,4 +159,80 @@ test('a session that the broker lost is restored once its filters are granted ag
   expect(reader.events).toHaveLength(3)
   held!()
   expect((await reader.next()).data).toEqual({ broker: 'connected' })
+})
+
+// HTTP cannot tell whether the last reader elsewhere got what was flushed to its socket and acknowledged for it.
+test('with ack=auto a session that another process had begins with a gap, and with ack=explicit it does not', async () => {
+  const broker = await startScriptedBroker(() => {})
+  const settings = { MQTT_URL: broker.url, STREAM_LINGER_MS: 60_000 }
+  const auto = await openSession(await startBridge(settings), { ack: 'auto' })
+  expect(auto.about.data).toMatchObject({ unknown: true })
+  expect((await auto.next()).data).toEqual({ reason: 'unknown-id' })
+  const explicit = await openSession(await startBridge(settings), { ack: 'explicit' })
+  expect(explicit.about.data).not.toHaveProperty('unknown')
+})
+
+test('a session that cannot be ended because the broker is away leaves no MQTT client behind', async () => {
+  const broker = await startSessionBroker()
+  const proxy = await startProxy(broker.url)
+  const bridge = await startBridge({ MQTT_URL: proxy.url })
+  const reader = await openSession(bridge, { ack: 'explicit' })
+  const { id } = reader.about.data as { id: string }
+  reader.close()
+  await expect.poll(() => metric(bridge, 'causeway_sessions_open')).toBe(0)
+  const before = broker.peers.filter(isSession).length
+  await proxy.refuse()
+  expect((await send(bridge, 'DELETE', `/sessions/${id}`)).status).toBe(503)
+  await proxy.accept()
+  await expect.poll(async () => (await publish(bridge, { topic: 'b' })).status).toBe(200)
+  expect(await metric(bridge, 'causeway_mqtt_connections{role="session",state="disconnected"}')).toBe(0)
+  expect(broker.peers.filter(isSession)).toHaveLength(before)
+})
+
+test('a broker that caps the session expiry at 0 is an error of the request', async () => {
+  const broker = await startSessionBroker((peer) => {
+    peer.send({
+      cmd: 'connack',
+      sessionPresent: false,
+      reasonCode: 0,
+      properties: { sessionExpiryInterval: 0 },
+    } as Packet)
+    return true
+  })
+  const refused = await trySession(await startBridge({ MQTT_URL: broker.url }))
+  await refused.ended
+  expect(JSON.parse(refused.text())).toMatchObject({ status: 501, code: 'sessions-not-supported', retryable: false })
+})
+
+test('a session that another client has is tried again while its broker hands it over', async () => {
+  let refusals = 3
+  const broker = await startSessionBroker((peer) => {
+    if (refusals === 0) return
+    refusals -= 1
+    peer.close()
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  expect((await openSession(bridge)).about.data).toMatchObject({ name: 'reader' })
+  expect(refusals).toBe(0)
+})
+
+test('client ids of sessions have their prefix, and with a secret nobody can compute them', async () => {
+  const broker = await startSessionBroker()
+  const ids: string[] = []
+  for (const settings of [
+    {},
+    { SESSION_CLIENT_ID: 'gateway-' },
+    { MQTT_CLIENT_ID: 'one' },
+    { SESSION_SECRET: 'a secret of thirty-two characters at least' },
+    { SESSION_SECRET: 'another secret of thirty-two characters' },
+  ]) {
+    const reader = await openSession(await startBridge({ MQTT_URL: broker.url, ...settings }))
+    ids.push(broker.peers.filter(({ connect }) => connect?.clean === false).at(-1)!.connect!.clientId)
+    reader.close()
+  }
+  expect(ids[0]).toMatch(/^causeway-session-/)
+  expect(ids[1]).toBe(ids[0]!.replace('causeway-session-', 'gateway-'))
+  expect(ids[2]).toBe(ids[0]!.replace('causeway-session-', 'one-session-'))
+  expect(new Set(ids).size).toBe(5)
 })

@@ -94,6 +94,48 @@ describe('a message that comes again', () => {
   })
 })
 
+describe('with equal payloads', () => {
+  test('a message without DUP is never a known one, and is marked where it may be', () => {
+    receive(1, 'same', true)
+    table.connectionLost()
+    expect(receive(1, 'same', true).redelivered).toBe(true)
+    expect(receive(2, 'same', true).redelivered).toBeUndefined()
+  })
+
+  // RabbitMQ: ten messages, three acknowledged; on the next connection the other seven are numbered from 1.
+  test('and packet identifiers that begin anew, everything unacknowledged is delivered again', () => {
+    const seen = Array.from({ length: 10 }, (_, index) => receive(index + 1, 'same', true))
+    for (const message of seen.slice(0, 3)) table.done(message)
+    table.connectionLost()
+    sent = []
+    const again = Array.from({ length: 7 }, (_, index) => receive(index + 1, 'same', true, true))
+    expect(again.every(({ redelivered }) => redelivered)).toBe(true)
+    // What the reader says of the earlier copies acknowledges nothing that it has not seen.
+    for (const message of seen) table.done(message)
+    expect(sent).toEqual([])
+    for (const message of again) table.done(message)
+    expect(sent).toEqual([1, 2, 3, 4, 5, 6, 7])
+    expect(table.size).toBe(0)
+  })
+
+  test('that come again in order under their identifiers are known', () => {
+    const seen = [receive(4, 'same', true), receive(5, 'same', true)]
+    table.connectionLost()
+    receive(4, 'same', false, true)
+    receive(5, 'same', false, true)
+    for (const message of seen) table.done(message)
+    expect(sent).toEqual([4, 5])
+  })
+
+  test('and a PUBACK that was lost, only that message is delivered again', () => {
+    table.done(receive(4, 'same', true))
+    receive(5, 'same', true)
+    table.connectionLost()
+    expect(receive(4, 'same', true, true).redelivered).toBe(true)
+    receive(5, 'same', false, true)
+  })
+})
+
 test('a message that is done and did not come again is forgotten with the first new message', () => {
   table.done(receive(1, 'a', true))
   const b = receive(2, 'b', true)

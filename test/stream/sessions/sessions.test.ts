@@ -1,5 +1,6 @@
 import { PassThrough } from 'node:stream'
 import { expect, onTestFinished, test } from 'vitest'
+import { MemoryAccount } from '../../../src/memory/account.ts'
 import { ndjson } from '../../../src/stream/formats/ndjson.ts'
 import type { SessionEvents, SessionMessage, SessionRequest } from '../../../src/stream/sessions/session-stream.ts'
 import { Sessions } from '../../../src/stream/sessions/sessions.ts'
@@ -10,6 +11,7 @@ const REQUEST: SessionRequest<SessionMessage> = {
   filters: ['a'],
   retained: false,
   ack: 'auto',
+  share: new MemoryAccount({ totalBytes: 1e8 }).shareOf('a'),
   encoder: { name: 'test', format: ndjson, messageData: ({ payload }) => JSON.stringify(`${payload}`) },
 }
 
@@ -21,6 +23,7 @@ function createSessions() {
     epoch: 'e',
     log: { bytes: 1e6, messages: 100 },
     window: { bytes: 1e6, messages: 100 },
+    sizeOf: ({ payload }) => payload.length,
     lingerMs: 60_000,
     heartbeatMs: 60_000,
     stallMs: 60_000,

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { MemoryAccount } from '../../../src/memory/account.ts'
 import { Channel } from '../../../src/stream/channel.ts'
 import type { StreamMessage } from '../../../src/stream/events.ts'
 import { FanOut } from '../../../src/stream/fan-out.ts'
@@ -6,6 +7,8 @@ import { ndjson } from '../../../src/stream/formats/ndjson.ts'
 import { join, JoinFailed } from '../../../src/stream/shared/join.ts'
 import { SubscribedChannel } from '../../../src/stream/shared/subscribed-channel.ts'
 
+const account = new MemoryAccount({ totalBytes: 1e9 })
+const share = account.shareOf('test')
 const message = (topic: string, payload: string | Buffer): StreamMessage => ({
   topic,
   payload: Buffer.from(payload),
@@ -47,9 +50,19 @@ function createChannel() {
     /** Joins with these answers of the broker: what happens while it answers, and what it says. */
     join: (read: (attempt: number) => StreamMessage[], settled: (attempt: number) => void = () => {}) => {
       let [reads, waits] = [0, 0]
-      return join(subscribed, true, () => sequence, {
-        retained: () => ({ read: async () => read((reads += 1)) }),
-        subscriber: () => ({ settled: async () => settled((waits += 1)) }),
+      return join(subscribed, true, {
+        share,
+        newestSequence: () => sequence,
+        retained: () => ({
+          read: async () => ({ messages: read((reads += 1)), marker: undefined, release: () => {} }),
+        }),
+        subscriber: () => ({
+          prepare: async () => {},
+          passed: async () => {
+            settled((waits += 1))
+            return true
+          },
+        }),
       })
     },
   }
@@ -134,22 +147,99 @@ test('a failure of the broker fails the join, and leaves no record behind', asyn
 })
 
 test.each([
-  ['65,536 messages', 65_536, 0],
-  ['16 MiB of payload', 16, 1_048_576],
-])('of the live messages no more than %s are recorded', async (_limit, count, bytes) => {
+  ['65,536 messages', 65_537, 0],
+  ['16 MiB', 17, 1_048_576],
+])('of the topics of live messages beyond %s no retained message is given', async (_limit, count, bytes) => {
   const { deliver, join: joinWith } = createChannel()
   const payload = Buffer.alloc(bytes)
   const { retained } = await joinWith(() => {
-    for (let index = 0; index <= count; index += 1) deliver(message(`${index}`, payload))
-    return [message('0', payload), message(`${count - 1}`, payload), message(`${count}`, payload)]
+    for (let index = 0; index < count; index += 1) deliver(message(`${index}`, payload))
+    return [message('0', payload), message('0', 'other'), message(`${count - 1}`, 'other'), message('other', payload)]
   })
-  expect(retained.map(({ topic }) => topic)).toEqual([`${count}`])
+  expect(texts(retained)).toEqual(['0 other', `other ${payload}`])
+  expect(account.heldBytes).toBe(0)
+})
+
+test('where there is no memory for the record, no retained message is given, and a gap says so', async () => {
+  const { subscribed, deliver } = createChannel()
+  const poor = new MemoryAccount({ totalBytes: 100 }).shareOf('poor')
+  const point = await join(subscribed, true, {
+    share: poor,
+    newestSequence: () => 8,
+    retained: () => ({
+      read: async () => {
+        deliver(message('a', 'new'))
+        return { messages: [message('a', 'new'), message('b', 'old')], marker: undefined, release: () => {} }
+      },
+    }),
+    subscriber: () => ({ prepare: async () => {}, passed: async () => true }),
+  })
+  expect(point).toMatchObject({ retained: [], missing: 'retained-unknown' })
+})
+
+test('where live messages may still be on their way, those of their topics are left out, and a gap says so', async () => {
+  const { deliver, subscribed } = createChannel()
+  const point = await join(subscribed, true, {
+    share,
+    newestSequence: () => 8,
+    retained: () => ({
+      read: async () => {
+        deliver(message('a', 'old'))
+        return { messages: [message('a', 'new'), message('b', 'old')], marker: undefined, release: () => {} }
+      },
+    }),
+    subscriber: () => ({ prepare: async () => {}, passed: async () => false }),
+  })
+  expect(texts(point.retained)).toEqual(['b old'])
+  expect(point.missing).toBe('retained-unknown')
+})
+
+test('a stream is opened without what the broker is late with, which comes later', async () => {
+  const { deliver, gap, subscribed } = createChannel()
+  let answer!: () => void
+  const answered = new Promise<void>((resolve) => (answer = resolve))
+  const options = {
+    share,
+    newestSequence: () => 8,
+    openMs: 0,
+    retained: () => ({
+      read: async () => {
+        await answered
+        return { messages: [message('a', 'new'), message('b', 'old')], marker: undefined, release: () => {} }
+      },
+    }),
+    subscriber: () => ({ prepare: async () => {}, passed: async () => true }),
+  }
+  deliver(message('z', 'before'))
+  const point = await join(subscribed, true, options)
+  expect(point).toMatchObject({ position: 1, retained: [] })
+  deliver(message('a', 'old'))
+  // The reader has its place, so the gap stays in its log.
+  gap()
+  answer()
+  const later = (await point.later)!
+  expect([texts(later.retained), later.missing]).toEqual([['b old'], undefined])
+})
+
+test('a stream that was opened without is told if the broker fails to answer at all', async () => {
+  const { subscribed } = createChannel()
+  let fail!: (error: Error) => void
+  const answered = new Promise<never>((_resolve, reject) => (fail = reject))
+  const point = await join(subscribed, true, {
+    share,
+    newestSequence: () => 8,
+    openMs: 0,
+    retained: () => ({ read: () => answered }),
+    subscriber: () => ({ prepare: async () => {}, passed: async () => true }),
+  })
+  fail(new Error('late'))
+  expect(await point.later).toEqual({ retained: [], missing: 'retained-unknown' })
 })
 
 test('a reader that wants no retained messages asks the broker for nothing', async () => {
   const { subscribed, deliver } = createChannel()
   deliver(message('a', 'before'))
   const unused = () => expect.unreachable()
-  const point = await join(subscribed, false, () => 8, { retained: unused, subscriber: unused })
-  expect(point).toEqual({ position: 1, sequence: 8, retained: [] })
+  const options = { share, newestSequence: () => 8, retained: unused, subscriber: unused }
+  expect(await join(subscribed, false, options)).toMatchObject({ position: 1, sequence: 8, retained: [] })
 })
