@@ -48,6 +48,8 @@ const OPEN_BATCH_BYTES = 65_536
 const COPIES = 3
 /** The same for a short one. */
 const MESSAGE_BYTES = 512
+/** How many bytes of finished messages are given back together. */
+const GIVE_BACK_BYTES = 65_536
 const BYTE_ORDER_MARK = 0xfeff
 const NDJSON_TYPE = 'application/x-ndjson'
 
@@ -104,7 +106,7 @@ export async function batchRoutes(
     wholeBody(app, (request, body, done) => {
       if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
       const text = body.toString()
-      return void parseJson(request, text, (error, values) => done(error, { text, values } satisfies JsonBatch))
+      void parseJson(request, text, (error, values) => done(error, { text, values } satisfies JsonBatch))
     }),
   )
   app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], unreadBody())
@@ -144,7 +146,6 @@ export async function batchRoutes(
   }
 
   function readLine({ content }: NumberedLine): Message {
-    if ('noRoom' in content) throw noRoom()
     if ('tooLong' in content) {
       throw new CausewayError(
         'payload-too-large',
@@ -174,8 +175,8 @@ export async function batchRoutes(
         `The batch has ${values.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no such limit`,
       )
     }
-    const bytes = COPIES * text.length + MESSAGE_BYTES * values.length
-    if (!caller.share.take('bodies', bytes)) throw noRoom()
+    const bytes = heldBytes(text.length) + MESSAGE_BYTES * values.length
+    if (!caller.share.take('bodies', bytes)) throw noRoomForBody()
     try {
       const starts = elementsOf(text)
       return await Promise.all(
@@ -202,14 +203,23 @@ export async function batchRoutes(
 
   async function* numberedLines(body: UnendingBody, progress: Progress, held: Held): AsyncGenerator<NumberedLine[]> {
     let line = 0
-    for await (const read of lines(body, lineMax, held)) {
+    for await (const read of lines(body, lineMax, held, () => body.stop(noRoomForBody()))) {
       // Reading was stopped within a line, so the last one is incomplete.
       if (body.reason !== undefined) return
-      yield read.flatMap((content) => {
+      const first = progress.read
+      let bytesOfAll = 0
+      const messages = read.flatMap((content) => {
         line += 1
         const bytes = 'text' in content ? content.text.length : 0
-        return 'text' in content && bytes === 0 ? [] : [{ index: progress.read++, line, bytes, content }]
+        if ('text' in content && bytes === 0) return []
+        bytesOfAll += heldBytes(bytes)
+        return [{ index: progress.read++, line, bytes, content }]
       })
+      if (held.grow(bytesOfAll)) yield messages
+      else {
+        progress.read = first
+        return body.stop(noRoomForBody())
+      }
     }
   }
 
@@ -227,15 +237,21 @@ export async function batchRoutes(
   ): AsyncGenerator<string> {
     let stalled: NodeJS.Timeout | undefined
     const progress: Progress = { read: 0, published: 0 }
+    let finished = 0
+    let finishedBytes = 0
     openBodies.add(body)
     try {
       const work = async (item: NumberedLine): Promise<string> => {
         const { index, line } = item
-        const bytes = COPIES * item.bytes + MESSAGE_BYTES
-        if (!held.grow(bytes)) return resultText({ index, line, problem: problemDocument(noRoom()) })
         const result = await publishOne(caller, () => readLine(item))
-        held.shrink(bytes)
         if ('status' in result) progress.published += 1
+        finished += 1
+        finishedBytes += heldBytes(item.bytes)
+        // Not for each message, as giving bytes back costs more than adding them up.
+        if (finishedBytes >= GIVE_BACK_BYTES || finished === progress.read) {
+          held.shrink(finishedBytes)
+          finishedBytes = 0
+        }
         return resultLine(index, line, result)
       }
       for await (const chunk of inOrder(numberedLines(body, progress, held), work, IN_FLIGHT_LIMITS)) {
@@ -318,7 +334,7 @@ export async function batchRoutes(
       const { body } = request
       if (body instanceof Readable) {
         const held = request.share.hold('bodies')
-        if (!held.grow(OPEN_BATCH_BYTES)) throw noRoom()
+        if (!held.grow(OPEN_BATCH_BYTES)) throw noRoomForBody()
         const unending = new UnendingBody(body, idleMs)
         // The generator below does not begin if the client has left already.
         reply.raw.once('close', () => held.release())
@@ -346,12 +362,9 @@ export async function batchRoutes(
   })
 }
 
-function noRoom(): CausewayError {
-  return new CausewayError(
-    'overloaded',
-    'This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it; the message was not sent',
-    { outcome: 'not-sent', retryAfter: 1 },
-  )
+/** @param bytes of a text in JSON */
+function heldBytes(bytes: number): number {
+  return COPIES * bytes + MESSAGE_BYTES
 }
 
 function resultText(result: object): string {
