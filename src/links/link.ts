@@ -306,8 +306,8 @@ function warnOfUnmatched(logger: BaseLogger, metrics: Metrics): (topic: string) 
     loggedMs = performance.now()
     logger.warn(
       { topic },
-      'a message matches no filter that is subscribed to and does not say for which one it was sent, so no stream gets ' +
-        'it; brokers that deliver under another topic, as for $queue or $exclusive, need MQTT 5',
+      'a message matches no filter that is subscribed to and does not say for which one it was sent, so no stream ' +
+        'gets it; brokers that deliver under another topic, as for $queue or $exclusive, need MQTT 5',
     )
   }
 }

@@ -7,8 +7,8 @@ import { withTimeout } from './with-timeout.ts'
 
 const RANDOM_BYTES = 12
 /**
- * Packet identifiers of markers count down from the highest one. MQTT.js takes the lowest free one for its SUBSCRIBE and
- * UNSUBSCRIBE, so the two never meet.
+ * Packet identifiers of markers count down from the highest one. MQTT.js takes the lowest free one for its SUBSCRIBE
+ * and UNSUBSCRIBE, so the two never meet.
  */
 const PACKET_ID_MAX = 65_535
 const PACKET_ID_MIN = 60_000
@@ -145,8 +145,8 @@ export class MarkerLine {
   }
 
   /**
-   * Publishes below the marker topic. Resolves once the broker has acknowledged it, with whether it took it, or when the
-   * connection is lost.
+   * Publishes below the marker topic. Resolves once the broker has acknowledged it, with whether it took it, or when
+   * the connection is lost.
    */
   publish(message: Pick<Message, 'topic' | 'payload' | 'properties'> & { retain?: boolean }): Promise<boolean> {
     const network = this.#network
@@ -211,8 +211,8 @@ export class MarkerLine {
   }
 
   /**
-   * Finds out whether markers come back at this broker. Resolves once `Markers.work` is known, or the connection is lost
-   * before.
+   * Finds out whether markers come back at this broker. Resolves once `Markers.work` is known, or the connection is
+   * lost before.
    */
   async learn(): Promise<void> {
     const network = this.#network

@@ -5,7 +5,7 @@ import { type NetworkConnection, SETTLING_ROUND_TRIPS } from './client/network-c
 import type { Acknowledgement } from './client/packets.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import { MarkerLine, type Markers } from './markers.ts'
-import { type Message, sizeOf, sizeOfProperties } from './message.ts'
+import { type Message, sizeOf } from './message.ts'
 import { RetainedTrial } from './retained/retained-trial.ts'
 import type { MarkerPoint, Snapshot } from './retained/snapshot.ts'
 import { SnapshotQueue } from './retained/snapshot-queue.ts'
@@ -42,10 +42,10 @@ const SILENCE_MAX_MS = 1000
 /**
  * Reads retained messages. It does so on a connection of its own, so that no live stream receives them.
  *
- * One read of a filter is a snapshot. MQTT does not mark the last retained message. But a broker handles SUBSCRIBE before
- * the marker that is published behind it, so where the marker arrives first, there is no more. All reads of a filter that
- * wait share one snapshot. Filters that overlap are read one after the other, so no message comes more than once at a
- * time, and callers take turns.
+ * One read of a filter is a snapshot. MQTT does not mark the last retained message. But a broker handles SUBSCRIBE
+ * before the marker that is published behind it, so where the marker arrives first, there is no more. All reads of a
+ * filter that wait share one snapshot. Filters that overlap are read one after the other, so no message comes more than
+ * once at a time, and callers take turns.
  */
 export class Retained implements ConnectionHandlers {
   readonly #options: RetainedOptions
@@ -86,8 +86,8 @@ export class Retained implements ConnectionHandlers {
   /**
    * Resolves with the retained messages that match any of the filters, not older than this call; each topic once.
    * @param share pays for the messages, together with all others that wait for the same ones
-   * @throws CausewayError if the broker refuses a filter or cannot be reached, more match than the limits allow, there is
-   *   no memory for them, or it does not show whether there are any
+   * @throws CausewayError if the broker refuses a filter or cannot be reached, more match than the limits allow, there
+   *   is no memory for them, or it does not show whether there are any
    */
   async read(filters: readonly string[], share: MemoryShare): Promise<RetainedMessages> {
     await this.#ready()
@@ -116,6 +116,7 @@ export class Retained implements ConnectionHandlers {
   }
 
   async close(): Promise<void> {
+    this.#trial.end()
     this.#line.close()
     await this.#connection.close()
   }
@@ -141,19 +142,19 @@ export class Retained implements ConnectionHandlers {
     if (!message.retain) return
     const [snapshot] = this.#reading.match(message.topic)
     if (snapshot === undefined) {
-      if (!this.#strays) this.#trial.isLate = true
+      if (!this.#strays) this.#trial.sawLate()
       return
     }
     this.#add(snapshot, message)
   }
 
   async #ready(): Promise<void> {
-    await this.#connection.ready()
+    let network = await this.#connection.ready()
     // A broker may close the connection over the first marker. What is learnt then is known after the reconnect.
     for (let known: Promise<void> | undefined; known !== this.#learnt;) {
       known = this.#learnt
-      await known
-      await this.#connection.ready()
+      await untilSilent(known, () => network.bytesRead, this.#options.timeoutMs)
+      network = await this.#connection.ready()
     }
   }
 
@@ -167,7 +168,7 @@ export class Retained implements ConnectionHandlers {
     if (snapshot.isOver) return
     const before = snapshot.messages.get(message.topic)
     snapshot.arrived += 1
-    snapshot.bytes += contentBytes(message) - (before === undefined ? 0 : contentBytes(before))
+    snapshot.bytes += message.payload.length - (before?.payload.length ?? 0)
     snapshot.messages.set(message.topic, message)
     if (snapshot.messages.size > limits.messages || snapshot.bytes > limits.bytes) {
       return this.#giveUp(snapshot, tooMany([snapshot.filter]))
@@ -191,7 +192,7 @@ export class Retained implements ConnectionHandlers {
   #exceedsLimits(messages: ReadonlyMap<string, Message>): boolean {
     const { limits } = this.#options
     let bytes = 0
-    for (const message of messages.values()) bytes += contentBytes(message)
+    for (const { payload } of messages.values()) bytes += payload.length
     return messages.size > limits.messages || bytes > limits.bytes
   }
 
@@ -230,51 +231,42 @@ export class Retained implements ConnectionHandlers {
     const silent = <Answer>(answer: Promise<Answer>): Promise<Answer> =>
       untilSilent(answer, () => network.bytesRead, this.#options.timeoutMs)
     const hasMarkers = this.#options.markers.work === true
-    /** The longest that any message took; only measured where they come late. */
-    let pauseMs = 0
-    const first = hasMarkers ? this.#trip(network) : undefined
-    first?.catch(() => {})
-    await silent(granted)
-    await silent(Promise.resolve(first))
-    if (hasMarkers && this.#trial.isLate) {
-      pauseMs = await silent(this.#trial.timeOf(network, hasWildcard(snapshot.filter) ? 'wildcard' : 'exact'))
-    }
-    let arrivedMs = performance.now()
-    for (let quietTrips = 0; ;) {
-      const isOrdered = hasMarkers && !this.#trial.isLate
-      const silenceMs = Math.min(SILENCE_FACTOR * pauseMs, SILENCE_MAX_MS)
-      if (quietTrips >= (isOrdered ? 1 : SETTLING_ROUND_TRIPS) && performance.now() - arrivedMs >= silenceMs) return
+    if (hasMarkers && !this.#trial.isLate) {
+      await silent(Promise.all([granted, this.#markerTrip()]))
       const before = snapshot.arrived
-      const number = await silent(this.#trip(network))
-      if (number !== undefined) snapshot.marker = { source: SOURCE, number }
+      snapshot.marker = { source: SOURCE, number: await silent(this.#markerTrip()) }
+      if (snapshot.arrived === before) return
+      this.#trial.sawLate()
+    }
+    const kind = hasWildcard(snapshot.filter) ? 'wildcard' : 'exact'
+    const comparison = hasMarkers ? this.#trial.watch(network, kind) : undefined
+    await silent(granted)
+    let arrivedMs = performance.now()
+    /** The longest that a message took behind the one before it or SUBACK; only where they come late. */
+    let pauseMs = comparison === undefined ? 0 : (await silent(comparison)) - arrivedMs
+    const isQuiet = (): boolean =>
+      performance.now() - arrivedMs >= Math.min(SILENCE_FACTOR * pauseMs, hasMarkers ? SILENCE_MAX_MS : 0)
+    for (let quietTrips = 0; quietTrips < SETTLING_ROUND_TRIPS || !isQuiet();) {
+      const before = snapshot.arrived
+      await silent(network.roundTrip())
       if (snapshot.arrived === before) quietTrips += 1
       else {
         quietTrips = 0
-        // From a broker that keeps the order, no retained message comes behind a marker.
-        if (hasMarkers) this.#trial.isLate = true
         pauseMs = Math.max(pauseMs, performance.now() - arrivedMs)
         arrivedMs = performance.now()
       }
     }
+    if (hasMarkers) snapshot.marker = { source: SOURCE, number: this.#line.send() }
   }
 
-  /** A round trip to the broker: with a marker, whose number it resolves with, or where these do not work with a ping. */
-  async #trip(network: NetworkConnection): Promise<number | undefined> {
-    if (!this.#options.markers.work) {
-      await network.roundTrip()
-      return undefined
-    }
+  /** A round trip to the broker with a marker, whose number it resolves with. */
+  async #markerTrip(): Promise<number> {
     const number = this.#line.send()
     if (await this.#line.arrived(SOURCE, number)) return number
     throw new CausewayError('broker-unavailable', 'The connection to the broker was lost before it answered', {
       retryAfter: 1,
     })
   }
-}
-
-/** The bytes that CAUSEWAY_RETAINED_MAX_BYTES limits. */
-function contentBytes({ payload, properties }: Message): number {
-  return payload.length + sizeOfProperties(properties)
 }
 
 function later(one: MarkerPoint | undefined, other: MarkerPoint | undefined): MarkerPoint | undefined {

@@ -92,7 +92,8 @@ export function filtersOverlap(a: string, b: string): boolean {
 }
 
 /**
- * Whether every topic that matches the filter also matches the rule, which is a filter too. A topic name is a filter that matches itself only.
+ * Whether every topic that matches the filter also matches the rule, which is a filter too. A topic name is a filter
+ * that matches itself only.
  */
 export function filterContains(rule: string, filter: string): boolean {
   const outer = levelsOf(rule)

@@ -39,7 +39,9 @@ export type GapReason =
   | 'broker-connection-lost'
   /** A message was too large to be written as an event, or to be kept for the readers. */
   | 'message-too-large'
-  /** After the connection was lost, about as many messages came as the broker keeps at most. It may have dropped more. */
+  /**
+   * After the connection was lost, about as many messages came as the broker keeps at most. It may have dropped more.
+   */
   | 'broker-queue'
   /** Some retained messages to begin with could not be read, or not be told from live ones. */
   | 'retained-unknown'

@@ -1,3 +1,4 @@
+import type { Packet } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
 import { BROKERS, brokerUrl, startBridge } from '../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
@@ -129,30 +130,60 @@ const live = { cmd: 'publish', topic: 'a', qos: 1, retain: false, dup: false } a
 const isRetained = ({ connect }: Peer): boolean => connect?.clientId.endsWith('-retained') === true
 const isSubscriber = ({ connect }: Peer): boolean => connect?.clientId.endsWith('-subscribe-0') === true
 
+/** Handles markers as a broker does whose subscribers' messages wait: those that it sends them come only with `deliver`. */
+function holdMarkers() {
+  let held: (() => void)[] = []
+  const filters = new Map<Peer, string[]>()
+  return {
+    handle(packet: Packet, peer: Peer): boolean {
+      if (packet.cmd === 'subscribe' && packet.subscriptions[0]!.topic.startsWith('causeway/marker/')) {
+        filters.set(peer, [...(filters.get(peer) ?? []), packet.subscriptions[0]!.topic])
+        return false
+      }
+      if (packet.cmd !== 'publish' || !packet.topic.startsWith('causeway/marker/')) return false
+      peer.send({ cmd: 'puback', messageId: packet.messageId! })
+      for (const [to, topics] of filters) {
+        if (!topics.includes(packet.topic)) continue
+        const send = () => to.send({ ...packet, messageId: 60_000, dup: false } as Packet)
+        if (isSubscriber(to)) held.push(send)
+        else send()
+      }
+      return true
+    },
+    count: () => held.length,
+    discard(): void {
+      held = []
+    },
+    deliver(): void {
+      for (const send of held.splice(0)) send()
+    },
+  }
+}
+
 test('a stream waits for the live copies of its retained messages, however late they come', async () => {
-  let pings = 0
-  const broker = await startScriptedBroker((packet, peer) => {
-    if (packet.cmd === 'subscribe' && isRetained(peer)) {
-      peer.send(
-        { cmd: 'suback', messageId: packet.messageId!, granted: [1] },
-        { ...live, payload: '2', messageId: 1, retain: true },
-      )
-    } else if (packet.cmd === 'pingreq' && !isRetained(peer)) {
-      pings += 1
-      // Messages published before the snapshot come only now: some brokers deliver them after answering earlier pings.
-      if (pings !== 3) return false
-      peer.send(
-        { ...live, payload: '1', messageId: 1 },
-        { ...live, payload: '2', messageId: 2 },
-        { cmd: 'pingresp' },
-        { ...live, payload: '3', messageId: 3 },
-      )
-    } else if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
-    else return false
-    return true
-  })
+  const markers = holdMarkers()
+  const broker = await startScriptedBroker(
+    (packet, peer) => {
+      if (markers.handle(packet, peer)) return true
+      if (packet.cmd !== 'subscribe' || !isRetained(peer)) return false
+      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
+      if (packet.subscriptions[0]!.topic !== 'a') return true
+      peer.send({ ...live, payload: '2', messageId: 1, retain: true })
+      markers.discard()
+      return true
+    },
+    { handlesMarkers: false },
+  )
   const bridge = await startBridge({ MQTT_URL: broker.url })
-  const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
+  const opening = openStream(`${bridge.url}/subscribe?topic=a`)
+  // One behind the SUBSCRIBE, and one behind the retained messages.
+  await expect.poll(markers.count, { timeout: 10_000 }).toBe(2)
+  const subscriber = broker.peers.find(isSubscriber)!
+  // Pings are answered all the time, but messages published before the snapshot come only now.
+  subscriber.send({ ...live, payload: '1', messageId: 1 }, { ...live, payload: '2', messageId: 2 })
+  markers.deliver()
+  subscriber.send({ ...live, payload: '3', messageId: 3 })
+  const stream = await opening
   expect((await stream.take(3)).map(({ data: { payload, retain } }) => [payload, retain])).toEqual([
     ['1', false],
     ['2', false],

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
 import { TopicTree } from '../../src/mqtt/topic-tree.ts'
+import { filtersOverlap } from '../../src/mqtt/topic.ts'
 
 /** MQTT 5 section 4.7 in its simplest form, to compare with. */
 function matches(filter: string, topic: string): boolean {
@@ -69,4 +70,22 @@ test('matching among 10,000 filters looks at no more than among 10', () => {
     return length
   }
   expect(lookups(10_000)).toBe(lookups(10))
+})
+
+test('someOverlapping finds exactly the filters that overlap', () => {
+  const level = fc.constantFrom('', 'a', 'b', '$x', '+')
+  const filter = fc
+    .tuple(fc.array(level, { maxLength: 3 }), fc.oneof(level, fc.constant('#')))
+    .map(([levels, last]) => [...levels, last].join('/'))
+  fc.assert(
+    fc.property(fc.uniqueArray(filter, { maxLength: 12 }), filter, (filters, searched) => {
+      const tree = new TopicTree<string>()
+      for (const one of filters) tree.set(one, one)
+      const found: string[] = []
+      tree.someOverlapping(searched, (one) => found.push(one) < 0)
+      expect(found.sort()).toEqual(filters.filter((one) => filtersOverlap(one, searched)).sort())
+      expect(tree.someOverlapping(searched, () => true)).toBe(found.length > 0)
+    }),
+    { numRuns: 2000 },
+  )
 })

@@ -13,6 +13,11 @@ export interface Peer {
   sendRaw(bytes: Uint8Array | number[]): void
   /** Sends CONNACK, over MQTT 5 with a Receive Maximum of 20. */
   accept(sessionPresent?: boolean): void
+  /** As `send`, also while `hold` holds back what is sent. */
+  sendNow(...packets: Packet[]): void
+  /** Holds back what is sent until `flow`. */
+  hold(): void
+  flow(): void
   /** Closes the connection, without DISCONNECT. */
   close(): void
 }
@@ -37,16 +42,16 @@ export type Script = (packet: Packet, peer: Peer) => boolean | void
  */
 export async function startScriptedBroker(
   script: Script,
-  { handlesMarkers = true }: { handlesMarkers?: boolean } = {},
+  { handlesMarkers = true, ...manners }: { handlesMarkers?: boolean } & MarkerManners = {},
 ): Promise<ScriptedBroker> {
-  const markers = handlesMarkers ? new MarkerTopics() : undefined
+  const markers = handlesMarkers ? new MarkerTopics(manners) : undefined
   const peers: Peer[] = []
   const sockets = new Set<Socket>()
   const server = createServer((socket) => {
     sockets.add(socket)
     socket.on('error', () => {})
     socket.on('close', () => sockets.delete(socket))
-    const peer = createPeer(socket)
+    const peer = createPeer(socket, (sessionPresent) => markers?.accepted(peer, sessionPresent))
     peers.push(peer)
     socket.on('close', () => markers?.left(peer))
     const parse = parser()
@@ -78,16 +83,30 @@ export function isPublisher(peer: Peer): boolean {
   return peer.connect?.clientId.includes('-publish-') === true
 }
 
-function createPeer(socket: Socket): Peer {
+function createPeer(socket: Socket, onAccepted: (sessionPresent: boolean) => void): Peer {
+  let held: Packet[] | undefined
   const peer: Peer = {
     connect: undefined,
     received: [],
     send(...packets) {
+      if (held === undefined) peer.sendNow(...packets)
+      else held.push(...packets)
+    },
+    sendNow(...packets) {
       const protocolVersion = peer.connect?.protocolVersion ?? 4
       socket.write(Buffer.concat(packets.map((packet) => generate(packet, { protocolVersion }))))
     },
+    hold() {
+      held ??= []
+    },
+    flow() {
+      const packets = held
+      held = undefined
+      if (packets !== undefined) peer.sendNow(...packets)
+    },
     sendRaw: (bytes) => void socket.write(Uint8Array.from(bytes)),
     accept(sessionPresent = false) {
+      onAccepted(sessionPresent)
       const mqtt5 = peer.connect?.protocolVersion === 5
       peer.send({
         cmd: 'connack',
@@ -105,39 +124,75 @@ const MARKERS = 'causeway/marker/'
 /** Counts down from here, so that it never is one of those that a script uses. */
 const MARKER_ID_MAX = 65_000
 
+const LATE_MS = 100
+
+/** How the broker treats the retained message with which the bridge tries it out. */
+interface MarkerManners {
+  /** It comes a while after all else; not at all while this returns false. */
+  lateRetained?: boolean | (() => boolean)
+  /** Whether it comes for filters with wildcards. */
+  retainedWildcards?: boolean
+}
+
 /** Delivers markers and what the bridge tries out below their topic in order, as a broker does that does all of it. */
 class MarkerTopics {
-  readonly #filters = new Map<Peer, Map<string, number | undefined>>()
+  readonly #manners: MarkerManners
+  /** By client id: a session lasts until a CONNECT is accepted without it. */
+  readonly #sessions = new Map<string, MarkerSession>()
   readonly #retained = new Map<string, IPublishPacket>()
   #lastId = MARKER_ID_MAX
 
+  constructor(manners: MarkerManners) {
+    this.#manners = manners
+  }
+
   /** Returns true where it has handled the packet. */
   handle(packet: Packet, peer: Peer): boolean {
+    const session = this.#sessions.get(peer.connect?.clientId ?? '')
+    if (session !== undefined && session.peer === undefined && packet.cmd !== 'connect') {
+      // What the script sends with CONNACK came before the markers that waited.
+      session.peer = peer
+      for (const send of session.waiting.splice(0)) send(peer)
+    }
     if (packet.cmd === 'publish' && packet.topic.startsWith(MARKERS)) {
       if (packet.retain && packet.payload.length > 0) this.#retained.set(packet.topic, packet)
       else if (packet.retain) this.#retained.delete(packet.topic)
       peer.send({ cmd: 'puback', messageId: packet.messageId! })
-      for (const [other, filters] of this.#filters) {
-        for (const [filter, id] of filters) if (matches(filter, packet.topic)) this.#send(other, packet, false, id)
+      for (const { peer: other, filters, waiting } of this.#sessions.values()) {
+        for (const [filter, id] of filters) {
+          if (!matches(filter, packet.topic)) continue
+          const send = (to: Peer): void => this.#send(to, packet, false, id)
+          if (other === undefined) waiting.push(send)
+          else send(other)
+        }
       }
     } else if (packet.cmd === 'subscribe' && packet.subscriptions[0]!.topic.startsWith(MARKERS)) {
       const { topic } = packet.subscriptions[0]!
-      const filters = this.#filters.get(peer) ?? new Map<string, number | undefined>()
-      filters.set(topic, packet.properties?.subscriptionIdentifier)
-      this.#filters.set(peer, filters)
+      const identifier = packet.properties?.subscriptionIdentifier
+      session!.filters.set(topic, identifier)
       peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
+      const { lateRetained = false, retainedWildcards = true } = this.#manners
       for (const [name, retained] of this.#retained) {
-        if (matches(topic, name)) this.#send(peer, retained, true, packet.properties?.subscriptionIdentifier)
+        if (!matches(topic, name) || (topic !== name && !retainedWildcards)) continue
+        const send = (): void => this.#send(peer, retained, true, identifier)
+        if (lateRetained === false) send()
+        else if (lateRetained === true || lateRetained()) setTimeout(send, LATE_MS)
       }
     } else if (packet.cmd === 'unsubscribe' && String(packet.unsubscriptions[0]).startsWith(MARKERS)) {
-      this.#filters.get(peer)?.delete(String(packet.unsubscriptions[0]))
+      session!.filters.delete(String(packet.unsubscriptions[0]))
       peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })
     } else return packet.cmd === 'puback' && packet.messageId! > this.#lastId && packet.messageId! <= MARKER_ID_MAX
     return true
   }
 
+  accepted({ connect }: Peer, sessionPresent: boolean): void {
+    const { clientId } = connect!
+    if (sessionPresent && this.#sessions.has(clientId)) return
+    this.#sessions.set(clientId, { peer: undefined, filters: new Map(), waiting: [] })
+  }
+
   left(peer: Peer): void {
-    this.#filters.delete(peer)
+    for (const session of this.#sessions.values()) if (session.peer === peer) session.peer = undefined
   }
 
   #send(peer: Peer, { topic, payload }: IPublishPacket, retain: boolean, subscriptionIdentifier?: number): void {
@@ -145,6 +200,14 @@ class MarkerTopics {
     const properties = subscriptionIdentifier === undefined ? {} : { subscriptionIdentifier }
     peer.send({ cmd: 'publish', topic, payload, qos: 1, retain, dup: false, messageId, properties } as Packet)
   }
+}
+
+interface MarkerSession {
+  /** Undefined while the client is away, or has only just come back. */
+  peer: Peer | undefined
+  /** With their subscription identifiers. */
+  filters: Map<string, number | undefined>
+  waiting: ((peer: Peer) => void)[]
 }
 
 function matches(filter: string, topic: string): boolean {

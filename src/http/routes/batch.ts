@@ -16,7 +16,7 @@ import { problems } from '../message/problem-responses.ts'
 import { requirePayloadSize } from '../message/read-message.ts'
 import { MessageSchema } from '../message/schemas.ts'
 import { UnendingBody } from '../message/unending-body.ts'
-import { unreadBody, wholeBody } from '../server/read-body.ts'
+import { noRoomForBody, unreadBody, wholeBody } from '../server/read-body.ts'
 
 export interface BatchRoutes {
   /** Publishes, and waits before that while too many publishes are in flight. */

@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
@@ -9,6 +8,7 @@ import { type Message, toJsonText } from '../../mqtt/message.ts'
 import { hasWildcard } from '../../mqtt/topic.ts'
 import { parseAccept } from '../message/accept.ts'
 import { refuseIdempotencyKey } from '../message/idempotency.ts'
+import { sendPieces } from '../message/send-pieces.ts'
 import { sendPayload } from '../message/send-payload.ts'
 import { problems } from '../message/problem-responses.ts'
 import { isDisconnected } from '../server/disconnects.ts'
@@ -45,7 +45,9 @@ const DELETE_PROBLEMS = [
   'acknowledgement-timeout',
 ] as const
 
-/** The messages as pieces of one JSON array. Each is encoded when it is written, so the text is never in memory whole. */
+/**
+ * The messages as pieces of one JSON array. Each is encoded when it is written, so the text is never in memory whole.
+ */
 function* arrayOf(messages: readonly Message[], embedJson: boolean): Generator<string> {
   yield '['
   for (const [index, message] of messages.entries()) yield (index > 0 ? ',' : '') + toJsonText(message, embedJson)
@@ -89,8 +91,8 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
         return reply.hijack()
       }
       if (hasWildcard(topic) || (parseAccept(request.headers.accept).get('application/json') ?? 0) > 0) {
-        const array = Readable.from(arrayOf(messages, encoding === 'json'), { objectMode: false })
-        return reply.type('application/json; charset=utf-8').send(array)
+        reply.type('application/json; charset=utf-8')
+        return sendPieces(reply, arrayOf(messages, encoding === 'json'), request.share)
       }
       const [message] = messages
       if (message === undefined) throw new CausewayError('not-found', `The broker retains no message on ${topic}`)

@@ -1,103 +1,114 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { MarkerLine, Markers } from '../markers.ts'
 import type { NetworkConnection } from '../client/network-connection.ts'
+import type { MarkerLine, Markers } from '../markers.ts'
 
 /** How long a broker may take to hand on one retained message before it is taken not to do so at all. */
 const TRIAL_MS = 1000
 const TRIP_MS = 20
 /** After this the broker itself deletes what a bridge that was killed has left (MQTT 5). */
-const EXPIRY_S = 60
+const EXPIRY_S = 86_400
 
 /** Which filter a retained message is asked for with. */
 export type FilterKind = 'exact' | 'wildcard'
 
-/** Tries out how a broker hands on retained messages, with some of its own below the marker topic. */
+/**
+ * Finds out how a broker hands on retained messages, with one of its own below the marker topic. Where they may come
+ * late, behind a marker that was published after the SUBSCRIBE, that message stays there, and each read asks for it,
+ * too: it shows how late they come now.
+ */
 export class RetainedTrial {
-  /** Whether it hands them on for filters with wildcards; undefined where that is not known. */
+  /** Whether the broker hands them on for filters with wildcards; undefined where that is not known. */
   wildcards: boolean | undefined
-  /** They may come behind a marker that was published after the SUBSCRIBE. */
-  isLate = false
-  readonly #markers: Markers
   readonly #line: MarkerLine
+  readonly #topic: string
+  readonly #parent: string
+  #isLate = false
   #isDone = false
-  #count = 0
+  /** The broker has the message. */
+  #isKept = false
 
   constructor(markers: Markers, line: MarkerLine) {
-    this.#markers = markers
     this.#line = line
+    this.#parent = `${markers.topic}/retained`
+    this.#topic = `${this.#parent}/1`
+  }
+
+  get isLate(): boolean {
+    return this.#isLate
+  }
+
+  /** A retained message came behind a marker. */
+  sawLate(): void {
+    if (this.#isLate) return
+    this.#isLate = true
+    void this.#keep()
   }
 
   /**
    * Tries it out, once for each link.
-   * @param wildcards whether the broker takes filters with wildcards at all
+   * @param takesWildcards whether the broker takes filters with wildcards at all
    */
-  async run(network: NetworkConnection, wildcards: boolean): Promise<void> {
-    if (this.#isDone) return
-    const exact = this.#ask(network, 'exact')
-    const wildcard = wildcards ? this.#ask(network, 'wildcard') : undefined
-    const asked = [exact, ...(wildcard === undefined ? [] : [wildcard])]
-    const endMs = performance.now() + TRIAL_MS
-    const allCame = (): boolean => asked.every(({ hasCome }) => hasCome())
-    try {
-      await Promise.all(asked.map(({ subscribed }) => subscribed))
-      for (let trips = 1; ; trips += 1) {
-        if (!(await this.#line.arrived(this.#line.source, this.#line.send()))) return
-        if (allCame()) {
-          if (trips > 1) this.isLate = true
-          break
-        }
-        if (performance.now() > endMs) break
-        await delay(TRIP_MS)
-      }
-    } finally {
-      for (const one of asked) one.end()
+  async run(network: NetworkConnection, takesWildcards: boolean): Promise<void> {
+    this.#isKept = false
+    if (this.#isDone) {
+      if (this.#isLate) await this.#keep()
+      return
+    }
+    await this.#keep()
+    const came = { exact: await this.#comes(network, 'exact'), wildcard: true }
+    if (came.exact && takesWildcards) {
+      came.wildcard = await this.#comes(network, 'wildcard')
+      this.wildcards = came.wildcard
     }
     this.#isDone = true
-    if (exact.hasCome() && wildcard !== undefined) this.wildcards = wildcard.hasCome()
+    if (!this.#isLate) this.end()
   }
 
   /**
-   * Resolves with the milliseconds that a retained message takes to come.
-   * @param kind the filter to ask for it with
+   * Subscribes to the message. Resolves when it comes, with the time of `performance.now`.
+   * @returns undefined where the broker does not have it yet
    */
-  async timeOf(network: NetworkConnection, kind: FilterKind): Promise<number> {
-    const startMs = performance.now()
-    const asked = this.#ask(network, kind)
-    try {
-      await asked.came
-      return performance.now() - startMs
-    } finally {
-      asked.end()
-    }
+  watch(network: NetworkConnection, kind: FilterKind): Promise<number> | undefined {
+    return this.#isKept ? this.#watch(network, kind) : undefined
   }
 
-  /** Retains a message and subscribes to it. */
-  #ask(network: NetworkConnection, kind: FilterKind) {
-    this.#count += 1
-    const parent = `${this.#markers.topic}/${this.#count}`
-    const topic = `${parent}/retained`
-    const filter = kind === 'exact' ? topic : `${parent}/+`
+  /** Deletes the message. */
+  end(): void {
+    if (!this.#isKept) return
+    this.#isKept = false
+    void this.#line.publish({ topic: this.#topic, retain: true, payload: Buffer.alloc(0) })
+  }
+
+  async #keep(): Promise<void> {
+    const retained = { topic: this.#topic, retain: true, properties: { messageExpiryInterval: EXPIRY_S } }
+    this.#isKept = await this.#line.publish({ ...retained, payload: Buffer.from('1') })
+  }
+
+  /** Whether the message comes for such a filter. Notes that it comes late if it does. */
+  async #comes(network: NetworkConnection, kind: FilterKind): Promise<boolean> {
+    const endMs = performance.now() + TRIAL_MS
     let hasCome = false
-    let resolve!: () => void
-    const came = new Promise<void>((done) => (resolve = done))
-    const stop = this.#line.listen(({ topic: from, retain }) => {
-      if (from !== topic || !retain) return
-      hasCome = true
-      resolve()
-    })
-    const retained = { topic, retain: true, properties: { messageExpiryInterval: EXPIRY_S } }
-    const subscribed = this.#line.publish({ ...retained, payload: Buffer.from('1') }).then(async () => {
-      await network.subscribe(filter, 1, { identifier: undefined, retained: 'always' }).catch(() => {})
-    })
-    return {
-      came,
-      subscribed,
-      hasCome: () => hasCome,
-      end: (): void => {
-        stop()
-        void subscribed.then(() => network.unsubscribe(filter).catch(() => {}))
-        void this.#line.publish({ topic, retain: true, payload: Buffer.alloc(0) })
-      },
+    void this.#watch(network, kind).then(() => (hasCome = true))
+    for (let trips = 0; performance.now() < endMs; trips += 1) {
+      if (!(await this.#line.arrived(this.#line.source, this.#line.send()))) return false
+      if (hasCome && trips > 0) this.#isLate = true
+      if (hasCome) return true
+      await delay(TRIP_MS)
     }
+    return false
+  }
+
+  #watch(network: NetworkConnection, kind: FilterKind): Promise<number> {
+    const filter = kind === 'exact' ? this.#topic : `${this.#parent}/+`
+    const came = new Promise<number>((resolve) => {
+      const stop = this.#line.listen(({ topic, retain }) => {
+        if (topic !== this.#topic || !retain) return
+        stop()
+        resolve(performance.now())
+      })
+    })
+    // The next SUBSCRIBE with the filter makes the broker send it again.
+    network.subscribe(filter, 1, { identifier: undefined, retained: 'always' }).catch(() => {})
+    return came
   }
 }

@@ -13,9 +13,9 @@ interface Packet {
 /**
  * Recognizes QoS 1 packets that the broker sends again after the connection was lost, as our PUBACK did not reach it.
  *
- * The same packet identifier, topic and payload prove nothing alone: many publishers repeat their payloads, and a broker
- * that takes the lowest free identifier, or begins with 1 on each connection, uses one again at once. They do prove it
- * where the broker counts its identifiers on: then one comes again only after 65,535 others.
+ * The same packet identifier, topic and payload prove nothing alone: many publishers repeat their payloads, and a
+ * broker that takes the lowest free identifier, or begins with 1 on each connection, uses one again at once. They do
+ * prove it where the broker counts its identifiers on: then one comes again only after 65,535 others.
  */
 export class ReceivedPackets {
   /** Packets of this connection, the oldest first. Those before `#first` are forgotten. */

@@ -57,6 +57,8 @@ const WINDOW_MIN = 10
 const ROUND_TRIPS_MAX = 100
 /** With so many of the messages that the broker keeps at most, it may have kept a few more. */
 const NEARLY_FULL = 0.95
+/** Pause between two round trips that may show how the broker counts packet identifiers. */
+const LEARN_IDS_MS = 5000
 /** Pauses between two tries of what the broker did not answer, or refused. */
 const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 10_000
@@ -74,7 +76,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   #arrived = 0
   /** Called once more messages than this have arrived. */
   #arrivedMore: { than: number; resolve: (isTold: false) => void } | undefined
-  #isLearningIds = false
+  /** When it was last tried to find out how the broker counts packet identifiers. */
+  #triedIdsMs = -Infinity
   #copiesTrial: Promise<Copies | undefined> | undefined
 
   constructor(options: SubscribeConnectionOptions<Target>) {
@@ -167,8 +170,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   /**
    * Resolves once all messages have arrived that the broker had taken for these subscriptions when it took the marker.
-   * Without a marker, or where it does not show, it waits for all that the broker has now instead, as well as that can be
-   * told: see `settled`.
+   * Without a marker, or where it does not show, it waits for all that the broker has now instead, as well as that can
+   * be told: see `settled`.
    * @returns false where messages may still be on their way
    * @throws CausewayError if the broker cannot be reached or does not answer
    */
@@ -230,6 +233,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const isReconnect = this.#wasConnected
     this.#wasConnected = true
     this.#arrived = 0
+    this.#triedIdsMs = -Infinity
     const showsSession = this.#options.markers.work === true && this.#line.isSubscribed
     const mayBePresent = sessionPresent || (hasSession && showsSession)
     this.#line.connected(network, mayBePresent)
@@ -337,14 +341,14 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   /** Finds out how the broker counts packet identifiers: see `ReceivedPackets`. */
   #learnIds(): void {
     const { network } = this.#connection
-    if (network === undefined || this.#isLearningIds) return
-    this.#isLearningIds = true
+    const nowMs = performance.now()
+    if (network === undefined || nowMs - this.#triedIdsMs < LEARN_IDS_MS) return
+    this.#triedIdsMs = nowMs
     const before = this.#arrived
     void network
       .roundTrip()
       .then(() => this.#arrived === before && this.#connection.network === network && this.#received.acknowledged())
       .catch(() => {})
-      .finally(() => (this.#isLearningIds = false))
   }
 
   /** Tries something again, with growing pauses, as long as `again` says so. */

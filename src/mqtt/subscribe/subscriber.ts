@@ -146,7 +146,8 @@ export class Subscriber<Target> {
   }
 
   /**
-   * Resolves once all messages have been passed to `events` that the broker had taken for these filters before the marker.
+   * Resolves once all messages have been passed to `events` that the broker had taken for these filters before the
+   * marker.
    * @param marker undefined where markers do not work: then messages that the broker has had so far
    * @returns false where messages may still be on their way
    * @throws CausewayError if the broker cannot be reached, does not answer or, after a reconnect, refuses a filter

@@ -11,8 +11,8 @@ export interface JoinSources<Message> {
     /** Resolves once markers arrive on the connections of these filters. */
     prepare(filters: readonly string[]): Promise<void>
     /**
-     * Resolves once all messages are delivered to channels that the broker had taken for these filters before the marker;
-     * with false where some may still be on their way.
+     * Resolves once all messages are delivered to channels that the broker had taken for these filters before the
+     * marker; with false where some may still be on their way.
      */
     passed(filters: readonly string[], marker: Marker): Promise<boolean>
   }
@@ -40,8 +40,8 @@ export interface JoinPoint<Message> extends Beginning<Message> {
   /** Sequence of the newest event there was at this point. */
   sequence: number
   /**
-   * What the reader begins with is not known yet, as the broker takes its time: it comes later, and the stream is opened
-   * without. Nothing of the channel is to be written until then. Never rejects.
+   * What the reader begins with is not known yet, as the broker takes its time: it comes later, and the stream is
+   * opened without. Nothing of the channel is to be written until then. Never rejects.
    */
   later: Promise<Beginning<Message>> | undefined
 }
@@ -77,13 +77,14 @@ export class JoinFailed extends Error {
  * 2. Note the end of the log, where the reader will begin, and record what is delivered to the channel from now on.
  * 3. Read the retained messages. If there are none, the join is done. The last thing that the read does is to publish a
  *    marker, which arrives on the connections of the filters, too.
- * 4. Wait for that marker there. All live copies of what was read have then been delivered, because the broker took them
- *    before the marker. It waits for nothing else, however busy other topics are.
+ * 4. Wait for that marker there. All live copies of what was read have then been delivered, because the broker took
+ *    them before the marker. It waits for nothing else, however busy other topics are.
  * 5. If a gap was announced since step 2, a live copy may be missing: begin again with step 2, at most three times.
  * 6. Leave out the retained messages that were recorded: the reader finds them in the log.
  *
- * Where steps 3 to 6 take longer than a second, the stream is opened without them. The reader's beginning is then fixed:
- * a gap in step 5 stays in its log, and of topics with live messages it gets no retained ones, which might be newer.
+ * Where steps 3 to 6 take longer than a second, the stream is opened without them. The reader's beginning is then
+ * fixed: a gap in step 5 stays in its log, and of topics with live messages it gets no retained ones, which might be
+ * newer.
  *
  * A reader that gets no retained messages, as it resumes or is one of a shared subscription, takes steps 1 and 2 alone.
  *
@@ -189,8 +190,8 @@ const RECORDED_BYTES_MAX = 16_777_216
 const ENTRY_BYTES = 128
 
 /**
- * A bounded record of the messages that were delivered to a channel during a join. Of what is beyond the limits only the
- * topics are noted: of these no retained message is given to the reader, as it might be one that comes live.
+ * A bounded record of the messages that were delivered to a channel during a join. Of what is beyond the limits only
+ * the topics are noted: of these no retained message is given to the reader, as it might be one that comes live.
  */
 export class LiveMessages<Message extends StreamMessage> {
   readonly #held: Held
