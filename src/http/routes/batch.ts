@@ -3,8 +3,9 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
-import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
+import { escapeLineSeparators } from '../../json-text.ts'
 import type { Held } from '../../memory/account.ts'
+import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../../mqtt/message.ts'
 import { refuseIdempotencyKey } from '../message/idempotency.ts'
 import { inOrder } from '../message/in-order.ts'
@@ -137,10 +138,10 @@ export async function batchRoutes(
 
   function resultLine(index: number, line: number, result: Result): string {
     try {
-      return `${JSON.stringify({ index, line, ...result })}\n`
+      return resultText({ index, line, ...result })
     } catch (error) {
       // A text can become too long for a string. One result must not end the answer.
-      return `${JSON.stringify({ index, line, problem: problemDocument(asProblem(error)) })}\n`
+      return resultText({ index, line, problem: problemDocument(asProblem(error)) })
     }
   }
 
@@ -259,8 +260,8 @@ export async function batchRoutes(
         yield chunk
         clearTimeout(stalled)
       }
-      if (body.reason !== undefined) yield `${JSON.stringify({ problem: problemDocument(body.reason) })}\n`
-      yield `${JSON.stringify({ end: true, ...progress })}\n`
+      if (body.reason !== undefined) yield resultText({ problem: problemDocument(body.reason) })
+      yield resultText({ end: true, ...progress })
     } finally {
       clearTimeout(stalled)
       openBodies.delete(body)
@@ -364,4 +365,8 @@ export async function batchRoutes(
 /** @param bytes of a text in JSON */
 function heldBytes(bytes: number): number {
   return COPIES * bytes + MESSAGE_BYTES
+}
+
+function resultText(result: object): string {
+  return `${escapeLineSeparators(JSON.stringify(result))}\n`
 }

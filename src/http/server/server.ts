@@ -12,6 +12,7 @@ import fastify, {
 } from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../../errors.ts'
+import { escapeLineSeparators } from '../../json-text.ts'
 import type { MemoryShare } from '../../memory/account.ts'
 import { asProblem, handleError, sendProblem } from '../message/problem.ts'
 import { createQueryParser, TOO_MANY_PARAMETERS } from '../message/query.ts'
@@ -21,7 +22,7 @@ import type { Validation } from '../message/validation.ts'
 import { BodyDeadline } from './body-deadline.ts'
 import { Connections } from './connections.ts'
 import { wasAborted } from './disconnects.ts'
-import { discardRest, isBodyArriving, lingerBeforeClose } from './early-answer.ts'
+import { discardRest, isBodyArriving, lingerBeforeClose, throwAway } from './early-answer.ts'
 import { holdHeaders, limitHeaders } from './header-limit.ts'
 import { hostFault } from './host-header.ts'
 import { type Http1Limits, http1Options } from './http1-options.ts'
@@ -238,12 +239,17 @@ export function createServer({
       else if (reply.statusCode >= 400 && reply.statusCode !== 413 && reply.raw.shouldKeepAlive) {
         if (reply.hasHeader('connection')) reply.header('connection', 'keep-alive')
       }
-      if (isBodyArriving(request.raw)) lingerBeforeClose(request.raw)
+      if (isBodyArriving(request.raw)) {
+        lingerBeforeClose(request.raw)
+        if (!request.routeOptions.config.streamsBody || reply.statusCode >= 400) throwAway(request.raw)
+      }
     }
-    if ((typeof payload === 'string' || Buffer.isBuffer(payload)) && payload.length > PIECE_BYTES) {
-      return sendLarge(request, reply, payload, done)
+    const isJson = typeof payload === 'string' && /json/.test(reply.getHeader('content-type') as string)
+    const sent = isJson ? escapeLineSeparators(payload) : payload
+    if ((typeof sent === 'string' || Buffer.isBuffer(sent)) && sent.length > PIECE_BYTES) {
+      return sendLarge(request, reply, sent, done)
     }
-    done()
+    done(null, sent)
   })
   app.addHook('onResponse', (request, reply, done) => {
     pipelining.finish(reply.raw)
@@ -290,6 +296,8 @@ function sendLarge(
 function continueWhenRead(request: IncomingMessage, response: ServerResponse): void {
   function onListener(event: string | symbol): void {
     if (event !== 'data' && event !== 'readable') return
+    // A body that is refused is only thrown away.
+    if (response.statusCode >= 400) return
     request.off('newListener', onListener)
     if (!response.headersSent && !response.destroyed) response.writeContinue()
   }
