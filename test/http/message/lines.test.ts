@@ -78,3 +78,20 @@ test('reads no further than its lines are taken', async () => {
   for (let taken = 0; taken < 3; taken += 1) await reader.next()
   expect(chunks).toBe(3)
 })
+
+test('the beginning of a line is held until its end has come; without room for it, reading ends', async () => {
+  const memory = new MemoryAccount({ totalBytes: 40_000 })
+  const chunk = Buffer.alloc(1000, 'x')
+  async function* body() {
+    for (let count = 0; count < 10; count += 1) yield chunk
+    expect(memory.heldBytes).toBeGreaterThanOrEqual(10_000)
+    yield Buffer.from('\n')
+    expect(memory.heldBytes).toBe(0)
+    for (let count = 0; count < 30; count += 1) yield chunk
+    yield Buffer.from('\nlast')
+  }
+  let ended = 0
+  const held = memory.shareOf('a').hold('bodies')
+  expect(await all(linesHeld(body(), 100_000, held, () => (ended += 1)))).toEqual([{ text: Buffer.alloc(10_000, 'x') }])
+  expect(ended).toBe(1)
+})
