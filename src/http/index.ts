@@ -8,19 +8,20 @@ import type { Link } from '../links/link.ts'
 import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import { isSessionOf } from '../mqtt/session/session-id.ts'
-import { type AuthenticationOptions, requireIdentity } from './guard/authentication.ts'
+import { type AuthenticationOptions, createAuthenticationHook, requireIdentity } from './guard/authentication.ts'
 import { allowOrigins } from './guard/cors.ts'
 import { Origins, refuseForeignPages } from './guard/origin.ts'
 import { RequestLimits } from './guard/request-limits.ts'
 import { StreamLimit } from './guard/stream-limit.ts'
 import { MemoryStore } from './message/idempotency-memory.ts'
 import { createOnce } from './message/idempotency.ts'
+import { jsonBytesMax } from './message/read-message.ts'
 import { MessageSchema } from './message/schemas.ts'
 import { createValidation } from './message/validation.ts'
 import { batchRoutes } from './routes/batch.ts'
 import { cookieRoutes } from './routes/cookie.ts'
 import { docs } from './routes/docs.ts'
-import { healthRoutes } from './routes/health.ts'
+import { type HealthRoutes, healthRoutes } from './routes/health.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { publishRoutes } from './routes/publish.ts'
 import { requestRoutes } from './routes/request.ts'
@@ -48,6 +49,8 @@ export interface ServersOptions {
   isReachable(): boolean
   /** Whether the process is asked to end. Until `isShuttingDown` everything is still served. */
   isDraining(): boolean
+  /** How the connections to the broker are. */
+  broker: HealthRoutes['broker']
   isShuttingDown(): boolean
 }
 
@@ -77,6 +80,7 @@ export async function createServers({
   sessionCount,
   isReachable,
   isDraining,
+  broker,
   isShuttingDown,
 }: ServersOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   // 1. Servers. `createServer` adds the hooks that every request passes through.
@@ -89,7 +93,7 @@ export async function createServers({
       keepAliveTimeoutMs: config.keepaliveTimeoutMs,
       headersBytes: config.headersLimitBytes,
       headersTimeoutMs: config.headersTimeoutMs,
-      bodyBytes: config.bodyLimitBytes,
+      bodyBytes: jsonBytesMax(config.bodyLimitBytes),
       bodyTimeoutMs: config.bodyTimeoutMs,
       parameters: config.streamFiltersMax + OTHER_PARAMETERS,
       stallMs: config.streamStallMs,
@@ -113,54 +117,59 @@ export async function createServers({
   // Without authentication all callers share one identity, so a limit for each identity would be one for everybody.
   const perIdentity = isAnonymous ? 0 : DEFAULT_PER_IDENTITY
 
+  const authentication = createAuthenticationHook({
+    authenticate,
+    sources: { cookie: config.authCookie, query: config.authQueryToken },
+    origins,
+    trustedHostsOnly: isAnonymous && !config.authNonePublic,
+    limits: new RequestLimits({
+      perIdentity: config.rateIdentity ?? perIdentity,
+      perAddress: config.rateAddress,
+      onRefused: metrics.refused,
+    }),
+    shareOf: (name) => memory.shareOf(name),
+    observe: metrics.authenticated,
+  })
   const expositions = { text: metrics.text, openMetrics: metrics.openMetrics }
 
   // 3. Public: CORS preflights, the API's description, health, and the admin server, whose port is the operator's to
-  // protect.
+  // protect. Probes have no credentials; what tells more than a probe needs wants some on the public port.
   await allowOrigins(server, origins.all)
   for (const each of new Set([server, admin])) {
     refuseForeignPages(each, origins)
     refuseUnknown(each)
   }
   await docs(server, { version })
-  await admin.register(healthRoutes, { isReachable, isDraining })
+  await admin.register(healthRoutes, {
+    isReachable,
+    isDraining,
+    broker,
+    guardVerbose: admin === server ? authentication : undefined,
+  })
   if (admin !== server) await admin.register(metricsRoutes, expositions)
 
   // 4. Routes that need an identity.
   await server.register(async (app) => {
-    requireIdentity(app, {
-      authenticate,
-      sources: { cookie: config.authCookie, query: config.authQueryToken },
-      origins,
-      trustedHostsOnly: isAnonymous && !config.authNonePublic,
-      limits: new RequestLimits({
-        perIdentity: config.rateIdentity ?? perIdentity,
-        perAddress: config.rateAddress,
-        onRefused: metrics.refused,
-      }),
-      shareOf: (name) => memory.shareOf(name),
-      observe: metrics.authenticated,
-    })
+    requireIdentity(app, authentication)
     if (config.authCookie) await app.register(cookieRoutes)
-    await app.register(publishRoutes, {
-      publish: access.publish,
-      once: createOnce(
-        new MemoryStore({
-          keysMax: config.idempotencyKeysMax,
-          keysMaxPerCaller: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax),
-          ttlMs: config.idempotencyTtlS * 1000,
-        }),
-        metrics.idempotencyKey,
-      ),
-    })
+    const once = createOnce(
+      new MemoryStore({
+        keysMax: config.idempotencyKeysMax,
+        keysMaxPerCaller: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax),
+        ttlMs: config.idempotencyTtlS * 1000,
+      }),
+      metrics.idempotencyKey,
+    )
+    await app.register(publishRoutes, { publish: access.publish, once, payloadMax: config.bodyLimitBytes })
     await app.register(batchRoutes, {
       publish: access.publishWhenRoom,
       check: validation.checker(MessageSchema),
       batchMax: config.batchMax,
-      lineMax: config.bodyLimitBytes,
+      lineMax: jsonBytesMax(config.bodyLimitBytes),
+      payloadMax: config.bodyLimitBytes,
       idleMs: config.streamStallMs,
     })
-    await app.register(requestRoutes, { request: access.request })
+    await app.register(requestRoutes, { request: access.request, once, payloadMax: config.bodyLimitBytes })
     await app.register(subscribeRoutes, {
       sessions: {
         open: access.openSession,

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
-import { brokerOptions } from '../config/broker-options.ts'
+import { keepsSessions } from '../config/broker-options.ts'
 import type { Config } from '../config/config.ts'
 import { CausewayError } from '../errors.ts'
 import type { MemoryAccount, MemoryShare } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
+import type { Broker } from '../mqtt/connection/broker.ts'
 import type { ConnectionOptions, ConnectionState } from '../mqtt/connection.ts'
 import { type Message, sizeOf } from '../mqtt/message.ts'
 import { Markers } from '../mqtt/markers.ts'
@@ -22,12 +23,12 @@ import { SharedStreams, type StreamRequest } from '../stream/shared/shared-strea
 import type { SubscribedChannel } from '../stream/shared/subscribed-channel.ts'
 import { BrokerWait } from './broker-wait.ts'
 import { Lazy } from './lazy.ts'
-import { reportReconnects, reportStates, type StateLog } from './state-log.ts'
+import type { LimitedLog } from './limited-log.ts'
+import { reportSession, reportStates, type StateLog } from './state-log.ts'
 
 export interface LinkOptions {
   config: Config
-  /** The broker's URL; the embedded broker's where the configuration names that. */
-  brokerUrl: string
+  broker: Broker
   /** Prefix of the client ids. No other client of the broker may use it. */
   clientId: string
   /**
@@ -36,12 +37,20 @@ export interface LinkOptions {
    */
   login?: { username: string; password: string }
   logger: BaseLogger
+  /** Gets the states of the connections, without those of sessions. */
   log: StateLog
+  /** Gets what went wrong: gaps, publishes that were not answered, sessions that were lost. */
+  limitedLog: LimitedLog
   memory: MemoryAccount
   metrics: Metrics
 }
 
 type Role = 'publish' | 'subscribe' | 'retained' | 'request'
+
+/** Without a connection of another role, most requests can still be served. */
+const NEEDED: readonly Role[] = ['publish', 'subscribe', 'retained']
+/** Answers to publishes that somebody should know of who reads the log. */
+const LOGGED_STATUSES = [429, 502, 504]
 
 /** Random bytes of an epoch, which names the events of one link in one process. */
 const EPOCH_BYTES = 6
@@ -59,15 +68,16 @@ export class Link {
   readonly #requester: Lazy<Requester>
   readonly #wait: BrokerWait
 
-  constructor({ config, brokerUrl, clientId, login, logger, log, memory, metrics }: LinkOptions) {
+  constructor({ config, broker, clientId, login, logger, log, limitedLog, memory, metrics }: LinkOptions) {
     this.#wait = new BrokerWait(config.subscribeWaitMs, () => this.#subscriber.existing?.states[0] === 'connected')
-    const broker = brokerOptions(config, brokerUrl, login)
+    const common = { broker, login, keepSession: keepsSessions(config) }
     const timeoutMs = config.publishTimeoutMs
     const sharedOver311 = config.mqttSharedSubscriptions === 'true'
     const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => {
       const report = reportStates(name, log, () => metrics.reconnected(role))
       return {
-        ...broker,
+        ...common,
+        role,
         clientId: `${clientId}-${name}`,
         onState: (state, cause) => {
           report(state, cause)
@@ -79,7 +89,15 @@ export class Link {
       lingerMs: config.streamLingerMs,
       heartbeatMs: config.streamHeartbeatMs,
       stallMs: config.streamStallMs,
-      counters: { ...metrics.streams, received: metrics.received, redelivered: metrics.redelivered },
+      counters: {
+        ...metrics.streams,
+        received: metrics.received,
+        redelivered: metrics.redelivered,
+        gap(reason: string, dropped: number) {
+          metrics.streams.gap(reason, dropped)
+          limitedLog.warn(`gap ${reason}`, { reason, dropped }, 'messages may be missing in a stream')
+        },
+      },
     }
     const sessionClientIds = {
       prefix: config.sessionClientId ?? `${config.mqttClientId ?? 'causeway'}-session-`,
@@ -98,6 +116,13 @@ export class Link {
       observe({ qos, payload }, outcome, seconds, error) {
         metrics.published(qos, outcome, payload.length, seconds)
         if (outcome === 'rejected' && error !== undefined) metrics.rejected(error.kind.code)
+        if (error === undefined || !LOGGED_STATUSES.includes(error.kind.status)) return
+        const { kind, message, details } = error
+        limitedLog.warn(
+          `publish ${kind.code}`,
+          { problem: kind.code, status: kind.status, outcome: details.outcome, reason: message },
+          'a publish failed',
+        )
       },
     })
     this.#requester = new Lazy(
@@ -154,10 +179,13 @@ export class Link {
       connect: ({ id, filters, retained }, events) =>
         new Session({
           connection: {
-            ...broker,
+            ...common,
+            role: 'session',
             keepSession: true,
             clientId: sessionClientId(id, sessionClientIds),
-            onState: reportReconnects(() => metrics.reconnected('session')),
+            onState: reportSession(sessionClientId(id, sessionClientIds), limitedLog, () =>
+              metrics.reconnected('session'),
+            ),
           },
           durable: {
             expiryS: config.sessionExpiryS,
@@ -206,7 +234,9 @@ export class Link {
 
   /** Whether publishes and subscriptions would reach the broker. */
   get isReachable(): boolean {
-    return this.connections.every(({ state }) => state === 'connected' || state === 'reconnecting')
+    return this.connections.every(
+      ({ role, state }) => state === 'connected' || state === 'reconnecting' || !NEEDED.includes(role),
+    )
   }
 
   /** The connections there are, without those of sessions. */

@@ -71,13 +71,18 @@ export function sizeOfProperties(properties: MessageProperties | undefined): num
 /**
  * From JSON that was validated against the message schema. The default is QoS 1, so that success means that the broker
  * has the message.
+ * @param source the text of the payload in JSON. A payload that is sent as JSON is sent as this text, byte for byte:
+ *   parsed and written again, it would lose digits and spaces
  */
-export function fromJson({ topic, payload = '', encoding, qos = 1, retain = false, properties }: JsonMessage): Message {
-  return { topic, payload: payloadBytes(payload, encoding), qos, retain, properties }
+export function fromJson(
+  { topic, payload = '', encoding, qos = 1, retain = false, properties }: JsonMessage,
+  source?: string,
+): Message {
+  return { topic, payload: payloadBytes(payload, encoding, source), qos, retain, properties }
 }
 
-function payloadBytes(payload: unknown, encoding: PayloadEncoding | undefined): Buffer {
-  if (encoding === 'json' || typeof payload !== 'string') return Buffer.from(jsonText(payload))
+function payloadBytes(payload: unknown, encoding: PayloadEncoding | undefined, source: string | undefined): Buffer {
+  if (encoding === 'json' || typeof payload !== 'string') return Buffer.from(source ?? jsonText(payload))
   return Buffer.from(payload, encoding === 'base64' ? 'base64' : 'utf8')
 }
 

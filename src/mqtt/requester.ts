@@ -5,7 +5,7 @@ import { withTimeout } from './with-timeout.ts'
 import type { Capabilities } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { PublishResult } from './publish/in-flight.ts'
-import type { Message } from './message.ts'
+import { type Message, sizeOf } from './message.ts'
 import type { NetworkConnection } from './client/network-connection.ts'
 
 /** What a reply was: to a request that waits, to an earlier request, or to none of ours. */
@@ -37,6 +37,8 @@ export class Requester implements ConnectionHandlers {
   readonly #connection: Connection
   readonly #secret = randomBytes(32)
   readonly #waiting = new Map<string, (reply: Message) => void>()
+  /** How many requests of each caller wait, by the name of its share. */
+  readonly #waitingBy = new Map<string, number>()
   #lastRequest = 0n
   #subscribed: Promise<unknown> | undefined
 
@@ -62,19 +64,46 @@ export class Requester implements ConnectionHandlers {
    * Publishes with response topic and correlation data, and resolves with the reply.
    * @param timeoutMs from this call to the reply, everything in between included
    * @param signal ends the wait; a reply that arrives later counts as late
-   * @param share pays for the message while it is in flight
+   * @param share holds the message until the reply is there
    * @throws CausewayError also if nobody subscribes, nobody replies in time, or the broker does not speak MQTT 5
    */
   async request(message: Message, timeoutMs: number, signal: AbortSignal, share: MemoryShare): Promise<Message> {
+    this.#requireRoom(share)
+    const bytes = sizeOf(message)
+    if (!share.take('requests', bytes)) {
+      throw overloaded('This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it')
+    }
+    this.#count(share, 1)
+    try {
+      return await this.#exchange(message, timeoutMs, signal, share)
+    } finally {
+      this.#count(share, -1)
+      share.give('requests', bytes)
+    }
+  }
+
+  /** As of memory, a caller may have as many requests waiting as are left for all others, but always one. */
+  #requireRoom({ name }: MemoryShare): void {
     const { requestsMax } = this.#options
-    if (this.#waiting.size >= requestsMax) {
-      throw new CausewayError(
-        'overloaded',
-        `${this.#waiting.size} requests wait for their reply, which is all CAUSEWAY_REQUESTS_MAX allows; ` +
-          'this one was not sent',
-        { outcome: 'not-sent', retryAfter: 1 },
+    const all = this.#waiting.size
+    if (all >= requestsMax) {
+      throw overloaded(`${all} requests wait for their reply, which is all CAUSEWAY_REQUESTS_MAX allows`)
+    }
+    const own = this.#waitingBy.get(name) ?? 0
+    if (own > 0 && own >= requestsMax - all) {
+      throw overloaded(
+        `${own} requests of this caller wait for their reply, which is its share of CAUSEWAY_REQUESTS_MAX`,
       )
     }
+  }
+
+  #count({ name }: MemoryShare, change: 1 | -1): void {
+    const own = (this.#waitingBy.get(name) ?? 0) + change
+    if (own === 0) this.#waitingBy.delete(name)
+    else this.#waitingBy.set(name, own)
+  }
+
+  async #exchange(message: Message, timeoutMs: number, signal: AbortSignal, share: MemoryShare): Promise<Message> {
     const correlationData = this.#newCorrelationData()
     let progress: Progress = 'not-sent'
     let timer: NodeJS.Timeout | undefined
@@ -175,4 +204,8 @@ export class Requester implements ConnectionHandlers {
   #mac(number: Buffer): Buffer {
     return createHmac('sha256', this.#secret).update(number).digest().subarray(0, MAC_BYTES)
   }
+}
+
+function overloaded(why: string): CausewayError {
+  return new CausewayError('overloaded', `${why}; this one was not sent`, { outcome: 'not-sent', retryAfter: 1 })
 }

@@ -143,7 +143,7 @@ describe('JSON nested deeper than the stack', () => {
     expect(stream.text()).toContain(`"payload":${nested(20_000)},`)
   })
 
-  test('is refused as a payload in JSON', async () => {
+  test('is refused as a payload whose text is not known, and published where it is', async () => {
     expect(() => fromJson({ topic: 't', payload: JSON.parse(nested(200_000)) })).toThrow(CausewayError)
     const bridge = await startBridge()
     const body = `{"topic":"t","payload":${nested(20_000)}}`
@@ -152,10 +152,6 @@ describe('JSON nested deeper than the stack', () => {
       body,
       headers: { 'content-type': 'application/json' },
     })
-    expect(response.status).toBe(400)
-    expect(await response.json()).toMatchObject({
-      code: 'invalid-request',
-      errors: [{ in: 'body', pointer: '#/payload' }],
-    })
+    expect(response.status).toBe(200)
   })
 })

@@ -11,7 +11,7 @@ export interface Conversation {
   /** The next result after those already taken; undefined when the response has ended. */
   // oxlint-disable-next-line no-explicit-any -- tests look into whatever comes
   next(): Promise<any>
-  /** All further results, until the response ends. */
+  /** All further results, until the response ends. The line with `end` is left out. */
   // oxlint-disable-next-line no-explicit-any -- as above
   rest(): Promise<any[]>
 }
@@ -45,13 +45,20 @@ export function openBatch(url: string, headers: Record<string, string> = {}): Co
     async rest() {
       const results = []
       for (let result = await next(); result !== undefined; result = await next()) results.push(result)
-      return results
+      return results.filter(({ end }) => end !== true)
     },
   }
 }
 
-/** Publishes a whole batch. The lines of an NDJSON response are parsed. */
-export async function batch(url: string, type: 'json' | 'x-ndjson', body: unknown): Promise<Answer> {
+/**
+ * Publishes a whole batch. The lines of an NDJSON response are parsed; its last one, with the numbers of messages, is
+ * `end`.
+ */
+export async function batch(
+  url: string,
+  type: 'json' | 'x-ndjson',
+  body: unknown,
+): Promise<Answer & { end?: { end: true; read: number; published: number } }> {
   const text =
     type === 'json' && typeof body !== 'string' && !(body instanceof Uint8Array)
       ? JSON.stringify(body)
@@ -69,5 +76,6 @@ export async function batch(url: string, type: 'json' | 'x-ndjson', body: unknow
         .filter((line) => line !== '')
         .map((line) => JSON.parse(line))
     : JSON.parse(answer)
-  return { status: response.status, headers: response.headers, body: parsed }
+  const answered = { status: response.status, headers: response.headers, body: parsed }
+  return isLines ? { ...answered, end: parsed.pop() } : answered
 }

@@ -1,14 +1,19 @@
 import { CausewayError } from '../../errors.ts'
-import type { ClaimResult, IdempotencyStore, Outcome, StoredKey } from './idempotency.ts'
+import type { Held } from '../../memory/account.ts'
+import type { ClaimResult, IdempotencyStore, KeptError, Outcome, StoredKey } from './idempotency.ts'
 
 interface KnownRequest<Answer> {
   caller: string
   fingerprint: string
+  held: Held
   /** Undefined while the request runs. */
   outcome?: Outcome<Answer>
   /** Milliseconds of `performance.now()`; Infinity while the request runs. */
   expiresAt: number
 }
+
+/** Roughly what a key takes in memory beside its own text and its answer: maps, fingerprint, objects. */
+const KEY_BYTES = 512
 
 export interface MemoryStoreLimits {
   /** Most keys. A new key evicts the oldest answered one; those of running requests stay. */
@@ -51,16 +56,20 @@ export class MemoryStore<Answer> implements IdempotencyStore<Answer> {
     } else if (this.#requests.size >= this.#limits.keysMax) {
       this.#evictAnswered(this.#requests.keys(), 'are running; CAUSEWAY_IDEMPOTENCY_KEYS_MAX allows no more')
     }
-    this.#add(idOf(key), { caller: key.caller, fingerprint, expiresAt: Infinity })
+    const id = idOf(key)
+    const held = key.share.hold('idempotency')
+    if (!this.#grow(key.caller, held, KEY_BYTES + 2 * id.length)) throw memoryIsShort()
+    this.#add(id, { caller: key.caller, fingerprint, held, expiresAt: Infinity })
     return { state: 'new' }
   }
 
-  async keep(key: StoredKey, outcome: Outcome<Answer>): Promise<void> {
+  async keep(key: StoredKey, kept: Outcome<Answer>, bytes: number): Promise<void> {
     const id = idOf(key)
     const known = this.#requests.get(id)
     if (known === undefined) return
+    const outcome = this.#grow(known.caller, known.held, bytes) ? kept : { error: answerNotKept() }
     // Delete and add, so that the key moves to the end, where the latest expiry belongs.
-    this.#delete(id)
+    this.#forget(id)
     this.#add(id, { ...known, outcome, expiresAt: performance.now() + this.#limits.ttlMs })
   }
 
@@ -75,7 +84,23 @@ export class MemoryStore<Answer> implements IdempotencyStore<Answer> {
     else own.add(id)
   }
 
+  /** Takes bytes, for which the oldest answers of the same caller may have to go. */
+  #grow(caller: string, held: Held, bytes: number): boolean {
+    if (held.grow(bytes)) return true
+    for (const id of this.#keysByCaller.get(caller) ?? []) {
+      if (this.#requests.get(id)!.outcome === undefined) continue
+      this.#delete(id)
+      if (held.grow(bytes)) return true
+    }
+    return false
+  }
+
   #delete(id: string): void {
+    this.#requests.get(id)?.held.release()
+    this.#forget(id)
+  }
+
+  #forget(id: string): void {
     const known = this.#requests.get(id)
     if (known === undefined) return
     this.#requests.delete(id)
@@ -104,6 +129,23 @@ export class MemoryStore<Answer> implements IdempotencyStore<Answer> {
       outcome: 'not-sent',
       retryAfter: 1,
     })
+  }
+}
+
+function memoryIsShort(): CausewayError {
+  return new CausewayError(
+    'overloaded',
+    'This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it; the message was not sent',
+    { outcome: 'not-sent', retryAfter: 1 },
+  )
+}
+
+/** What a retry gets where there was no room for the first answer. The request itself was carried out. */
+function answerNotKept(): KeptError {
+  return {
+    code: 'overloaded',
+    detail: 'The request was carried out. Its answer was too large to be kept for a retry',
+    details: { outcome: 'unknown' },
   }
 }
 

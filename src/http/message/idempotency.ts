@@ -1,9 +1,18 @@
 import { createHash } from 'node:crypto'
-import { CausewayError } from '../../errors.ts'
-import type { Message } from '../../mqtt/message.ts'
+import type { FastifyRequest } from 'fastify'
+import { CausewayError, type ProblemCode, type ProblemDetails } from '../../errors.ts'
+import type { MemoryShare } from '../../memory/account.ts'
+import type { Message, MessageProperties } from '../../mqtt/message.ts'
+
+/** An error without its stack, its cause and the topic of the message, which a retry has again. */
+export interface KeptError {
+  code: ProblemCode
+  detail: string
+  details: Pick<ProblemDetails, 'mqtt' | 'outcome' | 'retryAfter'>
+}
 
 /** How a request with a key ended: with an answer, or with an error as its answer. */
-export type Outcome<Answer> = { answer: Answer } | { error: CausewayError }
+export type Outcome<Answer> = { answer: Answer } | { error: KeptError }
 
 /** The state of a key when a request claims it. */
 export type ClaimResult<Answer> =
@@ -16,6 +25,8 @@ export type ClaimResult<Answer> =
 export interface StoredKey {
   caller: string
   key: string
+  /** Holds the key and the answer for as long as they are kept. */
+  share: MemoryShare
 }
 
 /** Keeps the keys of requests and their first answers. Each implementation limits their number and their age. */
@@ -25,45 +36,54 @@ export interface IdempotencyStore<Answer> {
    * @throws CausewayError `overloaded` where no key can be kept
    */
   claim(key: StoredKey, fingerprint: string): Promise<ClaimResult<Answer>>
-  /** Keeps the answer to a claimed key. */
-  keep(key: StoredKey, outcome: Outcome<Answer>): Promise<void>
+  /**
+   * Keeps the answer to a claimed key.
+   * @param bytes that the answer holds in memory
+   */
+  keep(key: StoredKey, outcome: Outcome<Answer>, bytes: number): Promise<void>
   /** Gives a claimed key back, because its request had no effect. */
   free(key: StoredKey): Promise<void>
 }
 
 export type IdempotencyResult = 'new' | 'replayed' | 'running' | 'mismatch'
 
-/** The Idempotency-Key header of a request, and its caller's name. */
-export interface RequestKey {
+/** A request that publishes a message, and what is kept of its answer. */
+export interface KeyedRequest<Answer, Kept> {
+  /** The Idempotency-Key header. */
   header: string | string[] | undefined
+  /** The name of the caller, and what holds the answer for it. */
   caller: string
+  share: MemoryShare
+  /** What is done with the message. The same message at another address is another request. */
+  operation: string
+  message: Message
+  run(): Promise<Answer>
+  /** What has to be kept of the answer: not what follows from the message. */
+  keep(answer: Answer): Kept
+  /** How many bytes that holds. */
+  sizeOf(kept: Kept): number
+  restore(kept: Kept): Answer
+  /** Called before the first answer, or the first error, is given again. */
+  onReplay(): void
 }
 
 /**
  * Runs a request, but only once for each key. A request without a key always runs.
- * @param fingerprint identifies the request; called only with a key
- * @param onReplay called before the first answer, or the first error, is given again
  * @throws CausewayError `idempotency-running`, `idempotency-mismatch`, what `claim` throws, or the request's own error
  */
-export type Once = <Answer>(
-  key: RequestKey,
-  fingerprint: () => string,
-  run: () => Promise<Answer>,
-  onReplay: () => void,
-) => Promise<Answer>
+export type Once = <Answer, Kept>(request: KeyedRequest<Answer, Kept>) => Promise<Answer>
 
 const MAX_KEY_LENGTH = 255
+/** Stands for the topic in the text of an error that is kept. No topic of a message contains it. */
+const TOPIC = '\0'
 
 export function createOnce(store: IdempotencyStore<unknown>, observe: (result: IdempotencyResult) => void): Once {
-  async function runOnce<Answer>(
+  async function runOnce<Answer, Kept>(
     header: string | string[],
-    caller: string,
-    fingerprintOf: () => string,
-    run: () => Promise<Answer>,
-    onReplay: () => void,
+    { caller, share, operation, message, run, keep, sizeOf, restore, onReplay }: KeyedRequest<Answer, Kept>,
   ): Promise<Answer> {
-    const key = { caller, key: parseKey(header) }
-    const claim = (await store.claim(key, fingerprintOf())) as ClaimResult<Answer>
+    const key = { caller, key: parseKey(header), share }
+    const claim = (await store.claim(key, fingerprint(operation, message))) as ClaimResult<Kept>
     observe(claim.state === 'done' ? 'replayed' : claim.state)
     if (claim.state === 'running') {
       throw new CausewayError('idempotency-running', 'The first request with this Idempotency-Key is still running', {
@@ -78,21 +98,54 @@ export function createOnce(store: IdempotencyStore<unknown>, observe: (result: I
     }
     if (claim.state === 'done') {
       onReplay()
-      if ('error' in claim.outcome) throw claim.outcome.error
-      return claim.outcome.answer
+      if ('error' in claim.outcome) throw restoredError(claim.outcome.error, message.topic)
+      return restore(claim.outcome.answer)
     }
+    let answer: Answer
     try {
-      const answer = await run()
-      await store.keep(key, { answer })
-      return answer
+      answer = await run()
     } catch (error) {
-      if (error instanceof CausewayError && hadEffect(error)) await store.keep(key, { error })
-      else await store.free(key)
+      if (error instanceof CausewayError && hadEffect(error)) {
+        const kept = keptError(error, message.topic)
+        await store.keep(key, { error: kept }, 2 * kept.detail.length)
+      } else await store.free(key)
       throw error
     }
+    const kept = keep(answer)
+    await store.keep(key, { answer: kept }, sizeOf(kept))
+    return answer
   }
-  return ({ header, caller }, fingerprintOf, run, onReplay) =>
-    header === undefined ? run() : runOnce(header, caller, fingerprintOf, run, onReplay)
+  return (request) => (request.header === undefined ? request.run() : runOnce(request.header, request))
+}
+
+/** The error for a request with a key where keys are not supported: it must not be taken for protected. */
+export function refuseIdempotencyKey({ headers }: FastifyRequest): CausewayError | undefined {
+  if (headers['idempotency-key'] === undefined) return undefined
+  const detail = 'is not supported here; a retry would be carried out again'
+  return new CausewayError('invalid-request', `headers #/idempotency-key ${detail}`, {
+    faults: [{ in: 'headers', pointer: '#/idempotency-key', detail }],
+  })
+}
+
+function keptError({ kind, message, details }: CausewayError, topic: string): KeptError {
+  const { mqtt, outcome, retryAfter } = details
+  return {
+    code: kind.code,
+    detail: message.replaceAll(topic, TOPIC),
+    details: {
+      ...(mqtt !== undefined && { mqtt }),
+      ...(outcome !== undefined && { outcome }),
+      ...(retryAfter !== undefined && { retryAfter }),
+    },
+  }
+}
+
+function restoredError({ code, detail, details }: KeptError, topic: string): CausewayError {
+  return new CausewayError(
+    code,
+    detail.replaceAll(TOPIC, () => topic),
+    details,
+  )
 }
 
 /**
@@ -100,6 +153,8 @@ export function createOnce(store: IdempotencyStore<unknown>, observe: (result: I
  * good. After a refusal that is retryable the same key has to work again.
  */
 function hadEffect({ kind, details }: CausewayError): boolean {
+  // A request that got no reply in time was published all the same.
+  if (kind.code === 'no-reply') return details.outcome !== 'not-sent'
   return details.outcome === 'unknown' || (details.mqtt !== undefined && !kind.retryable)
 }
 
@@ -115,10 +170,23 @@ function parseKey(header: string | string[]): string {
   })
 }
 
-/** Identifies a message and what is done with it. Leaves out the trace context, which a retry may have anew. */
-export function fingerprint(operation: string, { topic, payload, qos, retain, properties, ambient }: Message): string {
+/**
+ * Identifies a message and what is done with it, in whatever order its properties came. Leaves out the trace context,
+ * which a retry may have anew.
+ */
+function fingerprint(operation: string, { topic, payload, qos, retain, properties, ambient }: Message): string {
   return createHash('sha256')
-    .update(JSON.stringify([operation, topic, qos, retain, properties, ambient?.contentType]))
+    .update(JSON.stringify([operation, topic, qos, retain, inOrder(properties), ambient?.contentType]))
     .update(payload)
     .digest('base64')
+}
+
+function inOrder(properties: MessageProperties | undefined): unknown {
+  if (properties === undefined) return undefined
+  const { userProperties, ...others } = properties
+  return [sorted(others), userProperties && sorted(userProperties)]
+}
+
+function sorted(object: object): [string, unknown][] {
+  return Object.entries(object).toSorted(([a], [b]) => (a < b ? -1 : 1))
 }

@@ -7,7 +7,7 @@ export const PROBLEM_TYPE = 'application/problem+json'
 
 /** Problems for the errors of Fastify and Node, by their code. */
 const LIBRARY_ERRORS: Record<string, [ProblemCode, string]> = {
-  FST_ERR_CTP_BODY_TOO_LARGE: ['payload-too-large', 'The body is larger than CAUSEWAY_BODY_LIMIT_BYTES'],
+  FST_ERR_CTP_BODY_TOO_LARGE: ['payload-too-large', 'The body is larger than CAUSEWAY_BODY_LIMIT_BYTES allows'],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['invalid-request', 'The body is not as long as Content-Length says'],
   FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupported-media-type', 'This address does not support the Content-Type'],
   FST_ERR_CTP_EMPTY_JSON_BODY: ['invalid-request', 'The body is empty where JSON is expected'],

@@ -4,6 +4,16 @@ import { CausewayError } from '../../errors.ts'
 import { wholeBody } from '../server/read-body.ts'
 import { fromJson, type JsonMessage, type Message, type QoS } from '../../mqtt/message.ts'
 import { stringFault } from '../../mqtt/topic.ts'
+import { payloadSource } from './payload-source.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** A body in JSON, from parsing to validation. */
+    jsonText: string | undefined
+    /** The text of `payload` in it, until `readMessage`. */
+    payloadSource: string | undefined
+  }
+}
 
 /** The query of a request whose body is the raw payload. */
 export interface RawQuery {
@@ -11,6 +21,20 @@ export interface RawQuery {
   qos?: number
   retain?: boolean
   expiry?: number
+}
+
+/**
+ * JSON writes a control character of a payload as six, and one byte as 1.4 in base64. Besides the payload there are
+ * topic and properties.
+ */
+const JSON_GROWTH = 6
+const JSON_REST_BYTES = 1_048_576
+/** The longest text that V8 makes. */
+const TEXT_MAX = 536_870_888
+
+/** Most bytes of a message in JSON, so that a payload of the largest size fits in, whatever its bytes are. */
+export function jsonBytesMax(payloadMax: number): number {
+  return Math.min(JSON_GROWTH * payloadMax + JSON_REST_BYTES, TEXT_MAX)
 }
 
 /** curl sends this with every `-d`, so it says nothing about the payload and is not forwarded. */
@@ -22,30 +46,45 @@ const TRACE_HEADERS = ['traceparent', 'tracestate']
 /**
  * Makes all routes of this Fastify instance take a message in both forms: as JSON or, with `topic` in the query, as raw
  * bytes. `readMessage` reads either.
+ * @param payloadMax most bytes of a payload
  */
-export function acceptMessages(app: FastifyInstance): void {
+export function acceptMessages(app: FastifyInstance, payloadMax: number): void {
   // Do not refuse `__proto__`: it may be the name of a user property or a member of a payload, which a bridge forwards.
   // Elsewhere validation refuses unknown names, and no code here merges parsed objects by assignment.
   const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
+  app.decorateRequest('jsonText')
+  app.decorateRequest('payloadSource')
   const parse: FastifyBodyParser<Buffer> = (request, body, done) => {
     if (isRaw(request.query)) return done(null, body)
     if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
-    return parseJson(request, body.toString(), done)
+    request.jsonText = body.toString()
+    return parseJson(request, request.jsonText, done)
   }
   // `*` also parses bodies without a type. The pattern parses all others, because Fastify caches parsers per type only
   // where a pattern matched.
   for (const type of [/^./, '*']) app.addContentTypeParser(type, wholeBody(app, parse, refuseType))
   app.addHook('onRequest', (request, _reply, done) => {
+    if (!isRaw(request.query)) return done()
     // Fastify answers 415 to a malformed Content-Type. A raw payload may have any, so hide it from Fastify.
-    if (isRaw(request.query)) delete request.raw.headers['content-type']
-    done()
+    delete request.raw.headers['content-type']
+    // Before anything of it is read.
+    const length = Number(request.headers['content-length'])
+    done(length > payloadMax ? payloadTooLarge(length, payloadMax) : undefined)
   })
   app.addHook('preValidation', (request, _reply, done) => {
     if (isRaw(request.query)) request.body ??= Buffer.alloc(0)
     // Fastify skips the validation of a missing body.
     else if (request.body === undefined) {
       return done(new CausewayError('invalid-request', 'The body is empty where JSON is expected'))
+    } else if (request.jsonText !== undefined) {
+      try {
+        // Before validation, which adds members that have a default.
+        request.payloadSource = payloadSource(request.jsonText, request.body)
+      } catch (error) {
+        return done(error as CausewayError)
+      }
+      request.jsonText = undefined
     }
     done()
   })
@@ -60,10 +99,17 @@ function refuseType({ query, headers }: FastifyRequest): CausewayError | undefin
   )
 }
 
-/** The message of a request that passed validation, in either form. */
-export function readMessage({ query, body, headers, raw }: FastifyRequest): Message {
+/**
+ * The message of a request that passed validation, in either form. The request does not keep its body any longer.
+ * @throws CausewayError `payload-too-large`
+ */
+export function readMessage(request: FastifyRequest, payloadMax: number): Message {
+  const { query, body, headers, raw } = request
   const isRawBody = Buffer.isBuffer(body)
-  const message = isRawBody ? rawMessage(body, query as RawQuery) : fromJson(body as JsonMessage)
+  const message = isRawBody ? rawMessage(body, query as RawQuery) : fromJson(body as JsonMessage, request.payloadSource)
+  request.body = undefined
+  request.payloadSource = undefined
+  requirePayloadSize(message, payloadMax)
   const contentType = isRawBody ? forwardedType(contentTypeHeader(raw)) : undefined
   const userProperties = traceContextOf(headers)
   if (contentType === undefined && userProperties === undefined) return message
@@ -71,6 +117,18 @@ export function readMessage({ query, body, headers, raw }: FastifyRequest): Mess
     ...message,
     ambient: { ...(contentType !== undefined && { contentType }), ...(userProperties && { userProperties }) },
   }
+}
+
+/** @throws CausewayError `payload-too-large` */
+export function requirePayloadSize({ payload }: Message, payloadMax: number): void {
+  if (payload.length > payloadMax) throw payloadTooLarge(payload.length, payloadMax)
+}
+
+function payloadTooLarge(bytes: number, payloadMax: number): CausewayError {
+  return new CausewayError(
+    'payload-too-large',
+    `The payload has ${bytes} bytes; CAUSEWAY_BODY_LIMIT_BYTES allows ${payloadMax}`,
+  )
 }
 
 function isRaw(query: unknown): boolean {

@@ -28,6 +28,12 @@ const Properties = Type.Object(
   { additionalProperties: false, description: 'MQTT 5 only' },
 )
 
+/** Text in JSON may have lone surrogates as escapes. It is sent as it is. */
+const TEXT_UNLESS_JSON = {
+  if: { properties: { encoding: { const: 'json' } }, required: ['encoding'] },
+  else: { properties: { payload: { format: 'text' } } },
+}
+
 const payloadOf = (encoding: string, payload: object) => ({
   if: { properties: { encoding: { const: encoding } }, required: ['encoding'] },
   // oxlint-disable-next-line no-thenable -- `then` is a keyword of JSON Schema
@@ -39,9 +45,8 @@ export const MessageSchema = Type.Object(
     topic: Type.String({ format: 'mqtt-topic', description: 'Topic name: no wildcards, no control characters' }),
     payload: Type.Optional(
       Type.Unknown({
-        format: 'text',
         default: '',
-        description: 'A string. With encoding `json` any JSON value, sent as its JSON text',
+        description: 'A string. With encoding `json` any JSON value, sent as the text that it has here',
       }),
     ),
     encoding: Type.Optional(
@@ -63,7 +68,11 @@ export const MessageSchema = Type.Object(
   },
   {
     additionalProperties: false,
-    allOf: [payloadOf('base64', { type: 'string', format: 'base64' }), payloadOf('utf8', { type: 'string' })],
+    allOf: [
+      TEXT_UNLESS_JSON,
+      payloadOf('base64', { type: 'string', format: 'base64' }),
+      payloadOf('utf8', { type: 'string' }),
+    ],
   },
 )
 
@@ -123,13 +132,13 @@ const nullable = <Schema extends object>(schema: Schema, description: string) =>
 
 export const PublishResultSchema = Type.Object({
   topic: Type.String(),
-  qos: Type.Integer(),
+  qos: Type.Integer({ description: 'The QoS that was acknowledged: 1 if the broker answers QoS 2 with PUBACK' }),
   reasonCode: Type.Unsafe<number | null>(
     nullable({ type: 'integer' }, 'From PUBACK, PUBREC or PUBCOMP; null for QoS 0 and over MQTT 3.1.1'),
   ),
   reason: Type.Unsafe<string | null>(nullable({ type: 'string' }, 'The name of the reason code')),
   matchedSubscribers: Type.Unsafe<boolean | null>(
-    nullable({ type: 'boolean' }, 'Whether any client subscribes to the topic; null where the broker does not say'),
+    nullable({ type: 'boolean' }, 'Whether any client subscribes to the topic; null where it is not known'),
   ),
 })
 

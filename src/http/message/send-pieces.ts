@@ -18,7 +18,7 @@ export function sendPieces(
 ): FastifyReply {
   const held = share.hold('answers')
   reply.raw.once('close', () => held.release())
-  return reply.serializer(asItIs).send(Readable.from(joined(pieces, held), { objectMode: false }))
+  return reply.serializer(asItIs).send(Readable.from(joined(logged(pieces, reply), held), { objectMode: false }))
 }
 
 /** A stream of bytes that are all there already. */
@@ -28,6 +28,16 @@ export function inPieces(bytes: Buffer): Readable {
 
 export function* slices(bytes: Buffer): Generator<Buffer> {
   for (let start = 0; start < bytes.length; start += PIECE_BYTES) yield bytes.subarray(start, start + PIECE_BYTES)
+}
+
+/** Logs what the pieces throw: the answer has begun, so it cannot say why it ends. */
+function* logged<Piece>(pieces: Iterable<Piece>, reply: FastifyReply): Generator<Piece> {
+  try {
+    yield* pieces
+  } catch (error) {
+    reply.log.error({ err: error }, 'an answer was cut off by an unexpected error')
+    throw error
+  }
 }
 
 /** Joins small pieces and splits large ones. */

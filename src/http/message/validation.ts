@@ -115,7 +115,14 @@ function toFault(error: ErrorObject, where: Fault['in'], checks: Record<string, 
       return `must be one of ${(params['allowedValues'] as unknown[]).map((value) => JSON.stringify(value)).join(', ')}`
     }
     if (keyword === 'type') return `must be ${[params['type'] as string | string[]].flat().join(' or ')}`
-    if (keyword === 'format') return checks[params['format'] as string]!(data as string)!
+    if (keyword === 'format') {
+      const detail = checks[params['format'] as string]!(data as string)!
+      // Forms send `+` for a space.
+      const isSpace = where === 'query' && /^mqtt-(topic|filter|plain-filter)$/.test(params['format'] as string)
+      return isSpace && (data as string).includes('+')
+        ? `${detail}; + is not a space here, which is sent as %20`
+        : detail
+    }
     if (keyword === 'propertyNames') {
       return `has a name that ${checks[(schema as { format: string }).format]!(member!)!}`
     }

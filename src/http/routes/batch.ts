@@ -7,13 +7,16 @@ import { escapeLineSeparators } from '../../json-text.ts'
 import type { Held } from '../../memory/account.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../../mqtt/message.ts'
+import { refuseIdempotencyKey } from '../message/idempotency.ts'
 import { inOrder } from '../message/in-order.ts'
 import { type Line, lines } from '../message/lines.ts'
+import { elementsOf, payloadSource } from '../message/payload-source.ts'
 import { asProblem, problemDocument } from '../message/problem.ts'
 import { problems } from '../message/problem-responses.ts'
+import { requirePayloadSize } from '../message/read-message.ts'
 import { MessageSchema } from '../message/schemas.ts'
 import { UnendingBody } from '../message/unending-body.ts'
-import { noRoomForBody, unreadBody, wholeBody } from '../server/read-body.ts'
+import { unreadBody, wholeBody } from '../server/read-body.ts'
 
 export interface BatchRoutes {
   /** Publishes, and waits before that while too many publishes are in flight. */
@@ -24,6 +27,8 @@ export interface BatchRoutes {
   batchMax: number
   /** Most bytes in an NDJSON line. */
   lineMax: number
+  /** Most bytes of a payload. */
+  payloadMax: number
   /**
    * An NDJSON batch ends when its body brings nothing for this long, or when its sender reads no result for this long.
    */
@@ -37,6 +42,13 @@ export interface BatchRoutes {
 const IN_FLIGHT_LIMITS = { items: 256, bytes: 1_048_576 }
 /** Time for the client to read the end of an answer, before its connection is closed. */
 const CLOSE_DELAY_MS = 1000
+/** Held for an open NDJSON batch: the chunk that is being read, and the results that are not taken. */
+const OPEN_BATCH_BYTES = 65_536
+/** A message in JSON is held as its text, as what `JSON.parse` makes of it, and as the message that is to be sent. */
+const COPIES = 3
+/** The same for a short one. */
+const MESSAGE_BYTES = 512
+const BYTE_ORDER_MARK = 0xfeff
 const NDJSON_TYPE = 'application/x-ndjson'
 
 interface NumberedLine {
@@ -49,6 +61,18 @@ interface NumberedLine {
 }
 
 type Result = { status: number } | { problem: object }
+
+/** A body that is a JSON array. */
+interface JsonBatch {
+  text: string
+  values: unknown
+}
+
+/** How many messages of an NDJSON batch were read and published so far. */
+interface Progress {
+  read: number
+  published: number
+}
 
 const resultExamples = [
   { index: 0, status: 200, topic: 'home/temp', qos: 1, reasonCode: 0, reason: 'Success', matchedSubscribers: true },
@@ -70,7 +94,7 @@ const arrayOf = (description: string, examples: object[]) => ({
 
 export async function batchRoutes(
   app: FastifyInstance,
-  { publish, check, batchMax, lineMax, idleMs }: BatchRoutes,
+  { publish, check, batchMax, lineMax, payloadMax, idleMs }: BatchRoutes,
 ): Promise<void> {
   // Do not refuse `__proto__`, as read-message.ts explains.
   const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
@@ -79,16 +103,17 @@ export async function batchRoutes(
     'application/json',
     wholeBody(app, (request, body, done) => {
       if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
-      return void parseJson(request, body.toString(), done)
+      const text = body.toString()
+      return void parseJson(request, text, (error, values) => done(error, { text, values } satisfies JsonBatch))
     }),
   )
   app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], unreadBody())
 
-  async function publishOne(caller: Caller, parse: () => unknown): Promise<Result> {
+  app.addHook('onRequest', (request, _reply, done) => done(refuseIdempotencyKey(request)))
+
+  async function publishOne(caller: Caller, read: () => Message): Promise<Result> {
     try {
-      const value = parse()
-      check(value)
-      const message = fromJson(value as JsonMessage)
+      const message = read()
       return { status: message.qos === 0 ? 202 : 200, ...(await publish(caller, message)) }
     } catch (error) {
       const problem = asProblem(error)
@@ -99,15 +124,69 @@ export async function batchRoutes(
     }
   }
 
-  /** Parses a line with Fastify's JSON parser, which answers by callback and before it returns. */
-  function parseLine(text: Buffer): unknown {
-    if (!isUtf8(text)) throw new CausewayError('invalid-request', 'The line is not valid UTF-8')
-    let result: unknown
-    void parseJson({} as never, text.toString(), (error, value) => {
-      if (error) throw new CausewayError('invalid-request', 'The line is not valid JSON', { cause: error })
-      result = value
-    })
-    return result
+  /** @param at where the message begins in the text */
+  function readMessage(value: unknown, text: string, at?: number): Message {
+    // Before validation, which adds members that have a default.
+    const source = payloadSource(text, value, at)
+    check(value)
+    const message = fromJson(value as JsonMessage, source)
+    requirePayloadSize(message, payloadMax)
+    return message
+  }
+
+  function resultLine(index: number, line: number, result: Result): string {
+    try {
+      return resultText({ index, line, ...result })
+    } catch (error) {
+      // A text can become too long for a string. One result must not end the answer.
+      return resultText({ index, line, problem: problemDocument(asProblem(error)) })
+    }
+  }
+
+  function readLine({ content }: NumberedLine): Message {
+    if ('noRoom' in content) throw noRoom()
+    if ('tooLong' in content) {
+      throw new CausewayError(
+        'payload-too-large',
+        `The line is longer than the ${lineMax} bytes of the largest message`,
+      )
+    }
+    if (!isUtf8(content.text)) throw new CausewayError('invalid-request', 'The line is not valid UTF-8')
+    const line = content.text.toString()
+    const text = line.charCodeAt(0) === BYTE_ORDER_MARK ? line.slice(1) : line
+    let value: unknown
+    try {
+      value = JSON.parse(text)
+    } catch (cause) {
+      throw new CausewayError('invalid-request', 'The line is not valid JSON', { cause })
+    }
+    return readMessage(value, text)
+  }
+
+  /** Publishes all messages of an array and returns their results, in order. */
+  async function publishAll(caller: Caller, { text, values }: JsonBatch): Promise<Result[]> {
+    if (!Array.isArray(values)) {
+      throw new CausewayError('invalid-request', 'The body must be an array of messages, or NDJSON')
+    }
+    if (values.length > batchMax) {
+      throw new CausewayError(
+        'payload-too-large',
+        `The batch has ${values.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no such limit`,
+      )
+    }
+    const bytes = COPIES * text.length + MESSAGE_BYTES * values.length
+    if (!caller.share.take('bodies', bytes)) throw noRoom()
+    try {
+      const starts = elementsOf(text)
+      return await Promise.all(
+        values.map(async (value, index) => ({
+          index,
+          ...(await publishOne(caller, () => readMessage(value, text, starts[index]))),
+        })),
+      )
+    } finally {
+      caller.share.give('bodies', bytes)
+    }
   }
 
   const openBodies = new Set<UnendingBody>()
@@ -121,54 +200,57 @@ export async function batchRoutes(
     }
   })
 
-  /** @param held gets the bytes of every line, to be given back once it is worked on */
-  async function* numberedLines(body: UnendingBody, held: Held): AsyncGenerator<NumberedLine[]> {
+  async function* numberedLines(body: UnendingBody, progress: Progress, held: Held): AsyncGenerator<NumberedLine[]> {
     let line = 0
-    let index = 0
-    for await (const read of lines(body, lineMax, held, () => body.stop(noRoomForBody()))) {
+    for await (const read of lines(body, lineMax, held)) {
       // Reading was stopped within a line, so the last one is incomplete.
       if (body.reason !== undefined) return
-      const bytesOfAll = read.reduce((sum, content) => sum + ('text' in content ? content.text.length : 0), 0)
-      if (!held.grow(bytesOfAll)) return body.stop(noRoomForBody())
       yield read.flatMap((content) => {
         line += 1
         const bytes = 'text' in content ? content.text.length : 0
-        return 'text' in content && bytes === 0 ? [] : [{ index: index++, line, bytes, content }]
+        return 'text' in content && bytes === 0 ? [] : [{ index: progress.read++, line, bytes, content }]
       })
     }
   }
 
   /**
-   * A line with the result of each message. Where the body was not read to its end, a last line says why.
+   * A line with the result of each message, then one with their number, so that a sender sees when a proxy has cut the
+   * body short. Where the body was not read to its end, the line before says why.
+   * @param held released at the end
    * @param disconnect called when the client does not read the results
    */
-  async function* resultLines(caller: Caller, body: UnendingBody, disconnect: () => void): AsyncGenerator<string> {
+  async function* resultLines(
+    caller: Caller,
+    body: UnendingBody,
+    held: Held,
+    disconnect: () => void,
+  ): AsyncGenerator<string> {
     let stalled: NodeJS.Timeout | undefined
-    const held = caller.share.hold('bodies')
+    const progress: Progress = { read: 0, published: 0 }
     openBodies.add(body)
     try {
       const work = async (item: NumberedLine): Promise<string> => {
-        const result = await publishOne(caller, () => parseNumbered(item))
-        held.shrink(item.bytes)
-        return resultLine({ index: item.index, line: item.line, ...result })
+        const { index, line } = item
+        const bytes = COPIES * item.bytes + MESSAGE_BYTES
+        if (!held.grow(bytes)) return resultText({ index, line, problem: problemDocument(noRoom()) })
+        const result = await publishOne(caller, () => readLine(item))
+        held.shrink(bytes)
+        if ('status' in result) progress.published += 1
+        return resultLine(index, line, result)
       }
-      for await (const chunk of inOrder(numberedLines(body, held), work, IN_FLIGHT_LIMITS)) {
+      for await (const chunk of inOrder(numberedLines(body, progress, held), work, IN_FLIGHT_LIMITS)) {
         // `yield` returns when the client has read enough to take the next chunk.
         stalled = setTimeout(disconnect, idleMs)
         yield chunk
         clearTimeout(stalled)
       }
-      if (body.reason !== undefined) yield resultLine({ problem: problemDocument(body.reason) })
+      if (body.reason !== undefined) yield resultText({ problem: problemDocument(body.reason) })
+      yield resultText({ end: true, ...progress })
     } finally {
       clearTimeout(stalled)
-      held.release()
       openBodies.delete(body)
+      held.release()
     }
-  }
-
-  function parseNumbered({ content }: NumberedLine): unknown {
-    if ('text' in content) return parseLine(content.text)
-    throw new CausewayError('payload-too-large', `The line is longer than CAUSEWAY_BODY_LIMIT_BYTES (${lineMax})`)
   }
 
   app.post('/publish/batch', {
@@ -178,9 +260,10 @@ export async function batchRoutes(
       description:
         'A JSON array of messages gets an array of results, in order. NDJSON may have any length and is read as ' +
         'fast as the broker accepts the messages. It gets one line for each message, in order, so read the answer ' +
-        'while you send. A message that fails does not affect the others. If the bridge stops reading before the ' +
-        'end of the body, because nothing arrives any more or it shuts down, the last line has a `problem` and no ' +
-        '`index`.',
+        'while you send. A message that fails does not affect the others. The last line is ' +
+        '`{"end":true,"read":N,"published":M}`: if N is less than what you sent, a proxy has cut the body short; ' +
+        'without that line, the answer. If the bridge stops reading before the end of the body, because nothing ' +
+        'arrives any more or it shuts down, the line before has a `problem` and no `index`. No `Idempotency-Key`.',
       tags: ['publish'],
       body: {
         content: {
@@ -213,7 +296,11 @@ export async function batchRoutes(
             [NDJSON_TYPE]: {
               schema: {
                 type: 'string',
-                examples: [`${resultExamples.map((result) => JSON.stringify(result)).join('\n')}\n`],
+                examples: [
+                  [...resultExamples, { end: true, read: 2, published: 1 }]
+                    .map((line) => `${JSON.stringify(line)}\n`)
+                    .join(''),
+                ],
               },
             },
           },
@@ -222,7 +309,7 @@ export async function batchRoutes(
           description: 'Some messages were not published',
           content: { 'application/json': { schema: arrayOf('One result for each message', resultExamples) } },
         },
-        ...problems('invalid-request', 'payload-too-large', 'unsupported-media-type'),
+        ...problems('invalid-request', 'payload-too-large', 'unsupported-media-type', 'overloaded'),
       },
     },
     // Do not validate the array as a whole: each message is validated on its own, so that a bad one fails alone.
@@ -230,7 +317,11 @@ export async function batchRoutes(
     handler: async (request, reply) => {
       const { body } = request
       if (body instanceof Readable) {
+        const held = request.share.hold('bodies')
+        if (!held.grow(OPEN_BATCH_BYTES)) throw noRoom()
         const unending = new UnendingBody(body, idleMs)
+        // The generator below does not begin if the client has left already.
+        reply.raw.once('close', () => held.release())
         reply.raw.once('finish', () => {
           // Node would read the rest of the body before it closes the connection, and the body may never end.
           if (unending.reason !== undefined && request.raw.httpVersionMajor === 1) {
@@ -239,23 +330,12 @@ export async function batchRoutes(
         })
         return reply.type(`${NDJSON_TYPE}; charset=utf-8`).send(
           Readable.from(
-            resultLines(request, unending, () => reply.raw.destroy()),
+            resultLines(request, unending, held, () => reply.raw.destroy()),
             { highWaterMark: 1 },
           ),
         )
       }
-      if (!Array.isArray(body)) {
-        throw new CausewayError('invalid-request', 'The body must be an array of messages, or NDJSON')
-      }
-      if (body.length > batchMax) {
-        throw new CausewayError(
-          'payload-too-large',
-          `The batch has ${body.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no such limit`,
-        )
-      }
-      const results = await Promise.all(
-        body.map(async (value, index) => ({ index, ...(await publishOne(request, () => value)) })),
-      )
+      const results = await publishAll(request, body as JsonBatch)
       const failed = results.some((result) => 'problem' in result)
       return reply
         .code(failed ? 207 : 200)
@@ -266,6 +346,14 @@ export async function batchRoutes(
   })
 }
 
-function resultLine(result: object): string {
+function noRoom(): CausewayError {
+  return new CausewayError(
+    'overloaded',
+    'This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it; the message was not sent',
+    { outcome: 'not-sent', retryAfter: 1 },
+  )
+}
+
+function resultText(result: object): string {
   return `${escapeLineSeparators(JSON.stringify(result))}\n`
 }

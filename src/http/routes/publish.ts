@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import type { Message } from '../../mqtt/message.ts'
-import { fingerprint, type Once } from '../message/idempotency.ts'
+import type { Once } from '../message/idempotency.ts'
 import { acceptMessages, readMessage } from '../message/read-message.ts'
 import { problems } from '../message/problem-responses.ts'
 import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResultSchema } from '../message/schemas.ts'
@@ -11,7 +11,12 @@ import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResu
 export interface PublishRoutes {
   publish(caller: Caller, message: Message): Promise<PublishResult>
   once: Once
+  /** Most bytes of a payload. */
+  payloadMax: number
 }
+
+/** What is kept of a result: a few numbers, and a text that all results with the same code share. */
+const RESULT_BYTES = 128
 
 const schema = {
   summary: 'Publish a message',
@@ -64,21 +69,37 @@ const schema = {
   },
 } as const
 
-export async function publishRoutes(instance: FastifyInstance, { publish, once }: PublishRoutes): Promise<void> {
+export async function publishRoutes(
+  instance: FastifyInstance,
+  { publish, once, payloadMax }: PublishRoutes,
+): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  acceptMessages(app)
+  acceptMessages(app, payloadMax)
   app.post('/publish', {
     schema,
     handler: async (request, reply) => {
-      const { identity } = request
-      const message = readMessage(request)
-      const key = { header: request.headers['idempotency-key'], caller: identity.name }
-      const answer = await once(
-        key,
-        () => fingerprint('publish', message),
-        () => publish(request, message),
-        () => reply.header('idempotency-replayed', 'true'),
-      )
+      const message = readMessage(request, payloadMax)
+      const header = request.headers['idempotency-key']
+      const answer =
+        header === undefined
+          ? await publish(request, message)
+          : await once({
+              header,
+              caller: request.identity.name,
+              share: request.share,
+              operation: 'publish',
+              message,
+              run: () => publish(request, message),
+              keep: ({ qos, reasonCode, reason, matchedSubscribers }) => ({
+                qos,
+                reasonCode,
+                reason,
+                matchedSubscribers,
+              }),
+              sizeOf: () => RESULT_BYTES,
+              restore: (kept) => ({ topic: message.topic, ...kept }),
+              onReplay: () => void reply.header('idempotency-replayed', 'true'),
+            })
       return reply.code(message.qos === 0 ? 202 : 200).send(answer)
     },
   })

@@ -2,15 +2,20 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
-import type { Message } from '../../mqtt/message.ts'
+import { type Message, sizeOf } from '../../mqtt/message.ts'
+import type { Once } from '../message/idempotency.ts'
 import { acceptMessages, readMessage } from '../message/read-message.ts'
 import { sendPayload } from '../message/send-payload.ts'
+import { isDisconnected } from '../server/disconnects.ts'
 import { problems } from '../message/problem-responses.ts'
-import { MessageSchema, RequestQuerySchema } from '../message/schemas.ts'
+import { IdempotencyHeaderSchema, MessageSchema, RequestQuerySchema } from '../message/schemas.ts'
 
 export interface RequestRoutes {
   /** Resolves with the reply. The signal ends the waiting for it. */
   request(caller: Caller, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message>
+  once: Once
+  /** Most bytes of a payload. */
+  payloadMax: number
 }
 
 const schema = {
@@ -21,6 +26,7 @@ const schema = {
     '`MQTT-*` headers.',
   tags: ['publish'],
   querystring: RequestQuerySchema,
+  headers: IdempotencyHeaderSchema,
   body: {
     content: {
       'application/json': {
@@ -40,8 +46,10 @@ const schema = {
       'not-authorized',
       'forbidden',
       'no-responder',
+      'idempotency-running',
       'payload-too-large',
       'unsupported-media-type',
+      'idempotency-mismatch',
       'payload-format-invalid',
       'retain-not-supported',
       'qos-not-supported',
@@ -57,17 +65,41 @@ const schema = {
   },
 } as const
 
-export async function requestRoutes(instance: FastifyInstance, { request: send }: RequestRoutes): Promise<void> {
+export async function requestRoutes(
+  instance: FastifyInstance,
+  { request: send, once, payloadMax }: RequestRoutes,
+): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  acceptMessages(app)
+  acceptMessages(app, payloadMax)
   app.post('/request', {
     schema,
     handler: async (request, reply) => {
-      const message = readMessage(request)
+      const message = readMessage(request, payloadMax)
       refuseReserved(message)
+      const header = request.headers['idempotency-key']
+      const { timeout } = request.query
       const disconnected = new AbortController()
-      reply.raw.once('close', () => disconnected.abort())
-      return sendPayload(await send(request, message, request.query.timeout, disconnected.signal), reply)
+      // With a key, the reply is waited for all the same: a retry gets it.
+      if (header === undefined) reply.raw.once('close', () => disconnected.abort())
+      const answer = await once({
+        header,
+        caller: request.identity.name,
+        share: request.share,
+        operation: 'request',
+        message,
+        run: () => send(request, message, timeout, disconnected.signal),
+        // A copy, as the payload may be a small part of a large buffer that was read from the broker.
+        keep: ({ payload, qos, retain, properties }) => ({ payload: Buffer.from(payload), qos, retain, properties }),
+        sizeOf: (kept) => sizeOf({ ...kept, topic: '' }),
+        restore: (kept) => ({ topic: message.topic, ...kept }),
+        onReplay: () => void reply.header('idempotency-replayed', 'true'),
+      })
+      if (!isDisconnected(reply)) {
+        const bytes = sizeOf(answer)
+        request.share.takeAnyway('requests', bytes)
+        reply.raw.once('close', () => request.share.give('requests', bytes))
+      }
+      return sendPayload(answer, reply)
     },
   })
 }

@@ -8,6 +8,7 @@ import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { type Message, toJsonText } from '../../mqtt/message.ts'
 import { hasWildcard } from '../../mqtt/topic.ts'
 import { parseAccept } from '../message/accept.ts'
+import { refuseIdempotencyKey } from '../message/idempotency.ts'
 import { sendPayload } from '../message/send-payload.ts'
 import { problems } from '../message/problem-responses.ts'
 import { isDisconnected } from '../server/disconnects.ts'
@@ -100,6 +101,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
   app.delete('/retained', {
     schema: {
       summary: 'Delete a retained message',
+      description: 'Does not support `Idempotency-Key`: carried out twice, the effect is the same.',
       tags: ['retained'],
       querystring: TopicQuerySchema,
       response: {
@@ -111,6 +113,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
         ...problems(...DELETE_PROBLEMS),
       },
     },
+    onRequest: (request, _reply, done) => done(refuseIdempotencyKey(request)),
     // A retained message with an empty payload deletes the one before [MQTT-3.3.1-6].
     handler: async (request) =>
       publish(request, { topic: request.query.topic, payload: Buffer.alloc(0), qos: 1, retain: true }),

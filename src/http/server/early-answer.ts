@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
+import { SmallPieces } from './small-pieces.ts'
 
 /** How long, and how much of a body is read and thrown away behind its answer. Then the connection is cut. */
 const DISCARD_MS = 30_000
@@ -10,6 +11,17 @@ const CHECK_INTERVAL_MS = 100
 export function isBodyArriving({ headers, complete }: IncomingMessage): boolean {
   if (complete) return false
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
+/**
+ * Begins to throw away a body that is refused, and cuts the connection where it comes in too many small pieces. To be
+ * called before the answer is sent: Node would throw the body away itself, and count nothing.
+ */
+export function throwAway(request: IncomingMessage): void {
+  const pieces = new SmallPieces()
+  request.on('data', (piece: Buffer) => {
+    if (pieces.add(piece)) request.socket.destroy()
+  })
 }
 
 /**

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { CausewayError } from '../../errors.ts'
 import type { Held } from '../../memory/account.ts'
 import { GrowingBuffer } from '../../memory/growing-buffer.ts'
+import { SmallPieces, tooManyPieces } from './small-pieces.ts'
 
 type Done = (error: Error | null, body?: unknown) => void
 type BodyParser = (request: FastifyRequest, payload: unknown, done: Done) => void
@@ -79,6 +80,7 @@ function readBody(
   let whole: Buffer | undefined
   let held: Held | undefined
   let buffer: GrowingBuffer | undefined
+  let pieces: SmallPieces | undefined
 
   function onData(piece: Buffer): void {
     if (buffer === undefined) {
@@ -86,10 +88,12 @@ function readBody(
         whole = piece
         return
       }
+      pieces = new SmallPieces()
       held = share.hold('bodies')
       buffer = new GrowingBuffer(held, expected > 0 ? expected : bytesMax)
     }
     if (buffer.length + piece.length > bytesMax) finish(tooLarge())
+    else if (pieces!.add(piece)) finish(tooManyPieces())
     else if (!buffer.append(piece)) finish(noRoomForBody())
   }
   function onEnd(): void {

@@ -22,7 +22,7 @@ import type { Validation } from '../message/validation.ts'
 import { BodyDeadline } from './body-deadline.ts'
 import { Connections } from './connections.ts'
 import { wasAborted } from './disconnects.ts'
-import { discardRest, isBodyArriving, lingerBeforeClose } from './early-answer.ts'
+import { discardRest, isBodyArriving, lingerBeforeClose, throwAway } from './early-answer.ts'
 import { holdHeaders, limitHeaders } from './header-limit.ts'
 import { hostFault } from './host-header.ts'
 import { type Http1Limits, http1Options } from './http1-options.ts'
@@ -239,7 +239,10 @@ export function createServer({
       else if (reply.statusCode >= 400 && reply.statusCode !== 413 && reply.raw.shouldKeepAlive) {
         if (reply.hasHeader('connection')) reply.header('connection', 'keep-alive')
       }
-      if (isBodyArriving(request.raw)) lingerBeforeClose(request.raw)
+      if (isBodyArriving(request.raw)) {
+        lingerBeforeClose(request.raw)
+        if (!request.routeOptions.config.streamsBody || reply.statusCode >= 400) throwAway(request.raw)
+      }
     }
     const isJson = typeof payload === 'string' && /json/.test(reply.getHeader('content-type') as string)
     const sent = isJson ? escapeLineSeparators(payload) : payload
@@ -293,6 +296,8 @@ function sendLarge(
 function continueWhenRead(request: IncomingMessage, response: ServerResponse): void {
   function onListener(event: string | symbol): void {
     if (event !== 'data' && event !== 'readable') return
+    // A body that is refused is only thrown away.
+    if (response.statusCode >= 400) return
     request.off('newListener', onListener)
     if (!response.headersSent && !response.destroyed) response.writeContinue()
   }

@@ -1,5 +1,7 @@
 const NEW_SHARE = 1 / 8
 const NEW_DEVIATION_SHARE = 1 / 4
+/** Of the mean. The deviation of steady acknowledgements nears 0, and the next one may still be a little late. */
+const LEAST_MARGIN = 1 / 4
 
 /**
  * How long the broker takes to acknowledge a publish, as its last acknowledgements say. Mean and deviation are kept as
@@ -30,7 +32,8 @@ export class AnswerTime {
 
   /** Nearly every acknowledgement comes within this time. 0 where nothing is known. */
   expectedMs(now: number): number {
-    return now - this.#lastAt > this.#maxAgeMs ? 0 : this.#meanMs + 4 * this.#deviationMs
+    if (now - this.#lastAt > this.#maxAgeMs) return 0
+    return this.#meanMs + Math.max(4 * this.#deviationMs, LEAST_MARGIN * this.#meanMs)
   }
 
   /**

@@ -140,8 +140,8 @@ export class PublishQueue implements ConnectionHandlers {
     const { timeoutMs } = this.#limits
     if (expectedMs <= timeoutMs) return undefined
     return overloaded(
-      `Behind ${this.#window.waiting} others, the message would be acknowledged in about ${Math.ceil(expectedMs)} ms, ` +
-        `which is more than ${timeoutMs} ms; it was not sent`,
+      `Behind ${this.#window.waiting} others, the broker would acknowledge this message in about ` +
+        `${Math.ceil(expectedMs)} ms, which is longer than ${timeoutMs} ms; it was not sent`,
       Math.max(1, Math.ceil((expectedMs - timeoutMs) / 1000)),
     )
   }

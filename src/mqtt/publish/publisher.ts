@@ -120,6 +120,7 @@ function failureOf(error: CausewayError): PublishOutcome {
     case 'acknowledgement-timeout':
       return 'timeout'
     case 'broker-unavailable':
+    case 'bridge-refused':
     case 'publish-interrupted':
       return 'unavailable'
     case 'overloaded':

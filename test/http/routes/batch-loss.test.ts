@@ -9,7 +9,7 @@ const line = (index: number) => `${JSON.stringify({ topic: 'b', payload: `${inde
 describe.runIf(hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) => {
   test('a broker that is killed mid-way leaves each message its own outcome, and the answer ends', async () => {
     const broker = await startMosquitto()
-    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 400 })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, PUBLISH_TIMEOUT_MS: 3000 })
     const conversation = openBatch(bridge.url)
     conversation.send(line(0))
     expect(await conversation.next()).toMatchObject({ index: 0, status: 200 })

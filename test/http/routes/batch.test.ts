@@ -49,7 +49,7 @@ describe.each(BROKERS)('on $name', ({ start }) => {
       '{"topic":"b/1"}',
       '',
       '{"topic":',
-      `{"topic":"b/2","payload":"${'x'.repeat(100)}"}`,
+      `{"topic":"b/2","payload":"${'x'.repeat(101)}"}`,
       '{"topic":"b/3","__proto__":{"qos":2}}',
       '{"topic":"b/4","qos":0}\r',
       '\r',
@@ -71,6 +71,7 @@ describe.each(BROKERS)('on $name', ({ start }) => {
       { index: 7, line: 10, status: 200 },
     ])
     expect(answer.body).toHaveLength(8)
+    expect(answer.end).toEqual({ end: true, read: 8, published: 3 })
   })
 
   test('results come while the batch is still being sent', async () => {
@@ -148,7 +149,11 @@ test('a line that is not UTF-8 fails alone; nothing is published in its place', 
 test('an empty batch has no results', async () => {
   const bridge = await startBridge()
   expect(await batch(bridge.url, 'json', [])).toMatchObject({ status: 200, body: [] })
-  expect(await batch(bridge.url, 'x-ndjson', '\n\n')).toMatchObject({ status: 200, body: [] })
+  expect(await batch(bridge.url, 'x-ndjson', '\n\n')).toMatchObject({
+    status: 200,
+    body: [],
+    end: { end: true, read: 0, published: 0 },
+  })
 })
 
 test('a batch of another type is refused', async () => {

@@ -144,6 +144,22 @@ describe('GET /metrics', () => {
     expect(body).toContain('# TYPE causeway_stream_events counter')
   })
 
+  test.each([
+    ['*/*', 'text/plain'],
+    ['APPLICATION/OpenMetrics-Text', 'application/openmetrics-text'],
+    ['application/openmetrics-text;q=0', 'text/plain'],
+    ['application/openmetrics-text;q=0.2,text/plain;q=0.9', 'text/plain'],
+    // What Prometheus sends.
+    [
+      'application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.3,' +
+        'text/plain;version=0.0.4;q=0.4,*/*;q=0.2',
+      'application/openmetrics-text',
+    ],
+  ])('is what Accept: %s prefers', async (accept, type) => {
+    const bridge = await startBridge()
+    expect((await get(bridge, '/metrics', { accept })).headers.get('content-type')).toMatch(new RegExp(`^${type}`))
+  })
+
   test('has the same series in both', async () => {
     const bridge = await startBridge()
     await (await openStream(`${bridge.url}/subscribe?topic=a`, { 'last-event-id': 'x' })).next()

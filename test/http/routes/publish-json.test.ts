@@ -22,7 +22,8 @@ describe.each(BROKERS)('a message as JSON, on $name', ({ start, protocol }) => {
       qos,
       reasonCode: acknowledged ? 0 : null,
       reason: acknowledged ? 'Success' : null,
-      matchedSubscribers: acknowledged ? true : null,
+      // Unknown: this broker has not yet said of any message that nobody subscribes.
+      matchedSubscribers: null,
     })
     expect(await messages.next()).toMatchObject({
       topic: 'home/temp',

@@ -134,6 +134,25 @@ describe.runIf(hasMosquitto)('over MQTT 5', () => {
     expect(seen).toHaveLength(2)
   })
 
+  test('one caller has no more requests waiting than are left for the others', async () => {
+    const { broker, bridge } = await pair({ REQUESTS_MAX: 6, TRUST_PROXY: '127.0.0.1' })
+    const held: Reply[] = []
+    await startResponder(broker.url, 'q', (_payload, reply) => void held.push(reply))
+    const askFrom = (address: string) =>
+      ask(bridge, 'topic=q&timeout=60000', 'ping', { headers: { 'x-forwarded-for': address } })
+    const greedy = Array.from({ length: 3 }, () => askFrom('192.0.2.1'))
+    await expect.poll(() => held.length).toBe(3)
+    const refused = await askFrom('192.0.2.1')
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1'])
+    expect(await refused.json()).toMatchObject({ code: 'overloaded', outcome: 'not-sent' })
+    expect(await metric(bridge, 'causeway_held_bytes{purpose="requests"}')).toBeGreaterThan(0)
+    const polite = askFrom('192.0.2.2')
+    await expect.poll(() => held.length).toBe(4)
+    for (const reply of held) reply('pong')
+    for (const one of [...greedy, polite]) expect(await (await one).text()).toBe('pong')
+    await expect.poll(() => metric(bridge, 'causeway_held_bytes{purpose="requests"}')).toBe(0)
+  })
+
   test.each(['responseTopic', 'correlationData'])(
     'a message with %s of its own is refused, with a pointer to it',
     async (name) => {

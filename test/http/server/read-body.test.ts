@@ -26,7 +26,7 @@ test.each([
 ])('what has arrived of %s is held in one buffer, and given back with its client', async (_name, path, type) => {
   const bridge = await startBridge()
   const socket = await dial(bridge)
-  socket.write(begin(path, type) + '1\r\nx\r\n'.repeat(20_000))
+  socket.write(begin(path, type) + '8\r\nxxxxxxxx\r\n'.repeat(2500))
   await expect.poll(() => held(bridge)).toBeGreaterThanOrEqual(20_000)
   // Pieces kept as they come would take 65 bytes each.
   expect(await held(bridge)).toBeLessThan(100_000)
@@ -38,7 +38,7 @@ test('what has arrived over HTTP/2 is held, and given back with its client', asy
   const bridge = await startSecureBridge()
   const socket = await openRaw(bridge.url, bridge.ca)
   socket.write(postHeaders('/publish?topic=a', { 'content-type': 'text/plain' }))
-  for (let index = 0; index < 5000; index += 1) socket.write(frame('data', 'x'))
+  for (let index = 0; index < 500; index += 1) socket.write(frame('data', 'xxxxxxxxxx'))
   await expect.poll(() => held(bridge)).toBeGreaterThanOrEqual(5000)
   socket.destroy()
   await expect.poll(() => held(bridge)).toBe(0)
@@ -80,4 +80,21 @@ test('a body in pieces is the same as in one', async () => {
   expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1.1 200/)
   expect(await (await fetch(`${bridge.url}/retained?topic=pieces`)).text()).toBe(bytes)
   expect(await held(bridge)).toBe(0)
+})
+
+test.each([
+  ['a payload', '/publish?topic=a', 'text/plain', / 400 /],
+  ['a line', '/publish/batch', 'application/x-ndjson', /"status":400/],
+  ['what nobody reads', '/nowhere', 'text/plain', / 404 /],
+])('%s in very many small pieces is cut off', async (_name, path, type, answer) => {
+  const bridge = await startBridge()
+  const socket = await dial(bridge)
+  let text = ''
+  socket.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+  socket.write(begin(path, type))
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  const timer = setInterval(() => socket.write('1\r\nx\r\n'.repeat(500)), 5)
+  await closed
+  clearInterval(timer)
+  expect(text).toMatch(answer)
 })

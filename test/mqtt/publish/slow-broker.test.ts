@@ -1,72 +1,106 @@
-import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../../support/bridge.ts'
-import { publish } from '../../support/http.ts'
-import { openBatch } from '../../support/ndjson.ts'
-import { isPublisher, startScriptedBroker } from '../../support/scripted-broker.ts'
+import { onTestFinished, expect, test, vi } from 'vitest'
+import { MemoryAccount } from '../../../src/memory/account.ts'
+import type { NetworkConnection } from '../../../src/mqtt/client/network-connection.ts'
+import { capabilitiesOf } from '../../../src/mqtt/client/packets.ts'
+import type { Connection } from '../../../src/mqtt/connection.ts'
+import type { Message } from '../../../src/mqtt/message.ts'
+import { BatchAdmission } from '../../../src/mqtt/publish/batch-admission.ts'
+import { PublishQueue } from '../../../src/mqtt/publish/publish-queue.ts'
 
-/** A broker that acknowledges each publish `delayMs` after it came, and remembers the payloads. */
-async function slowBroker(delayMs: () => number) {
-  const payloads: string[] = []
-  const broker = await startScriptedBroker((packet, peer) => {
-    if (packet.cmd !== 'publish' || !isPublisher(peer)) return false
-    payloads.push(packet.payload.toString())
-    setTimeout(() => peer.send({ cmd: 'puback', messageId: packet.messageId! }), delayMs())
-    return true
-  })
-  return { ...broker, payloads }
+const message: Message = { topic: 'a', payload: Buffer.from('x'), qos: 1, retain: false }
+const capabilities = capabilitiesOf({ cmd: 'connack', sessionPresent: false, properties: { receiveMaximum: 20 } }, 5)
+
+/** A queue whose broker acknowledges each publish `delayMs` after it was sent, on a clock that the test moves. */
+function startQueue(timeoutMs: number, delayMs: () => number) {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+  onTestFinished(() => void vi.useRealTimers())
+  const seen = { sent: 0, cuts: 0 }
+  const network = {
+    writable: true,
+    publish(_message: Message, messageId: number) {
+      seen.sent += 1
+      setTimeout(() => queue.acknowledged({ cmd: 'puback', messageId, reasonCode: 0 }), delayMs())
+    },
+    destroy: () => void (seen.cuts += 1),
+  } as unknown as NetworkConnection
+  const limits = { maxInFlight: 1000, maxInFlightBytes: 1e6, timeoutMs }
+  const queue: PublishQueue = new PublishQueue(
+    limits,
+    [false, false, false],
+    () => ({ network, capabilities }) as Connection,
+  )
+  queue.connected(network, capabilities, false, false)
+  const share = new MemoryAccount({ totalBytes: 1e9 }).shareOf('a')
+  const outcomes: Record<string, number> = {}
+  const count = (name: string) => (outcomes[name] = (outcomes[name] ?? 0) + 1)
+  async function publish(): Promise<void> {
+    try {
+      await queue.publish(message, share)
+      count('acknowledged')
+    } catch (error) {
+      const { kind, details } = error as { kind: { code: string }; details: { outcome: string; retryAfter?: number } }
+      count(`${kind.code} ${details.outcome}`)
+      if (kind.code === 'overloaded') expect(details.retryAfter).toBeGreaterThan(0)
+    }
+  }
+  return { queue, publish, share, seen, outcomes }
 }
 
-describe('a broker that is slow, but answers', () => {
-  test('keeps its connection, and gets nothing that it could not acknowledge in time', async () => {
-    const broker = await slowBroker(() => 200)
-    const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_CONNECTIONS: 1, PUBLISH_TIMEOUT_MS: 2000 })
-    const answers: Awaited<ReturnType<typeof publish>>[] = []
-    let index = 0
-    // Three times of what 20 in flight and 200 ms allow, for three seconds.
-    for (let burst = 0; burst < 30; burst += 1) {
-      const sending = Array.from({ length: 30 }, () => publish(bridge, { topic: 'a', payload: `${index++}` }))
-      void Promise.all(sending).then((some) => answers.push(...some))
-      await new Promise((resolve) => setTimeout(resolve, 100))
-    }
-    await expect.poll(() => answers.length, { timeout: 20_000 }).toBe(900)
-    const statuses = new Set(answers.map(({ status }) => status))
-    expect([...statuses].toSorted()).toEqual([200, 503])
-    const refused = answers.filter(({ status }) => status === 503)
-    for (const { body, headers } of refused) {
-      expect(body).toMatchObject({ code: 'overloaded', retryable: true, outcome: 'not-sent' })
-      expect(Number(headers.get('retry-after'))).toBeGreaterThan(0)
-    }
-    // Each message that arrived is one whose caller got 200.
-    expect(broker.payloads).toHaveLength(900 - refused.length)
-    expect(new Set(broker.payloads).size).toBe(broker.payloads.length)
-    expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}')).toBe(0)
-  })
+test('at three times what the broker can take, nothing is sent that it could not acknowledge in time', async () => {
+  const { publish, seen, outcomes } = startQueue(10_000, () => 600)
+  // 20 in flight and 600 ms allow 33 a second.
+  for (let time = 0; time < 60_000; time += 10) {
+    void publish()
+    await vi.advanceTimersByTimeAsync(10)
+  }
+  await vi.advanceTimersByTimeAsync(20_000)
+  expect(Object.keys(outcomes).toSorted()).toEqual(['acknowledged', 'overloaded not-sent'])
+  expect(seen).toEqual({ sent: outcomes['acknowledged'], cuts: 0 })
+  expect(outcomes['acknowledged']).toBeGreaterThan(1900)
+  expect(outcomes['acknowledged']! + outcomes['overloaded not-sent']!).toBe(6000)
+})
 
-  test('whose acknowledgements all come too late is not cut off, and is used again when it is faster', async () => {
-    let delayMs = 1000
-    const broker = await slowBroker(() => delayMs)
-    const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_CONNECTIONS: 1, PUBLISH_TIMEOUT_MS: 900 })
-    const answers: Promise<{ status: number }>[] = []
-    for (let count = 0; count < 60; count += 1) {
-      answers.push(publish(bridge, { topic: 'a' }))
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
-    const statuses = (await Promise.all(answers)).map(({ status }) => status)
-    expect(statuses.filter((status) => status === 200)).toEqual([])
-    // Once the broker is known to be that slow, most are not sent at all.
-    expect(statuses.filter((status) => status === 503).length).toBeGreaterThan(20)
-    delayMs = 0
-    await expect.poll(async () => (await publish(bridge, { topic: 'a' })).status, { timeout: 10_000 }).toBe(200)
-    expect(await metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}')).toBe(0)
-  })
+test('a broker whose acknowledgements all come too late is not cut off, and is used when it is faster', async () => {
+  let delayMs = 1000
+  const { publish, seen, outcomes } = startQueue(900, () => delayMs)
+  for (let time = 0; time < 10_000; time += 50) {
+    void publish()
+    await vi.advanceTimersByTimeAsync(50)
+  }
+  expect([outcomes['acknowledged'], seen.cuts]).toEqual([undefined, 0])
+  // Once it is known to be that slow, only now and then one is sent to see whether it is faster.
+  expect(outcomes['overloaded not-sent']).toBeGreaterThan(150)
+  delayMs = 1
+  for (let time = 0; time < 5000; time += 50) {
+    void publish()
+    await vi.advanceTimersByTimeAsync(50)
+  }
+  expect(outcomes['acknowledged']).toBeGreaterThan(50)
+  expect(seen.cuts).toBe(0)
+})
 
-  test('lets a batch wait, and no message of it fails', async () => {
-    const broker = await slowBroker(() => 100)
-    const bridge = await startBridge({ MQTT_URL: broker.url, PUBLISH_CONNECTIONS: 1, PUBLISH_TIMEOUT_MS: 1000 })
-    const conversation = openBatch(bridge.url)
-    for (let index = 0; index < 400; index += 1) conversation.send('{"topic":"a"}\n')
-    conversation.end()
-    const results = await conversation.rest()
-    expect(results.filter(({ status }) => status === 200)).toHaveLength(400)
-  })
+test('a broker that acknowledges nothing for the whole timeout is cut off', async () => {
+  let delayMs = 1
+  const { publish, seen, outcomes } = startQueue(1000, () => delayMs)
+  void publish()
+  await vi.advanceTimersByTimeAsync(500)
+  expect(outcomes).toEqual({ acknowledged: 1 })
+  delayMs = 1e6
+  for (let index = 0; index < 20; index += 1) void publish()
+  await vi.advanceTimersByTimeAsync(999)
+  expect([seen.cuts, outcomes]).toEqual([0, { acknowledged: 1 }])
+  await vi.advanceTimersByTimeAsync(1)
+  expect([seen.cuts, outcomes]).toEqual([1, { acknowledged: 1, 'acknowledgement-timeout unknown': 20 }])
+})
+
+test('a batch waits for a slow broker, and no message of it fails', async () => {
+  const { queue, publish, seen, outcomes } = startQueue(1000, () => 100)
+  const admission = new BatchAdmission(queue)
+  for (let index = 0; index < 1000; index += 1) {
+    const start = () => void publish().then(() => admission.leave())
+    if (admission.tryEnter(message)) start()
+    else admission.wait('a', message, start)
+  }
+  await vi.advanceTimersByTimeAsync(10_000)
+  expect([outcomes, seen]).toEqual([{ acknowledged: 1000 }, { sent: 1000, cuts: 0 }])
 })
