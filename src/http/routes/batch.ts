@@ -351,6 +351,7 @@ export async function batchRoutes(
           ),
         )
       }
+      if (body === undefined) throw new CausewayError('invalid-request', 'The body is empty where JSON is expected')
       const results = await publishAll(request, body as JsonBatch)
       const failed = results.some((result) => 'problem' in result)
       return reply
