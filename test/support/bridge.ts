@@ -35,8 +35,8 @@ export async function startBridge(
   const logger = pino({ level: 'debug' }, { write: (line: string) => void logs.push(JSON.parse(line)) })
   const app = await startApp({ config, readFile, logger, version: '0.0.0-test' })
   onTestFinished(() => app.close())
-  // The bridge listens after its first attempt to connect, even when that failed, as it may on a busy machine. The warning
-  // about that is no news of the test's own, so it goes.
+  // The bridge listens after its first attempt to connect. On a busy machine that may fail, with a warning that says
+  // nothing about the test and is removed here.
   if (waitForBroker) {
     await vi.waitUntil(app.isReachable, { timeout: BROKER_TIMEOUT_MS }).catch(() => {
       const log = logs.map((line) => JSON.stringify(line)).join('\n')
