@@ -24,6 +24,7 @@ export default defineConfig({
       { extends: true, test: { name: 'long', include: [LONG, STORMS], provide: { length: 'long' } } },
     ],
     globalSetup: ['test/support/build.ts'],
+    setupFiles: ['test/support/setup.ts'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // How long `expect.poll` waits on a busy machine. A test that passes never waits for it.

@@ -10,7 +10,7 @@ const RETAINED = 1000
 const PAYLOAD = 'x'.repeat(30_000)
 
 test('retained messages are written only as fast as the reader takes them, and before the live ones', async () => {
-  const bridge = await startBridge({ RETAINED_MAX_BYTES: 100_000_000 })
+  const bridge = await startBridge({ RETAINED_MAX_BYTES: 100_000_000, PUBLISH_TIMEOUT_MS: 20_000 })
   const outside = await mqttClient(brokerUrl(bridge, {}))
   for (let index = 0; index < RETAINED; index += 1) {
     await outside.publishAsync(`r/${index}`, PAYLOAD, { qos: 1, retain: true })
