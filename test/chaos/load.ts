@@ -15,7 +15,7 @@ export interface Load {
   bytes?: number
 }
 
-/** QoS 0 has a branch of its own, `chaos/loose`: its streams get a gap in nearly every fault, which would hide others. */
+/** QoS 0 has a branch of its own, `chaos/loose`: its streams get a gap in nearly every fault. */
 export const SURE = 'chaos/sure/#'
 export const LOOSE = 'chaos/loose/#'
 const topicOf = (by: string, qos: Qos, letter: string) => `chaos/${qos === 0 ? 'loose' : 'sure'}/${by}/${qos}/${letter}`
