@@ -56,7 +56,7 @@ export async function openStream(url: string, headers: Record<string, string> = 
   })
   opening.catch(() => {})
   function arrived(event: StreamEvent): void {
-    if (isFirst && event.event === 'status') opened!(event)
+    if (isFirst && event.event === 'status' && event.data.broker !== undefined) opened!(event)
     else if (event.event !== 'heartbeat') events.push(event)
     isFirst = false
     wake()
