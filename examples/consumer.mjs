@@ -47,7 +47,6 @@ for (let wait = 500; ; wait = Math.min(wait * 2, 10_000)) {
     wait = 250
     let session
     for await (const line of lines(response.body)) {
-      if (line === '') continue // A heartbeat.
       const { event, id, data } = JSON.parse(line)
       if (event === 'session') session = data.id
       else if (event === 'gap') console.error(`messages may be missing: ${data.reason}`)

@@ -43,10 +43,8 @@ while True:
             wait = 0.5
             session = None
             for line in stream:
-                if not line.strip():  # A heartbeat.
-                    continue
                 event = json.loads(line)
-                data = event["data"]
+                data = event.get("data")  # A heartbeat has none.
                 if event["event"] == "session":
                     session = data["id"]
                 elif event["event"] == "gap":

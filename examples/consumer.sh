@@ -15,7 +15,7 @@ acknowledge() {
 
 while :; do
   while IFS= read -r line; do
-    [ -n "$line" ] || continue # A heartbeat.
+    [ -n "$line" ] || continue # Before the line that curl adds at the end.
     event=$(jq -r '.event // "problem"' <<<"$line") data=$(jq -c '.data' <<<"$line")
     case $event in
       session) session=$(jq -r .id <<<"$data") ;;

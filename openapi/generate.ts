@@ -30,6 +30,7 @@ export async function openApiYaml(): Promise<string> {
     sessionCount: () => 0,
     isReachable: () => true,
     isDraining: () => false,
+    broker: { addresses: [], reports: [] },
     isShuttingDown: () => false,
   })
   await server.ready()

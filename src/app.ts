@@ -3,17 +3,19 @@ import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { createAuthenticator } from './auth/create.ts'
-import { brokerOptions } from './config/broker-options.ts'
-import { checkBrokerCertificates, readHttpsCertificate } from './config/certificates.ts'
+import { brokerOptions, keepsSessions } from './config/broker-options.ts'
+import { readBrokerFiles, readHttpsCertificate } from './config/certificates.ts'
 import type { Config } from './config/config.ts'
 import { createServers } from './http/index.ts'
 import { createHttps } from './http/server/https.ts'
 import { Link } from './links/link.ts'
 import { linksByAccount } from './links/links-by-account.ts'
 import { type Links, sharedLink } from './links/shared-link.ts'
-import { BrokerStateLog } from './links/state-log.ts'
+import { LimitedLog } from './links/limited-log.ts'
+import { BrokerStateLog, brokerEvents, reportStates } from './links/state-log.ts'
 import { MemoryAccount } from './memory/account.ts'
-import { createMetrics, type Gauges } from './metrics.ts'
+import { createMetrics, type Gauges, type Metrics } from './metrics.ts'
+import { Broker } from './mqtt/connection/broker.ts'
 import { startEmbeddedBroker } from './mqtt/embedded-broker.ts'
 import { Presence } from './mqtt/presence.ts'
 
@@ -54,24 +56,37 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   // Faults of files show before anything is started.
   const credentials = createAuthenticator({ config, readFile, logger, memory })
   const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
-  checkBrokerCertificates(config)
+  let brokerFiles = readBrokerFiles(config, readFile)
 
   const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
   const brokerUrl = embedded?.url ?? config.mqttUrl
   const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
-  const linkOptions = { config, brokerUrl, clientId, logger, memory, metrics }
+  const limitedLog = new LimitedLog(logger)
+  const log = new BrokerStateLog(limitedLog)
+  const broker = new Broker({
+    ...brokerOptions(config, brokerUrl, () => brokerFiles),
+    events: brokerEvents(limitedLog),
+  })
+  const linkOptions = { config, broker, clientId, logger, log, limitedLog, memory, metrics }
 
   const callerLinks = config.auth === 'broker' ? linksByAccount(linkOptions) : undefined
-  const links = callerLinks ?? sharedLink(new Link({ ...linkOptions, log: new BrokerStateLog(logger) }))
+  const links = callerLinks ?? sharedLink(new Link(linkOptions))
   const authenticator = callerLinks ?? credentials
   const presence =
     config.statusTopic === undefined
       ? undefined
-      : new Presence(
-          config.statusTopic,
-          { ...brokerOptions(config, brokerUrl), clientId: `${clientId}-presence` },
-          (error) => logger.error(error.message),
-        )
+      : new Presence({
+          connection: (name) => ({
+            broker,
+            keepSession: keepsSessions(config),
+            clientId: `${clientId}-${name}`,
+            onState: reportStates(name, log, () => metrics.reconnected('presence')),
+          }),
+          topic: config.statusTopic,
+          name: clientId,
+          isNameLasting: config.mqttClientId !== undefined,
+          onRefused: (error) => logger.error(error.message),
+        })
   const gauges = gaugesOf(links, presence, memory)
   metrics.setGauges(gauges)
 
@@ -83,20 +98,30 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     secure: https?.server,
     logger,
     memory,
-    metrics,
+    metrics: { ...metrics, answered: logAnswers(metrics.answered, limitedLog) },
     version,
     authenticate: (caller, address) => authenticator.authenticate(caller, address),
     linkOf: (identity) => links.linkOf(identity),
     sessionCount: gauges.sessionsOpen,
     isReachable: () => links.isReachable,
     isDraining: () => isDraining,
+    broker,
     isShuttingDown: () => isShuttingDown,
   })
   // A server closes once its responses have ended, which open streams never do by themselves.
   server.addHook('preClose', async () => {
-    for (const { streams } of links.all) streams.close()
-    await Promise.all(links.all.map(({ sessions }) => sessions.close()))
+    await Promise.all(links.all.map((link) => link.endStreams()))
   })
+
+  /** What is read now is used from the next attempt to connect on. */
+  function reloadBrokerFiles(): void {
+    try {
+      brokerFiles = readBrokerFiles(config, readFile)
+    } catch (error) {
+      return logger.error(`${(error as Error).message}; the files read before stay in use`)
+    }
+    if (Object.keys(brokerFiles).length > 0) logger.info('read the files for connections to the broker again')
+  }
 
   async function close(): Promise<void> {
     isDraining = true
@@ -133,7 +158,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     reload() {
       const failed = (error: unknown) =>
         logger.error({ err: error }, 'reloading failed with an unexpected error; what was in use stays')
-      for (const reload of [() => credentials.reload(), () => https?.reload()]) {
+      for (const reload of [() => credentials.reload(), () => https?.reload(), reloadBrokerFiles]) {
         // None waits for another: the keys of tokens are fetched over the network.
         void (async () => reload())().catch(failed)
       }
@@ -142,6 +167,17 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
       isDraining = true
     },
     close,
+  }
+}
+
+/** Answers that somebody should know of who reads the log. Publishes are logged with their reason. */
+const LOGGED_STATUSES = [429, 502, 504]
+
+function logAnswers(answered: Metrics['answered'], log: LimitedLog): Metrics['answered'] {
+  return (method, route, status, seconds) => {
+    answered(method, route, status, seconds)
+    if (!LOGGED_STATUSES.includes(status) || (route === '/publish' && status !== 429)) return
+    log.warn(`${status} ${route}`, { method, route, status }, 'a request failed')
   }
 }
 
@@ -163,7 +199,7 @@ function gaugesOf(links: Links, presence: Presence | undefined, memory: MemoryAc
         ...sessions.states.map((state) => ({ role: 'session', state })),
       ]),
       ...links.connections,
-      ...(presence ? [{ role: 'presence', state: presence.state }] : []),
+      ...(presence?.states ?? []).map((state) => ({ role: 'presence', state })),
     ],
   }
 }

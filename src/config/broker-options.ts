@@ -1,40 +1,45 @@
+import { brokerUrls } from './broker-url.ts'
+import type { BrokerFiles } from './certificates.ts'
 import type { Config } from './config.ts'
 
 /**
- * The options of a connection to the broker that come from the configuration: address, credentials, TLS, protocol.
+ * What the configuration says about the broker: its addresses with credentials, TLS, limits, protocol.
  *
- * @param login the caller's credentials, with CAUSEWAY_AUTH=broker. Without it the bridge's own account is used
+ * @param brokerUrl the embedded broker's URL where the configuration names that
+ * @param files called for each attempt to connect
  */
-export function brokerOptions(config: Config, brokerUrl: string, login?: { username: string; password: string }) {
+export function brokerOptions(config: Config, brokerUrl: string, files: () => BrokerFiles) {
   return {
-    // Not with the embedded broker: Aedes 1.2 loses messages of persistent sessions, or closes the connection, when
-    // filters change during traffic. A session is not needed there, as a connection within the process does not break.
-    keepSession: config.mqttUrl !== 'embedded:',
+    servers: brokerUrls(brokerUrl)!.map((url) => splitCredentials(config, url)),
     protocol: config.mqttProtocol,
-    endpoint: {
-      ...splitCredentials(config, brokerUrl),
-      ...login,
-      ca: config.mqttCa,
+    endpoint: () => ({
+      ...files(),
       serverName: config.mqttServerName,
-      // Not with a caller's credentials: a broker may identify a client by its certificate and ignore the password.
-      ...(login === undefined && { cert: config.mqttCert, key: config.mqttKey }),
       keepaliveS: config.mqttKeepaliveS,
-    },
+      connectTimeoutMs: config.mqttConnectTimeoutMs,
+      maxPacketBytes: config.mqttMaxPacketBytes,
+    }),
   }
+}
+
+/**
+ * Whether connections keep their MQTT session. Not with the embedded broker: Aedes 1.2 loses messages of persistent
+ * sessions, or closes the connection, when filters change during traffic. A session is not needed there, as a
+ * connection within the process does not break.
+ */
+export function keepsSessions({ mqttUrl }: Config): boolean {
+  return mqttUrl !== 'embedded:'
 }
 
 /**
  * Takes user name and password out of the URL. MQTT.js would split them at the last colon, which a password may
  * contain.
  */
-function splitCredentials(
-  { mqttUsername, mqttPassword }: Config,
-  brokerUrl: string,
-): { url: string; username: string | undefined; password: string | undefined } {
-  const url = new URL(brokerUrl)
+function splitCredentials({ mqttUsername, mqttPassword }: Config, url: URL) {
   const username = mqttUsername ?? (decodeURIComponent(url.username) || undefined)
   const password = mqttPassword ?? (decodeURIComponent(url.password) || undefined)
-  url.username = ''
-  url.password = ''
-  return { url: url.href, username, password }
+  const bare = new URL(url)
+  bare.username = ''
+  bare.password = ''
+  return { url: bare.href, username, password }
 }

@@ -1,7 +1,8 @@
 import { isIP } from 'node:net'
 import { Ajv } from 'ajv'
 import Type, { type Static } from 'typebox'
-import { contradictions, networkUrl } from './contradictions.ts'
+import { BROKER_URL_EXPECTED, brokerUrls } from './broker-url.ts'
+import { contradictions } from './contradictions.ts'
 
 const PREFIX = 'CAUSEWAY_'
 /** A longer timer would fire at once. */
@@ -10,7 +11,6 @@ const MAX_TIMER_MS = 2 ** 31 - 1
 const text = (description: string, extra: object = {}) =>
   Type.Optional(Type.String({ minLength: 1, description, ...extra }))
 const secret = (description: string, minLength = 1) => text(description, { secret: true, minLength })
-const file = (description: string) => text(description, { secret: true, fileOnly: true })
 const integer = (fallback: number, minimum: number, maximum: number, description: string) =>
   Type.Integer({ default: fallback, minimum, maximum, description })
 const optionalInteger = (minimum: number, maximum: number, description: string) =>
@@ -21,7 +21,7 @@ const flag = (description: string) => Type.Boolean({ default: false, description
 
 /**
  * Every setting. The name of the variable is `CAUSEWAY_` and the key in capitals: `httpPort` is `CAUSEWAY_HTTP_PORT`.
- * A `secret` may also come from a file, whose path is in `…_FILE`. A `fileOnly` setting has no other variable.
+ * A `secret` may also come from a file, whose path is in `…_FILE`.
  */
 export const ConfigSchema = Type.Object(
   {
@@ -29,7 +29,9 @@ export const ConfigSchema = Type.Object(
       default: 'embedded:',
       format: 'broker-url',
       secret: true,
-      description: 'URL of the broker: `mqtt:` `mqtts:` `ws:` `wss:`, or `embedded:` for a broker in this process',
+      description:
+        'URL of the broker: `mqtt:` `mqtts:` `ws:` `wss:`, `mqtt+unix:///PATH` for a Unix socket, or `embedded:` for ' +
+        'a broker in this process. Several URLs, separated by commas, are tried in this order',
     }),
     mqttUsername: text('User name for the broker'),
     mqttPassword: secret('Password for the broker'),
@@ -39,7 +41,7 @@ export const ConfigSchema = Type.Object(
     mqttProtocol: choice(
       ['auto', '5', '3.1.1'],
       'auto',
-      'MQTT version: `auto`, `5` or `3.1.1`. `auto` uses 5, and 3.1.1 if the broker refuses 5',
+      'MQTT version: `auto`, `5` or `3.1.1`. `auto` uses 5, and 3.1.1 if the broker refuses 5 or does not answer it',
     ),
     mqttSharedSubscriptions: choice(
       ['auto', 'true'],
@@ -47,20 +49,36 @@ export const ConfigSchema = Type.Object(
       'Whether the broker supports `$share`. `auto` uses what it says over MQTT 5, and means no over 3.1.1. ' +
         '`true` is for 3.1.1 brokers that do (Mosquitto, EMQX)',
     ),
-    mqttCa: file('PEM file of the CA that signed the broker’s certificate'),
-    mqttCert: file('PEM file of the client certificate for the broker'),
-    mqttKey: file('PEM file of the client certificate’s private key'),
+    mqttCaFile: text('PEM file of the CA that signed the broker’s certificate. Read again on SIGHUP'),
+    mqttCertFile: text('PEM file of the client certificate for the broker. Read again on SIGHUP'),
+    mqttKeyFile: text('PEM file of the client certificate’s private key. Read again on SIGHUP'),
     mqttServerName: text('Host name that the broker’s certificate has to be for, if it is not the host of the URL'),
+    mqttWsHeadersFile: text(
+      'File with headers for the WebSocket upgrade, one `Name: value` on each line. Read again on SIGHUP',
+    ),
     mqttKeepaliveS: integer(
       30,
       1,
       65_535,
-      'Seconds between two MQTT pings. A broker that does not answer is noticed after 1.5 times as long',
+      'Seconds between two MQTT pings. A broker that sends nothing is noticed after 1.5 times as long',
+    ),
+    mqttConnectTimeoutMs: integer(
+      5000,
+      1,
+      MAX_TIMER_MS,
+      'How long one attempt to connect to the broker may take, from the look-up of its name to its CONNACK',
+    ),
+    mqttMaxPacketBytes: integer(
+      16_777_216,
+      1024,
+      268_435_460,
+      'Largest packet that the broker may send. MQTT 5 brokers are told; a connection on which a larger one comes is ' +
+        'closed before it is read',
     ),
     embeddedPort: integer(1883, 0, 65_535, 'Loopback port of the embedded broker; 0 for any free port'),
     statusTopic: text(
-      'Topic with the retained message `online` while the bridge runs and `offline` afterwards, also after a crash ' +
-        '(Last Will)',
+      'Topic with the retained message `online` while a bridge runs and `offline` afterwards, also after a crash ' +
+        '(Last Will). Each bridge also has its own below it, named for its client id',
       { format: 'mqtt-topic' },
     ),
     allowDollarTopics: flag('Allow publishing and subscribing to topics that begin with `$`, such as `$SYS`'),
@@ -217,6 +235,13 @@ export const ConfigSchema = Type.Object(
       'A client that reads nothing of its stream or answer for this long is disconnected, and an NDJSON batch that ' +
         'sends nothing for this long is ended',
     ),
+    subscribeWaitMs: integer(
+      10_000,
+      0,
+      MAX_TIMER_MS,
+      'How long a subscription waits for the broker while it cannot be reached, before it is answered with 503. ' +
+        'Browsers do not reconnect after a 503',
+    ),
     streamMax: integer(10_000, 1, 1_000_000, 'Most open streams'),
     streamMaxIdentity: optionalInteger(
       0,
@@ -326,8 +351,7 @@ export type Config = Readonly<Static<typeof ConfigSchema>>
 
 /** The name of a setting's environment variable. */
 export function variableName(key: string): string {
-  const name = PREFIX + key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
-  return properties[key]?.fileOnly ? `${name}_FILE` : name
+  return PREFIX + key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
 }
 
 /** All that is wrong with the environment, one line for each fault. No line contains the value of a secret. */
@@ -349,21 +373,18 @@ interface PropertySchema {
   format?: string
   minLength?: number
   secret?: boolean
-  fileOnly?: boolean
 }
 
 const properties = ConfigSchema.properties as Record<string, PropertySchema>
 const keys = Object.keys(properties)
 /** Settings by the variable that holds their value. */
-const VALUES = new Map(keys.filter((key) => !properties[key]!.fileOnly).map((key) => [variableName(key), key]))
+const VALUES = new Map(keys.map((key) => [variableName(key), key]))
 /** Settings by the variable that holds the path of a file with their value. */
-const FILES = new Map(
-  keys.filter((key) => properties[key]!.secret).map((key) => [variableName(key).replace(/(_FILE)?$/, '_FILE'), key]),
-)
+const FILES = new Map(keys.filter((key) => properties[key]!.secret).map((key) => [`${variableName(key)}_FILE`, key]))
 const FORMATS: Record<string, { expected: string; validate: (value: string) => boolean }> = {
   'broker-url': {
-    expected: 'embedded: or a mqtt://, mqtts://, ws:// or wss:// URL with a host',
-    validate: (value) => value === 'embedded:' || networkUrl(value) !== undefined,
+    expected: BROKER_URL_EXPECTED,
+    validate: (value) => value === 'embedded:' || brokerUrls(value) !== undefined,
   },
   'http-url': {
     expected: 'an https:// or http:// URL without credentials',

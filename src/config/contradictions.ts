@@ -1,3 +1,4 @@
+import { brokerUrlFaults, brokerUrls, isEncrypted, isWebSocket } from './broker-url.ts'
 import type { Config } from './config.ts'
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
@@ -19,12 +20,6 @@ export function contradictions(
     ...brokerFaults(config, given, variableName),
     ...authFaults(config, given, variableName),
   ]
-}
-
-export function networkUrl(value: string): URL | undefined {
-  if (!/^(mqtts?|wss?):\/\/\S+$/.test(value) || !URL.canParse(value)) return undefined
-  const url = new URL(value)
-  return url.hostname === '' ? undefined : url
 }
 
 function addressFaults(
@@ -50,8 +45,8 @@ function addressFaults(
 function brokerFaults(config: Config, given: ReadonlyMap<string, string>, variableName: VariableName): string[] {
   const faults: string[] = []
   for (const [one, other] of [
-    ['mqttCert', 'mqttKey'],
-    ['mqttKey', 'mqttCert'],
+    ['mqttCertFile', 'mqttKeyFile'],
+    ['mqttKeyFile', 'mqttCertFile'],
     ['httpCertFile', 'httpKeyFile'],
     ['httpKeyFile', 'httpCertFile'],
   ] as const) {
@@ -59,23 +54,33 @@ function brokerFaults(config: Config, given: ReadonlyMap<string, string>, variab
       faults.push(`${variableName(one)}: expected together with ${variableName(other)}, got only one of them`)
     }
   }
-  const url = networkUrl(config.mqttUrl)
-  if (/^(mqtt|ws|embedded):/.test(config.mqttUrl)) {
-    for (const key of ['mqttCa', 'mqttCert', 'mqttKey', 'mqttServerName'].filter((each) => given.has(each))) {
+  const isKnown = config.mqttUrl === 'embedded:' || brokerUrls(config.mqttUrl) !== undefined
+  const urls = brokerUrls(config.mqttUrl) ?? []
+  for (const fault of new Set(urls.flatMap((url) => brokerUrlFaults(url)))) {
+    faults.push(`${given.get('mqttUrl')}: ${fault}`)
+  }
+  // What a URL would need that the schema has refused is not known.
+  if (isKnown && !urls.some(isEncrypted)) {
+    for (const key of ['mqttCaFile', 'mqttCertFile', 'mqttKeyFile', 'mqttServerName'].filter((each) =>
+      given.has(each),
+    )) {
       faults.push(
         `${variableName(key)}: expected only with an mqtts: or wss: URL, got it with an unencrypted connection`,
       )
     }
   }
-  for (const [key, inUrl] of [
-    ['mqttUsername', url?.username],
-    ['mqttPassword', url?.password],
+  if (isKnown && given.has('mqttWsHeadersFile') && !urls.some(isWebSocket)) {
+    faults.push('CAUSEWAY_MQTT_WS_HEADERS_FILE: expected only with a ws: or wss: URL, got it with another one')
+  }
+  for (const [key, isInUrl] of [
+    ['mqttUsername', urls.some(({ username }) => username !== '')],
+    ['mqttPassword', urls.some(({ password }) => password !== '')],
   ] as const) {
-    if (given.has(key) && inUrl) {
+    if (given.has(key) && isInUrl) {
       faults.push(`${given.get(key)}: expected either this variable or the same in CAUSEWAY_MQTT_URL, got both`)
     }
   }
-  if (given.has('mqttPassword') && !given.has('mqttUsername') && !url?.username) {
+  if (given.has('mqttPassword') && !given.has('mqttUsername') && !urls.some(({ username }) => username !== '')) {
     faults.push(`${given.get('mqttPassword')}: expected together with CAUSEWAY_MQTT_USERNAME, got no user name`)
   }
   return faults
@@ -111,16 +116,14 @@ const MODE_SETTINGS: Record<Config['auth'], ModeSettings> = {
 
 function authFaults(config: Config, given: ReadonlyMap<string, string>, variableName: VariableName): string[] {
   const { auth } = config
-  // Any text at all, if the schema refused it: a line break in it must not make two lines of one fault.
-  const shown = auth in MODE_SETTINGS ? auth : JSON.stringify(auth)
+  // The schema has refused it, and which settings go with it is not known.
+  if (!Object.hasOwn(MODE_SETTINGS, auth)) return []
   const faults = Object.entries(MODE_SETTINGS)
     .filter(([mode]) => mode !== auth)
     .flatMap(([mode, { own }]) =>
       own
         .filter((key) => given.has(key))
-        .map(
-          (key) => `${given.get(key)}: expected only with CAUSEWAY_AUTH=${mode}, got it with CAUSEWAY_AUTH=${shown}`,
-        ),
+        .map((key) => `${given.get(key)}: expected only with CAUSEWAY_AUTH=${mode}, got it with CAUSEWAY_AUTH=${auth}`),
     )
   if (auth === 'none') {
     faults.push(
@@ -129,9 +132,7 @@ function authFaults(config: Config, given: ReadonlyMap<string, string>, variable
         .map((key) => `${given.get(key)}: expected only with authentication, got it with CAUSEWAY_AUTH=none`),
     )
   }
-  // The schema has refused any other text, but it is still here: all faults are reported at once.
-  const required = (MODE_SETTINGS as Partial<typeof MODE_SETTINGS>)[auth]?.required ?? []
-  for (const key of required.filter((each) => !given.has(each))) {
+  for (const key of MODE_SETTINGS[auth].required.filter((each) => !given.has(each))) {
     faults.push(`CAUSEWAY_AUTH: expected ${variableName(key)} together with ${auth}, got no such setting`)
   }
   if (auth === 'broker' && config.mqttUrl === 'embedded:') {

@@ -8,7 +8,7 @@ import type { Link } from '../links/link.ts'
 import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import { isSessionOf } from '../mqtt/session/session-id.ts'
-import { type AuthenticationOptions, requireIdentity } from './guard/authentication.ts'
+import { type AuthenticationOptions, createAuthenticationHook, requireIdentity } from './guard/authentication.ts'
 import { allowOrigins } from './guard/cors.ts'
 import { Origins, refuseForeignPages } from './guard/origin.ts'
 import { RequestLimits } from './guard/request-limits.ts'
@@ -21,7 +21,7 @@ import { createValidation } from './message/validation.ts'
 import { batchRoutes } from './routes/batch.ts'
 import { cookieRoutes } from './routes/cookie.ts'
 import { docs } from './routes/docs.ts'
-import { healthRoutes } from './routes/health.ts'
+import { type HealthRoutes, healthRoutes } from './routes/health.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { publishRoutes } from './routes/publish.ts'
 import { requestRoutes } from './routes/request.ts'
@@ -49,6 +49,8 @@ export interface ServersOptions {
   isReachable(): boolean
   /** Whether the process is asked to end. Until `isShuttingDown` everything is still served. */
   isDraining(): boolean
+  /** How the connections to the broker are. */
+  broker: HealthRoutes['broker']
   isShuttingDown(): boolean
 }
 
@@ -78,6 +80,7 @@ export async function createServers({
   sessionCount,
   isReachable,
   isDraining,
+  broker,
   isShuttingDown,
 }: ServersOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   // 1. Servers. `createServer` adds the hooks that every request passes through.
@@ -114,34 +117,40 @@ export async function createServers({
   // Without authentication all callers share one identity, so a limit for each identity would be one for everybody.
   const perIdentity = isAnonymous ? 0 : DEFAULT_PER_IDENTITY
 
+  const authentication = createAuthenticationHook({
+    authenticate,
+    sources: { cookie: config.authCookie, query: config.authQueryToken },
+    origins,
+    trustedHostsOnly: isAnonymous && !config.authNonePublic,
+    limits: new RequestLimits({
+      perIdentity: config.rateIdentity ?? perIdentity,
+      perAddress: config.rateAddress,
+      onRefused: metrics.refused,
+    }),
+    shareOf: (name) => memory.shareOf(name),
+    observe: metrics.authenticated,
+  })
   const expositions = { text: metrics.text, openMetrics: metrics.openMetrics }
 
   // 3. Public: CORS preflights, the API's description, health, and the admin server, whose port is the operator's to
-  // protect.
+  // protect. Probes have no credentials; what tells more than a probe needs wants some on the public port.
   await allowOrigins(server, origins.all)
   for (const each of new Set([server, admin])) {
     refuseForeignPages(each, origins)
     refuseUnknown(each)
   }
   await docs(server, { version })
-  await admin.register(healthRoutes, { isReachable, isDraining })
+  await admin.register(healthRoutes, {
+    isReachable,
+    isDraining,
+    broker,
+    guardVerbose: admin === server ? authentication : undefined,
+  })
   if (admin !== server) await admin.register(metricsRoutes, expositions)
 
   // 4. Routes that need an identity.
   await server.register(async (app) => {
-    requireIdentity(app, {
-      authenticate,
-      sources: { cookie: config.authCookie, query: config.authQueryToken },
-      origins,
-      trustedHostsOnly: isAnonymous && !config.authNonePublic,
-      limits: new RequestLimits({
-        perIdentity: config.rateIdentity ?? perIdentity,
-        perAddress: config.rateAddress,
-        onRefused: metrics.refused,
-      }),
-      shareOf: (name) => memory.shareOf(name),
-      observe: metrics.authenticated,
-    })
+    requireIdentity(app, authentication)
     if (config.authCookie) await app.register(cookieRoutes)
     const once = createOnce(
       new MemoryStore({

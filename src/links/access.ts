@@ -4,9 +4,9 @@ import { CausewayError } from '../errors.ts'
 import type { Message } from '../mqtt/message.ts'
 import type { RetainedMessages } from '../mqtt/retained.ts'
 import type { PublishResult } from '../mqtt/publish/in-flight.ts'
+import { NoRoom } from '../stream/no-room.ts'
 import type { OpenedStream } from '../stream/opened-stream.ts'
 import type { SessionRequest } from '../stream/sessions/session-stream.ts'
-import { JoinFailed } from '../stream/shared/join.ts'
 import type { StreamRequest } from '../stream/shared/shared-streams.ts'
 import type { Link } from './link.ts'
 
@@ -39,26 +39,24 @@ export function createAccess(linkOf: (identity: Identity) => Link) {
       linkToPublish(caller, message).requester.request(message, timeoutMs, signal, caller.share),
     readRetained: async (caller: Caller, filters: readonly string[]): Promise<RetainedMessages> =>
       linkToSubscribe(caller, filters).retained.read(filters, caller.share),
-    openStream: async (caller: Caller, request: StreamRequest<Message>): Promise<OpenedStream> =>
+    /** Waits for the broker for `CAUSEWAY_SUBSCRIBE_WAIT_MS`, or until the signal is aborted. */
+    openStream: async (caller: Caller, request: StreamRequest<Message>, signal: AbortSignal): Promise<OpenedStream> =>
       linkToSubscribe(caller, request.filters)
-        .streams.open(request, caller.share)
+        .openStream(request, caller.share, signal)
         .catch((error: unknown) => {
-          throw error instanceof JoinFailed ? connectionLost(error) : error
+          throw error instanceof NoRoom ? noRoom(error) : error
         }),
-    /** Undefined where another reader has the session. */
+    /** As `openStream`. Undefined where another reader has the session. */
     openSession: async (
       caller: Caller,
       request: SessionRequest<Message>,
       lastEventId: string | undefined,
+      signal: AbortSignal,
     ): Promise<OpenedStream | undefined> =>
-      linkToSubscribe(caller, request.filters).sessions.open(request, lastEventId),
+      linkToSubscribe(caller, request.filters).openSession(request, lastEventId, signal),
   }
 }
 
-function connectionLost(cause: JoinFailed): CausewayError {
-  return new CausewayError(
-    'broker-unavailable',
-    `The connection to the broker was lost ${cause.attempts} times while the stream was being opened`,
-    { retryAfter: 1, cause },
-  )
+function noRoom(cause: NoRoom): CausewayError {
+  return new CausewayError('overloaded', `${cause.message}; this request had no effect`, { retryAfter: 5, cause })
 }

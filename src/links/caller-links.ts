@@ -122,7 +122,7 @@ export class CallerLinks implements Links, Authenticator {
     const network = networkOf(address)
     this.#checkConnecting(network)
     const link = createLink(login, {
-      changed: (_connection, state, cause) => state === 'disconnected' && this.#disconnected(caller, cause),
+      changed: (_connection, state, { cause }) => state === 'disconnected' && this.#disconnected(caller, cause),
     })
     const caller: CallerLink = {
       key,

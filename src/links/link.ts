@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
-import { brokerOptions } from '../config/broker-options.ts'
+import { keepsSessions } from '../config/broker-options.ts'
 import type { Config } from '../config/config.ts'
-import type { MemoryAccount } from '../memory/account.ts'
+import { CausewayError } from '../errors.ts'
+import type { MemoryAccount, MemoryShare } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
+import type { Broker } from '../mqtt/connection/broker.ts'
 import type { ConnectionOptions, ConnectionState } from '../mqtt/connection.ts'
 import { type Message, sizeOf } from '../mqtt/message.ts'
 import { Markers } from '../mqtt/markers.ts'
@@ -13,16 +15,20 @@ import { Retained } from '../mqtt/retained.ts'
 import { sessionClientId } from '../mqtt/session/session-id.ts'
 import { Session } from '../mqtt/session/session.ts'
 import { Subscriber } from '../mqtt/subscribe/subscriber.ts'
+import type { OpenedStream } from '../stream/opened-stream.ts'
+import type { SessionRequest } from '../stream/sessions/session-stream.ts'
 import { Sessions } from '../stream/sessions/sessions.ts'
-import { SharedStreams } from '../stream/shared/shared-streams.ts'
+import { JoinFailed } from '../stream/shared/join.ts'
+import { SharedStreams, type StreamRequest } from '../stream/shared/shared-streams.ts'
 import type { SubscribedChannel } from '../stream/shared/subscribed-channel.ts'
+import { BrokerWait } from './broker-wait.ts'
 import { Lazy } from './lazy.ts'
-import { reportReconnects, reportStates, type StateLog } from './state-log.ts'
+import type { LimitedLog } from './limited-log.ts'
+import { reportSession, reportStates, type StateLog } from './state-log.ts'
 
 export interface LinkOptions {
   config: Config
-  /** The broker's URL; the embedded broker's where the configuration names that. */
-  brokerUrl: string
+  broker: Broker
   /** Prefix of the client ids. No other client of the broker may use it. */
   clientId: string
   /**
@@ -31,12 +37,20 @@ export interface LinkOptions {
    */
   login?: { username: string; password: string }
   logger: BaseLogger
+  /** Gets the states of the connections, without those of sessions. */
   log: StateLog
+  /** Gets what went wrong: gaps, publishes that were not answered, sessions that were lost. */
+  limitedLog: LimitedLog
   memory: MemoryAccount
   metrics: Metrics
 }
 
 type Role = 'publish' | 'subscribe' | 'retained' | 'request'
+
+/** Without a connection of another role, most requests can still be served. */
+const NEEDED: readonly Role[] = ['publish', 'subscribe', 'retained']
+/** Answers to publishes that somebody should know of who reads the log. */
+const LOGGED_STATUSES = [429, 502, 504]
 
 /** Random bytes of an epoch, which names the events of one link in one process. */
 const EPOCH_BYTES = 6
@@ -52,21 +66,38 @@ export class Link {
   readonly #subscriber: Lazy<Subscriber<SubscribedChannel<Message>>>
   readonly #retained: Lazy<Retained>
   readonly #requester: Lazy<Requester>
+  readonly #wait: BrokerWait
 
-  constructor({ config, brokerUrl, clientId, login, logger, log, metrics }: LinkOptions) {
-    const broker = brokerOptions(config, brokerUrl, login)
+  constructor({ config, broker, clientId, login, logger, log, limitedLog, memory, metrics }: LinkOptions) {
+    this.#wait = new BrokerWait(config.subscribeWaitMs, () => this.#subscriber.existing?.states[0] === 'connected')
+    const common = { broker, login, keepSession: keepsSessions(config) }
     const timeoutMs = config.publishTimeoutMs
     const sharedOver311 = config.mqttSharedSubscriptions === 'true'
-    const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => ({
-      ...broker,
-      clientId: `${clientId}-${name}`,
-      onState: reportStates(name, log, () => metrics.reconnected(role)),
-    })
+    const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => {
+      const report = reportStates(name, log, () => metrics.reconnected(role))
+      return {
+        ...common,
+        role,
+        clientId: `${clientId}-${name}`,
+        onState: (state, cause) => {
+          report(state, cause)
+          if (state === 'connected') this.#wait.connected()
+        },
+      }
+    }
     const streamOptions = {
       lingerMs: config.streamLingerMs,
       heartbeatMs: config.streamHeartbeatMs,
       stallMs: config.streamStallMs,
-      counters: { ...metrics.streams, received: metrics.received, redelivered: metrics.redelivered },
+      counters: {
+        ...metrics.streams,
+        received: metrics.received,
+        redelivered: metrics.redelivered,
+        gap(reason: string, dropped: number) {
+          metrics.streams.gap(reason, dropped)
+          limitedLog.warn(`gap ${reason}`, { reason, dropped }, 'messages may be missing in a stream')
+        },
+      },
     }
     const sessionClientIds = {
       prefix: config.sessionClientId ?? `${config.mqttClientId ?? 'causeway'}-session-`,
@@ -85,6 +116,13 @@ export class Link {
       observe({ qos, payload }, outcome, seconds, error) {
         metrics.published(qos, outcome, payload.length, seconds)
         if (outcome === 'rejected' && error !== undefined) metrics.rejected(error.kind.code)
+        if (error === undefined || !LOGGED_STATUSES.includes(error.kind.status)) return
+        const { kind, message, details } = error
+        limitedLog.warn(
+          `publish ${kind.code}`,
+          { problem: kind.code, status: kind.status, outcome: details.outcome, reason: message },
+          'a publish failed',
+        )
       },
     })
     this.#requester = new Lazy(
@@ -113,8 +151,11 @@ export class Link {
       retained: () => this.#retained.get(),
       epoch: randomBytes(EPOCH_BYTES).toString('hex'),
       limits: logLimits,
+      memory,
+      sizeOf,
       onRefused: ({ kind, message }) =>
         logger.warn({ problem: kind.code }, `a subscription was not granted again: ${message}`),
+      onFault: (error) => logger.error({ err: error }, 'an unexpected error ended a stream'),
     })
     this.#subscriber = new Lazy(
       () =>
@@ -138,10 +179,13 @@ export class Link {
       connect: ({ id, filters, retained }, events) =>
         new Session({
           connection: {
-            ...broker,
+            ...common,
+            role: 'session',
             keepSession: true,
             clientId: sessionClientId(id, sessionClientIds),
-            onState: reportReconnects(() => metrics.reconnected('session')),
+            onState: reportSession(sessionClientId(id, sessionClientIds), limitedLog, () =>
+              metrics.reconnected('session'),
+            ),
           },
           durable: {
             expiryS: config.sessionExpiryS,
@@ -157,6 +201,29 @@ export class Link {
     if (login === undefined) for (const part of [this.#subscriber, this.#retained, this.#requester]) part.get()
   }
 
+  /**
+   * Opens a stream. While the broker is away, waits for it.
+   * @param signal ends the wait when aborted
+   */
+  openStream(request: StreamRequest<Message>, share: MemoryShare, signal: AbortSignal): Promise<OpenedStream> {
+    return this.#wait.run(
+      () =>
+        this.streams.open(request, share).catch((error: unknown) => {
+          throw error instanceof JoinFailed ? connectionLost(error) : error
+        }),
+      signal,
+    )
+  }
+
+  /** As `openStream`, for a durable session. Undefined where another reader has it. */
+  openSession(
+    request: SessionRequest<Message>,
+    lastEventId: string | undefined,
+    signal: AbortSignal,
+  ): Promise<OpenedStream | undefined> {
+    return this.#wait.run(() => this.sessions.open(request, lastEventId), signal)
+  }
+
   get requester(): Requester {
     return this.#requester.get()
   }
@@ -167,7 +234,9 @@ export class Link {
 
   /** Whether publishes and subscriptions would reach the broker. */
   get isReachable(): boolean {
-    return this.connections.every(({ state }) => state === 'connected' || state === 'reconnecting')
+    return this.connections.every(
+      ({ role, state }) => state === 'connected' || state === 'reconnecting' || !NEEDED.includes(role),
+    )
   }
 
   /** The connections there are, without those of sessions. */
@@ -198,13 +267,19 @@ export class Link {
     await Promise.all(this.#parts.map((part) => part.attempted()))
   }
 
+  /** Ends all streams, and those that wait for the broker. */
+  async endStreams(): Promise<void> {
+    this.#wait.close()
+    this.streams.close()
+    await this.sessions.close()
+  }
+
   /**
    * Ends the streams and disconnects. Publishes in flight should have finished: the others stay unanswered until their
    * timeout.
    */
   async close(): Promise<void> {
-    this.streams.close()
-    await this.sessions.close()
+    await this.endStreams()
     await Promise.all(this.#parts.map((part) => part.close()))
   }
 
@@ -213,6 +288,14 @@ export class Link {
       (part) => part !== undefined,
     )
   }
+}
+
+function connectionLost(cause: JoinFailed): CausewayError {
+  return new CausewayError(
+    'broker-unavailable',
+    `The connection to the broker was lost ${cause.attempts} times while the stream was being opened`,
+    { retryAfter: 1, cause },
+  )
 }
 
 function warnOfUnmatched(logger: BaseLogger, metrics: Metrics): (topic: string) => void {

@@ -45,7 +45,7 @@ export class MemoryAccount {
   readonly #byPurpose = Object.fromEntries(PURPOSES.map((purpose) => [purpose, 0])) as Record<Purpose, number>
   /** Bytes held, by the name of the caller; without those who hold nothing. */
   readonly #byCaller = new Map<string, number>()
-  readonly #reclaimers: Reclaim[] = []
+  readonly #reclaimers = new Set<Reclaim>()
   #heldBytes = 0
   #isReclaiming = false
 
@@ -77,9 +77,14 @@ export class MemoryAccount {
     return new MemoryShare(name, this)
   }
 
-  /** Called when memory is short, in the order in which they were added, until there is enough. */
-  onShortage(reclaim: Reclaim): void {
-    this.#reclaimers.push(reclaim)
+  /**
+   * Called when memory is short, in the order in which they were added, until there is enough.
+   *
+   * @returns ends that
+   */
+  onShortage(reclaim: Reclaim): () => void {
+    this.#reclaimers.add(reclaim)
+    return () => this.#reclaimers.delete(reclaim)
   }
 
   /** For `MemoryShare` alone. */
@@ -177,13 +182,13 @@ export class MemoryShare {
 
 /** The bytes of one thing that is held: a body, a snapshot, a log. Whoever makes it calls `release` once it is gone. */
 export class Held {
-  readonly #share: MemoryShare
+  readonly share: MemoryShare
   readonly #purpose: Purpose
   #bytes = 0
   #isReleased = false
 
   constructor(share: MemoryShare, purpose: Purpose) {
-    this.#share = share
+    this.share = share
     this.#purpose = purpose
   }
 
@@ -193,12 +198,12 @@ export class Held {
 
   /** Whether the caller holds more than it may: something grew whatever the limits, or others came. */
   get isOverShare(): boolean {
-    return !this.#share.mayTake(0)
+    return !this.share.mayTake(0)
   }
 
   /** @returns false where there is no room for so many bytes more, and nothing has changed */
   grow(bytes: number): boolean {
-    if (this.#isReleased || !this.#share.take(this.#purpose, bytes)) return false
+    if (this.#isReleased || !this.share.take(this.#purpose, bytes)) return false
     this.#bytes += bytes
     return true
   }
@@ -206,13 +211,13 @@ export class Held {
   /** Grows whatever the limits, as `MemoryShare.takeAnyway`. */
   growAnyway(bytes: number): void {
     if (this.#isReleased) return
-    this.#share.takeAnyway(this.#purpose, bytes)
+    this.share.takeAnyway(this.#purpose, bytes)
     this.#bytes += bytes
   }
 
   shrink(bytes: number): void {
     if (this.#isReleased) return
-    this.#share.give(this.#purpose, bytes)
+    this.share.give(this.#purpose, bytes)
     this.#bytes -= bytes
   }
 
@@ -220,7 +225,7 @@ export class Held {
   release(): void {
     if (this.#isReleased) return
     this.#isReleased = true
-    if (this.#bytes > 0) this.#share.give(this.#purpose, this.#bytes)
+    if (this.#bytes > 0) this.share.give(this.#purpose, this.#bytes)
     this.#bytes = 0
   }
 }

@@ -1,6 +1,7 @@
 import { CausewayError } from '../errors.ts'
 import { type Capabilities, withSharedOver311 } from './capabilities.ts'
-import type { Endpoint, Will } from './client/endpoint.ts'
+import type { Will } from './client/endpoint.ts'
+import { codeOf, isPacketTooLarge, isSuspicious } from './client/failures.ts'
 import {
   type DurableOptions,
   NetworkConnection,
@@ -9,8 +10,17 @@ import {
 } from './client/network-connection.ts'
 import type { Acknowledgement } from './client/packets.ts'
 import { Backoff } from './connection/backoff.ts'
-import { connectFailed } from './connection/connect-failed.ts'
-import { ProtocolChoice } from './connection/protocol-choice.ts'
+import type {
+  Broker,
+  ConnectionReport,
+  ConnectionRole,
+  ConnectionState,
+  Login,
+  Member,
+  StateChange,
+  Target,
+} from './connection/broker.ts'
+import { cannotHaveReached, connectFailed, connectionLost } from './connection/connect-failed.ts'
 import type { Message } from './message.ts'
 import type { Receipt } from './session/unacknowledged.ts'
 
@@ -26,8 +36,8 @@ export interface ConnectionHandlers {
   /** An established connection was lost; the first attempt to reconnect has begun. */
   lost?(): void
   /**
-   * An attempt to connect failed, or the first one takes longer than its grace time. More attempts follow, with
-   * back-off.
+   * The attempts at all addresses failed, or the first one takes longer than its grace time. More attempts follow,
+   * with back-off.
    */
   unreachable?(error: CausewayError): void
   acknowledged?(packet: Acknowledgement): void
@@ -41,9 +51,12 @@ export interface ConnectionHandlers {
 }
 
 export interface ConnectionOptions {
-  endpoint: Endpoint
-  /** `auto` is MQTT 5, and 3.1.1 where the broker refuses 5. */
-  protocol: 'auto' | '5' | '3.1.1'
+  broker: Broker
+  /** What the connection is for, as in the metrics. */
+  role: ConnectionRole
+  /** A caller's credentials, in place of the bridge's own. */
+  login?: Login | undefined
+  /** The broker may get it with a suffix, if another client uses it too. Not that of a durable session. */
   clientId: string
   will?: Will
   /** Whether the broker keeps the session over reconnects; true by default. */
@@ -59,47 +72,70 @@ export interface ConnectionOptions {
     isBrokerThere(): Promise<boolean>
   }
   handlers: ConnectionHandlers
-  /** Called with each new state. */
-  onState?: (state: ConnectionState, cause?: CausewayError) => void
+  /** Called with each new state, and with `disconnected` after each failed attempt. */
+  onState?: (state: ConnectionState, change: StateChange) => void
 }
 
-/** `reconnecting` is the first attempt, at the start or after a loss, as long as its grace time has not passed. */
-export type ConnectionState = 'connected' | 'reconnecting' | 'disconnected' | 'closed'
+export type { ConnectionState } from './connection/broker.ts'
 
 /** Grace time of the first attempt after a loss. Until it has passed, callers wait instead of getting an error. */
 const GRACE_MS = 500
-/** The same at the start. It is longer because nobody waits yet and two connections are made one after the other. */
-const START_GRACE_MS = 2000
+/** An attempt ends by itself after the connect timeout. At the start, only one that does not is given up after this. */
+const START_GRACE_MORE_MS = 500
 const DISCARD_TIMEOUT_MS = 500
 /** Two silent closes within this time are taken for another client that uses the same session. */
 const CONTEST_MS = 5000
+/**
+ * Another client with the same client id closes our connection as soon as it connects. So many connections in a row
+ * that each lived for less than this, and were closed without a reason, are taken for that.
+ */
+const SHORT_LIFE_MS = 3000
+const SHORT_LIVES_MAX = 4
+/** A connection that lived for longer was a good one, even if the broker had nothing to send. */
+const STABLE_MS = 10_000
 const SESSION_TAKEN_OVER = 0x8e
-/** System errors after which the broker cannot have received CONNECT. */
-const NOT_REACHED: unknown[] = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']
+const USE_ANOTHER_SERVER: unknown[] = [0x9c, 0x9d]
+/** How long a connection may send nothing when another one has stopped answering. */
+const SIGN_OF_LIFE_MS = 3000
+/** So that the connections of a bridge that are woken do not all connect in the same moment. */
+const WAKE_SPREAD_MS = 100
 
 /** One MQTT client. It stays connected and keeps its MQTT session over reconnects, until it is closed. */
-export class Connection {
+export class Connection implements Member {
   readonly #options: ConnectionOptions
+  readonly #broker: Broker
   readonly #session = new SessionState()
-  readonly #protocol: ProtocolChoice
   readonly #backoff = new Backoff()
   #state: ConnectionState = 'reconnecting'
   /** The latest one, whether it is established or not. */
   #latest: NetworkConnection | undefined
+  /** Where the latest attempt goes or went. */
+  #target: Target
+  #clientId: string
   #capabilities: Capabilities | undefined
   #unavailable: CausewayError | undefined
-  /** A CONNECT since the last CONNACK may have reached the broker. */
+  /** A CONNECT since the last CONNACK may have reached the broker, or the session has to be discarded. */
   #mayHaveUnseenSession = false
   #isSessionStarted = false
+  #wasConnected = false
+  #connectedAt = 0
   #closedSilentlyAt = -Infinity
+  #shortLives = 0
+  /** How many addresses were tried since the last wait. */
+  #tried = 0
   readonly #attemptWaiters: (() => void)[] = []
   #attemptTimer: NodeJS.Timeout | undefined
+  /** The next attempt waits because the broker was not reached, so it may come earlier. */
+  #mayWake = false
   #graceTimer: NodeJS.Timeout | undefined
 
   constructor(options: ConnectionOptions) {
     this.#options = options
-    this.#protocol = new ProtocolChoice(options.protocol)
-    this.#startGrace(START_GRACE_MS)
+    this.#broker = options.broker
+    this.#clientId = options.clientId
+    this.#target = this.#broker.target(options.login)
+    this.#broker.join(this)
+    this.#startGrace(this.#startGraceMs)
     this.#open()
   }
 
@@ -122,7 +158,26 @@ export class Connection {
     return this.#unavailable
   }
 
-  /** Resolves once the state is not `reconnecting`: at the latest when the grace time of the first attempt is over. */
+  /** How it is, for people. */
+  get report(): ConnectionReport {
+    const { address, version } = this.#target
+    const { role, login } = this.#options
+    return {
+      role,
+      isCallers: login !== undefined,
+      clientId: this.#clientId,
+      state: this.#state,
+      address,
+      protocol: version === 5 ? '5' : '3.1.1',
+      reason: this.#unavailable?.message,
+      capabilities: this.#capabilities,
+    }
+  }
+
+  /**
+   * Resolves once the state is not `reconnecting`. At the start that is when the first attempt has an outcome, within
+   * the connect timeout for each address and protocol version; later, when its grace time is over.
+   */
   async attempted(): Promise<void> {
     while (this.#state === 'reconnecting') await new Promise<void>((resolve) => this.#attemptWaiters.push(resolve))
   }
@@ -163,21 +218,39 @@ export class Connection {
     // MQTT 3.1.1 has no session expiry: only a second connection, with a clean session, ends a session that was kept.
     // Some MQTT 5 brokers (FlashMQ, rumqttd) ignore an expiry of 0 in DISCONNECT, so a durable session is ended twice.
     const isDurable = this.#options.durable !== undefined
-    const isEnded = (this.#protocol.version === 5 && !isDurable) || this.#options.keepSession === false
+    const isEnded = (this.#target.version === 5 && !isDurable) || this.#options.keepSession === false
     if (isEnded || !endsSession || !wasReceived) return
     const timer = setTimeout(() => this.#latest?.destroy(), DISCARD_TIMEOUT_MS)
     await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
     clearTimeout(timer)
   }
 
+  wake(): void {
+    if (!this.#mayWake) return
+    this.#mayWake = false
+    clearTimeout(this.#attemptTimer)
+    this.#attemptTimer = setTimeout(() => this.#open(), Math.random() * WAKE_SPREAD_MS)
+  }
+
+  checkAlive(): void {
+    void this.network?.requireSignOfLife(SIGN_OF_LIFE_MS)
+  }
+
   #open(): void {
-    const { durable, keepSession = true } = this.#options
+    const { durable, keepSession = true, clientId, login } = this.#options
+    this.#mayWake = false
+    this.#target = this.#broker.target(login)
+    if (durable === undefined && this.#clientId !== this.#broker.clientId(clientId)) {
+      // A client id with a new random suffix has no session yet.
+      this.#clientId = this.#broker.clientId(clientId)
+      this.#isSessionStarted = true
+    }
     if (keepSession && !this.#isSessionStarted && durable === undefined) {
       // An earlier process may have left a session under the same client id. Over MQTT 5, Clean Start on the connection
       // itself would discard it, but Mosquitto 2.0 does not save a session that began with Clean Start over a restart.
-      return this.#discardSession((failure) => {
+      return this.#discardSession((failure, network) => {
         if (this.#state === 'closed') return
-        if (failure !== undefined) return this.#attemptFailed(failure.cause)
+        if (failure !== undefined) return this.#attemptFailed(network, failure.cause)
         this.#isSessionStarted = true
         this.#open()
       })
@@ -192,7 +265,7 @@ export class Connection {
       closed: (cause) => {
         if (this.#state === 'closed') return
         if (opened) this.#lost(network, cause)
-        else this.#attemptFailed(cause)
+        else this.#attemptFailed(network, cause)
       },
       acknowledged: (packet) => handlers.acknowledged?.(packet),
       message: (message, identifiers, receipt) => handlers.message?.(message, identifiers, receipt),
@@ -202,12 +275,13 @@ export class Connection {
   }
 
   #connect(clean: boolean, handlers: NetworkConnectionHandlers): NetworkConnection {
-    const { endpoint, clientId, will, durable } = this.#options
+    const { will, durable } = this.#options
+    const { endpoint, version } = this.#target
     return new NetworkConnection(
       {
         endpoint,
-        protocol: this.#protocol.version,
-        clientId,
+        protocol: version,
+        clientId: this.#clientId,
         clean,
         will: clean ? undefined : will,
         session: this.#session,
@@ -218,7 +292,7 @@ export class Connection {
   }
 
   /** Connects with a clean session and disconnects at once. `done` gets the failure, if there was one. */
-  #discardSession(done: (failure?: { cause: unknown }) => void): void {
+  #discardSession(done: (failure: { cause: Error | undefined } | undefined, network: NetworkConnection) => void): void {
     let opened = false
     const ignore = () => {}
     const network = (this.#latest = this.#connect(true, {
@@ -226,7 +300,7 @@ export class Connection {
         opened = true
         void network.disconnect(true)
       },
-      closed: (cause) => (opened ? done() : done({ cause })),
+      closed: (cause) => done(opened ? undefined : { cause }, network),
       acknowledged: ignore,
       message: ignore,
       flushed: ignore,
@@ -238,7 +312,10 @@ export class Connection {
     if (this.#state === 'closed') return network.destroy()
     const { sharedOver311 = false, handlers } = this.#options
     clearTimeout(this.#graceTimer)
-    this.#protocol.accepted()
+    this.#broker.connected(this, this.#target)
+    this.#tried = 0
+    this.#wasConnected = true
+    this.#connectedAt = performance.now()
     // A CONNECT whose CONNACK was lost may have started a new session; the broker would call that one present.
     const isSameSession = sessionPresent && !this.#mayHaveUnseenSession
     this.#mayHaveUnseenSession = false
@@ -248,23 +325,51 @@ export class Connection {
     handlers.connected?.(network, this.#capabilities, isSameSession, sessionPresent)
   }
 
-  #lost({ hasReceived, disconnectReason }: NetworkConnection, cause: unknown): void {
-    const { durable, handlers } = this.#options
+  #lost(network: NetworkConnection, cause: Error | undefined): void {
+    const { durable, handlers, clientId } = this.#options
+    const { hasReceived, disconnectReason, serverReference } = network
+    this.#broker.lost(this)
     // Two clients with one client id evict each other for ever if both reconnect, so the one that is told gives way.
     if (durable !== undefined && disconnectReason === SESSION_TAKEN_OVER) return this.#giveWay()
-    if (hasReceived) this.#backoff.reset()
-    if (!hasReceived || disconnectReason !== undefined) this.#backoff.failed()
-    const isContested = durable !== undefined && this.#isClosedSilentlyAgain(cause ?? disconnectReason)
-    this.#protocol.retryMqtt5()
-    this.#setState('reconnecting')
+    // Without a session there is nothing to share, and every connection gets a client id of its own instead.
+    const isContested = durable === undefined && this.#isContested(network, cause)
+    if (isContested) this.#broker.contested(clientId, this.#clientId)
+    const isTooLarge = isPacketTooLarge(cause)
+    const wasStable = !isTooLarge && (hasReceived || performance.now() - this.#connectedAt > STABLE_MS)
+    if (wasStable || isContested) this.#backoff.reset()
+    if (!isContested && (!wasStable || disconnectReason !== undefined)) this.#backoff.failed()
+    if (isTooLarge) {
+      // The broker would send the packet again, on each connection of this session.
+      this.#isSessionStarted = false
+      this.#mayHaveUnseenSession = true
+      this.#broker.sentTooMuch(this.#clientId, cause!, durable !== undefined)
+    }
+    if (isSuspicious(cause)) this.#broker.suspect(this, this.#target.address)
+    this.#target.protocol.retryMqtt5()
+    this.#setState('reconnecting', connectionLost(cause, disconnectReason, serverReference))
     this.#startGrace(GRACE_MS)
     handlers.lost?.()
-    if (!isContested) return this.#scheduleAttempt()
+    if (this.#refers(disconnectReason, serverReference)) return this.#open()
+    if (durable === undefined || !this.#isClosedSilentlyAgain(cause ?? disconnectReason)) {
+      return this.#scheduleAttempt(this.#backoff.delayMs())
+    }
     void durable.isBrokerThere().then((isThere) => {
       if (this.#state === 'closed') return
       if (isThere) this.#giveWay()
-      else this.#scheduleAttempt()
+      else this.#scheduleAttempt(this.#backoff.delayMs())
     })
+  }
+
+  /** Whether another client uses the same client id. MQTT 5 brokers say so; others, and Mosquitto 2.0, only close. */
+  #isContested({ disconnectReason, hasPublished }: NetworkConnection, cause: Error | undefined): boolean {
+    if (disconnectReason === SESSION_TAKEN_OVER) return true
+    const isSilent = disconnectReason === undefined && (cause === undefined || codeOf(cause) === 'ECONNRESET')
+    const wasShort = performance.now() - this.#connectedAt < SHORT_LIFE_MS
+    // Mosquitto 2.0 and MQTT 3.1.1 brokers also close a connection over a publish that they refuse.
+    this.#shortLives = isSilent && wasShort && !hasPublished ? this.#shortLives + 1 : 0
+    if (this.#shortLives < SHORT_LIVES_MAX) return false
+    this.#shortLives = 0
+    return true
   }
 
   /**
@@ -285,20 +390,51 @@ export class Connection {
   }
 
   #stop(): void {
+    this.#broker.leave(this)
     this.#setState('closed')
     clearTimeout(this.#attemptTimer)
     clearTimeout(this.#graceTimer)
   }
 
   /** An attempt ended before CONNACK accepted it. */
-  #attemptFailed(cause: unknown): void {
-    const code = (cause as { code?: unknown } | undefined)?.code
-    if (typeof code !== 'number' && !NOT_REACHED.includes(code)) this.#mayHaveUnseenSession = true
-    if (this.#protocol.fallsBack(cause, code)) return this.#open()
-    this.#protocol.retryMqtt5()
-    this.#backoff.failed()
-    this.#unreachable(connectFailed(cause))
-    this.#scheduleAttempt()
+  #attemptFailed(network: NetworkConnection, cause: Error | undefined): void {
+    const code = codeOf(cause)
+    const isRefused = typeof code === 'number'
+    if (!isRefused && !cannotHaveReached(code)) this.#mayHaveUnseenSession = true
+    this.#shortLives = 0
+    if (isSuspicious(cause)) this.#broker.suspect(this, this.#target.address)
+    if (this.#broker.fallsBack(this.#target, cause) || this.#refers(code, network.serverReference)) {
+      this.#extendStartGrace()
+      return this.#open()
+    }
+    this.#target.protocol.retryMqtt5()
+    this.#tried += 1
+    // A caller's credentials say nothing about the broker: its other connections find out whether that is there.
+    const isElsewhere = this.#options.login === undefined && this.#broker.failed(this.#target)
+    if (isElsewhere && this.#tried < this.#broker.serverCount) {
+      this.#extendStartGrace()
+      return this.#open()
+    }
+    this.#tried = 0
+    this.#backoff.failed(isRefused)
+    this.#unreachable(connectFailed(cause, network.serverReference))
+    this.#mayWake = !isRefused
+    this.#scheduleAttempt(this.#backoff.delayMs())
+  }
+
+  /** Whether the broker named another server, to which the next attempt goes at once. */
+  #refers(code: unknown, serverReference: string | undefined): boolean {
+    if (serverReference === undefined || !USE_ANOTHER_SERVER.includes(code)) return false
+    return this.#broker.refer(this.#target, serverReference)
+  }
+
+  get #startGraceMs(): number {
+    return this.#target.endpoint.connectTimeoutMs + START_GRACE_MORE_MS
+  }
+
+  /** At the start, each address and each protocol version has the whole connect timeout. */
+  #extendStartGrace(): void {
+    if (!this.#wasConnected && this.#state === 'reconnecting') this.#startGrace(this.#startGraceMs)
   }
 
   #startGrace(graceMs: number): void {
@@ -309,19 +445,19 @@ export class Connection {
   #unreachable(error: CausewayError): void {
     clearTimeout(this.#graceTimer)
     this.#unavailable = error
-    // A reason given by the broker itself is reported even if the connection was already known to be down.
-    if (this.#state !== 'disconnected' || error.details.mqtt !== undefined) this.#setState('disconnected', error)
+    this.#setState('disconnected', error)
     // Called for each attempt, since each may fail for a different reason.
     this.#options.handlers.unreachable?.(error)
   }
 
-  #scheduleAttempt(): void {
-    this.#attemptTimer = setTimeout(() => this.#open(), this.#backoff.delayMs())
+  #scheduleAttempt(delayMs: number): void {
+    this.#attemptTimer = setTimeout(() => this.#open(), delayMs)
   }
 
   #setState(state: ConnectionState, cause?: CausewayError): void {
     this.#state = state
     if (state !== 'reconnecting') for (const resolve of this.#attemptWaiters.splice(0)) resolve()
-    this.#options.onState?.(state, cause)
+    const { address, version } = this.#target
+    this.#options.onState?.(state, { address, version, cause })
   }
 }

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { CausewayError } from '../errors.ts'
+import { escapeLineSeparators } from '../json-text.ts'
 
 export type QoS = 0 | 1 | 2
 export type PayloadEncoding = 'utf8' | 'base64' | 'json'
@@ -36,7 +37,7 @@ export interface Message {
    * over 3.1.1, where an expressly set property is an error.
    */
   ambient?: MessageProperties | undefined
-  /** Only in durable sessions: a reader may already have had it. */
+  /** The broker sent it again: a reader may already have had it. */
   redelivered?: boolean | undefined
 }
 
@@ -99,8 +100,10 @@ function jsonText(payload: unknown): string {
 
 /**
  * The message as one line of JSON text. JSON escapes CR and LF, so nothing that a publisher sends can end the line.
- * With `embedJson`, a payload that is valid JSON becomes part of the text unchanged. So numbers keep all their digits,
- * and deeply nested values do not overflow the stack.
+ * With `embedJson`, a payload that is valid JSON becomes part of the text as it is; only line breaks in it become
+ * spaces or escapes. So numbers keep all their digits, and deeply nested values do not overflow the stack.
+ * @throws RangeError, or an error with the code `ERR_STRING_TOO_LONG`, where the text would have more than 536 million
+ *   characters: 90 MB of control characters are enough
  */
 export function toJsonText(
   { topic, payload, qos, retain, properties, redelivered }: Message,
@@ -114,7 +117,27 @@ export function toJsonText(
     ...(properties && { properties }),
     ...(redelivered && { redelivered }),
   })
-  return `{"topic":${JSON.stringify(topic)},"payload":${json},${rest.slice(1)}`
+  return escapeLineSeparators(`{"topic":${JSON.stringify(topic)},"payload":${json},${rest.slice(1)}`)
+}
+
+const EXPIRY = '"messageExpiryInterval":'
+const DIGIT_0 = 0x30
+const DIGIT_9 = 0x39
+
+/**
+ * Bytes of an event made of `toJsonText`, with another message expiry interval.
+ * @param seconds what is left of the interval
+ */
+export function withExpiry(event: Buffer, seconds: number): Buffer {
+  // The properties follow the payload, and no text of a publisher contains the name in quotes that are not escaped.
+  // Only a user property can have that name: its value is a string or an array, never a number.
+  for (let at = event.lastIndexOf(EXPIRY); at > 0; at = event.lastIndexOf(EXPIRY, at - 1)) {
+    const start = at + EXPIRY.length
+    let end = start
+    while (event[end]! >= DIGIT_0 && event[end]! <= DIGIT_9) end += 1
+    if (end > start) return Buffer.concat([event.subarray(0, start), Buffer.from(`${seconds}`), event.subarray(end)])
+  }
+  return event
 }
 
 function payloadText(payload: Buffer, embedJson: boolean): { json: string; encoding: PayloadEncoding } {

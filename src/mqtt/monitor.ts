@@ -1,4 +1,4 @@
-import type { CausewayError } from '../errors.ts'
+import type { ConnectionReport } from './connection/broker.ts'
 import { Connection, type ConnectionOptions, type ConnectionState } from './connection.ts'
 
 /** CONNACK codes for wrong or insufficient credentials, in MQTT 3.1.1 and 5. */
@@ -12,25 +12,28 @@ export class Monitor {
   readonly #connection: Connection
   #isRefused = false
 
-  constructor({ onState = () => {}, ...connection }: Omit<ConnectionOptions, 'handlers' | 'keepSession'>) {
+  constructor({ onState = () => {}, ...connection }: Omit<ConnectionOptions, 'handlers' | 'keepSession' | 'role'>) {
     this.#connection = new Connection({
       ...connection,
+      role: 'monitor',
       keepSession: false,
-      handlers: {
-        connected: () => {
-          this.#isRefused = false
-          onState('connected')
-        },
-        unreachable: (error) => {
-          this.#isRefused = CREDENTIALS_REFUSED.includes(reasonOf(error))
-          onState(this.#isRefused ? 'connected' : 'disconnected', error)
-        },
+      handlers: {},
+      onState: (state, change) => {
+        const wasRefused = this.#isRefused
+        this.#isRefused = CREDENTIALS_REFUSED.includes(change.cause?.details.mqtt?.reasonCode ?? 0)
+        if (!this.#isRefused) onState(state, change)
+        // Each attempt is refused again, and it is the first one that says that the broker is there.
+        else if (!wasRefused) onState('connected', change)
       },
     })
   }
 
   get state(): ConnectionState {
     return this.#connection.state
+  }
+
+  get report(): ConnectionReport {
+    return this.#connection.report
   }
 
   get isReachable(): boolean {
@@ -44,8 +47,4 @@ export class Monitor {
   close(): Promise<void> {
     return this.#connection.close()
   }
-}
-
-function reasonOf({ details }: CausewayError): number {
-  return details.mqtt?.reasonCode ?? 0
 }

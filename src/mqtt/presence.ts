@@ -1,36 +1,88 @@
 import type { CausewayError } from '../errors.ts'
-import { Connection, type ConnectionOptions, type ConnectionState } from './connection.ts'
+import type { NetworkConnection } from './client/network-connection.ts'
+import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
+import type { Message } from './message.ts'
 import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
 
+export interface PresenceOptions {
+  /** `name` tells the two connections apart. */
+  connection: (name: string) => Omit<ConnectionOptions, 'handlers' | 'will' | 'role'>
+  /** The topic about the service. Other bridges may use the same one. */
+  topic: string
+  /** Name of this bridge: a level of the topic about it. */
+  name: string
+  /** Whether a bridge with the same name comes back after this one. */
+  isNameLasting: boolean
+  /** Called once for each topic for which the broker refuses a message or the subscription. */
+  onRefused(error: CausewayError): void
+}
+
 /**
- * Keeps a retained message on a topic that says whether this bridge runs: `online`, and `offline` from `close` or, if
- * the connection is lost, from the Last Will. It has a connection of its own, because some brokers close a connection
- * after refusing a publish on it, and would then publish the will.
+ * Keeps two retained messages that say whether there is a bridge, and whether it is this one: `online`, and `offline`
+ * from `close` or, if a connection is lost, from the Last Will. Each has a connection of its own, because a connection
+ * has one will, and because some brokers close a connection after refusing a publish on it, and would then publish the
+ * will.
  */
 export class Presence {
-  readonly #topic: string
-  readonly #connection: Connection
-  #isRefused = false
+  readonly #statuses: readonly [Status, Status]
 
-  /** @param onRefused called once if the broker refuses the message; it is then never sent again */
-  constructor(
-    topic: string,
-    connection: Omit<ConnectionOptions, 'handlers' | 'will'>,
-    onRefused: (error: CausewayError) => void,
-  ) {
-    this.#topic = topic
+  constructor({ connection, topic, name, isNameLasting, onRefused }: PresenceOptions) {
+    this.#statuses = [
+      // Another bridge on this topic says `offline` when it ends, and an old connection's will may come late.
+      new Status({ connection: connection('presence'), topic, ending: 'offline', isShared: true, onRefused }),
+      new Status({
+        connection: connection('presence-own'),
+        topic: `${topic}/${name}`,
+        // Nobody would ever say `online` there again, so nothing stays.
+        ending: isNameLasting ? 'offline' : '',
+        isShared: false,
+        onRefused,
+      }),
+    ]
+  }
+
+  get states(): ConnectionState[] {
+    return this.#statuses.map(({ state }) => state)
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#statuses.map((status) => status.close()))
+  }
+}
+
+interface StatusOptions {
+  connection: Omit<ConnectionOptions, 'handlers' | 'will' | 'role'>
+  topic: string
+  /** The payload when the bridge ends. An empty one clears the retained message. */
+  ending: 'offline' | ''
+  /** Whether others may say that they end, while this bridge runs. */
+  isShared: boolean
+  onRefused(error: CausewayError): void
+}
+
+/** MQTT.js gives SUBSCRIBE the lowest identifier that is free, so publishes take them from the upper end. */
+const PACKET_IDS = { first: 65_000, count: 500 }
+/** Time in which another bridge may say `online` first. */
+const ANSWER_SPREAD_MS = 200
+
+/** One retained status message. */
+class Status implements ConnectionHandlers {
+  readonly #options: StatusOptions
+  readonly #connection: Connection
+  #published = 0
+  #isRefused = false
+  #isClosing = false
+  /** Runs while somebody else said that it ends, and nobody yet that it runs. */
+  #answerTimer: NodeJS.Timeout | undefined
+
+  constructor(options: StatusOptions) {
+    this.#options = options
+    const { connection, topic, ending } = options
     this.#connection = new Connection({
       ...connection,
-      will: { topic, payload: Buffer.from('offline'), qos: 1, retain: true },
-      handlers: {
-        connected: () => this.#publish('online'),
-        acknowledged: ({ reasonCode = 0 }) => {
-          if (reasonCode < FIRST_REFUSAL || this.#isRefused) return
-          // Mosquitto closes the connection after a refusal. Sending again after each reconnect would never end.
-          this.#isRefused = true
-          onRefused(refusal(reasonCode, `The broker refused the status message for ${topic}`))
-        },
-      },
+      role: 'presence',
+      will: { topic, payload: Buffer.from(ending), qos: 1, retain: true },
+      handlers: this,
     })
   }
 
@@ -38,15 +90,47 @@ export class Presence {
     return this.#connection.state
   }
 
+  connected(network: NetworkConnection): void {
+    const { isShared, topic } = this.#options
+    if (!isShared || this.#isRefused) return this.#publish('online')
+    // Only behind the subscription, so that no `offline` of another bridge comes unseen in between.
+    network.subscribe(topic, 1, { identifier: undefined, retained: 'never' }).then(
+      () => this.#publish('online'),
+      (error: CausewayError) => {
+        // The connection was lost, and `connected` is called again.
+        if (error.kind.code === 'broker-unavailable') return
+        this.#options.onRefused(error)
+        this.#publish('online')
+      },
+    )
+  }
+
+  acknowledged({ reasonCode = 0 }: { reasonCode?: number }): void {
+    if (reasonCode < FIRST_REFUSAL || this.#isRefused) return
+    // Mosquitto closes the connection after a refusal. Sending again after each reconnect would never end.
+    this.#isRefused = true
+    const { onRefused, topic } = this.#options
+    onRefused(refusal(reasonCode, `The broker refused the status message for ${topic}`))
+  }
+
+  message({ payload }: Message): void {
+    clearTimeout(this.#answerTimer)
+    if (this.#isClosing || payload.toString() !== 'offline') return
+    this.#answerTimer = setTimeout(() => this.#publish('online'), Math.random() * ANSWER_SPREAD_MS)
+  }
+
   async close(): Promise<void> {
-    this.#publish('offline')
+    this.#isClosing = true
+    clearTimeout(this.#answerTimer)
+    this.#publish(this.#options.ending)
     await this.#connection.close()
   }
 
-  #publish(status: 'online' | 'offline'): void {
-    if (this.#isRefused) return
-    const message = { topic: this.#topic, payload: Buffer.from(status), qos: 1, retain: true } as const
-    // Packet identifier 1 can be used each time: this connection never has another message in flight.
-    this.#connection.network?.publish(message, 1, false)
+  #publish(status: string): void {
+    const { network } = this.#connection
+    if (this.#isRefused || network === undefined || (this.#isClosing && status === 'online')) return
+    const id = PACKET_IDS.first + (this.#published % PACKET_IDS.count)
+    this.#published += 1
+    network.publish({ topic: this.#options.topic, payload: Buffer.from(status), qos: 1, retain: true }, id, false)
   }
 }

@@ -1,4 +1,5 @@
 import { CHUNK_BYTES, catchUp } from './catch-up.ts'
+import type { Held } from '../memory/account.ts'
 import type { StreamCounters } from './counters.ts'
 import { eventId } from './event-id.ts'
 import { encodeEvent, type EventData, type EventName, type GapReason } from './events.ts'
@@ -16,6 +17,8 @@ export interface ChannelOptions {
   baseSequence: number
   /** Whether its filters are those of a shared subscription: each message is for one reader only. */
   isSharedSubscription: boolean
+  /** Where the memory of its log is counted; nowhere without it. */
+  held?: Held
   /** Decides when it writes to its readers. */
   fanOut: FanOut
   counters: Pick<StreamCounters, 'gap'>
@@ -45,14 +48,14 @@ export class Channel implements FanOutChannel {
   #chunks: Map<number, Chunk> | undefined
 
   constructor(options: ChannelOptions) {
-    const { format, limits, epoch, baseSequence, isSharedSubscription, fanOut, counters } = options
+    const { format, limits, epoch, baseSequence, isSharedSubscription, held, fanOut, counters } = options
     this.format = format
     this.counters = counters
     this.epoch = epoch
     this.baseSequence = baseSequence
     this.isSharedSubscription = isSharedSubscription
     this.#fanOut = fanOut
-    this.log = new Log(limits, baseSequence)
+    this.log = new Log(limits, baseSequence, held)
   }
 
   /** Each reader gets it when its turn comes, in one write with all else that came until then. */
@@ -62,10 +65,23 @@ export class Channel implements FanOutChannel {
     this.#unwrittenBytes += frame.bytes.length
     // One turn of the event loop may bring more than the log holds. Then even a fast reader, still waiting for its
     // turn, would find its next messages overwritten.
-    if (this.#unwrittenBytes >= CHUNK_BYTES) {
-      this.#round = undefined
-      this.write(Infinity)
-    } else this.#fanOut.add(this)
+    if (this.#unwrittenBytes >= CHUNK_BYTES) this.#writeToAll()
+    else this.#fanOut.add(this)
+  }
+
+  /**
+   * Counts the memory of a frame of this channel, until no log holds it. Where there is no room, its log shrinks: each
+   * reader whose socket takes more gets what is new all the same, and the others a `gap`.
+   */
+  pay(frame: Frame): void {
+    const { log } = this
+    if (log.pay(frame)) return
+    if (this.readers.size > 0) this.#writeToAll()
+    // A quarter, so that this does not happen again at each frame.
+    log.shrink(Math.max(frame.bytes.length, log.bytes / 4), 1)
+    if (log.pay(frame)) return
+    log.shrink(Infinity)
+    log.payAnyway(frame)
   }
 
   get hasUnwritten(): boolean {
@@ -92,10 +108,27 @@ export class Channel implements FanOutChannel {
     return written
   }
 
+  /** Overwrites the oldest frames until so many bytes are gone, once all readers whose sockets take more have them. */
+  shrink(bytes: number): void {
+    // It is writing now, and reads from its log.
+    if (this.#chunks !== undefined) return
+    if (this.hasUnwritten) this.#writeToAll()
+    this.log.shrink(bytes)
+  }
+
+  #writeToAll(): void {
+    this.#round = this.readers.values()
+    this.#unwrittenBytes = 0
+    this.write(Infinity)
+  }
+
   /** An event for every reader: in order with the messages, except where those wait in a work queue. */
   broadcast(event: EventName, frame: Frame): void {
     if (event === 'gap') this.gaps += 1
-    if (!this.isSharedSubscription) return this.append(frame)
+    if (!this.isSharedSubscription) {
+      this.append(frame)
+      return this.pay(frame)
+    }
     for (const reader of this.readers) reader.announce(event, frame.bytes)
   }
 
@@ -115,13 +148,17 @@ export class Channel implements FanOutChannel {
     return this.encode('gap', this.log.overwrittenUpTo, { reason, ...(dropped !== undefined && { dropped }) })
   }
 
-  /** @param sequence without it the event has no id */
-  encode<Name extends EventName>(event: Name, sequence: number | undefined, data: EventData[Name]): Buffer {
-    return encodeEvent(this.format, event, sequence === undefined ? undefined : eventId(this.epoch, sequence), data)
-  }
-
-  /** Makes a client that reconnects continue after this sequence, although it got no event with an id yet. */
-  setId(sequence: number): Buffer {
-    return this.format.setId(eventId(this.epoch, sequence))
+  /**
+   * @param sequence without it the event has no id
+   * @param lacksRetained as in `eventId`
+   */
+  encode<Name extends EventName>(
+    event: Name,
+    sequence: number | undefined,
+    data: EventData[Name],
+    lacksRetained = false,
+  ): Buffer {
+    const id = sequence === undefined ? undefined : eventId(this.epoch, sequence, lacksRetained)
+    return encodeEvent(this.format, event, id, data)
   }
 }

@@ -1,3 +1,4 @@
+import { escapeLineSeparators } from '../json-text.ts'
 import type { Format } from './formats/format.ts'
 
 /**
@@ -36,6 +37,8 @@ export type GapReason =
   | 'broker-session-lost'
   /** The connection to the broker was lost, and the broker does not keep all messages of these filters. */
   | 'broker-connection-lost'
+  /** A message was too large to be written as an event, or to be kept for the readers. */
+  | 'message-too-large'
   /**
    * After the connection was lost, about as many messages came as the broker keeps at most. It may have dropped more.
    */
@@ -45,9 +48,13 @@ export type GapReason =
   /** The broker refuses a filter that it granted before. The stream ends. */
   | 'subscription-refused'
 
-/** What changed for the stream: the connection to the broker, the session's owner, or the caller's credentials. */
+/**
+ * The connection to the broker, at the beginning of a stream and whenever it changes; or what ends the stream: the
+ * session's owner or the caller's credentials changed.
+ */
 export type StatusData =
-  | { broker: 'connected' | 'disconnected' }
+  /** `qos`: the highest QoS at which the broker delivers, where it granted less than the stream asked for. */
+  | { broker: 'connected' | 'disconnected'; qos?: 0 | 1 | 2 }
   /** The stream ends. */
   | { session: 'taken-over' | 'deleted' }
   /** The stream ends. */
@@ -80,6 +87,10 @@ export type CloseReason =
   | 'client'
   | 'deleted'
   | 'expired'
+  /** An unexpected error. */
+  | 'failed'
+  /** What its client has not read takes memory that the caller may not hold. */
+  | 'memory'
   | 'refused'
   | 'replaced'
   | 'revoked'
@@ -93,6 +104,8 @@ export interface StreamMessage {
   topic: string
   payload: Buffer
   qos: 0 | 1 | 2
+  /** `messageExpiryInterval`: seconds from its arrival until nobody shall get it any more. */
+  properties?: { messageExpiryInterval?: number } | undefined
 }
 
 /** How one stream's messages are written. */
@@ -100,7 +113,10 @@ export interface Encoder<Message> {
   /** Channels whose encoders have the same name share the bytes of each message. */
   name: string
   format: Format
+  /** @throws where the text would be too long */
   messageData(message: Message): JsonText
+  /** The bytes of a message's event, with so many seconds left until it expires. */
+  withExpiry(event: Buffer, seconds: number): Buffer
 }
 
 /** One event as bytes. An event without an id cannot be continued from. */
@@ -110,5 +126,21 @@ export function encodeEvent<Name extends EventName>(
   id: string | undefined,
   data: EventData[Name],
 ): Buffer {
-  return format.event(name, id, typeof data === 'string' ? data : JSON.stringify(data))
+  return format.event(name, id, typeof data === 'string' ? data : escapeLineSeparators(JSON.stringify(data)))
+}
+
+/**
+ * A message as an event; undefined where that fails, as the text would have more than 536 million characters. To be
+ * announced with the gap `message-too-large` then.
+ */
+export function encodeMessage<Message>(
+  { format, messageData }: Encoder<Message>,
+  id: string | undefined,
+  message: Message,
+): Buffer | undefined {
+  try {
+    return encodeEvent(format, 'message', id, messageData(message))
+  } catch {
+    return undefined
+  }
 }

@@ -1,6 +1,8 @@
 import type { Writable } from 'node:stream'
+import type { Held } from '../memory/account.ts'
 import type { StreamCounters } from './counters.ts'
 import type { CloseReason, EventName } from './events.ts'
+import type { Chunk } from './log.ts'
 
 /**
  * What happens to a reader whose next messages were overwritten in the log. `gap`: it continues with the oldest
@@ -26,6 +28,10 @@ export interface ReaderOptions {
   /** Ends the stream when aborted; its reason has to be a `StreamEnd`. Not aborted yet. */
   signal?: AbortSignal | undefined
   counters: Pick<StreamCounters, 'wrote'>
+  /** Where the bytes that wait for its socket are counted; nowhere without it. */
+  held?: Held
+  /** Called with an unexpected error, which ends this stream. */
+  onFault?(error: unknown): void
   /** The socket takes more. */
   onDrain(reader: Reader): void
   /** The stream ended. Called once. */
@@ -55,6 +61,8 @@ export class Reader {
   /** What it begins with is not known yet. */
   #isHeld = false
   #isFull = false
+  /** What made the socket full. Its bytes are in memory until the socket takes more. */
+  #waitingFor: Chunk | undefined
   #fullSince = 0
   #isClosed = false
 
@@ -64,13 +72,12 @@ export class Reader {
     this.#options = options
     this.slow = options.slow
     this.position = options.position
-    response.on('drain', () => this.#drained())
+    response.on('drain', () => this.#guarded(() => this.#drained()))
     // A client that leaves while its socket is full never causes `drain`, but always `close`.
     response.once('close', () => this.#closed('client'))
     response.on('error', () => {})
     options.signal?.addEventListener('abort', ({ target }) => {
-      const { reason, lastBytes } = (target as AbortSignal).reason as StreamEnd
-      this.close(reason, lastBytes())
+      this.end((target as AbortSignal).reason as StreamEnd)
     })
   }
 
@@ -88,18 +95,35 @@ export class Reader {
   begin(preamble: Iterator<PreamblePart>): void {
     this.#isHeld = false
     this.#preamble = preamble
-    this.#writePreamble()
+    this.#guarded(() => this.#writePreamble())
   }
 
-  write(bytes: Buffer, events: number): void {
+  /** @param chunk what the bytes are, where several readers may be written the same chunk */
+  write(bytes: Buffer, events: number, chunk?: Chunk): void {
     if (bytes.length === 0 || this.#isClosed) return
     const { counters, onFlushed } = this.#options
-    counters.wrote(events, bytes.length)
     const { position } = this
-    const flushed = onFlushed && ((error?: Error | null) => void (error || onFlushed(position)))
-    if (this.#response.write(bytes, flushed) || this.#isFull) return
+    const flushed = onFlushed && ((error?: Error | null) => void (error || this.#guarded(() => onFlushed(position))))
+    try {
+      counters.wrote(events, bytes.length)
+      if (this.#response.write(bytes, flushed) || this.#isFull) return
+    } catch (error) {
+      return this.fail(error)
+    }
     this.#isFull = true
     this.#fullSince = performance.now()
+    this.#waitFor(chunk ?? { bytes, events, end: position })
+  }
+
+  /** Ends the stream as somebody else decided. */
+  end({ reason, lastBytes }: StreamEnd): void {
+    this.#guarded(() => this.close(reason, lastBytes()))
+  }
+
+  /** Ends the stream because of an unexpected error. The client comes back and continues. */
+  fail(error: unknown): void {
+    this.#options.onFault?.(error)
+    this.#cut('failed')
   }
 
   /** Writes an event now, or before all else once the socket takes more. Replaces a waiting one of the same name. */
@@ -126,8 +150,43 @@ export class Reader {
     this.#closed(reason)
   }
 
+  /** Runs something whose errors must not get out: they would end the process, or keep other readers waiting. */
+  #guarded(task: () => void): void {
+    try {
+      task()
+    } catch (error) {
+      this.fail(error)
+    }
+  }
+
+  #cut(reason: CloseReason): void {
+    this.#response.destroy()
+    this.#closed(reason)
+  }
+
+  /** Counts what the socket has not taken: once, however many readers wait for the same chunk. */
+  #waitFor(chunk: Chunk): void {
+    const { held } = this.#options
+    if (held === undefined) return
+    if ((chunk.waiting ?? 0) === 0) {
+      if (!held.grow(chunk.bytes.length)) return this.#cut('memory')
+      chunk.payer = held
+    }
+    chunk.waiting = (chunk.waiting ?? 0) + 1
+    this.#waitingFor = chunk
+  }
+
+  #waitNoMore(): void {
+    const chunk = this.#waitingFor
+    if (chunk === undefined) return
+    this.#waitingFor = undefined
+    chunk.waiting! -= 1
+    if (chunk.waiting === 0) chunk.payer!.shrink(chunk.bytes.length)
+  }
+
   #drained(): void {
     this.#isFull = false
+    this.#waitNoMore()
     for (const [event, bytes] of this.#announcements) {
       this.#announcements.delete(event)
       this.write(bytes, 1)
@@ -147,6 +206,7 @@ export class Reader {
   #closed(reason: CloseReason): void {
     if (this.#isClosed) return
     this.#isClosed = true
+    this.#waitNoMore()
     this.#options.onClose(reason)
   }
 }

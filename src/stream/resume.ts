@@ -2,16 +2,26 @@ import type { Channel } from './channel.ts'
 import { parseEventId } from './event-id.ts'
 import type { GapReason } from './events.ts'
 
-/**
- * The position at which a reader continues after its last event. `missing` says why messages before it may be missing.
- * @param newestSequence sequence of the newest event of the channel's epoch
- */
+/** Where a reader continues after its last event. */
+export interface ResumePoint {
+  /** Position in the channel's log. */
+  position: number
+  /** Sequence of the last event before this position. */
+  sequence: number
+  /** Why messages before this position may be missing. */
+  missing?: GapReason
+  /** Whether the reader does not have the state of its topics, and has to get the retained messages. */
+  lacksRetained: boolean
+}
+
+/** @param newestSequence sequence of the newest event of the channel's epoch */
 export function locate(
   { log, epoch, baseSequence, isSharedSubscription }: Channel,
   lastEventId: string,
   newestSequence: number,
-): { position: number; missing?: GapReason } {
+): ResumePoint {
   const last = parseEventId(lastEventId)
+  const oldest = { position: log.start, sequence: log.overwrittenUpTo }
   if (
     // The messages after it went to other readers as well, and nothing says which were meant for this one.
     isSharedSubscription ||
@@ -19,8 +29,9 @@ export function locate(
     last.sequence > newestSequence ||
     last.sequence < baseSequence
   ) {
-    return { position: log.start, missing: 'unknown-id' }
+    return { ...oldest, missing: 'unknown-id', lacksRetained: true }
   }
-  if (last.sequence < log.overwrittenUpTo) return { position: log.start, missing: 'overrun' }
-  return { position: log.positionAfter(last.sequence) }
+  const { sequence, lacksRetained } = last
+  if (sequence < log.overwrittenUpTo) return { ...oldest, missing: 'overrun', lacksRetained }
+  return { position: log.positionAfter(sequence), sequence, lacksRetained }
 }

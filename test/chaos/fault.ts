@@ -22,8 +22,8 @@ export interface Fault {
   settings?: Settings
   broker?: { config?: readonly string[]; persistence?: boolean; location?: (stage: Stage) => string }
   /**
-   * The broker forgets messages of sessions that it keeps. What its log never shows as sent to a session is its loss then,
-   * which no bridge can know.
+   * The broker forgets messages of sessions that it keeps. What its log never shows as sent to a session is then its
+   * loss, which no bridge can know.
    */
   brokerForgets?: boolean
   bridge?: {

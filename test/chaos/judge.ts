@@ -183,8 +183,8 @@ function outOfOrder(keys: readonly string[], ledger: Ledger): number {
 }
 
 /**
- * Seconds from the fault's end until the last failed or late answer, and the last late event. `null` where there were some
- * up to the end of the load.
+ * Seconds from the fault's end until the last failed or late answer, and the last late event. `null` where there were
+ * some up to the end of the load.
  */
 function recovery(
   ledger: Ledger,

@@ -11,11 +11,11 @@ export interface Load {
   rate: number
   /** Each message has one of these. */
   qos: readonly Qos[]
-  /** Bytes of each payload; by default a message is as long as its number says, so that the broker's log tells it apart. */
+  /** Bytes of each payload. By default its length follows from its number, so that the broker's log tells it apart. */
   bytes?: number
 }
 
-/** QoS 1 and 2 go below `chaos/sure`, QoS 0 below `chaos/loose`, as a stream gets a gap for QoS 0 in nearly every fault. */
+/** QoS 0 has a branch of its own, `chaos/loose`: its streams get a gap in nearly every fault. */
 export const SURE = 'chaos/sure/#'
 export const LOOSE = 'chaos/loose/#'
 const topicOf = (by: string, qos: Qos, letter: string) => `chaos/${qos === 0 ? 'loose' : 'sure'}/${by}/${qos}/${letter}`

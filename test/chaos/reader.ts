@@ -154,7 +154,6 @@ function lineFeed(onEvent: OnEvent): (chunk: string) => void {
     const lines = (rest + chunk).split('\n')
     rest = lines.pop()!
     for (const line of lines) {
-      if (line === '') continue
       const { event, id, data } = JSON.parse(line)
       onEvent(event, id, data)
     }

@@ -215,7 +215,7 @@ function brokenRules(
   return broken
 }
 
-/** Whether all has worked for the last seconds: every publish was answered well and in time, every reader is up to date. */
+/** Whether all has worked for the last seconds: every publish was answered in time, every reader is up to date. */
 function isCalm({ publications }: Ledger, readers: readonly Reader[], since: number): boolean {
   const now = performance.now()
   const from = now - CALM_SECONDS * 1000

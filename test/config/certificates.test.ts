@@ -51,17 +51,17 @@ describe.skipIf(!hasOpenssl)('the bridge does not start', () => {
     [
       'a CA for the broker that is none',
       () => ({ ...mqtt(), MQTT_CA_FILE: one.key }),
-      () => 'CAUSEWAY_MQTT_CA_FILE: expected a certificate in PEM, got none',
+      () => `CAUSEWAY_MQTT_CA_FILE ${one.key}: expected a certificate in PEM, got none`,
     ],
     [
       'a client certificate that is none',
       () => ({ ...mqtt(), MQTT_CERT_FILE: broken }),
-      () => 'CAUSEWAY_MQTT_CERT_FILE: expected a certificate in PEM, got none',
+      () => `CAUSEWAY_MQTT_CERT_FILE ${broken}: expected a certificate in PEM, got none`,
     ],
     [
       'the key of another client certificate',
       () => ({ ...mqtt(), MQTT_KEY_FILE: other.key }),
-      () => 'CAUSEWAY_MQTT_KEY_FILE: expected the key of the certificate, got a different one',
+      () => `CAUSEWAY_MQTT_KEY_FILE ${other.key}: expected the key of the certificate, got a different one`,
     ],
   ])('with %s', async (_what, settings, fault) => {
     await expect(startBridge(settings())).rejects.toThrow(fault())

@@ -20,6 +20,8 @@ describe('the broker’s URL', () => {
     'ws://10.0.0.1:9001/mqtt',
     'wss://u:p@broker.example/mqtt?x=1',
     'mqtt://[::1]:1883',
+    'mqtt+unix:///run/mosquitto/mqtt.sock',
+    'mqtt://one.example,mqtts://u:a,b@two.example:8884/,ws://three.example/mqtt?tenant=x',
   ])('may be %s', (url) => {
     expect(loadConfig({ CAUSEWAY_MQTT_URL: url }, readFile).mqttUrl).toBe(url)
   })
@@ -38,11 +40,38 @@ describe('the broker’s URL', () => {
     ' mqtt://broker',
     'embedded:x',
     'MQTT://broker',
+    'mqtt://one,two',
+    'mqtt://one, mqtt://two',
+    'mqtt://one,',
+    'mqtt://one,embedded:',
+    'mqtt+unix://',
+    'mqtt+unix://host/path',
+    'mqtt+unix:///%zz',
   ])('may not be %j', (url) => {
     expect(faultsOf({ CAUSEWAY_MQTT_URL: url })).toEqual([
-      'CAUSEWAY_MQTT_URL: expected embedded: or a mqtt://, mqtts://, ws:// or wss:// URL with a host, got ' +
-        'another value, not shown as it may contain a secret',
+      'CAUSEWAY_MQTT_URL: expected embedded: or mqtt://, mqtts://, ws:// or wss:// URLs with a host, or ' +
+        'mqtt+unix:///PATH, separated by commas, got another value, not shown as it may contain a secret',
     ])
+  })
+
+  test.each([
+    ['mqtt://broker?clientId=x', 'expected a query only in ws:// and wss:// URLs, got one where it means nothing'],
+    ['mqtts://one,mqtts://two/?a=b', 'expected a query only in ws:// and wss:// URLs, got one where it means nothing'],
+    [
+      'mqtt://broker/path',
+      'expected a path only in ws://, wss:// and mqtt+unix:// URLs, got one where it means nothing',
+    ],
+    ['ws://broker/mqtt#x', 'expected no fragment, got a # with text behind it; in a password it is %23'],
+    [
+      `mqtt://u:${SECRET}50%@broker`,
+      'expected a password in which % is written as %25, got a % without two hexadecimal digits behind it',
+    ],
+    [
+      'mqtt://100%:x@broker',
+      'expected a user name in which % is written as %25, got a % without two hexadecimal digits behind it',
+    ],
+  ])('is refused if something in it would have no effect: %s', (url, fault) => {
+    expect(faultsOf({ CAUSEWAY_MQTT_URL: url })).toEqual([`CAUSEWAY_MQTT_URL: ${fault}`])
   })
 
   test('names the user, or a variable does', () => {
@@ -65,13 +94,9 @@ describe('a file with a secret', () => {
   })
 
   test('that cannot be read is the one fault reported of it', () => {
-    expect(
-      faultsOf({
-        CAUSEWAY_MQTT_URL: 'mqtts://broker',
-        CAUSEWAY_MQTT_CERT_FILE: '/run/cert',
-        CAUSEWAY_MQTT_KEY_FILE: '/none',
-      }),
-    ).toEqual(['CAUSEWAY_MQTT_KEY_FILE: expected a readable file, got "/none" (ENOENT)'])
+    expect(faultsOf({ CAUSEWAY_MQTT_USERNAME: 'u', CAUSEWAY_MQTT_PASSWORD_FILE: '/none' })).toEqual([
+      'CAUSEWAY_MQTT_PASSWORD_FILE: expected a readable file, got "/none" (ENOENT)',
+    ])
   })
 
   test('that is empty or wrong is named by its own variable', () => {
@@ -125,6 +150,14 @@ test('what TLS needs means nothing without', () => {
     ])
   }
   for (const url of ['mqtts://broker', 'wss://broker']) expect(faultsOf({ ...env, CAUSEWAY_MQTT_URL: url })).toEqual([])
+})
+
+test('what a WebSocket needs means nothing without', () => {
+  const headers = { CAUSEWAY_MQTT_WS_HEADERS_FILE: '/run/headers' }
+  expect(faultsOf({ ...headers, CAUSEWAY_MQTT_URL: 'mqtt://broker' })).toEqual([
+    'CAUSEWAY_MQTT_WS_HEADERS_FILE: expected only with a ws: or wss: URL, got it with another one',
+  ])
+  expect(faultsOf({ ...headers, CAUSEWAY_MQTT_URL: 'mqtt://one,wss://two' })).toEqual([])
 })
 
 test('two listeners need two ports, unless any port will do', () => {

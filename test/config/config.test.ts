@@ -32,7 +32,7 @@ test.each([
   ['CAUSEWAY_STREAM_LOG_BYTES', '2048', 'streamLogBytes', 2048],
   ['CAUSEWAY_STREAM_LINGER_MS', '0', 'streamLingerMs', 0],
   ['CAUSEWAY_LOG_LEVEL', 'debug', 'logLevel', 'debug'],
-  ['CAUSEWAY_MQTT_CA_FILE', '/run/ca.pem', 'mqttCa', 'PEM', { CAUSEWAY_MQTT_URL: 'mqtts://broker' }],
+  ['CAUSEWAY_MQTT_CA_FILE', '/run/ca.pem', 'mqttCaFile', '/run/ca.pem', { CAUSEWAY_MQTT_URL: 'mqtts://broker' }],
 ])('%s=%s is read', (name, value, key, expected, others: object = {}) => {
   expect(load({ [name]: value, ...others })).toMatchObject({ [key]: expected })
 })
@@ -99,7 +99,7 @@ describe('secrets', () => {
       CAUSEWAY_MQTT_URL: 'http://user:hunter2@broker',
       CAUSEWAY_MQTT_PASSWORD: 'hunter2',
     }).join()
-    expect(message).toContain('CAUSEWAY_MQTT_URL: expected embedded: or a mqtt://')
+    expect(message).toContain('CAUSEWAY_MQTT_URL: expected embedded: or mqtt://')
     expect(message).toContain('CAUSEWAY_MQTT_PASSWORD: expected together with CAUSEWAY_MQTT_USERNAME')
     expect(message).not.toContain('hunter2')
   })

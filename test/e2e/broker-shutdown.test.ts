@@ -14,7 +14,7 @@ test.runIf(hasAccounts)(
     for (const stream of streams) {
       await stream.ended
       expect(stream.events).toEqual([])
-      expect(stream.text()).toMatch(/retry: \d+\n\n$/)
+      expect(stream.text()).toMatch(/retry: \d+\n$/)
     }
     expect(await bridge.exited).toEqual({ code: 0, signal: null })
     expect(bridge.stdout()).toContain('shut down')

@@ -116,8 +116,8 @@ describe.runIf(hasMosquitto)('a bridge that gets random requests', () => {
       await fetch(`${url}/retained?topic=good/%23`, { headers })
       await expect.poll(() => gauges(url, headers)).toEqual(Object.fromEntries(GAUGES.map((name) => [name, 0])))
       const files = openFiles(bridge.pid)
-      // On a busy machine the first connection to the broker may fail, with a warning. What the bridge has logged so far
-      // is not looked at.
+      // On a busy machine the first connection to the broker may fail, with a warning. What the bridge has logged so
+      // far is not looked at.
       const logged = bridge.stdout().length
 
       const neighbours = await startNeighbours(url, headers)

@@ -35,9 +35,9 @@ test('the commands of the README work as it says', async () => {
   // Streams do not end by themselves, so these commands get a time limit.
   const beginningOf = async (command: string) =>
     (await run(`${here(command).replace('curl ', 'timeout 2 curl -sS ')} || true`)).stdout
-  expect(await beginningOf(follow!)).toMatch(/^retry: \d+\n\nid: /)
+  expect(await beginningOf(follow!)).toMatch(/^retry: \d+\nevent: status\nid: /)
   expect(sessions.length).toBeGreaterThan(0)
-  for (const session of sessions) expect(await beginningOf(session)).toMatch(/^retry: \d+\n\nevent: session\nid: /)
+  for (const session of sessions) expect(await beginningOf(session)).toMatch(/^retry: \d+\nevent: session\nid: /)
 })
 
 test('the log of a first start has commands to publish and subscribe, and the URLs of metrics and docs', async () => {

@@ -63,6 +63,8 @@ describe.runIf(hasMosquitto).each(PATHS)('callers of %s that leave', (path) => {
     await expect.poll(() => published(bridge)).toBe(before + CALLERS)
     const again = await Promise.all(Array.from({ length: CALLERS }, () => publish(bridge, { topic: 'a' })))
     expect(again.map(({ status }) => status)).toEqual(again.map(() => 200))
-    expect(bridge.logs.filter(({ level }) => Number(level) >= 40)).toEqual([])
+    // The one request above that nobody replied to is logged.
+    const warnings = bridge.logs.filter(({ level, status }) => Number(level) >= 40 && status !== 504)
+    expect(warnings).toEqual([])
   })
 })

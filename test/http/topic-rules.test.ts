@@ -58,7 +58,7 @@ test('a message of a batch that is forbidden fails alone', async () => {
       .trim()
       .split('\n')
       .map((line: string) => JSON.parse(line)),
-  ).toMatchObject([{ status: 200 }, { problem: FORBIDDEN }, { status: 200 }])
+  ).toMatchObject([{ status: 200 }, { problem: FORBIDDEN }, { status: 200 }, { end: true, read: 3, published: 2 }])
 })
 
 test('a request needs a rule that matches its topic', async () => {

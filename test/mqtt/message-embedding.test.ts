@@ -12,6 +12,14 @@ const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth)
 const text = (payload: string | Buffer, embedJson = true) =>
   toJsonText({ topic: 't', payload: Buffer.from(payload), qos: 1, retain: false }, embedJson)
 
+test('a message that the broker sent again says so, and another one says nothing', () => {
+  const message: Message = { topic: 't', payload: Buffer.from('x'), qos: 1, retain: false }
+  const start = '{"topic":"t","payload":"x","encoding":"utf8","qos":1,"retain":false'
+  expect(toJsonText({ ...message, redelivered: true }, false)).toBe(`${start},"redelivered":true}`)
+  expect(toJsonText({ ...message, redelivered: false }, false)).toBe(`${start}}`)
+  expect(toJsonText(message, false)).toBe(`${start}}`)
+})
+
 test.each<[string, string | Buffer, string]>([
   [
     'a large integer keeps its digits',
@@ -24,6 +32,11 @@ test.each<[string, string | Buffer, string]>([
     '{"topic":"t","payload":[1e400],"encoding":"json","qos":1,"retain":false}',
   ],
   ['trailing zeros stay', '21.50', '{"topic":"t","payload":21.50,"encoding":"json","qos":1,"retain":false}'],
+  [
+    'line separators of other languages become escapes',
+    '{"\u0085":"\u2028\u2029"}',
+    '{"topic":"t","payload":{"\\u0085":"\\u2028\\u2029"},"encoding":"json","qos":1,"retain":false}',
+  ],
   [
     'line breaks between values become spaces',
     '{\r\n"a":\n1}',

@@ -123,7 +123,8 @@ describe('a reader that the log overtakes', () => {
 test('a reader that reads nothing for too long is ended, one that reads slowly is not', async () => {
   const { bridge, url, quick, send } = await started({
     STREAM_HEARTBEAT_MS: 50,
-    STREAM_STALL_MS: 1000,
+    // Longer than both readers pause, on a busy machine too.
+    STREAM_STALL_MS: 4000,
     STREAM_LOG_BYTES: 100_000_000,
     STREAM_LOG_MESSAGES: 10_000,
   })

@@ -22,7 +22,7 @@ export interface BridgeProcess {
 const BROKER_TIMEOUT_MS = 25_000
 
 /**
- * Starts the bridge as production runs it: `dist/main.js` in a process of its own, on free ports. It ends with the test.
+ * Starts the bridge as production runs it, `dist/main.js` in a process of its own on free ports. It ends with the test.
  * @param options `waitForBroker: false` for a test whose broker is missing or refuses the bridge: `url` then resolves
  *   when the bridge listens
  */
@@ -81,8 +81,8 @@ export function spawnBridge(
 }
 
 /**
- * Whether a bridge that listens is connected to its broker, by its log: it tries once before it listens, warns when that
- * fails, and says when all of its connections are there. The log needs no credentials, unlike `GET /readyz`.
+ * Whether a bridge that listens is connected to its broker, by its log: it tries once before it listens, warns when
+ * that fails, and says when all of its connections are there. The log needs no credentials, unlike `GET /readyz`.
  */
 function isConnected(log: string): boolean {
   return log.lastIndexOf('the broker is back') >= log.lastIndexOf('the broker cannot be reached')

@@ -12,7 +12,7 @@ export function residentBytes(pid: number): number | undefined {
   return kibibytes === undefined ? undefined : Number(kibibytes) * 1024
 }
 
-/** The lines of a bridge's output that report a problem: those of level warn or above, and those that are no JSON log. */
+/** The lines of a bridge's output that report a problem: those of level warn or above, and any that are no JSON. */
 export function complaints(stdout: string): string[] {
   return stdout.split('\n').filter((line) => line !== '' && !/^\{"level":[1-3]0,/.test(line))
 }

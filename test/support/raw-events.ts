@@ -1,11 +1,15 @@
-/** Blocks that dispatch no event: comments, `retry`, and the first `id`. */
-const SILENT = /^(:.*|retry: \d+|id: [0-9a-z]+-\d+)$/
+/** Lines that belong to no event: comments and `retry`. */
+const SILENT = /^(:.*|retry: \d+)$/
 
 /**
- * The field names of each event in this text. It splits as the standard says, and uses no library, which might accept
- * what the standard does not.
+ * The field names of each event in this text, without the first one, the `status` that every stream begins with. It
+ * splits as the standard says, and uses no library, which might accept what the standard does not.
  */
 export function rawEvents(text: string): string[][] {
-  const blocks = text.split(/(?:\r\n|\r|\n){2}/).filter((block) => block !== '' && !SILENT.test(block))
-  return blocks.map((block) => block.split(/\r\n|\r|\n/).map((line) => line.split(':', 1)[0]!))
+  const blocks = text.split(/(?:\r\n|\r|\n){2}/).map((block) => block.split(/\r\n|\r|\n/))
+  const events = blocks.map((lines) => lines.filter((line) => line !== '' && !SILENT.test(line)))
+  return events
+    .filter((lines) => lines.length > 0)
+    .slice(1)
+    .map((lines) => lines.map((line) => line.split(':', 1)[0]!))
 }

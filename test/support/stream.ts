@@ -13,7 +13,9 @@ export interface StreamEvent {
 export interface StreamReader {
   status: number
   headers: IncomingMessage['headers']
-  /** All events so far. */
+  /** The `status` event that every stream without a session begins with. */
+  opening: Promise<StreamEvent>
+  /** All events so far, without the opening one. */
   events: StreamEvent[]
   /** The text so far. */
   text(): string
@@ -45,8 +47,18 @@ export async function openStream(url: string, headers: Record<string, string> = 
   let taken = 0
   let over = false
   let text = ''
+  let isFirst = true
+  let opened: ((event: StreamEvent) => void) | undefined
+  let notOpened: ((error: Error) => void) | undefined
+  const opening = new Promise<StreamEvent>((resolve, reject) => {
+    opened = resolve
+    notOpened = reject
+  })
+  opening.catch(() => {})
   function arrived(event: StreamEvent): void {
-    events.push(event)
+    if (isFirst && event.event === 'status' && event.data.broker !== undefined) opened!(event)
+    else if (event.event !== 'heartbeat') events.push(event)
+    isFirst = false
     wake()
   }
   const isLines = response.headers['content-type']?.startsWith('application/x-ndjson')
@@ -63,6 +75,7 @@ export async function openStream(url: string, headers: Record<string, string> = 
       over = true
       wake()
       resolve()
+      notOpened!(new Error(`the stream ended without an opening event:\n${text.slice(-500)}`))
     })
     response.on('error', () => {})
   })
@@ -76,6 +89,7 @@ export async function openStream(url: string, headers: Record<string, string> = 
   }
   return {
     status: response.statusCode!,
+    opening,
     headers: response.headers,
     events,
     ended,
@@ -97,9 +111,6 @@ function lineFeed(arrived: (event: StreamEvent) => void): (chunk: string) => voi
   return (chunk) => {
     const lines = (rest + chunk).split('\n')
     rest = lines.pop()!
-    // Empty lines are heartbeats.
-    for (const line of lines) {
-      if (line !== '') arrived({ id: undefined, ...(JSON.parse(line) as Omit<StreamEvent, 'id'>) })
-    }
+    for (const line of lines) arrived({ id: undefined, ...(JSON.parse(line) as Omit<StreamEvent, 'id'>) })
   }
 }

@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import type { Admission, Authenticator } from '../../auth/authenticator.ts'
 import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
@@ -31,10 +31,21 @@ export interface AuthenticationOptions {
 }
 
 /** Makes every route that is registered after this call in the same Fastify instance require an identity. */
-export function requireIdentity(
-  app: FastifyInstance,
-  { authenticate, sources, origins, trustedHostsOnly, limits, shareOf, observe }: AuthenticationOptions,
-): void {
+export function requireIdentity(app: FastifyInstance, authenticationHook: onRequestHookHandler): void {
+  app.decorateRequest('identity')
+  app.addHook('onRequest', authenticationHook)
+}
+
+/** The hook that finds out who calls, and refuses those who may not. Sets `identity` and `share` of the request. */
+export function createAuthenticationHook({
+  authenticate,
+  sources,
+  origins,
+  trustedHostsOnly,
+  limits,
+  shareOf,
+  observe,
+}: AuthenticationOptions): onRequestHookHandler {
   /** Checks what needs no credentials, then finds the credentials. */
   function check(request: FastifyRequest, reply: FastifyReply): FoundCredentials {
     limits.checkAddress(request.ip, reply)
@@ -68,8 +79,7 @@ export function requireIdentity(
     return !isGone
   }
 
-  app.decorateRequest('identity')
-  app.addHook('onRequest', (request, reply, done) => {
+  return (request, reply, done) => {
     let source: FoundCredentials['source'] | undefined
     const refuse = (error: unknown): void => {
       const { kind } = asProblem(error)
@@ -98,7 +108,7 @@ export function requireIdentity(
     }
     if (admission instanceof Promise) admission.then(proceed, refuse)
     else proceed(admission)
-  })
+  }
 }
 
 /** Whether the body is too large, or of unknown length. */

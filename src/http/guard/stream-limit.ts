@@ -54,6 +54,13 @@ export class StreamLimit {
     return () => this.#count(name, network, -1)
   }
 
+  /** How many streams a caller may have open. */
+  maxOf({ limits }: Identity): number {
+    const { max, perIdentity } = this.#options
+    const own = limits?.streams ?? perIdentity
+    return own > 0 ? Math.min(own, max) : max
+  }
+
   #count(name: string, network: string, change: 1 | -1): void {
     this.#open += change
     for (const [counts, key] of [

@@ -99,7 +99,15 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
       'the broker may refuse it that way',
     { outcome: 'unknown' },
   ],
-  'broker-unavailable': ['There is no connection to the broker (ECONNREFUSED); nothing was sent', { retryAfter: 1 }],
+  'broker-unavailable': [
+    'There is no connection to the broker: nothing listens there (ECONNREFUSED); nothing was sent',
+    { retryAfter: 1 },
+  ],
+  'bridge-refused': [
+    "The broker refuses the bridge's connection: Bad user name or password; " +
+      'check CAUSEWAY_MQTT_USERNAME and CAUSEWAY_MQTT_PASSWORD',
+    { mqtt: { reasonCode: 0x86, reason: 'Bad user name or password' } },
+  ],
   'keys-unavailable': ['The keys to verify tokens with cannot be fetched', { retryAfter: 2 }],
   overloaded: [
     "1000 messages already wait for the broker's answer; this one was not sent",

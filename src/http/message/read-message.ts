@@ -63,14 +63,13 @@ export function acceptMessages(app: FastifyInstance, payloadMax: number): void {
   }
   // `*` also parses bodies without a type. The pattern parses all others, because Fastify caches parsers per type only
   // where a pattern matched.
-  for (const type of [/^./, '*']) app.addContentTypeParser(type, wholeBody(app, parse, refuseType))
+  const bytesMax = ({ query }: FastifyRequest): number => (isRaw(query) ? payloadMax : jsonBytesMax(payloadMax))
+  const parser = wholeBody(app, parse, refuseType, bytesMax)
+  for (const type of [/^./, '*']) app.addContentTypeParser(type, parser)
   app.addHook('onRequest', (request, _reply, done) => {
-    if (!isRaw(request.query)) return done()
     // Fastify answers 415 to a malformed Content-Type. A raw payload may have any, so hide it from Fastify.
-    delete request.raw.headers['content-type']
-    // Before anything of it is read.
-    const length = Number(request.headers['content-length'])
-    done(length > payloadMax ? payloadTooLarge(length, payloadMax) : undefined)
+    if (isRaw(request.query)) delete request.raw.headers['content-type']
+    done()
   })
   app.addHook('preValidation', (request, _reply, done) => {
     if (isRaw(request.query)) request.body ??= Buffer.alloc(0)
@@ -121,13 +120,10 @@ export function readMessage(request: FastifyRequest, payloadMax: number): Messag
 
 /** @throws CausewayError `payload-too-large` */
 export function requirePayloadSize({ payload }: Message, payloadMax: number): void {
-  if (payload.length > payloadMax) throw payloadTooLarge(payload.length, payloadMax)
-}
-
-function payloadTooLarge(bytes: number, payloadMax: number): CausewayError {
-  return new CausewayError(
+  if (payload.length <= payloadMax) return
+  throw new CausewayError(
     'payload-too-large',
-    `The payload has ${bytes} bytes; CAUSEWAY_BODY_LIMIT_BYTES allows ${payloadMax}`,
+    `The payload has ${payload.length} bytes; CAUSEWAY_BODY_LIMIT_BYTES allows ${payloadMax}`,
   )
 }
 

@@ -172,7 +172,11 @@ export const SubscribeQuerySchema = (filtersMax: number) =>
         Type.Enum(['json'], { description: 'Embed payloads that are valid JSON as JSON values, not as strings' }),
       ),
       lastEventId: Type.Optional(
-        Type.String({ description: 'The same as the Last-Event-ID header, for clients that cannot set it' }),
+        Type.Array(Type.String(), {
+          description:
+            'The same as the Last-Event-ID header, for clients that cannot set it. Given more than once, the last ' +
+            'one counts; an empty one is none',
+        }),
       ),
       session: Type.Optional(
         Type.String({

@@ -1,5 +1,5 @@
 import { CausewayError } from '../../errors.ts'
-import { type Message, toJsonText } from '../../mqtt/message.ts'
+import { type Message, toJsonText, withExpiry } from '../../mqtt/message.ts'
 import type { Encoder } from '../../stream/events.ts'
 import { chooseFormat, MEDIA_TYPES } from '../../stream/formats/choose.ts'
 import { parseAccept, quality } from './accept.ts'
@@ -19,5 +19,6 @@ export function negotiate(accept: string | undefined, embedJson: boolean): Encod
     name: embedJson ? `${format.name}+json` : format.name,
     format,
     messageData: (message) => toJsonText(message, embedJson),
+    withExpiry,
   }
 }

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
+import { escapeLineSeparators } from '../../json-text.ts'
 import type { Held } from '../../memory/account.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../../mqtt/message.ts'
@@ -15,7 +16,7 @@ import { problems } from '../message/problem-responses.ts'
 import { requirePayloadSize } from '../message/read-message.ts'
 import { MessageSchema } from '../message/schemas.ts'
 import { UnendingBody } from '../message/unending-body.ts'
-import { unreadBody, wholeBody } from '../server/read-body.ts'
+import { noRoomForBody, unreadBody, wholeBody } from '../server/read-body.ts'
 
 export interface BatchRoutes {
   /** Publishes, and waits before that while too many publishes are in flight. */
@@ -47,6 +48,8 @@ const OPEN_BATCH_BYTES = 65_536
 const COPIES = 3
 /** The same for a short one. */
 const MESSAGE_BYTES = 512
+/** How many bytes of finished messages are given back together. */
+const GIVE_BACK_BYTES = 65_536
 const BYTE_ORDER_MARK = 0xfeff
 const NDJSON_TYPE = 'application/x-ndjson'
 
@@ -103,7 +106,7 @@ export async function batchRoutes(
     wholeBody(app, (request, body, done) => {
       if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
       const text = body.toString()
-      return void parseJson(request, text, (error, values) => done(error, { text, values } satisfies JsonBatch))
+      void parseJson(request, text, (error, values) => done(error, { text, values } satisfies JsonBatch))
     }),
   )
   app.addContentTypeParser([NDJSON_TYPE, 'application/ndjson'], unreadBody())
@@ -135,15 +138,14 @@ export async function batchRoutes(
 
   function resultLine(index: number, line: number, result: Result): string {
     try {
-      return `${JSON.stringify({ index, line, ...result })}\n`
+      return resultText({ index, line, ...result })
     } catch (error) {
       // A text can become too long for a string. One result must not end the answer.
-      return `${JSON.stringify({ index, line, problem: problemDocument(asProblem(error)) })}\n`
+      return resultText({ index, line, problem: problemDocument(asProblem(error)) })
     }
   }
 
   function readLine({ content }: NumberedLine): Message {
-    if ('noRoom' in content) throw noRoom()
     if ('tooLong' in content) {
       throw new CausewayError(
         'payload-too-large',
@@ -173,8 +175,8 @@ export async function batchRoutes(
         `The batch has ${values.length} messages; CAUSEWAY_BATCH_MAX allows ${batchMax}. NDJSON has no such limit`,
       )
     }
-    const bytes = COPIES * text.length + MESSAGE_BYTES * values.length
-    if (!caller.share.take('bodies', bytes)) throw noRoom()
+    const bytes = heldBytes(text.length) + MESSAGE_BYTES * values.length
+    if (!caller.share.take('bodies', bytes)) throw noRoomForBody()
     try {
       const starts = elementsOf(text)
       return await Promise.all(
@@ -201,14 +203,23 @@ export async function batchRoutes(
 
   async function* numberedLines(body: UnendingBody, progress: Progress, held: Held): AsyncGenerator<NumberedLine[]> {
     let line = 0
-    for await (const read of lines(body, lineMax, held)) {
+    for await (const read of lines(body, lineMax, held, () => body.stop(noRoomForBody()))) {
       // Reading was stopped within a line, so the last one is incomplete.
       if (body.reason !== undefined) return
-      yield read.flatMap((content) => {
+      const first = progress.read
+      let bytesOfAll = 0
+      const messages = read.flatMap((content) => {
         line += 1
         const bytes = 'text' in content ? content.text.length : 0
-        return 'text' in content && bytes === 0 ? [] : [{ index: progress.read++, line, bytes, content }]
+        if ('text' in content && bytes === 0) return []
+        bytesOfAll += heldBytes(bytes)
+        return [{ index: progress.read++, line, bytes, content }]
       })
+      if (held.grow(bytesOfAll)) yield messages
+      else {
+        progress.read = first
+        return body.stop(noRoomForBody())
+      }
     }
   }
 
@@ -226,15 +237,21 @@ export async function batchRoutes(
   ): AsyncGenerator<string> {
     let stalled: NodeJS.Timeout | undefined
     const progress: Progress = { read: 0, published: 0 }
+    let finished = 0
+    let finishedBytes = 0
     openBodies.add(body)
     try {
       const work = async (item: NumberedLine): Promise<string> => {
         const { index, line } = item
-        const bytes = COPIES * item.bytes + MESSAGE_BYTES
-        if (!held.grow(bytes)) return `${JSON.stringify({ index, line, problem: problemDocument(noRoom()) })}\n`
         const result = await publishOne(caller, () => readLine(item))
-        held.shrink(bytes)
         if ('status' in result) progress.published += 1
+        finished += 1
+        finishedBytes += heldBytes(item.bytes)
+        // Not for each message, as giving bytes back costs more than adding them up.
+        if (finishedBytes >= GIVE_BACK_BYTES || finished === progress.read) {
+          held.shrink(finishedBytes)
+          finishedBytes = 0
+        }
         return resultLine(index, line, result)
       }
       for await (const chunk of inOrder(numberedLines(body, progress, held), work, IN_FLIGHT_LIMITS)) {
@@ -243,8 +260,8 @@ export async function batchRoutes(
         yield chunk
         clearTimeout(stalled)
       }
-      if (body.reason !== undefined) yield `${JSON.stringify({ problem: problemDocument(body.reason) })}\n`
-      yield `${JSON.stringify({ end: true, ...progress })}\n`
+      if (body.reason !== undefined) yield resultText({ problem: problemDocument(body.reason) })
+      yield resultText({ end: true, ...progress })
     } finally {
       clearTimeout(stalled)
       openBodies.delete(body)
@@ -317,7 +334,7 @@ export async function batchRoutes(
       const { body } = request
       if (body instanceof Readable) {
         const held = request.share.hold('bodies')
-        if (!held.grow(OPEN_BATCH_BYTES)) throw noRoom()
+        if (!held.grow(OPEN_BATCH_BYTES)) throw noRoomForBody()
         const unending = new UnendingBody(body, idleMs)
         // The generator below does not begin if the client has left already.
         reply.raw.once('close', () => held.release())
@@ -334,6 +351,7 @@ export async function batchRoutes(
           ),
         )
       }
+      if (body === undefined) throw new CausewayError('invalid-request', 'The body is empty where JSON is expected')
       const results = await publishAll(request, body as JsonBatch)
       const failed = results.some((result) => 'problem' in result)
       return reply
@@ -345,10 +363,11 @@ export async function batchRoutes(
   })
 }
 
-function noRoom(): CausewayError {
-  return new CausewayError(
-    'overloaded',
-    'This caller already has as much memory as CAUSEWAY_MEMORY_BYTES leaves it; the message was not sent',
-    { outcome: 'not-sent', retryAfter: 1 },
-  )
+/** @param bytes of a text in JSON */
+function heldBytes(bytes: number): number {
+  return COPIES * bytes + MESSAGE_BYTES
+}
+
+function resultText(result: object): string {
+  return `${escapeLineSeparators(JSON.stringify(result))}\n`
 }

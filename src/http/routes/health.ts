@@ -1,48 +1,155 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, onRequestHookHandler } from 'fastify'
 import { CausewayError } from '../../errors.ts'
+import type { Broker, ConnectionReport } from '../../mqtt/connection/broker.ts'
+import { PROBLEM_TYPE, problemDocument } from '../message/problem.ts'
 import { problems } from '../message/problem-responses.ts'
 
 export interface HealthRoutes {
   isReachable(): boolean
   /** Whether the process is asked to end. */
   isDraining(): boolean
+  broker: Pick<Broker, 'addresses' | 'reports'>
+  /** Runs before `/readyz?verbose` is answered, and refuses those who may not see that; undefined where all may. */
+  guardVerbose: onRequestHookHandler | undefined
 }
 
-const ok = (description: string) => ({
+const ok = (description: string, properties: object = {}) => ({
   description,
   type: 'object',
-  properties: { status: { type: 'string' } },
+  properties: { status: { type: 'string' }, ...properties },
   examples: [{ status: 'ok' }],
 })
+
+const VERBOSE_PROPERTIES = {
+  broker: {
+    type: 'object',
+    description:
+      'With `verbose`: `addresses` as configured, and as found `address`, `protocol` and `limits` (what CONNACK said)',
+    additionalProperties: true,
+  },
+  connections: {
+    type: 'array',
+    description:
+      'With `verbose`: the bridge’s own connections, each with `role`, `clientId`, `state`, `address`, `protocol` ' +
+      'and, if it is not connected, `reason`',
+    items: { type: 'object', additionalProperties: true },
+  },
+  others: {
+    type: 'object',
+    description: 'With `verbose`: how many connections of sessions and of callers there are, by role and state',
+    additionalProperties: true,
+  },
+}
+
+/** Connections that are not the reason why the bridge is not ready. */
+const NOT_NEEDED: readonly ConnectionReport['role'][] = ['session', 'presence', 'request']
 
 /**
  * `/livez` answers as long as the event loop runs. `/readyz` answers 200 only where requests can succeed, and turns to
  * 503 within a second of losing the broker.
  */
-export async function healthRoutes(app: FastifyInstance, { isReachable, isDraining }: HealthRoutes): Promise<void> {
+export async function healthRoutes(
+  app: FastifyInstance,
+  { isReachable, isDraining, broker, guardVerbose }: HealthRoutes,
+): Promise<void> {
+  function whyNotReady(): CausewayError | undefined {
+    if (isDraining()) {
+      return new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 })
+    }
+    if (isReachable()) return undefined
+    const away = broker.reports.find(
+      ({ role, state, isCallers }) => state === 'disconnected' && !isCallers && !NOT_NEEDED.includes(role),
+    )
+    const where = away === undefined ? '' : ` ${away.address} over MQTT ${away.protocol}: ${away.reason}`
+    return new CausewayError('broker-unavailable', `The bridge is not connected to its broker${where}`, {
+      retryAfter: 1,
+    })
+  }
+
   app.get(
     '/livez',
-    { schema: { summary: 'The process is alive', tags: ['operation'], response: { 200: ok('The process is alive') } } },
+    {
+      schema: {
+        summary: 'The process is alive',
+        tags: ['operation'],
+        security: [],
+        response: { 200: ok('The process is alive') },
+      },
+    },
     async () => ({ status: 'ok' }),
   )
 
-  app.get(
+  app.get<{ Querystring: { verbose?: string } }>(
     '/readyz',
     {
+      onRequest: (request, reply, done) => {
+        if (guardVerbose === undefined || !isVerbose(request.query)) done()
+        else guardVerbose.call(app, request, reply, done)
+      },
       schema: {
         summary: 'The broker is reachable and the process is not shutting down',
         tags: ['operation'],
-        response: { 200: ok('Requests can be sent here'), ...problems('broker-unavailable', 'shutting-down') },
+        security: [],
+        querystring: {
+          type: 'object',
+          properties: {
+            verbose: {
+              type: 'string',
+              description: 'Describe the broker and the connections to it. Needs credentials on the public port',
+            },
+          },
+        },
+        response: {
+          200: ok('Requests can be sent here', VERBOSE_PROPERTIES),
+          ...problems('broker-unavailable', 'shutting-down'),
+        },
       },
     },
-    async () => {
-      if (isDraining()) {
-        throw new CausewayError('shutting-down', 'This instance is shutting down; ask another one', { retryAfter: 1 })
+    async (request, reply) => {
+      const problem = whyNotReady()
+      if (!isVerbose(request.query)) {
+        if (problem !== undefined) throw problem
+        return { status: 'ok' }
       }
-      if (!isReachable()) {
-        throw new CausewayError('broker-unavailable', 'There is no connection to the broker', { retryAfter: 1 })
-      }
-      return { status: 'ok' }
+      const report = describe(broker)
+      return problem === undefined ? { status: 'ok', ...report } : sendWithReport(problem, report, reply)
     },
   )
+}
+
+function isVerbose(query: { verbose?: string }): boolean {
+  return query.verbose !== undefined && query.verbose !== 'false'
+}
+
+function sendWithReport(problem: CausewayError, report: object, reply: FastifyReply): FastifyReply {
+  reply.header('retry-after', problem.details.retryAfter)
+  const document = { ...problemDocument(problem), ...report }
+  return reply.code(problem.kind.status).type(PROBLEM_TYPE).serializer(JSON.stringify).send(document)
+}
+
+/** The broker as found. Client ids of sessions and of callers are not shown: other callers may see this. */
+function describe({ addresses, reports }: HealthRoutes['broker']) {
+  const isOwn = ({ role, isCallers }: ConnectionReport) => role !== 'session' && !isCallers
+  const found = reports.find(({ state, capabilities }) => state === 'connected' && capabilities !== undefined)
+  const { protocol: _protocol, ...limits } = found?.capabilities ?? {}
+  const others: Record<string, Record<string, number>> = {}
+  for (const { role, state } of reports.filter((report) => !isOwn(report))) {
+    const counts = (others[role] ??= {})
+    counts[state] = (counts[state] ?? 0) + 1
+  }
+  return {
+    broker: {
+      addresses,
+      ...(found && { address: found.address, protocol: found.protocol, limits }),
+    },
+    connections: reports.filter(isOwn).map(({ role, clientId, state, address, protocol, reason }) => ({
+      role,
+      clientId,
+      state,
+      address,
+      protocol,
+      ...(reason !== undefined && { reason }),
+    })),
+    others,
+  }
 }

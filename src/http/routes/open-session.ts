@@ -7,11 +7,15 @@ import type { OpenedStream } from '../../stream/opened-stream.ts'
 import { SESSION_BYTES, type SessionRequest } from '../../stream/sessions/session-stream.ts'
 
 export interface SessionOpening {
-  /** Undefined where another reader has the session. */
+  /**
+   * Undefined where another reader has the session. While the broker is away, waits for it, until the signal is
+   * aborted.
+   */
   open(
     caller: Caller,
     request: SessionRequest<Message>,
     lastEventId: string | undefined,
+    signal: AbortSignal,
   ): Promise<OpenedStream | undefined>
   /** Whether the session is open here. */
   has(caller: Caller, id: string): boolean
@@ -45,6 +49,7 @@ export async function openSession(
   { open, has, count, countOf, max }: SessionOpening,
   caller: Caller,
   { name, filters, qos, slow, retained, ack, encoder, lastEventId }: SessionQuery,
+  signal: AbortSignal,
 ): Promise<OpenedStream | undefined> {
   if (qos !== 1) {
     throw new CausewayError(
@@ -87,5 +92,5 @@ export async function openSession(
       )
     }
   }
-  return open(caller, { id, share: caller.share, name, filters: unique, retained, ack, encoder }, lastEventId)
+  return open(caller, { id, share: caller.share, name, filters: unique, retained, ack, encoder }, lastEventId, signal)
 }

@@ -20,14 +20,20 @@ import { isDisconnected } from '../server/disconnects.ts'
 import { openSession, type SessionOpening } from './open-session.ts'
 
 export interface SubscribeRoutes {
-  /** Resolves once the broker has granted every filter, and the retained messages to begin with are read. */
-  openStream(caller: Caller, request: StreamRequest<Message>): Promise<OpenedStream>
+  /**
+   * Resolves once the broker has granted every filter, and the retained messages to begin with are read. While the
+   * broker is away, waits for it, until the signal is aborted.
+   */
+  openStream(caller: Caller, request: StreamRequest<Message>, signal: AbortSignal): Promise<OpenedStream>
   sessions: SessionOpening
   streamLimit: StreamLimit
   filtersMax: number
   /** Called with the seconds from the request to the stream's headers. */
   onOpened(seconds: number): void
 }
+
+/** A caller whose streams are few may still have so many channels that linger. */
+const LINGERING_MIN = 16
 
 /** How long clients are asked to wait before they reconnect, if the connection breaks. */
 const RETRY_MS = 2000
@@ -46,9 +52,10 @@ export async function subscribeRoutes(
     schema: {
       summary: 'Follow topics live',
       description:
-        'A stream of events. It begins once the broker has granted every filter, with the retained messages that ' +
-        'match. Events: `message` (the default); `gap` where messages may be missing; `status` when the connection ' +
-        'to the broker is lost or is back, and when the stream ends because the caller’s credentials do. With ' +
+        'A stream of events. It begins once the broker has granted every filter, with a `status` event and the ' +
+        'retained messages that match. Events: `message` (the default); `gap` where messages may be missing; ' +
+        '`status` at the beginning, when the connection to the broker is lost or is back, and when the stream ends ' +
+        'because the caller’s credentials do. While the broker cannot be reached, the request waits for it. With ' +
         '`$share/GROUP/FILTER` each message goes to one reader of the group. With `session` the broker keeps the ' +
         'messages that the reader has not had, and the first event is `session`.',
       tags: ['subscribe'],
@@ -105,6 +112,7 @@ export async function subscribeRoutes(
           'quota-exceeded',
           'broker-refused',
           'broker-unavailable',
+          'overloaded',
           'too-many-overlaps',
           'too-many-own-streams',
           'too-many-streams',
@@ -115,34 +123,42 @@ export async function subscribeRoutes(
     handler: async (request, reply) => {
       const { topic: filters, qos, retained, encoding, slow, session, ack = 'auto' } = request.query
       const { identity } = request
-      const lastEventId = request.headers['last-event-id']?.toString() ?? request.query.lastEventId
+      // An empty id is none: clients send it when they have not got an event with an id yet.
+      const lastEventId = request.headers['last-event-id']?.toString() || request.query.lastEventId?.at(-1) || undefined
       const encoder = negotiate(request.headers.accept, encoding === 'json')
       const isSharedSubscription = checkShared(filters)
       // While a body is not read, Node does not notice that the client disconnects.
       request.raw.resume()
       reply.raw.once('close', streamLimit.take(identity, request.ip))
       const identityEnd = endWithIdentity(identity, encoder.format, reply.raw)
-      const opened =
+      const left = new AbortController()
+      reply.raw.once('close', () => left.abort())
+      const giveUp = AbortSignal.any([left.signal, identityEnd])
+      const opening =
         session === undefined
-          ? await openStream(request, {
-              filters,
-              isSharedSubscription,
-              qos: qos as QoS,
-              encoder,
-              slow: slow as SlowPolicy,
-              retained,
-              lastEventId,
-            })
-          : await openSession(sessions, request, {
-              name: session,
-              filters,
-              qos,
-              slow,
-              retained,
-              ack,
-              encoder,
-              lastEventId,
-            })
+          ? openStream(
+              request,
+              {
+                filters,
+                isSharedSubscription,
+                qos: qos as QoS,
+                encoder,
+                slow: slow as SlowPolicy,
+                retained,
+                lastEventId,
+                lingeringMax: Math.max(streamLimit.maxOf(identity), LINGERING_MIN),
+              },
+              giveUp,
+            )
+          : openSession(
+              sessions,
+              request,
+              { name: session, filters, qos, slow, retained, ack, encoder, lastEventId },
+              giveUp,
+            )
+      const opened = await opening.catch((error: unknown) => {
+        throw identityEnd.aborted ? ended() : error
+      })
       // A native EventSource does not reconnect after a 204.
       if (opened === undefined) return reply.code(204).send(null)
       if (isDisconnected(reply)) {
@@ -166,8 +182,9 @@ function writeHead(reply: FastifyReply, format: Format): void {
   reply.raw.writeHead(200, {
     ...(reply.getHeaders() as OutgoingHttpHeaders),
     'content-type': format.contentType,
-    'cache-control': 'no-store',
-    // Without it nginx holds events back until its buffer is full.
+    // A proxy that compresses holds events back for ever without `no-transform`; nginx until its buffer is full without
+    // `x-accel-buffering`.
+    'cache-control': 'no-store, no-transform',
     'x-accel-buffering': 'no',
   })
   reply.raw.flushHeaders()

@@ -14,14 +14,16 @@ type BodyParser = (request: FastifyRequest, payload: unknown, done: Done) => voi
  *
  * @param parse gets the whole body. What it throws is the answer
  * @param check an error is the answer, before anything of the body is read
+ * @param bytesMaxOf most bytes of the body of a request, where that is not the limit of the server
  */
 export function wholeBody(
   app: FastifyInstance,
   parse: (request: FastifyRequest, body: Buffer, done: Done) => void,
   check: (request: FastifyRequest) => CausewayError | undefined = () => undefined,
+  bytesMaxOf: (request: FastifyRequest) => number = () => app.initialConfig.bodyLimit!,
 ): BodyParser {
-  const bytesMax = app.initialConfig.bodyLimit!
   return (request, payload, done) => {
+    const bytesMax = bytesMaxOf(request)
     const refusal = check(request) ?? refusalByHead(request, bytesMax)
     if (refusal !== undefined) return done(refusal)
     readBody(request, payload as Readable, bytesMax, (error, body) => {

@@ -12,6 +12,7 @@ import fastify, {
 } from 'fastify'
 import type { Logger } from 'pino'
 import { CausewayError } from '../../errors.ts'
+import { escapeLineSeparators } from '../../json-text.ts'
 import type { MemoryShare } from '../../memory/account.ts'
 import { asProblem, handleError, sendProblem } from '../message/problem.ts'
 import { createQueryParser, TOO_MANY_PARAMETERS } from '../message/query.ts'
@@ -243,10 +244,12 @@ export function createServer({
         if (!request.routeOptions.config.streamsBody || reply.statusCode >= 400) throwAway(request.raw)
       }
     }
-    if ((typeof payload === 'string' || Buffer.isBuffer(payload)) && payload.length > PIECE_BYTES) {
-      return sendLarge(request, reply, payload, done)
+    const isJson = typeof payload === 'string' && /json/.test(reply.getHeader('content-type') as string)
+    const sent = isJson ? escapeLineSeparators(payload) : payload
+    if ((typeof sent === 'string' || Buffer.isBuffer(sent)) && sent.length > PIECE_BYTES) {
+      return sendLarge(request, reply, sent, done)
     }
-    done()
+    done(null, sent)
   })
   app.addHook('onResponse', (request, reply, done) => {
     pipelining.finish(reply.raw)

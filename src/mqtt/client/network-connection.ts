@@ -3,8 +3,10 @@ import { CausewayError } from '../../errors.ts'
 import type { Capabilities } from '../capabilities.ts'
 import { clientOptions } from './client-options.ts'
 import type { Endpoint, Will } from './endpoint.ts'
+import { connectTimeout, notAnswering, packetTooLarge } from './failures.ts'
 import type { Message, QoS } from '../message.ts'
 import { PacketBuffer } from './packet-buffer.ts'
+import { PacketScanner } from './packet-scanner.ts'
 import {
   type Acknowledgement,
   capabilitiesOf,
@@ -77,7 +79,9 @@ export class NetworkConnection {
   readonly #client: MqttClient
   readonly #handlers: NetworkConnectionHandlers
   readonly #protocol: 5 | 4
+  /** For each PINGREQ that has no answer yet, whoever waits for that. */
   readonly #pings: { resolve: () => void; reject: (error: CausewayError) => void }[] = []
+  readonly #maxPacketBytes: number
   /** Packets whose message was handed over on `packetreceive`. MQTT.js emits `message` for them as well. */
   readonly #alreadyDelivered = new WeakSet<Packet>()
   readonly #packets: PacketBuffer
@@ -88,29 +92,45 @@ export class NetworkConnection {
   #packetsRead = 0
   /** Whether the broker sent any packet after CONNACK, DISCONNECT not counted. */
   hasReceived = false
+  /** Whether the client sent a PUBLISH. Some brokers close the connection over one that they refuse. */
+  hasPublished = false
   /** Reason code of the broker's DISCONNECT, if it sent one. */
   disconnectReason: number | undefined
+  /** Another server, if the CONNACK or DISCONNECT that ended the connection names one (MQTT 5 section 4.13). */
+  serverReference: string | undefined
+  /** When the last bytes came from the broker, as `performance.now()`. */
+  #receivedAt = 0
+  /** Why the connection ends, if the client ends it. */
+  #cause: Error | undefined
 
   constructor(options: NetworkConnectionOptions, handlers: NetworkConnectionHandlers) {
-    this.#protocol = options.protocol
+    const { endpoint, protocol, durable } = options
+    this.#protocol = protocol
+    this.#maxPacketBytes = endpoint.maxPacketBytes
     this.#handlers = handlers
-    this.#packets = new PacketBuffer(options.protocol)
+    this.#packets = new PacketBuffer(protocol)
     acceptAllReasonCodes()
-    const client = (this.#client = connect(options.endpoint.url, {
+    const client = (this.#client = connect({
       ...clientOptions(options),
       incomingStore: options.session,
       messageIdProvider: new UniqueMessageIdProvider(),
     }))
-    let cause: Error | undefined
+    this.#watchBytes()
+    this.#keepAlive()
+    const timer = setTimeout(() => {
+      this.destroy(connectTimeout(client.stream.writableLength === 0, endpoint.connectTimeoutMs))
+    }, endpoint.connectTimeoutMs)
     client.on('packetreceive', (packet) => {
-      if (packet.cmd !== 'connack') return this.#received(packet, options.durable !== undefined)
+      if (packet.cmd !== 'connack') return this.#received(packet, durable !== undefined)
+      clearTimeout(timer)
+      this.serverReference = packet.properties?.serverReference
       // MQTT.js emits `connect` only some turns later, after the first messages. At the next tick it is ready already.
       process.nextTick(() => {
         if (!client.connected) return
         if ('setNoDelay' in client.stream) (client.stream as { setNoDelay(on: boolean): void }).setNoDelay(true)
         client.stream.on('drain', handlers.drained)
         this.#opened = true
-        handlers.opened(capabilitiesOf(packet, options.protocol), packet.sessionPresent)
+        handlers.opened(capabilitiesOf(packet, protocol), packet.sessionPresent)
       })
     })
     client.on('message', (_topic, _payload, packet) => {
@@ -118,15 +138,15 @@ export class NetworkConnection {
         handlers.message(messageFromPacket(packet), subscriptionIdentifiersOf(packet), receiptOf(packet))
       }
     })
-    client.on('error', (error) => {
-      cause ??= error
-      this.destroy()
-    })
+    client.on('error', (error) => this.destroy(error))
+    // MQTT.js passes on only errors with a code. A WebSocket upgrade that is refused has none.
+    client.stream.on('error', (error: Error) => (this.#cause ??= error))
     client.once('close', () => {
+      clearTimeout(timer)
       // Packets that were parsed before the close may still be emitted.
       this.#opened = false
-      for (const { reject } of this.#pings.splice(0)) reject(connectionLost(cause))
-      handlers.closed(cause)
+      for (const { reject } of this.#pings.splice(0)) reject(connectionLost(this.#cause))
+      handlers.closed(this.#cause)
     })
   }
 
@@ -141,6 +161,7 @@ export class NetworkConnection {
   }
 
   publish(message: Message, messageId: number, dup: boolean): void {
+    this.hasPublished = true
     this.#write(publishPacket(message, messageId, dup))
   }
 
@@ -186,6 +207,16 @@ export class NetworkConnection {
     })
   }
 
+  /** Closes the connection unless any bytes come from the broker within this time. Asks for some with PINGREQ. */
+  async requireSignOfLife(timeoutMs: number): Promise<void> {
+    const askedAt = performance.now()
+    const timer = setTimeout(() => {
+      if (this.#receivedAt < askedAt) this.destroy(notAnswering(`it sent nothing for ${timeoutMs} ms after a ping`))
+    }, timeoutMs)
+    await this.roundTrip().catch(() => {})
+    clearTimeout(timer)
+  }
+
   /** Resolves after UNSUBACK. */
   unsubscribe(filter: string): Promise<void> {
     this.#cork()
@@ -214,15 +245,55 @@ export class NetworkConnection {
     return inTime
   }
 
-  destroy(): void {
+  /** @param cause why, for the `closed` handler */
+  destroy(cause: Error = notAnswering('it acknowledged nothing')): void {
+    this.#cause ??= cause
     this.#client.end(true)
+  }
+
+  /**
+   * Looks at the bytes from the broker before they are parsed. MQTT.js would collect a packet of any size before it
+   * looks at its length, and over MQTT 3.1.1 it never does.
+   */
+  #watchBytes(): void {
+    const scanner = new PacketScanner()
+    this.#client.stream.prependListener('data', (chunk: Buffer) => {
+      this.#receivedAt = performance.now()
+      const size = scanner.scan(chunk)
+      if (size > this.#maxPacketBytes) this.destroy(packetTooLarge(size, this.#maxPacketBytes))
+    })
+  }
+
+  /**
+   * Any bytes from the broker are a sign of life. MQTT.js knows only PINGRESP, which a large message holds up: over a
+   * slow link it would close the connection in the middle of such a message, and of every repetition of it.
+   */
+  #keepAlive(): void {
+    const client = this.#client
+    let pingedAt = 0
+    client.sendPing = () => {
+      pingedAt = performance.now()
+      void this.roundTrip().catch(() => {})
+    }
+    client.onKeepaliveTimeout = () => {
+      if (this.#receivedAt < pingedAt) {
+        return this.destroy(notAnswering(`it sent nothing for 1.5 times the keep-alive of ${client.keepalive} s`))
+      }
+      client.reschedulePing(true)
+      // The broker expects a packet from us within 1.5 times the keep-alive, and the next one is due only in one.
+      client.sendPing()
+    }
   }
 
   #received(packet: Packet, isDurable: boolean): void {
     if (!this.#opened) return
     this.#packetsRead += 1
-    if (packet.cmd === 'disconnect') this.disconnectReason = packet.reasonCode ?? 0
-    else this.hasReceived = true
+    // The connection is being closed over this packet. It came in one piece with its length.
+    if ((packet.length ?? 0) > this.#maxPacketBytes) return void this.#alreadyDelivered.add(packet)
+    if (packet.cmd === 'disconnect') {
+      this.disconnectReason = packet.reasonCode ?? 0
+      this.serverReference = packet.properties?.serverReference
+    } else this.hasReceived = true
     if (packet.cmd === 'publish' || packet.cmd === 'pubrel') this.inboundPackets += 1
     if (packet.cmd === 'publish' && packet.qos === 1 && isDurable) {
       const receipt = receiptOf(packet)

@@ -69,13 +69,13 @@ export class InFlight {
    * @param share holds the message until the caller has the answer and its bytes are not needed any more
    * @throws CausewayError `overloaded` if the share has no room
    */
-  constructor(message: Message, share: MemoryShare, timeoutMs: number, hooks: InFlightHooks) {
+  constructor(message: Message, share: MemoryShare, timeoutMs: number, hooks: InFlightHooks, now = performance.now()) {
     this.message = message
     this.#hooks = hooks
     this.#share = share
     this.#bytes = sizeOf(message)
     if (!share.take('publishes', this.#bytes)) throw memoryIsShort()
-    this.deadline = performance.now() + timeoutMs
+    this.deadline = now + timeoutMs
     this.result = new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject

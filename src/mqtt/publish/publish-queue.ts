@@ -99,19 +99,20 @@ export class PublishQueue implements ConnectionHandlers {
   }
 
   /**
+   * @param now of `performance.now()`
    * @throws CausewayError synchronously if the broker cannot be reached, the limits are reached, or the broker is so
    *   slow that it would not acknowledge in time; the promise rejects with the broker's answer, or with its absence
    */
-  publish(message: Message, share: MemoryShare): Promise<PublishResult> {
+  publish(message: Message, share: MemoryShare, now = performance.now()): Promise<PublishResult> {
     const { unavailable } = this.#connection
     if (unavailable !== undefined) throw unavailable
     const refused = this.#fullness(message, 1) ?? this.#slowness()
     if (refused !== undefined) throw refused
-    const publish = new InFlight(message, share, this.#limits.timeoutMs, this.#hooks)
+    const publish = new InFlight(message, share, this.#limits.timeoutMs, this.#hooks, now)
     this.#count += 1
     this.#bytes += message.payload.length
     this.#window.add(publish)
-    this.#pump()
+    this.#pump(now)
     return publish.result
   }
 
@@ -207,7 +208,7 @@ export class PublishQueue implements ConnectionHandlers {
       publish.fail(refusal(code, refusedText(publish)))
       publish.freeIdentifier(network)
     } else this.#answered(publish, code, properties?.reasonString, isLowered)
-    this.#pump()
+    this.#pump(this.#lastAnswerAt)
   }
 
   /** PUBCOMP came. The caller gets the reason code of PUBREC. */
@@ -233,12 +234,12 @@ export class PublishQueue implements ConnectionHandlers {
   }
 
   /** Sends what may be sent now. */
-  #pump(): void {
+  #pump(now = performance.now()): void {
     const { network, capabilities } = this.#connection
     if (network === undefined) return
     const windowSize = this.#windowSize(capabilities!)
     if (this.#replay.isDone || this.#replay.run(network, capabilities!, windowSize)) {
-      this.#window.send(network, capabilities!, windowSize)
+      this.#window.send(network, capabilities!, windowSize, now)
     }
   }
 

@@ -67,7 +67,7 @@ export class Publisher {
   async publish(message: Message, share: MemoryShare): Promise<PublishResult> {
     const startedAt = performance.now()
     try {
-      const result = await this.#queues[queueOf(message.topic, this.#queues.length)]!.publish(message, share)
+      const result = await this.#queues[queueOf(message.topic, this.#queues.length)]!.publish(message, share, startedAt)
       this.#observe(message, outcomeOf(message.qos, result), (performance.now() - startedAt) / 1000)
       return result
     } catch (error) {
@@ -120,6 +120,7 @@ function failureOf(error: CausewayError): PublishOutcome {
     case 'acknowledgement-timeout':
       return 'timeout'
     case 'broker-unavailable':
+    case 'bridge-refused':
     case 'publish-interrupted':
       return 'unavailable'
     case 'overloaded':

@@ -30,9 +30,8 @@ export class SendWindow {
   }
 
   /** Sends what waits, as far as the window has room and the socket takes it. */
-  send(network: NetworkConnection, capabilities: Capabilities, windowSize: number): void {
+  send(network: NetworkConnection, capabilities: Capabilities, windowSize: number, now: number): void {
     if (this.#waiting.length === 0) return
-    const now = performance.now()
     const expectedMs = this.#answerTime.expectedMs(now)
     while (this.#waiting.length > 0 && network.writable) {
       const publish = this.#waiting[0]!

@@ -14,8 +14,8 @@ export const eventStream: Format = {
     const idField = id === undefined ? '' : `id: ${id}\n`
     return Buffer.from(`${eventField}${idField}data: ${data.replace(/\r\n|\r|\n/g, '\ndata: ')}\n\n`)
   },
-  // A block without data dispatches no event, but sets the last event id.
-  setId: (id) => Buffer.from(`id: ${id}\n\n`),
-  heartbeat: Buffer.from(':\n\n'),
-  retry: (milliseconds) => Buffer.from(`retry: ${milliseconds}\n\n`),
+  // A comment and `retry` are lines without a blank line behind them: a block without data becomes an empty message in
+  // clients such as @microsoft/fetch-event-source, httpx-sse and r3labs/sse.
+  heartbeat: Buffer.from(':\n'),
+  retry: (milliseconds) => Buffer.from(`retry: ${milliseconds}\n`),
 }

@@ -9,10 +9,11 @@ export interface Format {
   /** Value of the response's Content-Type header. */
   contentType: string
   event(name: EventName, id: string | undefined, data: JsonText): Buffer
-  /** Sets the id that a client continues from, without an event. Empty where the format cannot do that. */
-  setId(id: string): Buffer
   /** Written at intervals, so that both sides and proxies notice a broken connection. */
   heartbeat: Buffer
-  /** Asks the client to wait that long before it reconnects. Empty where the format cannot do that. */
+  /**
+   * Asks the client to wait that long before it reconnects. Stands before an event or at the end of the stream. Empty
+   * where the format cannot do that.
+   */
   retry(milliseconds: number): Buffer
 }

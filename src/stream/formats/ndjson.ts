@@ -14,7 +14,7 @@ export const ndjson: Format = {
     const idField = id === undefined ? '' : `"id":${JSON.stringify(id)},`
     return Buffer.from(`{"event":"${name}",${idField}"data":${data.replace(/[\r\n]/g, ' ')}}\n`)
   },
-  setId: () => NOTHING,
-  heartbeat: Buffer.from('\n'),
+  // No empty line: readers that parse each line as JSON fail at one.
+  heartbeat: Buffer.from('{"event":"heartbeat"}\n'),
   retry: () => NOTHING,
 }

@@ -321,7 +321,9 @@ export class SessionStream<Message extends SessionMessage> {
     this.#opened = { ...this.#opened!, present: true }
 
     this.#replaceReader()
-    const from = isKnownEvent ? locate(channel, lastEventId, this.#sequence) : { position: channel.log.start }
+    const from: { position: number; missing?: GapReason } = isKnownEvent
+      ? locate(channel, lastEventId, this.#sequence)
+      : { position: channel.log.start }
     const reader = new Reader(response, {
       slow: 'gap',
       position: from.position,

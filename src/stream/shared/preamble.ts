@@ -1,32 +1,69 @@
+import type { Held } from '../../memory/account.ts'
 import type { Channel } from '../channel.ts'
-import type { Encoder, GapReason, StatusData } from '../events.ts'
+import { eventId } from '../event-id.ts'
+import { encodeEvent, encodeMessage, type Encoder, type GapReason, type StatusData } from '../events.ts'
 import type { PreamblePart } from '../reader.ts'
 
-export interface Preamble<Message> {
+export interface Opening {
+  status: StatusData
   /** Why messages may be missing before all that follows. */
   missing: GapReason | undefined
-  /** The state of the broker connection, if it has to be said. */
-  status: StatusData | undefined
-  retained: readonly Message[]
-  /** Sequence that the client continues after if it reconnects before it got an event with an id. */
-  startSequence: number | undefined
+  /** Sequence of the last event before all that follows: what a client continues after if it leaves now. */
+  sequence: number
+  /** Whether retained messages follow, or may. */
+  lacksRetained: boolean
 }
 
 /**
- * What is written to a reader before anything of its channel. Each part is encoded when the socket takes it, so that
- * many retained messages are never all in memory a second time.
+ * What every stream begins with: the status, and a gap if messages may be missing. Behind a status without an id, a
+ * client that leaves comes back with the id that it had, and gets the gap.
+ */
+export function openingOf(channel: Channel, { status, missing, sequence, lacksRetained }: Opening): PreamblePart {
+  const statusId = missing === undefined ? sequence : undefined
+  const first = channel.encode('status', statusId, status, lacksRetained)
+  if (missing === undefined) return { bytes: first, events: 1 }
+  channel.counters.gap(missing, 0)
+  const gap = channel.encode('gap', sequence, { reason: missing }, lacksRetained)
+  return { bytes: Buffer.concat([first, gap]), events: 2 }
+}
+
+export interface Preamble<Message> {
+  opening: PreamblePart | undefined
+  retained: readonly Message[]
+  /** Why some of these may be missing. */
+  missing: GapReason | undefined
+  /** Where the memory of the retained messages is counted. Given back once they are written. */
+  retainedHeld: Held
+  sequence: number
+}
+
+/**
+ * What is written to a reader before anything of its channel: the opening, unless it is written already, and the
+ * retained messages. Each part is encoded when the socket takes it, so that many retained messages are never all in
+ * memory a second time.
+ *
+ * A client that leaves among the retained messages gets all of them again: the ids up to there say that it lacks them,
+ * and only the last one of them has an id again.
  */
 export function* preambleOf<Message>(
   channel: Channel,
   encoder: Encoder<Message>,
-  { missing, status, retained, startSequence }: Preamble<Message>,
+  { opening, retained, missing, retainedHeld, sequence }: Preamble<Message>,
 ): Generator<PreamblePart, undefined> {
-  if (missing !== undefined) yield { bytes: channel.gap(missing), events: 1 }
-  if (status !== undefined) yield { bytes: channel.encode('status', undefined, status), events: 1 }
-  // Retained messages have no ids: a reader that breaks off among them gets all of them when it comes back.
-  for (const message of retained) {
-    yield { bytes: channel.encode('message', undefined, encoder.messageData(message)), events: 1 }
+  if (opening !== undefined) yield opening
+  if (missing !== undefined) {
+    channel.counters.gap(missing, 0)
+    yield { bytes: channel.encode('gap', sequence, { reason: missing }, true), events: 1 }
   }
-  if (startSequence !== undefined) yield { bytes: channel.setId(startSequence), events: 0 }
+  for (const [index, message] of retained.entries()) {
+    const id = index === retained.length - 1 ? eventId(channel.epoch, sequence) : undefined
+    yield { bytes: encodeMessage(encoder, id, message) ?? tooLarge(channel, id), events: 1 }
+  }
+  retainedHeld.release()
   return undefined
+}
+
+function tooLarge(channel: Channel, id: string | undefined): Buffer {
+  channel.counters.gap('message-too-large', 1)
+  return encodeEvent(channel.format, 'gap', id, { reason: 'message-too-large', dropped: 1 })
 }

@@ -1,17 +1,19 @@
 import type { Writable } from 'node:stream'
-import type { MemoryShare } from '../../memory/account.ts'
+import type { Held, MemoryAccount, MemoryShare } from '../../memory/account.ts'
 import { catchUp } from '../catch-up.ts'
-import { Channel } from '../channel.ts'
+import type { Channel } from '../channel.ts'
 import type { StreamCounters } from '../counters.ts'
 import type { Encoder, EventData, GapReason, StatusData, StreamMessage } from '../events.ts'
 import { FanOut } from '../fan-out.ts'
-import type { LogLimits } from '../log.ts'
+import type { Frame, LogLimits } from '../log.ts'
+import { NoRoom } from '../no-room.ts'
 import type { OpenedStream } from '../opened-stream.ts'
 import { Reader, type SlowPolicy, type StreamEnd } from '../reader.ts'
 import { reconnectDelayMs } from '../reconnect-delay.ts'
 import { locate } from '../resume.ts'
 import { type Beginning, join, type JoinPoint, type JoinSources } from './join.ts'
-import { preambleOf } from './preamble.ts'
+import { Lingering } from './lingering.ts'
+import { openingOf, preambleOf } from './preamble.ts'
 import { SubscribedChannel } from './subscribed-channel.ts'
 import { WorkQueues } from './work-queues.ts'
 
@@ -21,6 +23,8 @@ export interface StreamSources<Message extends StreamMessage> extends JoinSource
     /** Resolves once the broker has granted every filter. From then on their messages come for the channel. */
     add(subscribed: SubscribedChannel<Message>, filters: readonly string[], qos: 0 | 1 | 2): Promise<void>
     remove(subscribed: SubscribedChannel<Message>, filters: readonly string[]): void
+    /** The lowest QoS that the broker granted for any of these filters; undefined where none is granted now. */
+    grantedQoS(filters: readonly string[]): 0 | 1 | 2 | undefined
   }
 }
 
@@ -31,9 +35,14 @@ export interface StreamRequest<Message> {
   qos: 0 | 1 | 2
   encoder: Encoder<Message>
   slow: SlowPolicy
-  /** Whether to begin with the retained messages; only where there is no last event id and no shared subscription. */
+  /**
+   * Whether to begin with the retained messages. Not done for a shared subscription, nor for a reader that continues
+   * after an event that is known here.
+   */
   retained: boolean
   lastEventId: string | undefined
+  /** How many channels of this caller may linger. Each costs time with every message that matches it. */
+  lingeringMax: number
 }
 
 /** Why the broker refused a subscription. */
@@ -51,9 +60,20 @@ export interface SharedStreamsOptions<Message extends StreamMessage> extends Str
   /** How long a reader's socket may stay full before its stream is closed. */
   stallMs: number
   counters: StreamCounters
+  memory: MemoryAccount
+  /** Bytes that a message holds in memory. */
+  sizeOf(message: Message): number
   /** Called when the broker refuses filters that it granted before. */
   onRefused(error: RefusedError): void
+  /** Called with an unexpected error. It has ended some streams; all others go on. */
+  onFault(error: unknown): void
 }
+
+/** Roughly what a stream takes, besides what its client has not read. */
+const STREAM_BYTES = 4096
+const NO_ROOM_FOR_RETAINED: Beginning<never> = { retained: [], missing: 'retained-unknown' }
+/** How often frames that a caller pays for, and only others hold, are counted for those. */
+const TAKE_OVER_MS = 1000
 
 /**
  * All streams without a session: their channels, and the one sequence of their events. Streams with the same filters,
@@ -68,6 +88,9 @@ export class SharedStreams<Message extends StreamMessage> {
   readonly #queues: WorkQueues<Message>
   readonly #fanOut = new FanOut()
   readonly #heartbeat: NodeJS.Timeout
+  readonly #lingering = new Lingering<Message>()
+  readonly #keepAll: () => void
+  #takenOverAtMs = -Infinity
   #sequence = 0
   #isBrokerConnected = true
 
@@ -75,27 +98,38 @@ export class SharedStreams<Message extends StreamMessage> {
     this.#options = options
     this.#queues = new WorkQueues(options.limits)
     this.#heartbeat = setInterval(() => this.#sendHeartbeats(), options.heartbeatMs)
+    this.#keepAll = options.memory.onShortage((bytes, share) => this.#reclaim(bytes, share))
   }
 
   /**
    * Resolves once the broker delivers, and the retained messages are read; see `join` for that and for its errors.
-   * @param share pays for what has to be remembered meanwhile
+   * @param share whose memory the stream takes
+   * @throws NoRoom
    */
   async open(request: StreamRequest<Message>, share: MemoryShare): Promise<OpenedStream> {
-    const { isSharedSubscription, retained, lastEventId } = request
-    const subscribed = this.#channelFor(request)
-    const release = subscribed.use()
+    if (!share.take('streams', STREAM_BYTES)) throw new NoRoom()
+    /** The retained messages, until they are written. */
+    const retainedHeld = share.hold('joins')
+    let stopUsing = () => {}
+    const release = (): void => {
+      stopUsing()
+      retainedHeld.release()
+      share.give('streams', STREAM_BYTES)
+    }
     try {
-      const wantsRetained = retained && !isSharedSubscription && lastEventId === undefined
-      const { subscriber, retained: source } = this.#options
-      const point = await join(subscribed, wantsRetained, {
+      const subscribed = this.#channelFor(request, share)
+      stopUsing = subscribed.use(share)
+      const { subscriber, retained } = this.#options
+      const point = await join(subscribed, this.#wantsRetained(subscribed, request), {
         subscriber,
-        retained: source,
+        retained,
         share,
         newestSequence: () => this.#sequence,
       })
+      if (!this.#holds(point.retained, retainedHeld)) throw new NoRoom()
       return {
-        start: (response, signal) => this.#start(subscribed, request, point, release, response, signal),
+        start: (response, signal) =>
+          this.#start(subscribed, request, point, { share, release, retainedHeld }, response, signal),
         release,
       }
     } catch (error) {
@@ -104,23 +138,49 @@ export class SharedStreams<Message extends StreamMessage> {
     }
   }
 
+  #holds(messages: readonly Message[], held: Held): boolean {
+    return messages.every((message) => held.grow(this.#options.sizeOf(message)))
+  }
+
+  #wantsRetained(
+    { channel }: SubscribedChannel<Message>,
+    { retained, isSharedSubscription, lastEventId }: StreamRequest<Message>,
+  ): boolean {
+    if (!retained || isSharedSubscription) return false
+    return lastEventId === undefined || locate(channel, lastEventId, this.#sequence).lacksRetained
+  }
+
   /** A message arrived from the broker, as yet for nobody. */
   received({ qos, payload }: Message): void {
     this.#options.counters.received(qos, payload.length)
   }
 
-  /** A message for each of these channels. It is encoded once for all channels whose encoders have the same name. */
-  message(message: Message, channels: Iterable<SubscribedChannel<Message>>): void {
+  /**
+   * A message for each of these channels. It becomes one frame for all channels whose encoders have the same name. One
+   * of them pays for its memory, each time another one.
+   */
+  message(message: Message, channels: ReadonlySet<SubscribedChannel<Message>>): void {
     const sequence = (this.#sequence += 1)
-    const encoded = new Map<string, Buffer>()
+    const frames = new Map<string, { frame: Frame; payer: Channel }>()
+    let untilPayer = sequence % channels.size
     for (const subscribed of channels) {
       if (subscribed.isClosed) continue
       const { channel, encoder, recordings } = subscribed
-      let bytes = encoded.get(encoder.name)
-      if (bytes === undefined) encoded.set(encoder.name, (bytes = subscribed.encodeMessage(sequence, message)))
-      channel.append({ sequence, bytes, topic: message.topic })
-      for (const live of recordings) live.record(message)
+      try {
+        let shared = frames.get(encoder.name)
+        if (shared === undefined) {
+          shared = { frame: subscribed.frameOf(sequence, message), payer: channel }
+          frames.set(encoder.name, shared)
+        } else if (untilPayer === 0) shared.payer = channel
+        untilPayer -= 1
+        channel.append(shared.frame)
+        if (shared.frame.topic === undefined) this.#countGap('message-too-large', channel, 1)
+        for (const live of recordings) live.record(message)
+      } catch (error) {
+        this.#fail(subscribed, error)
+      }
     }
+    for (const { frame, payer } of frames.values()) payer.pay(frame)
   }
 
   /** A message for one reader of these channels: a set that stays the same one as long as the shared subscription. */
@@ -128,20 +188,21 @@ export class SharedStreams<Message extends StreamMessage> {
     this.#queues.push(channels, {
       sequence: (this.#sequence += 1),
       message,
-      bytes: message.topic.length + message.payload.length,
+      bytes: this.#options.sizeOf(message),
+      arrivedMs: performance.now(),
     })
   }
 
   /** The broker connection was lost or is back. */
   connected(isConnected: boolean, channels: Iterable<SubscribedChannel<Message>>): void {
     this.#isBrokerConnected = isConnected
-    this.#broadcast('status', statusOf(isConnected), channels)
+    this.#broadcast('status', (subscribed) => this.#statusOf(subscribed), channels)
   }
 
   /** Messages of these channels may be missing. */
   gap(reason: GapReason, channels: Iterable<SubscribedChannel<Message>>): void {
-    this.#broadcast('gap', { reason }, channels)
-    for (const { channel } of channels) for (const _reader of channel.readers) this.#options.counters.gap(reason, 0)
+    this.#broadcast('gap', () => ({ reason }), channels)
+    for (const { channel } of channels) this.#countGap(reason, channel, 0)
   }
 
   /** The broker refuses a filter of these channels that it granted before: their streams end. */
@@ -164,31 +225,34 @@ export class SharedStreams<Message extends StreamMessage> {
   /** Ends every stream, and asks each client to reconnect after a time of its own. */
   close(): void {
     clearInterval(this.#heartbeat)
+    this.#keepAll()
     for (const subscribed of this.#channels.values()) {
       const { format } = subscribed.encoder
       this.#end(subscribed, { reason: 'shutdown', lastBytes: () => format.retry(reconnectDelayMs()) })
     }
   }
 
-  #channelFor(request: StreamRequest<Message>): SubscribedChannel<Message> {
+  #channelFor(request: StreamRequest<Message>, share: MemoryShare): SubscribedChannel<Message> {
     const { encoder, qos } = request
     const filters = [...new Set(request.filters)]
     const key = JSON.stringify([encoder.name, qos, ...filters.toSorted()])
-    return this.#channels.get(key) ?? this.#createChannel(key, filters, request)
+    return this.#channels.get(key) ?? this.#createChannel(key, filters, request, share)
   }
 
   #createChannel(
     key: string,
     filters: readonly string[],
-    { isSharedSubscription, qos, encoder }: StreamRequest<Message>,
+    { isSharedSubscription, qos, encoder, lingeringMax }: StreamRequest<Message>,
+    share: MemoryShare,
   ): SubscribedChannel<Message> {
     const { epoch, limits, lingerMs, counters, subscriber } = this.#options
     const subscribed = new SubscribedChannel<Message>({
       key,
       filters,
+      qos,
+      share,
       encoder,
-      channel: new Channel({
-        format: encoder.format,
+      channel: {
         limits,
         epoch,
         // A sequence of its own: an id from before this channel must not pass for one of its events.
@@ -196,8 +260,12 @@ export class SharedStreams<Message extends StreamMessage> {
         isSharedSubscription,
         fanOut: this.#fanOut,
         counters,
-      }),
+      },
       lingerMs,
+      lingering: this.#lingering,
+      onIdle: ({ share: { name } }) => {
+        if (this.#lingering.countOf(name) > lingeringMax) this.#end(this.#lingering.longest(name)!)
+      },
       onUnused: (unused) => this.#end(unused),
     })
     this.#channels.set(key, subscribed)
@@ -210,11 +278,11 @@ export class SharedStreams<Message extends StreamMessage> {
     subscribed: SubscribedChannel<Message>,
     { slow, lastEventId }: StreamRequest<Message>,
     joined: JoinPoint<Message>,
-    release: () => void,
+    { share, release, retainedHeld }: { share: MemoryShare; release: () => void; retainedHeld: Held },
     response: Writable,
     signal: AbortSignal | undefined,
   ): void {
-    const { counters } = this.#options
+    const { counters, onFault } = this.#options
     const { channel, encoder, end } = subscribed
     const resumed = lastEventId === undefined ? undefined : locate(channel, lastEventId, this.#sequence)
     const reader = new Reader(response, {
@@ -222,6 +290,8 @@ export class SharedStreams<Message extends StreamMessage> {
       position: (resumed ?? joined).position,
       signal,
       counters,
+      held: share.hold('streams'),
+      onFault,
       onDrain: () => this.#advance(subscribed, reader),
       onClose: (reason) => {
         channel.readers.delete(reader)
@@ -230,24 +300,28 @@ export class SharedStreams<Message extends StreamMessage> {
       },
     })
     counters.opened(encoder.format.name)
-    if (end !== undefined) return reader.close(end.reason, end.lastBytes())
+    if (end !== undefined) return reader.end(end)
     channel.readers.add(reader)
     if (channel.isSharedSubscription) this.#queues.addReader(subscribed, reader)
     if (resumed !== undefined) counters.resumed(resumed.missing ?? 'resumed')
-    const begin = ({ retained, missing }: Beginning<Message>): void => {
-      reader.begin(
-        preambleOf(channel, encoder, {
-          missing: resumed?.missing ?? missing,
-          status: this.#isBrokerConnected ? undefined : statusOf(false),
-          retained,
-          startSequence: resumed === undefined ? joined.sequence : undefined,
-        }),
-      )
-      this.#advance(subscribed, reader)
+    const { sequence } = resumed ?? joined
+    const opening = openingOf(channel, {
+      status: this.#statusOf(subscribed),
+      missing: resumed?.missing,
+      sequence,
+      lacksRetained: joined.later !== undefined || joined.retained.length > 0,
+    })
+    if (joined.later === undefined) {
+      reader.begin(preambleOf(channel, encoder, { ...joined, opening, retainedHeld, sequence }))
+      return this.#advance(subscribed, reader)
     }
-    if (joined.later === undefined) return begin(joined)
+    reader.write(opening.bytes, opening.events)
     reader.hold()
-    void joined.later.then(begin)
+    void joined.later.then((later) => {
+      const beginning = this.#holds(later.retained, retainedHeld) ? later : NO_ROOM_FOR_RETAINED
+      reader.begin(preambleOf(channel, encoder, { ...beginning, opening: undefined, retainedHeld, sequence }))
+      this.#advance(subscribed, reader)
+    })
   }
 
   /** Writes to a reader what there is for it. */
@@ -258,12 +332,52 @@ export class SharedStreams<Message extends StreamMessage> {
 
   #broadcast<Name extends 'gap' | 'status'>(
     event: Name,
-    data: EventData[Name],
+    dataFor: (subscribed: SubscribedChannel<Message>) => EventData[Name],
     channels: Iterable<SubscribedChannel<Message>>,
   ): void {
     const sequence = (this.#sequence += 1)
-    for (const { channel } of channels) {
-      channel.broadcast(event, { sequence, bytes: channel.encode(event, sequence, data) })
+    for (const subscribed of channels) {
+      const { channel, isClosed } = subscribed
+      if (!isClosed) channel.broadcast(event, { sequence, bytes: channel.encode(event, sequence, dataFor(subscribed)) })
+    }
+  }
+
+  #statusOf({ filters, qos }: SubscribedChannel<Message>): StatusData {
+    if (!this.#isBrokerConnected) return { broker: 'disconnected' }
+    const granted = this.#options.subscriber().grantedQoS(filters)
+    return { broker: 'connected', ...(granted !== undefined && granted < qos && { qos: granted }) }
+  }
+
+  /** Counts a gap for each reader of a channel. */
+  #countGap(reason: GapReason, { readers }: Channel, dropped: number): void {
+    for (const _reader of readers) this.#options.counters.gap(reason, dropped)
+  }
+
+  /** A channel could not take a message. Its readers come back, and are told that messages are missing. */
+  #fail(subscribed: SubscribedChannel<Message>, error: unknown): void {
+    this.#options.onFault(error)
+    const { format } = subscribed.encoder
+    this.#end(subscribed, { reason: 'failed', lastBytes: () => format.retry(reconnectDelayMs()) })
+  }
+
+  /** Frees memory: what is kept for readers that may come back or are slow. */
+  #reclaim(bytes: number, share: MemoryShare | undefined): void {
+    for (let freed = 0; freed < bytes;) {
+      const longest = this.#lingering.longest(share?.name)
+      if (longest === undefined) break
+      freed += longest.heldBytes
+      this.#end(longest)
+    }
+    if (share === undefined || share.mayTake(bytes)) return
+    const channels = [...this.#channels.values()]
+    // This looks at every frame there is.
+    if (performance.now() - this.#takenOverAtMs > TAKE_OVER_MS) {
+      this.#takenOverAtMs = performance.now()
+      for (const { share: other, channel } of channels) if (other.name !== share.name) channel.log.takeOver(share)
+    }
+    for (const { share: payer, channel } of channels) {
+      if (share.mayTake(bytes)) return
+      if (payer.name === share.name) channel.shrink(channel.log.bytes / 2)
     }
   }
 
@@ -279,10 +393,8 @@ export class SharedStreams<Message extends StreamMessage> {
     subscribed.end = end
     this.#channels.delete(subscribed.key)
     this.#options.subscriber().remove(subscribed, subscribed.filters)
-    this.#queues.prune()
+    this.#queues.channelsChanged()
     if (end === undefined) return
-    for (const reader of subscribed.channel.readers) reader.close(end.reason, end.lastBytes())
+    for (const reader of subscribed.channel.readers) reader.end(end)
   }
 }
-
-const statusOf = (isConnected: boolean): StatusData => ({ broker: isConnected ? 'connected' : 'disconnected' })

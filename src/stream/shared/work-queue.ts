@@ -1,3 +1,4 @@
+import type { Held } from '../../memory/account.ts'
 import type { StreamMessage } from '../events.ts'
 import type { LogLimits } from '../log.ts'
 import type { Reader } from '../reader.ts'
@@ -6,7 +7,10 @@ import type { SubscribedChannel } from './subscribed-channel.ts'
 export interface QueuedMessage<Message> {
   sequence: number
   message: Message
+  /** What it takes in memory. */
   bytes: number
+  /** In milliseconds of `performance.now()`. */
+  arrivedMs: number
 }
 
 /** A reader, and its channel. */
@@ -17,12 +21,14 @@ interface Consumer<Message extends StreamMessage> {
 
 /**
  * The messages of one shared subscription. Each goes to one reader, round robin over the readers of all its channels,
- * and never to one whose socket is full. While all sockets are full, messages wait here. At the limits the oldest are
- * dropped.
+ * and never to one whose socket is full. While all sockets are full, messages wait here. At the limits, and where
+ * there is no room in memory, the oldest are dropped.
  */
 export class WorkQueue<Message extends StreamMessage> {
   readonly #channels: ReadonlySet<SubscribedChannel<Message>>
   readonly #limits: LogLimits
+  /** Where the memory of the messages is counted: for a caller that has one of the channels. */
+  #held: Held
   #waiting: QueuedMessage<Message>[] = []
   /** Messages at the front of the array that were handed out or dropped, and are not cut off yet. */
   #taken = 0
@@ -41,15 +47,17 @@ export class WorkQueue<Message extends StreamMessage> {
   constructor(channels: ReadonlySet<SubscribedChannel<Message>>, limits: LogLimits) {
     this.#channels = channels
     this.#limits = limits
+    this.#held = this.#anyHeld()
   }
 
   /** Handed out at the end of this turn of the event loop, with all else that came in it. */
   push(queued: QueuedMessage<Message>): void {
-    this.#waiting.push(queued)
-    this.#bytes += queued.bytes
+    if (this.#makeRoom(queued.bytes)) {
+      this.#waiting.push(queued)
+      this.#bytes += queued.bytes
+    } else this.#countDropped(queued)
     while (this.#bytes > this.#limits.bytes || this.#waiting.length - this.#taken > this.#limits.messages) {
-      this.#lastDropped = this.#take().sequence
-      this.#dropped += 1
+      this.#countDropped(this.#take())
     }
     if (this.#isScheduled) return
     this.#isScheduled = true
@@ -64,6 +72,16 @@ export class WorkQueue<Message extends StreamMessage> {
     this.#reportedTo.set(reader, this.#reported)
   }
 
+  /** The caller whose memory it took may have no channel any more. */
+  channelsChanged(): void {
+    const { name } = this.#held.share
+    for (const { share } of this.#channels) if (share.name === name) return
+    this.#held.release()
+    if (this.#channels.size === 0) return
+    this.#held = this.#anyHeld()
+    this.#held.growAnyway(this.#bytes)
+  }
+
   distribute(): void {
     const consumers = [...this.#channels].flatMap((subscribed) =>
       [...subscribed.channel.readers].map((reader): Consumer<Message> => ({ subscribed, reader })),
@@ -74,9 +92,37 @@ export class WorkQueue<Message extends StreamMessage> {
     while (this.#taken < this.#waiting.length) {
       const consumer = this.#nextReady(consumers)
       if (consumer === undefined) return
-      const { sequence, message } = this.#take()
-      consumer.reader.write(consumer.subscribed.encodeMessage(sequence, message), 1)
+      this.#write(this.#take(), consumer)
     }
+  }
+
+  #write({ sequence, message, arrivedMs }: QueuedMessage<Message>, { reader, subscribed }: Consumer<Message>): void {
+    let bytes = subscribed.encodeMessage(sequence, message)
+    if (bytes === undefined) {
+      subscribed.channel.counters.gap('message-too-large', 1)
+      return reader.write(subscribed.tooLarge(sequence), 1)
+    }
+    const expiry = subscribed.expiryOf(message, arrivedMs)
+    if (expiry !== undefined) bytes = expiry.current(bytes)
+    if (bytes !== undefined) reader.write(bytes, 1)
+  }
+
+  #anyHeld(): Held {
+    const [subscribed] = this.#channels
+    return subscribed!.share.hold('logs')
+  }
+
+  #makeRoom(bytes: number): boolean {
+    if (this.#held.grow(bytes)) return true
+    // A quarter goes, so that this does not happen again at each message.
+    const kept = Math.min((this.#bytes * 3) / 4, this.#bytes - bytes)
+    while (this.#taken < this.#waiting.length && this.#bytes > kept) this.#countDropped(this.#take())
+    return this.#held.grow(bytes)
+  }
+
+  #countDropped({ sequence }: QueuedMessage<Message>): void {
+    this.#lastDropped = sequence
+    this.#dropped += 1
   }
 
   #nextReady(consumers: Consumer<Message>[]): Consumer<Message> | undefined {
@@ -103,6 +149,7 @@ export class WorkQueue<Message extends StreamMessage> {
     const queued = this.#waiting[this.#taken]!
     this.#taken += 1
     this.#bytes -= queued.bytes
+    this.#held.shrink(queued.bytes)
     // Cutting off half of the array at a time costs each message a constant time on average.
     if (this.#taken * 2 >= this.#waiting.length) {
       this.#waiting = this.#waiting.slice(this.#taken)

@@ -30,8 +30,11 @@ export class WorkQueues<Message extends StreamMessage> {
     for (const [channels, queue] of this.#queues) if (channels.has(subscribed)) queue.distribute()
   }
 
-  /** Drops the queues of subscriptions that have no channel left. */
-  prune(): void {
-    for (const channels of this.#queues.keys()) if (channels.size === 0) this.#queues.delete(channels)
+  /** To be called when a channel is gone. Drops the queues of subscriptions that have none left. */
+  channelsChanged(): void {
+    for (const [channels, queue] of this.#queues) {
+      queue.channelsChanged()
+      if (channels.size === 0) this.#queues.delete(channels)
+    }
   }
 }

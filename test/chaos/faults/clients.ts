@@ -30,7 +30,7 @@ export const clientFaults: readonly Fault[] = [
   },
   {
     name: 'batch-through-caddy',
-    what: '20,000 lines of NDJSON through Caddy, which runs as it comes; the bridge is killed behind the 5,000th result',
+    what: '20,000 lines of NDJSON through Caddy as it comes; the bridge is killed behind the 5,000th result',
     issue: '16.13',
     skip: () => (existsSync(CADDY) ? undefined : 'needs Caddy'),
     async strike({ stage, bridges: [bridge], restartBridge, breaks, note }) {

@@ -214,7 +214,7 @@ export const linkFaults: readonly Fault[] = [
   },
   {
     name: 'qos2-pubrec-lost',
-    what: 'the PUBRECs of 20 QoS 2 publishes of each connection are lost, every connection is cut, the first reconnects are reset; three more cuts',
+    what: '20 PUBRECs of each connection are lost, all are cut, the first reconnects are reset; three more cuts',
     issue: '16.1',
     brief: true,
     async strike({ proxy, until, bridges: [bridge], seconds, ledger, breaks }) {

@@ -48,7 +48,7 @@ export const replicaFaults: readonly Fault[] = [
   },
   {
     name: 'stale-reader',
-    what: 'a reader of a session comes back through a third bridge with an old Last-Event-ID, while another has the session',
+    what: 'a reader with an old Last-Event-ID comes to a third bridge while another has its session',
     issue: '16.10',
     bridge: { count: 3 },
     async strike({ bridges, ledger, until, breaks, note }) {
@@ -69,7 +69,7 @@ export const replicaFaults: readonly Fault[] = [
   },
   {
     name: 'auto-session-elsewhere',
-    what: 'a reader with ack=auto dies with 50 messages flushed and unread, and comes back at another bridge without a Last-Event-ID',
+    what: 'a reader with ack=auto dies with 50 messages unread; another bridge, no Last-Event-ID',
     issue: '16.12',
     bridge: { count: 2 },
     async strike({ bridges, seconds, breaks }) {

@@ -47,7 +47,8 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
       await value('received_messages_total{qos="1"}'),
       await value('received_bytes_total'),
     ]).toEqual([1, 2, 6])
-    expect(await value('stream_events_total')).toBe(5)
+    // Five messages, and the status that each stream begins with.
+    expect(await value('stream_events_total')).toBe(7)
     expect(await value('http_request_duration_seconds_count{method="GET",route="/subscribe",status_code="200"}')).toBe(
       2,
     )
@@ -78,7 +79,7 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
     const before = await metric(bridge, 'causeway_stream_bytes_total')
     await client.publishAsync('a', 'é'.repeat(1000), { qos: 1 })
     await stream.next()
-    const event = /id: [^\n]+\ndata: [^\n]+\n\n/.exec(stream.text())![0]
+    const event = /\n\n(id: [^\n]+\ndata: [^\n]+\n\n)/.exec(stream.text())![1]!
     expect((await metric(bridge, 'causeway_stream_bytes_total')) - before).toBe(Buffer.byteLength(event))
   })
 
@@ -89,10 +90,11 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
     const streams = await Promise.all([1, 2, 3].map(() => openStream(`${bridge.url}/subscribe?topic=a`)))
     await client.publishAsync('a', 'x'.repeat(2000), { qos: 1 })
     for (const stream of streams) {
-      expect(await stream.next()).toMatchObject({ event: 'gap', data: { reason: 'overrun', dropped: 1 } })
+      expect(await stream.next()).toMatchObject({ event: 'gap', data: { reason: 'message-too-large', dropped: 1 } })
     }
-    expect(await metric(bridge, 'causeway_stream_gaps_total{reason="overrun"}')).toBe(3)
-    expect(await metric(bridge, 'causeway_stream_dropped_events_total{reason="overrun"}')).toBe(3)
+    expect(await metric(bridge, 'causeway_stream_gaps_total{reason="message-too-large"}')).toBe(3)
+    const dropped = 'causeway_stream_dropped_events_total{reason="message-too-large"}'
+    expect(await metric(bridge, dropped)).toBe(3)
   })
 
   test('hold no topic and no client', async () => {

@@ -14,12 +14,15 @@ describe.each(BROKERS)('on $name', ({ start }) => {
       stream
         .text()
         .split('\n')
-        .filter((line) => line !== '')
+        .slice(0, -1)
         .map((line) => JSON.parse(line))
-    await expect.poll(() => lines().length).toBe(2)
+        .filter(({ event }) => event !== 'heartbeat')
+    await expect.poll(() => lines().length).toBe(3)
     expect(lines()).toEqual([
+      { event: 'status', id: expect.stringMatching(/^[0-9a-f]+r-\d+$/), data: { broker: 'connected' } },
       {
         event: 'message',
+        id: expect.stringMatching(/^[0-9a-f]+-\d+$/),
         data: { topic: 'n/a', payload: 'old', encoding: 'utf8', qos: expect.any(Number), retain: true },
       },
       {
@@ -28,8 +31,8 @@ describe.each(BROKERS)('on $name', ({ start }) => {
         data: { topic: 'n/b', payload: 'a\r\nb\u2028c', encoding: 'utf8', qos: 1, retain: false },
       },
     ])
-    // Empty lines are heartbeats.
-    await expect.poll(() => stream.text()).toContain('\n\n')
+    await expect.poll(() => stream.text()).toContain('\n{"event":"heartbeat"}\n')
+    expect(stream.text()).not.toMatch(/[\u0085\u2028\u2029]|^\n|\n\n/)
   })
 })
 

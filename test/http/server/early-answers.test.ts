@@ -21,7 +21,7 @@ const BY_THE_HEAD: [string, number, string, string[]][] = [
     'an array that is too large',
     413,
     'POST /publish/batch',
-    [auth, 'Content-Length: 2000000', 'Content-Type: application/json'],
+    [auth, 'Content-Length: 20000000', 'Content-Type: application/json'],
   ],
   ['a type that nobody reads', 415, 'POST /publish', [auth, 'Content-Length: 9', 'Content-Type: text/xml']],
   ['a type that no batch has', 415, 'POST /publish/batch', [auth, 'Content-Length: 9', 'Content-Type: text/xml']],

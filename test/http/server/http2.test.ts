@@ -84,6 +84,7 @@ describe.skipIf(!hasOpenssl)('over HTTP/2', () => {
     }
     stream.end('{"topic":"a/#"}\n')
     expect(JSON.parse((await results.next()).value!)).toMatchObject({ index: 3, problem: { code: 'invalid-request' } })
+    expect(JSON.parse((await results.next()).value!)).toEqual({ end: true, read: 4, published: 3 })
     expect((await results.next()).done).toBe(true)
   })
 

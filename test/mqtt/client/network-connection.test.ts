@@ -16,7 +16,7 @@ async function openConnection() {
   ]
   const network = new NetworkConnection(
     {
-      endpoint: { url: broker.url, keepaliveS: 30 },
+      endpoint: { url: broker.url, keepaliveS: 30, connectTimeoutMs: 5000, maxPacketBytes: 1_000_000 },
       protocol: 5,
       clientId: 'flushed',
       clean: true,

@@ -68,7 +68,6 @@ describe.runIf(hasMosquitto).each(PROTOCOLS)('over MQTT %s', (protocol) => {
 test.each([
   ['server unavailable', 0x88],
   ['server busy', 0x89],
-  ['not authorized', 0x87],
 ])('a connection the broker refuses with “%s” is 503 with that reason', async (_name, reasonCode) => {
   const broker = await startScriptedBroker(({ cmd }, peer) => {
     if (cmd !== 'connect') return false
@@ -82,6 +81,36 @@ test.each([
   expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0)
 })
 
+test.each([
+  ['bad user name or password', 0x86, '5', 'CAUSEWAY_MQTT_PASSWORD'],
+  ['not authorized', 0x87, '5', 'CAUSEWAY_MQTT_USERNAME'],
+  ['bad user name or password', 4, '3.1.1', 'CAUSEWAY_MQTT_PASSWORD'],
+  ['not authorized', 5, '3.1.1', 'CAUSEWAY_MQTT_USERNAME'],
+  ['client identifier not valid', 2, '3.1.1', 'CAUSEWAY_MQTT_CLIENT_ID'],
+])('a connection refused with “%s” (%i) is not to be tried again, and names the setting', async (...refusal) => {
+  const [_name, code, protocol, setting] = refusal
+  const broker = await startScriptedBroker(({ cmd }, peer) => {
+    if (cmd !== 'connect') return false
+    const answer = protocol === '5' ? { reasonCode: code } : { returnCode: code }
+    peer.send({ cmd: 'connack', sessionPresent: false, ...answer })
+    peer.close()
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol }, { waitForBroker: false })
+  const answer = await publish(bridge, { topic: 'a' })
+  expect(answer).toMatchObject({
+    status: 503,
+    body: { code: 'bridge-refused', retryable: false, mqtt: { reasonCode: code } },
+  })
+  expect(answer.headers.get('retry-after')).toBeNull()
+  expect(answer.body.detail).toContain(setting)
+  const where = `mqtt://127.0.0.1:${broker.port} over MQTT ${protocol}`
+  expect((await get(bridge, '/readyz')).body.detail).toContain(where)
+  expect(bridge.logs.map(({ msg }) => msg)).toContain(
+    `the broker at ${where} refuses the bridge; trying again until it can`,
+  )
+})
+
 test('the reason given is that of the last attempt', async () => {
   let silent = true
   const broker = await startScriptedBroker(({ cmd }, peer) => {
@@ -90,8 +119,10 @@ test('the reason given is that of the last attempt', async () => {
     peer.send({ cmd: 'connack', sessionPresent: false, reasonCode: 0x88 })
     return true
   })
-  const bridge = await startBridge({ MQTT_URL: broker.url }, { waitForBroker: false })
-  expect((await publish(bridge, { topic: 'a' })).body.mqtt).toBeUndefined()
+  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_CONNECT_TIMEOUT_MS: 300 }, { waitForBroker: false })
+  expect((await publish(bridge, { topic: 'a' })).body).toMatchObject({
+    detail: expect.stringContaining('it did not answer CONNECT within 300 ms'),
+  })
   silent = false
   await expect
     .poll(async () => (await publish(bridge, { topic: 'a' })).body.mqtt, { timeout: 20_000 })

@@ -11,6 +11,9 @@ const protocols = (peers: Peer[]) =>
       .map(({ connect }) => connect?.protocolVersion),
   )
 
+/** For those that never answer. */
+const MQTT_CONNECT_TIMEOUT_MS = 500
+
 /** The protocol that the bridge uses now, told by whether the result has a reason code: 3.1.1 has none. */
 const speaks = async (bridge: Bridge) =>
   (await publish(bridge, { topic: 'a' })).body.reasonCode === null ? '3.1.1' : '5'
@@ -38,10 +41,12 @@ describe.each([
     (peer: Peer) => peer.send({ cmd: 'connack', sessionPresent: false, reasonCode: 0x84 }),
   ],
   ['closes an MQTT 5 connection without an answer, as RabbitMQ does', () => {}],
+  ['leaves an MQTT 5 CONNECT unanswered, as amqtt does', undefined],
 ])('a broker that %s', (_name, refuse) => {
   const start = () =>
     startScriptedBroker((packet, peer) => {
       if (packet.cmd !== 'connect' || packet.protocolVersion !== 5) return false
+      if (refuse === undefined) return true
       refuse(peer)
       peer.close()
       return true
@@ -49,7 +54,7 @@ describe.each([
 
   test('is connected to over 3.1.1', async () => {
     const broker = await start()
-    const bridge = await startBridge({ MQTT_URL: broker.url })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_CONNECT_TIMEOUT_MS })
     expect(await publish(bridge, { topic: 'a', qos: 2 })).toMatchObject({
       status: 200,
       body: { reasonCode: null, matchedSubscribers: null },
@@ -59,7 +64,7 @@ describe.each([
 
   test('is reconnected to over 3.1.1 after the connection was lost', async () => {
     const broker = await start()
-    const bridge = await startBridge({ MQTT_URL: broker.url })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_CONNECT_TIMEOUT_MS })
     await publish(bridge, { topic: 'a' })
     for (const peer of broker.peers) peer.close()
     await expect
@@ -69,9 +74,28 @@ describe.each([
   })
 
   test('is not connected to if the setting allows only MQTT 5', async () => {
-    const bridge = await startBridge({ MQTT_URL: (await start()).url, MQTT_PROTOCOL: '5' }, { waitForBroker: false })
-    expect(await publish(bridge, { topic: 'a' })).toMatchObject({ status: 503, body: { code: 'broker-unavailable' } })
+    const settings = { MQTT_URL: (await start()).url, MQTT_PROTOCOL: '5', MQTT_CONNECT_TIMEOUT_MS }
+    const bridge = await startBridge(settings, { waitForBroker: false })
+    expect((await publish(bridge, { topic: 'a' })).status).toBe(503)
   })
+})
+
+test('a broker that never answers MQTT 5 is named for that, and after the second time it is not asked again', async () => {
+  const broker = await startScriptedBroker((packet) => packet.cmd === 'connect' && packet.protocolVersion === 5)
+  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_CONNECT_TIMEOUT_MS, PUBLISH_CONNECTIONS: 1 })
+  expect(bridge.logs.find(({ msg }) => String(msg).includes('does not answer MQTT 5'))).toMatchObject({
+    msg: `mqtt://127.0.0.1:${broker.port} does not answer MQTT 5; trying MQTT 3.1.1`,
+    reason: `it did not answer CONNECT within ${MQTT_CONNECT_TIMEOUT_MS} ms`,
+  })
+  for (const expected of [1, 2]) {
+    await publish(bridge, { topic: 'a' })
+    for (const peer of broker.peers.splice(0)) peer.close()
+    const reconnects = () => metric(bridge, 'causeway_mqtt_reconnects_total{role="publish"}')
+    await expect.poll(reconnects, { timeout: 10_000 }).toBe(expected)
+    await expect.poll(() => bridge.isReachable(), { timeout: 10_000 }).toBe(true)
+  }
+  expect(broker.peers.length).toBeGreaterThan(0)
+  expect(broker.peers.map(({ connect }) => connect?.protocolVersion)).not.toContain(5)
 })
 
 describe.runIf(hasMosquitto)('a broker that cannot be reached', () => {

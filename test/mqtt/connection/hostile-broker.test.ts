@@ -116,7 +116,6 @@ describe('a broker that answers a publish with', () => {
       (peer, packet) => peer.send({ cmd: 'pubrec', messageId: id(packet) }, { cmd: 'pubcomp', messageId: id(packet) }),
       1,
     ],
-    ['PUBACK for QoS 2', (peer, packet) => peer.send({ cmd: 'puback', messageId: id(packet) }), 2],
     ['PUBCOMP before PUBREC', (peer, packet) => peer.send({ cmd: 'pubcomp', messageId: id(packet) }), 2],
   ])('%s has not acknowledged it', async (_name, attack, qos) => {
     const { bridge, behave } = await bridgeOn('instead of PUBACK', attack)

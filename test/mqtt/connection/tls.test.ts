@@ -35,7 +35,8 @@ async function expectItWorks(settings: Settings): Promise<void> {
 /** Expects that the bridge starts, reports why it cannot connect to its broker, and keeps trying. */
 async function expectRefused(settings: Settings, why: string): Promise<Bridge> {
   const bridge = await startBridge({ ...settings, PUBLISH_CONNECTIONS: 1 }, { waitForBroker: false })
-  const warning = () => bridge.logs.find(({ msg }) => msg === 'the broker cannot be reached; trying again until it can')
+  const warning = () =>
+    bridge.logs.find(({ msg }) => String(msg).endsWith(' cannot be reached; trying again until it can'))
   await expect
     .poll(warning)
     .toMatchObject({ reason: expect.stringContaining(`There is no connection to the broker: ${why}`) })
@@ -111,6 +112,24 @@ describe.skipIf(!hasMosquitto || !hasOpenssl)('over TLS', () => {
     await broker.start()
     await expect.poll(() => bridge.isReachable(), { timeout: 15_000 }).toBe(true)
     expect((await send(bridge, 'POST', '/publish?topic=a', {}, 'x')).status).toBe(200)
+  })
+
+  test('files that were replaced are used after SIGHUP, and bad ones are not', async () => {
+    const { port } = await startBroker(server, 'require_certificate true')
+    const own = other.issue('replaced')
+    const bridge = await expectRefused(
+      { MQTT_URL: `mqtts://127.0.0.1:${port}`, MQTT_CA_FILE: authority.caFile, ...ownCertificate(own) },
+      'it does not accept the client certificate',
+    )
+    copyFileSync(client.cert, own.cert)
+    bridge.reload()
+    expect(bridge.logs.map(({ msg }) => msg)).toContain(
+      `CAUSEWAY_MQTT_KEY_FILE ${own.key}: expected the key of the certificate, got a different one; the files read ` +
+        'before stay in use',
+    )
+    copyFileSync(client.key, own.key)
+    bridge.reload()
+    await expect.poll(() => bridge.isReachable(), { timeout: 20_000 }).toBe(true)
   })
 
   test('the same is checked over WebSockets', async () => {

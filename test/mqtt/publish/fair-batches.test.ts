@@ -1,5 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest'
 import { MemoryAccount } from '../../../src/memory/account.ts'
+import { Broker } from '../../../src/mqtt/connection/broker.ts'
 import { metric, startBridge } from '../../support/bridge.ts'
 import { publish } from '../../support/http.ts'
 import { openBatch } from '../../support/ndjson.ts'
@@ -59,16 +60,17 @@ test('callers whose batches wait take turns', async () => {
   const broker = await holdingBroker()
   broker.hold()
   const memory = new MemoryAccount({ totalBytes: 1e8 })
+  const connections = new Broker({
+    servers: [{ url: broker.url, username: undefined, password: undefined }],
+    protocol: '5',
+    endpoint: () => ({ keepaliveS: 60, maxPacketBytes: 1e6, connectTimeoutMs: 5000 }),
+  })
   const publisher = new Publisher({
     connections: 1,
     maxInFlight: 40,
     maxInFlightBytes: 1e6,
     timeoutMs: 60_000,
-    connection: () => ({
-      endpoint: { url: broker.url, keepaliveS: 60 },
-      protocol: '5' as const,
-      clientId: 'test-publish-0',
-    }),
+    connection: () => ({ broker: connections, role: 'publish' as const, clientId: 'test-publish-0' }),
     observe: () => {},
   })
   onTestFinished(() => publisher.close())

@@ -117,7 +117,7 @@ test('a shutdown ends the stream and leaves the session to the broker', async ()
   await reader.next()
   await bridge.close()
   await reader.ended
-  expect(reader.text()).toMatch(/retry: \d+\n\n$/)
+  expect(reader.text()).toMatch(/retry: \d+\n$/)
   expect(packets(broker.session(), 'disconnect')[0]).not.toHaveProperty('properties.sessionExpiryInterval')
   expect(acknowledged(broker.session())).toEqual([])
 })

@@ -10,7 +10,10 @@ import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts
 import { openStream } from '../../support/stream.ts'
 
 test('a stream requested while the broker cannot be reached gets 503 with Retry-After', async () => {
-  const bridge = await startBridge({ MQTT_URL: `mqtt://127.0.0.1:${await freePort()}` }, { waitForBroker: false })
+  const bridge = await startBridge(
+    { MQTT_URL: `mqtt://127.0.0.1:${await freePort()}`, SUBSCRIBE_WAIT_MS: 0 },
+    { waitForBroker: false },
+  )
   const { status, headers, body } = await get(bridge, '/subscribe?topic=a')
   expect([status, body.code, body.retryable]).toEqual([503, 'broker-unavailable', true])
   expect(Number(headers.get('retry-after'))).toBeGreaterThan(0)
@@ -24,7 +27,7 @@ test('a filter requested again before its UNSUBACK is subscribed to again', asyn
     leaving = peer
     return true
   })
-  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const bridge = await startBridge({ MQTT_URL: broker.url, SUBSCRIBE_WAIT_MS: 0 })
   const path = '/subscribe?topic=a&retained=false'
   const first = await openStream(`${bridge.url}${path}`)
   first.close()
@@ -44,7 +47,7 @@ test('a filter requested again before its UNSUBACK is subscribed to again', asyn
 describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (protocol) => {
   test('report the loss, a gap and the reconnect, and then go on', async () => {
     const broker = await startMosquitto()
-    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, SUBSCRIBE_WAIT_MS: 0 })
     const streams = await Promise.all(
       ['topic=a', 'topic=a&topic=b/%23', 'topic=a&encoding=json'].map((query) =>
         openStream(`${bridge.url}/subscribe?${query}`),
@@ -182,6 +185,6 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('streams over MQTT %s', (proto
     await expect.poll(async () => (await get(bridge, '/readyz')).status).toBe(503)
     const second = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
     expect(second.status).toBe(200)
-    expect((await second.next()).data).toEqual({ broker: 'disconnected' })
+    expect((await second.opening).data).toEqual({ broker: 'disconnected' })
   })
 })

@@ -18,9 +18,8 @@ test('exact bytes of server-sent events', () => {
   expect(eventStream.event('message', 'e-3', 'a\rb\nc\r\nd').toString()).toBe(
     'id: e-3\ndata: a\ndata: b\ndata: c\ndata: d\n\n',
   )
-  expect(eventStream.setId('e-4').toString()).toBe('id: e-4\n\n')
-  expect(eventStream.retry(2000).toString()).toBe('retry: 2000\n\n')
-  expect(eventStream.heartbeat.toString()).toBe(':\n\n')
+  expect(eventStream.retry(2000).toString()).toBe('retry: 2000\n')
+  expect(eventStream.heartbeat.toString()).toBe(':\n')
 })
 
 test('no data can forge a field of a server-sent event', () => {
@@ -38,8 +37,8 @@ test('no data can forge a field of a server-sent event', () => {
 test('exact bytes of NDJSON', () => {
   expect(ndjson.event('message', 'e-1', '{"a":1}').toString()).toBe('{"event":"message","id":"e-1","data":{"a":1}}\n')
   expect(ndjson.event('gap', undefined, '{}').toString()).toBe('{"event":"gap","data":{}}\n')
-  expect(ndjson.heartbeat.toString()).toBe('\n')
-  expect([ndjson.setId('e-1').length, ndjson.retry(1).length]).toEqual([0, 0])
+  expect(ndjson.heartbeat.toString()).toBe('{"event":"heartbeat"}\n')
+  expect(ndjson.retry(1).length).toBe(0)
 })
 
 test('any JSON is one line of NDJSON with its data', () => {

@@ -12,7 +12,12 @@ const REQUEST: SessionRequest<SessionMessage> = {
   retained: false,
   ack: 'auto',
   share: new MemoryAccount({ totalBytes: 1e8 }).shareOf('a'),
-  encoder: { name: 'test', format: ndjson, messageData: ({ payload }) => JSON.stringify(`${payload}`) },
+  encoder: {
+    name: 'test',
+    format: ndjson,
+    messageData: ({ payload }) => JSON.stringify(`${payload}`),
+    withExpiry: (event) => event,
+  },
 }
 
 /** Sessions, and how often each was opened and closed at the broker. */

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
 import { MemoryAccount } from '../../../src/memory/account.ts'
-import { Channel } from '../../../src/stream/channel.ts'
 import type { StreamMessage } from '../../../src/stream/events.ts'
 import { FanOut } from '../../../src/stream/fan-out.ts'
 import { ndjson } from '../../../src/stream/formats/ndjson.ts'
 import { join, JoinFailed } from '../../../src/stream/shared/join.ts'
+import { Lingering } from '../../../src/stream/shared/lingering.ts'
 import { SubscribedChannel } from '../../../src/stream/shared/subscribed-channel.ts'
 
 const account = new MemoryAccount({ totalBytes: 1e9 })
@@ -19,28 +19,36 @@ const texts = (messages: readonly StreamMessage[]) => messages.map(({ topic, pay
 /** A channel that things happen to while a reader joins it. */
 function createChannel() {
   let sequence = 7
-  const channel = new Channel({
-    format: ndjson,
-    limits: { bytes: 1e6, messages: 1000 },
-    epoch: 'e',
-    baseSequence: sequence,
-    isSharedSubscription: false,
-    fanOut: new FanOut(),
-    counters: { gap: () => {} },
-  })
   const subscribed = new SubscribedChannel<StreamMessage>({
     key: 'key',
     filters: ['#'],
-    channel,
-    encoder: { name: 'test', format: ndjson, messageData: ({ payload }) => JSON.stringify(`${payload}`) },
+    qos: 1,
+    share,
+    channel: {
+      limits: { bytes: 1e6, messages: 1000 },
+      epoch: 'e',
+      baseSequence: sequence,
+      isSharedSubscription: false,
+      fanOut: new FanOut(),
+      counters: { gap: () => {} },
+    },
+    encoder: {
+      name: 'test',
+      format: ndjson,
+      messageData: ({ payload }) => JSON.stringify(`${payload}`),
+      withExpiry: (event) => event,
+    },
     lingerMs: 0,
+    lingering: new Lingering(),
+    onIdle: () => {},
     onUnused: () => {},
   })
+  const { channel } = subscribed
   return {
     subscribed,
     deliver(live: StreamMessage): void {
       sequence += 1
-      channel.append({ sequence, bytes: subscribed.encodeMessage(sequence, live), topic: live.topic })
+      channel.append(subscribed.frameOf(sequence, live))
       for (const recording of subscribed.recordings) recording.record(live)
     },
     gap(): void {
@@ -157,7 +165,7 @@ test.each([
     return [message('0', payload), message('0', 'other'), message(`${count - 1}`, 'other'), message('other', payload)]
   })
   expect(texts(retained)).toEqual(['0 other', `other ${payload}`])
-  expect(account.heldBytes).toBe(0)
+  expect(account.byPurpose.joins).toBe(0)
 })
 
 test('where there is no memory for the record, no retained message is given, and a gap says so', async () => {

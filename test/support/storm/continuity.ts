@@ -32,6 +32,8 @@ interface Position {
   repeat: number | undefined
   /** The sequences that came live, and how many restarts of the broker were over when they came. */
   readonly seen: Map<number, number>
+  /** It came back, and no live message has come since: retained messages may come. */
+  mayBeRetained?: boolean
 }
 
 /**
@@ -70,6 +72,8 @@ export function breach(history: readonly Happening[], ledger: Ledger): string | 
           { last: undefined, excused: begun, isNew: true, isBrokerAway: false, repeat: undefined, seen: new Map() },
         ]),
       )
+    } else if (happening.kind === 'opened') {
+      for (const position of positions.values()) position.mayBeRetained = true
     } else if (happening.kind === 'gap' || happening.kind === 'status') {
       for (const [topic, position] of positions) {
         interrupt(position, happening, happening.begun.get(topic)!, ledger.topics.get(topic)!.qos)
@@ -107,11 +111,15 @@ function breachOf(
   if (position === undefined || publication === undefined) return `${what} was never published`
   if (publication.outcome === 'refused') return `${what} came, though its publisher was told that it was not sent`
   if (retained) {
-    if (position.last !== undefined) return `${what} came as retained after ${position.last}`
+    // A reader that left among the retained messages gets them again, before the live ones that it missed.
+    if (position.last !== undefined) {
+      return position.mayBeRetained ? undefined : `${what} came as retained after ${position.last}`
+    }
     position.last = sequence
     position.excused = 0
     return undefined
   }
+  position.mayBeRetained = false
   /** The first acknowledged sequence between these two. */
   const acknowledged = (after: number, before: number): number | undefined => {
     for (let between = after + 1; between < before; between += 1) {

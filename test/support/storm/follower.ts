@@ -129,7 +129,9 @@ export class Follower {
     if (id !== undefined) this.#lastEventId = id
     if (data === undefined) return
     if (event === 'gap') this.history.push({ kind: 'gap', reason: data.reason, begun: this.#ledger.begun() })
-    else if (event === 'status') {
+    else if (event === 'status' && data.broker === 'connected' && this.history.at(-1)?.kind === 'opened') {
+      // The event that every stream begins with interrupts nothing.
+    } else if (event === 'status') {
       this.history.push({ kind: 'status', connected: data.broker === 'connected', begun: this.#ledger.begun() })
     } else {
       const sequence = Number.parseInt(String(data.payload), 10)
@@ -165,5 +167,5 @@ function parseSse(block: string): Event {
 }
 
 function parseNdjson(line: string): Event {
-  return line === '' ? { event: 'heartbeat' } : JSON.parse(line)
+  return JSON.parse(line)
 }

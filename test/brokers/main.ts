@@ -1,0 +1,93 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { capabilities } from './checks/all.ts'
+import { render } from './document.ts'
+import { documentedProblems } from './outcome.ts'
+import { named, replaceRuns, type Run, tally, writeRuns } from './results.ts'
+import { runBroker } from './run.ts'
+import { brokerKinds } from './start/all.ts'
+
+const README = fileURLToPath(new URL('../../README.md', import.meta.url))
+const DOCUMENT = fileURLToPath(new URL('../../docs/brokers.md', import.meta.url))
+
+const HELP = `npm run test:brokers [-- NAME… | all] [--only TEXT] [--document]
+
+Runs every check on the named brokers, else on those that CI runs, and writes docs/brokers.md.
+  --only TEXT   the checks whose title holds this, or one of several with | between; of the
+                others the last results stay
+  --document    runs nothing: writes docs/brokers.md from the last results
+Names: ${brokerKinds.map(({ name }) => name).join(' ')}
+CAUSEWAY_BROKERS_CACHE is where brokers are fetched to, CAUSEWAY_BROKERS_TRACES where packets of failed checks go.
+`
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { only: { type: 'string' }, document: { type: 'boolean' }, help: { type: 'boolean' } },
+})
+// The brokers are processes of their own, which would go on.
+const interruption = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interruption.abort())
+process.exitCode = await main(interruption.signal)
+
+async function main(interrupted: AbortSignal): Promise<number> {
+  const names = brokerKinds.map(({ name }) => name)
+  const unknown = positionals.filter((name) => name !== 'all' && !names.includes(name))
+  if (values.help === true || unknown.length > 0) {
+    process.stderr.write(unknown.length > 0 ? `no broker is called ${unknown.join(', ')}\n\n${HELP}` : HELP)
+    return unknown.length > 0 ? 2 : 0
+  }
+  const kinds = brokerKinds.filter(({ name, everywhere }) =>
+    positionals.length === 0 ? everywhere === true : positionals.includes('all') || positionals.includes(name),
+  )
+  const documented = documentedProblems(readFileSync(README, 'utf8'))
+  const only = values.only?.toLowerCase().split('|')
+  const runs: Run[] = []
+  const missing: string[] = []
+  let broken = false
+
+  for (const kind of values.document === true ? [] : kinds) {
+    try {
+      const installed = await kind.install()
+      if (typeof installed === 'string') {
+        missing.push(`${kind.name}: ${installed}`)
+        continue
+      }
+      console.log(`${kind.title} ${installed.version}`)
+      const done = await runBroker(kind, installed, {
+        documented,
+        chosen: (title) => only === undefined || only.some((text) => title.toLowerCase().includes(text)),
+        report: (line) => console.log(line),
+        interrupted,
+      })
+      runs.push(...done)
+    } catch (error) {
+      if (interrupted.aborted) return 130
+      const said = error instanceof Error ? error.message : String(error)
+      // One that CI runs has to run.
+      if (kind.everywhere === true) broken = true
+      missing.push(`${kind.name}: ${said}`)
+    }
+    // What has been run stays, should a later broker hang the machine.
+    write(runs, names)
+  }
+  if (values.document === true) write([], names)
+
+  console.log('')
+  for (const run of runs) console.log(`${named(run)}: ${run.unspoken ?? tally(run)}`)
+  for (const line of missing) console.log(`skipped ${line}`)
+  const outcomes = runs.flatMap((run) => Object.values(run.outcomes))
+  const wrong = outcomes.filter(({ outcome }) => outcome === 'wrong').length
+  console.log(`${outcomes.length - wrong} passed, ${wrong} failed, ${missing.length} skipped`)
+  const required =
+    process.env['CI'] !== undefined &&
+    missing.some((line) => kinds.some((kind) => kind.everywhere && line.startsWith(`${kind.name}:`)))
+  return wrong > 0 || broken || required || (runs.length === 0 && values.document !== true) ? 1 : 0
+}
+
+function write(runs: Run[], names: string[]): void {
+  const titles = capabilities.flatMap(({ checks }) => checks.map(({ title }) => title))
+  const all = replaceRuns(runs, names, titles)
+  writeRuns(all)
+  writeFileSync(DOCUMENT, render(all, capabilities))
+}

@@ -1,0 +1,1 @@
+import './buffer-equality.ts'
