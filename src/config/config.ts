@@ -174,7 +174,12 @@ export const ConfigSchema = Type.Object(
         'share one',
     ),
     retainedMax: integer(10_000, 1, 2 ** 24, 'Most retained messages that are read for one request'),
-    retainedMaxBytes: integer(16_777_216, 1024, 2 ** 32, 'Most payload bytes of the retained messages of one request'),
+    retainedMaxBytes: integer(
+      16_777_216,
+      1024,
+      2 ** 32,
+      'Most bytes of payloads and properties of the retained messages of one request',
+    ),
     bodyLimitBytes: integer(
       1_048_576,
       1,

@@ -51,7 +51,8 @@ export function sizeOf({ topic, payload, properties, ambient }: Message): number
   return MESSAGE_OVERHEAD + payload.length + 2 * topic.length + sizeOfProperties(properties) + sizeOfProperties(ambient)
 }
 
-function sizeOfProperties(properties: MessageProperties | undefined): number {
+/** The part of `sizeOf` that is properties. */
+export function sizeOfProperties(properties: MessageProperties | undefined): number {
   if (properties === undefined) return 0
   const { contentType, responseTopic, correlationData, userProperties } = properties
   let bytes = PROPERTY_OVERHEAD

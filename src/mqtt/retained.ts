@@ -5,7 +5,7 @@ import { type NetworkConnection, SETTLING_ROUND_TRIPS } from './client/network-c
 import type { Acknowledgement } from './client/packets.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import { MarkerLine, type Markers } from './markers.ts'
-import { type Message, sizeOf } from './message.ts'
+import { type Message, sizeOf, sizeOfProperties } from './message.ts'
 import { RetainedTrial } from './retained/retained-trial.ts'
 import type { MarkerPoint, Snapshot } from './retained/snapshot.ts'
 import { SnapshotQueue } from './retained/snapshot-queue.ts'
@@ -174,7 +174,7 @@ export class Retained implements ConnectionHandlers {
     if (snapshot.isOver) return
     const before = snapshot.messages.get(message.topic)
     snapshot.arrived += 1
-    snapshot.bytes += message.payload.length - (before?.payload.length ?? 0)
+    snapshot.bytes += contentBytes(message) - (before === undefined ? 0 : contentBytes(before))
     snapshot.messages.set(message.topic, message)
     if (snapshot.messages.size > limits.messages || snapshot.bytes > limits.bytes) {
       return this.#giveUp(snapshot, tooMany([snapshot.filter]))
@@ -198,7 +198,7 @@ export class Retained implements ConnectionHandlers {
   #exceedsLimits(messages: ReadonlyMap<string, Message>): boolean {
     const { limits } = this.#options
     let bytes = 0
-    for (const { payload } of messages.values()) bytes += payload.length
+    for (const message of messages.values()) bytes += contentBytes(message)
     return messages.size > limits.messages || bytes > limits.bytes
   }
 
@@ -273,6 +273,11 @@ export class Retained implements ConnectionHandlers {
       retryAfter: 1,
     })
   }
+}
+
+/** The bytes that CAUSEWAY_RETAINED_MAX_BYTES limits. */
+function contentBytes({ payload, properties }: Message): number {
+  return payload.length + sizeOfProperties(properties)
 }
 
 function later(one: MarkerPoint | undefined, other: MarkerPoint | undefined): MarkerPoint | undefined {

@@ -1,14 +1,19 @@
 import type { Packet } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
-import { BROKERS, brokerUrl, startBridge } from '../support/bridge.ts'
+import { type Bridge, BROKERS, brokerUrl, startBridge } from '../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { startCuttingProxy } from '../support/cutting-proxy.ts'
-import { get, publishRaw } from '../support/http.ts'
+import { get, publish, publishRaw } from '../support/http.ts'
 import { mqttClient } from '../support/mqtt-client.ts'
 import { expectNothingLeft } from '../support/nothing-left.ts'
 import { startProxy } from '../support/proxy.ts'
 import { type Peer, startScriptedBroker } from '../support/scripted-broker.ts'
 import { openStream } from '../support/stream.ts'
+
+/** Without properties: these count, too. */
+async function retain(bridge: Bridge, topic: string, payload: string): Promise<void> {
+  expect((await publish(bridge, { topic, payload, retain: true })).status).toBe(200)
+}
 
 const topics = (count: number): string[] => Array.from({ length: count }, (_, index) => `r/${index}`)
 
@@ -33,8 +38,8 @@ describe.each(BROKERS)('reading retained messages on $name', ({ start }) => {
 
   test('is refused beyond the limits, also to a stream, and allowed at them', async () => {
     const bridge = await startBridge({ ...(await start()), RETAINED_MAX: 5, RETAINED_MAX_BYTES: 2000 })
-    for (const topic of topics(4)) await publishRaw(bridge, `topic=${topic}&retain=true`, 'x')
-    await publishRaw(bridge, 'topic=r/big&retain=true', 'x'.repeat(1996))
+    for (const topic of topics(4)) await retain(bridge, topic, 'x')
+    await retain(bridge, 'r/big', 'x'.repeat(1996))
     // With overlapping filters each message arrives more than once; it counts once.
     const stream = await openStream(`${bridge.url}/subscribe?topic=r/%23&topic=r/%2B&topic=r/1&topic=r/big`)
     expect(await stream.take(5)).toHaveLength(5)
@@ -49,11 +54,11 @@ describe.each(BROKERS)('reading retained messages on $name', ({ start }) => {
       }
       expect((await get(bridge, '/retained?topic=r/1')).status).toBe(200)
     }
-    await publishRaw(bridge, 'topic=r/more&retain=true', 'x')
-    await publishRaw(bridge, 'topic=r/big&retain=true', 'x')
+    await retain(bridge, 'r/more', 'x')
+    await retain(bridge, 'r/big', 'x')
     await expectTooMany()
-    await publishRaw(bridge, 'topic=r/more&retain=true', '')
-    await publishRaw(bridge, 'topic=r/big&retain=true', 'x'.repeat(1997))
+    await retain(bridge, 'r/more', '')
+    await retain(bridge, 'r/big', 'x'.repeat(1997))
     await expectTooMany()
     const without = await openStream(`${bridge.url}/subscribe?topic=r/%23&retained=false`)
     expect(without.status).toBe(200)
@@ -63,10 +68,10 @@ describe.each(BROKERS)('reading retained messages on $name', ({ start }) => {
 
   test('is refused if too many match the filters of a stream together', async () => {
     const bridge = await startBridge({ ...(await start()), RETAINED_MAX: 3, RETAINED_MAX_BYTES: 1500 })
-    for (const topic of ['a/1', 'b/1']) await publishRaw(bridge, `topic=${topic}&retain=true`, 'x'.repeat(800))
+    for (const topic of ['a/1', 'b/1']) await retain(bridge, topic, 'x'.repeat(800))
     expect((await get(bridge, '/subscribe?topic=a/%23&topic=b/%23')).body.code).toBe('too-many-retained')
-    for (const topic of ['a/2', 'b/2']) await publishRaw(bridge, `topic=${topic}&retain=true`, 'x')
-    await publishRaw(bridge, 'topic=a/1&retain=true', 'x')
+    for (const topic of ['a/2', 'b/2']) await retain(bridge, topic, 'x')
+    await retain(bridge, 'a/1', 'x')
     expect((await get(bridge, '/subscribe?topic=a/%23&topic=b/%23')).body.code).toBe('too-many-retained')
     expect((await get(bridge, '/retained?topic=a/%23')).body).toHaveLength(2)
     await expectNothingLeft(bridge)

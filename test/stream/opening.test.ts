@@ -33,7 +33,9 @@ test('retained messages are written only as fast as the reader takes them, and b
   await expectNothingLeft(bridge)
 })
 
-/** A broker that does not grant the subscription for retained messages, so that streams stay half opened for a while. */
+/**
+ * A broker that does not grant the subscription for retained messages, so that streams stay half opened for a while.
+ */
 async function startHalfOpenBroker() {
   let answer: (() => void) | undefined
   let isRefusing = false

@@ -23,7 +23,7 @@ export class Snapshot {
   readonly messages = new Map<string, Message>()
   /** How many messages arrived, repeated ones included. */
   arrived = 0
-  /** Bytes of payloads. */
+  /** Bytes of payloads and properties. */
   bytes = 0
   /** Sent once all messages had arrived. */
   marker: MarkerPoint | undefined
