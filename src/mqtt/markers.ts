@@ -70,6 +70,7 @@ export class MarkerLine {
   /** Names this connection among those of the link. */
   readonly source: string
   readonly #timeoutMs: number
+  readonly #settled: () => Promise<unknown>
   #network: NetworkConnection | undefined
   /** Whether the broker granted the subscription to the markers; undefined where it was not asked. */
   #subscribed: Promise<boolean> | undefined
@@ -81,8 +82,14 @@ export class MarkerLine {
   readonly #unacknowledged = new Map<number, (taken: boolean) => void>()
   readonly #listeners = new Set<TrialListener>()
 
-  constructor(markers: Markers, source: string, timeoutMs: number) {
+  /**
+   * @param settled resolves once nothing waits at the broker for us. Called when a marker comes at QoS 0: over MQTT
+   *   3.1.1 brokers send one copy for overlapping filters, so where there is a filter such as # at QoS 0, no other one
+   *   may come. Such a copy may overtake messages of a higher QoS
+   */
+  constructor(markers: Markers, source: string, timeoutMs: number, settled: () => Promise<unknown>) {
     this.#markers = markers
+    this.#settled = settled
     this.source = source
     this.#timeoutMs = timeoutMs
   }
@@ -175,10 +182,10 @@ export class MarkerLine {
       for (const listener of this.#listeners) listener(message, identifiers)
       return true
     }
-    // A filter such as # at QoS 0 brings one more copy, which may overtake messages of a higher QoS.
-    if (qos === 0) return true
     const [source = '', number] = payload.toString().split(' ')
-    this.#arrived(source, Number(number))
+    const arrived = (): void => this.#arrived(source, Number(number))
+    if (qos > 0) arrived()
+    else void this.#settled().then(arrived, () => {})
     return true
   }
 

@@ -36,7 +36,7 @@ const SNAPSHOTS_MAX = 6
 /** Each snapshot has one unacknowledged marker. So many more unacknowledged publishes may be made at the same time. */
 const OTHER_PUBLISHES_MAX = 4
 /** Where retained messages come behind the marker, how many times as long as one did the silence has to last. */
-const SILENCE_FACTOR = 5
+const SILENCE_FACTOR = 3
 const SILENCE_MAX_MS = 1000
 
 /**
@@ -62,7 +62,13 @@ export class Retained implements ConnectionHandlers {
 
   constructor(options: RetainedOptions) {
     this.#options = options
-    this.#line = new MarkerLine(options.markers, SOURCE, options.timeoutMs)
+    this.#line = new MarkerLine(
+      options.markers,
+      SOURCE,
+      options.timeoutMs,
+      // Where it comes at QoS 0, the retained messages do, too, so it cannot overtake them.
+      () => Promise.resolve(),
+    )
     this.#trial = new RetainedTrial(options.markers, this.#line)
     this.#queue = new SnapshotQueue({
       runningMax: () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { metric, startBridge } from '../support/bridge.ts'
+import { BROKERS, metric, startBridge } from '../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { startCuttingProxy } from '../support/cutting-proxy.ts'
 import { get, publish, publishRaw } from '../support/http.ts'
@@ -144,4 +144,17 @@ test('a stream is opened after a second at the latest, and gets its beginning on
   ])
   stream.close()
   await expectNothingLeft(bridge)
+})
+
+describe.each(BROKERS)('on $name', ({ start }) => {
+  test('a stream of # at QoS 0 begins with its retained messages, and so does another one beside it', async () => {
+    const bridge = await startBridge(await start())
+    await publishRaw(bridge, 'topic=a/1&retain=true', 'x')
+    // One copy of each marker may come for both filters, at the lower QoS.
+    for (const query of ['topic=%23&qos=0', 'topic=a/%2B', 'topic=%23&qos=0', 'topic=%23&topic=%2B/1']) {
+      const stream = await openStream(`${bridge.url}/subscribe?${query}`)
+      expect((await stream.next()).data).toMatchObject({ topic: 'a/1', retain: true })
+    }
+    expect((await get(bridge, '/retained?topic=%23')).body).toHaveLength(1)
+  })
 })

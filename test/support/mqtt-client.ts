@@ -15,7 +15,10 @@ export async function mqttClient(url: string, options: IClientOptions = {}): Pro
   return client
 }
 
-/** Subscribes, and collects what the client receives. `next` waits for the next message after those already taken. */
+/**
+ * Subscribes, and collects what the client receives, without the bridge's markers. `next` waits for the next message
+ * after those already taken.
+ */
 export async function collect(
   client: MqttClient,
   filter: string,
@@ -23,7 +26,7 @@ export async function collect(
 ): Promise<{ packets: IPublishPacket[]; next(): Promise<IPublishPacket> }> {
   const packets: IPublishPacket[] = []
   let taken = 0
-  client.on('message', (_topic, _payload, packet) => packets.push(packet))
+  client.on('message', (topic, _payload, packet) => topic.startsWith('causeway/marker/') || packets.push(packet))
   await client.subscribeAsync(filter, { qos })
   return {
     packets,

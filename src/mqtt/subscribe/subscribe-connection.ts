@@ -83,7 +83,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   constructor(options: SubscribeConnectionOptions<Target>) {
     const { connection, sharedOver311, markers, source, timeoutMs } = options
     this.#options = options
-    this.#line = new MarkerLine(markers, source, timeoutMs)
+    this.#line = new MarkerLine(markers, source, timeoutMs, () => this.settled())
     this.#connection = new Connection({ ...connection, sharedOver311, handlers: this })
   }
 
