@@ -62,7 +62,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   const brokerUrl = embedded?.url ?? config.mqttUrl
   const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
   const limitedLog = new LimitedLog(logger)
-  const log = new BrokerStateLog(limitedLog)
+  const log = new BrokerStateLog(limitedLog, logger)
   const broker = new Broker({
     ...brokerOptions(config, brokerUrl, () => brokerFiles),
     events: brokerEvents(limitedLog),

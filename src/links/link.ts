@@ -195,6 +195,7 @@ export class Link {
           retained,
           timeoutMs,
           sharedOver311,
+          ignores: (topic) => markers.isMarkerTopic(topic),
           events,
         }),
     })

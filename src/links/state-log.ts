@@ -1,3 +1,4 @@
+import type { BaseLogger } from 'pino'
 import type { BrokerEvents, ConnectionState, StateChange } from '../mqtt/connection/broker.ts'
 import type { LimitedLog } from './limited-log.ts'
 
@@ -12,16 +13,20 @@ export interface StateLog {
  */
 export class BrokerStateLog implements StateLog {
   readonly #log: LimitedLog
+  readonly #logger: BaseLogger
   readonly #disconnected = new Set<string>()
   #reason: string | undefined
   #awaySince = 0
   #connectedTo: string | undefined
 
-  constructor(log: LimitedLog) {
+  /** @param logger gets each state of each connection, for debugging */
+  constructor(log: LimitedLog, logger: BaseLogger) {
     this.#log = log
+    this.#logger = logger
   }
 
   changed(connection: string, state: ConnectionState, { address, version, cause }: StateChange): void {
+    this.#logger.debug({ connection, state }, 'MQTT connection')
     const protocol = `MQTT ${version === 5 ? '5' : '3.1.1'}`
     if (state === 'reconnecting') {
       const reason = cause?.message

@@ -361,12 +361,14 @@ export class Connection implements Member {
   }
 
   /** Whether another client uses the same client id. MQTT 5 brokers say so; others, and Mosquitto 2.0, only close. */
-  #isContested({ disconnectReason, hasPublished }: NetworkConnection, cause: Error | undefined): boolean {
+  #isContested(network: NetworkConnection, cause: Error | undefined): boolean {
+    const { disconnectReason, hasPublished, unansweredRequests } = network
     if (disconnectReason === SESSION_TAKEN_OVER) return true
     const isSilent = disconnectReason === undefined && (cause === undefined || codeOf(cause) === 'ECONNRESET')
     const wasShort = performance.now() - this.#connectedAt < SHORT_LIFE_MS
-    // Mosquitto 2.0 and MQTT 3.1.1 brokers also close a connection over a publish that they refuse.
-    this.#shortLives = isSilent && wasShort && !hasPublished ? this.#shortLives + 1 : 0
+    // Mosquitto 2.0 and MQTT 3.1.1 brokers also close a connection over a publish or a filter that they refuse.
+    const mayBeRefused = hasPublished || unansweredRequests > 0
+    this.#shortLives = isSilent && wasShort && !mayBeRefused ? this.#shortLives + 1 : 0
     if (this.#shortLives < SHORT_LIVES_MAX) return false
     this.#shortLives = 0
     return true

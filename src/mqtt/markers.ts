@@ -12,6 +12,8 @@ const RANDOM_BYTES = 12
  */
 const PACKET_ID_MAX = 65_535
 const PACKET_ID_MIN = 60_000
+/** No marker is waited for that long (MQTT 5). */
+const EXPIRY_S = 60
 /** After so many losses of the connection over the very first marker the broker is taken to refuse them that way. */
 const LOSSES_MAX = 2
 /** How long a first marker may take after the broker has acknowledged it. */
@@ -161,7 +163,9 @@ export class MarkerLine {
     if (this.#lastPacketId <= PACKET_ID_MIN) this.#lastPacketId = PACKET_ID_MAX + 1
     this.#lastPacketId -= 1
     const packetId = this.#lastPacketId
-    network.publish({ retain: false, ...message, qos: 1 }, packetId, false)
+    // Clients that are away and subscribe to # must not find old markers in their queues.
+    const properties = { messageExpiryInterval: EXPIRY_S, ...message.properties }
+    network.publish({ retain: false, ...message, qos: 1, properties }, packetId, false)
     return new Promise((resolve) => this.#unacknowledged.set(packetId, resolve))
   }
 

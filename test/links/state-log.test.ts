@@ -13,7 +13,7 @@ import { openStream } from '../support/stream.ts'
 function newLog() {
   const lines: Record<string, unknown>[] = []
   const logger = pino({ base: null, timestamp: false }, { write: (line: string) => void lines.push(JSON.parse(line)) })
-  return { lines, log: new LimitedLog(logger) }
+  return { lines, logger, log: new LimitedLog(logger) }
 }
 
 const AT = { address: 'mqtt://one:1883', version: 5 } as const
@@ -31,8 +31,8 @@ test('of one kind there is a line at once, and then one for the rest, with their
 })
 
 test('an outage is one warning, and its end one line with the last reason', () => {
-  const { lines, log } = newLog()
-  const states = new BrokerStateLog(log)
+  const { lines, logger, log } = newLog()
+  const states = new BrokerStateLog(log, logger)
   states.changed('a', 'connected', AT)
   states.changed('a', 'disconnected', because('refused'))
   states.changed('b', 'disconnected', because('refused'))

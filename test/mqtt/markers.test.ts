@@ -45,6 +45,17 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
     await expectNothingLeft(bridge)
   })
 
+  test('the reader of a session gets none either', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    const stream = await openStream(`${bridge.url}/subscribe?topic=%23&session=s&ack=auto`)
+    expect(stream.status).toBe(200)
+    for (let reads = 0; reads < 3; reads += 1) expect((await get(bridge, '/retained?topic=a')).status).toBe(404)
+    await publish(bridge, { topic: 'a', payload: 'x' })
+    await expect.poll(() => stream.events.at(-1)?.data.payload).toBe('x')
+    expect(stream.events.filter(({ event }) => event === 'message')).toHaveLength(1)
+  })
+
   test('retained messages are read where the broker refuses markers', async () => {
     const broker = await startMosquitto({ acl: ['topic readwrite a/#'] })
     const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })

@@ -33,17 +33,17 @@ test('retained messages are written only as fast as the reader takes them, and b
   await expectNothingLeft(bridge)
 })
 
-/**
- * A broker that does not grant the subscription for retained messages, so that streams stay half opened for a while.
- */
+/** A broker that sends nothing more once it is asked for retained messages, so that streams stay half opened. */
 async function startHalfOpenBroker() {
   let answer: (() => void) | undefined
   let isRefusing = false
   const broker = await startScriptedBroker((packet, peer) => {
-    if (packet.cmd === 'subscribe' && peer.connect?.clientId.includes('-retained')) {
-      if (answer !== undefined) return false
-      answer = () => peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
-    } else if (packet.cmd === 'connect' && isRefusing) peer.accept(false)
+    if (packet.cmd === 'subscribe' && peer.connect?.clientId.includes('-retained') && answer === undefined) {
+      peer.hold()
+      answer = () => peer.flow()
+      return false
+    }
+    if (packet.cmd === 'connect' && isRefusing) peer.accept(false)
     else if (packet.cmd === 'subscribe' && isRefusing) {
       peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [0x87] })
     } else if (packet.cmd === 'unsubscribe') peer.send({ cmd: 'unsuback', messageId: packet.messageId!, granted: [0] })

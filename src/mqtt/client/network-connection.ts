@@ -94,6 +94,8 @@ export class NetworkConnection {
   hasReceived = false
   /** Whether the client sent a PUBLISH. Some brokers close the connection over one that they refuse. */
   hasPublished = false
+  /** SUBSCRIBEs and UNSUBSCRIBEs that the broker has not answered. Some brokers close the connection over these too. */
+  unansweredRequests = 0
   /** Reason code of the broker's DISCONNECT, if it sent one. */
   disconnectReason: number | undefined
   /** Another server, if the CONNACK or DISCONNECT that ended the connection names one (MQTT 5 section 4.13). */
@@ -182,6 +184,7 @@ export class NetworkConnection {
    */
   subscribe(filter: string, qos: QoS, { identifier, retained }: SubscribeOptions): Promise<QoS> {
     this.#cork()
+    this.unansweredRequests += 1
     const properties = identifier === undefined ? undefined : { subscriptionIdentifier: identifier }
     return new Promise((resolve, reject) => {
       this.#client.subscribe(
@@ -189,6 +192,7 @@ export class NetworkConnection {
         { qos, rh: RETAIN_HANDLING[retained], ...(properties && { properties }) },
         (error, _grants, suback) => {
           const code = suback?.granted[0] as number | undefined
+          if (code !== undefined) this.unansweredRequests -= 1
           if (code === undefined) reject(connectionLost(error))
           else if (code < FIRST_REFUSAL) resolve(code as QoS)
           else {
@@ -220,8 +224,13 @@ export class NetworkConnection {
   /** Resolves after UNSUBACK. */
   unsubscribe(filter: string): Promise<void> {
     this.#cork()
+    this.unansweredRequests += 1
     return new Promise((resolve, reject) => {
-      this.#client.unsubscribe(filter, (error) => (error ? reject(connectionLost(error)) : resolve()))
+      this.#client.unsubscribe(filter, (error) => {
+        if (error) return reject(connectionLost(error))
+        this.unansweredRequests -= 1
+        resolve()
+      })
     })
   }
 

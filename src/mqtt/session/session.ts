@@ -37,6 +37,8 @@ export interface SessionOptions {
   timeoutMs: number
   /** Whether to assume over MQTT 3.1.1 that the broker has shared subscriptions. */
   sharedOver311: boolean
+  /** Topics whose messages are not for readers: those of the bridge's markers, which a filter such as # brings. */
+  ignores?: (topic: string) => boolean
   events: SessionEvents
 }
 
@@ -191,6 +193,7 @@ export class Session implements ConnectionHandlers {
     // A connection that is being closed may still receive messages. The broker sends them again on the next one.
     if (this.#connection === undefined) return
     if (receipt !== undefined && !this.#unacknowledged.receive(message, receipt)) return
+    if (this.#options.ignores?.(message.topic)) return this.done(message)
     // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE, even if they are not wanted.
     if (this.#duplicates.isDuplicate(message, identifiers) || (message.retain && !this.#options.retained)) {
       this.done(message)

@@ -58,3 +58,16 @@ test('DISCONNECT with “session taken over” is enough', async () => {
   await expect.poll(() => ids().at(-1)).toMatch(/^same-subscribe-0-[0-9a-f]{8}$/)
   expect(named(bridge)).toMatchObject([{ clientId: 'same-subscribe-0', newClientId: ids().at(-1) }])
 })
+
+test('a broker that closes over a filter is not taken for another client', async () => {
+  const broker = await startScriptedBroker((packet, peer) => {
+    if (packet.cmd !== 'subscribe' || packet.subscriptions[0]!.topic !== 'bad') return false
+    peer.close()
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_CLIENT_ID: 'same' })
+  for (let round = 0; round < 6; round += 1) {
+    expect((await get(bridge, '/subscribe?topic=bad&retained=false')).status).toBe(503)
+  }
+  expect(named(bridge)).toEqual([])
+})
