@@ -45,7 +45,7 @@ export async function replyOn(stream: ClientHttp2Stream): Promise<Reply> {
 export interface EventStream {
   stream: ClientHttp2Stream
   headers: IncomingHttpHeaders
-  /** All events so far. */
+  /** All events so far, without the opening one. */
   events: StreamEvent[]
   /** The next `count` events after those already taken. Rejects when the stream ends first. */
   take(count: number): Promise<StreamEvent[]>
@@ -63,9 +63,14 @@ export async function follow(
   stream.on('error', () => {})
   const [answer] = (await once(stream, 'response')) as [IncomingHttpHeaders]
   const events: StreamEvent[] = []
+  let isOpened = false
   let taken = 0
   const parser = createParser({
-    onEvent: ({ event = 'message', id, data }) => void events.push({ event, id, data: JSON.parse(data) }),
+    onEvent({ event = 'message', id, data }) {
+      // Every stream begins with one that says how it is opened.
+      if (isOpened) events.push({ event, id, data: JSON.parse(data) })
+      isOpened = true
+    },
   })
   stream.setEncoding('utf8').on('data', (chunk: string) => {
     parser.feed(chunk)

@@ -29,6 +29,8 @@ export class Unacknowledged {
   #arrived: UnacknowledgedMessage[] = []
   /** Unacknowledged messages of earlier connections that have not come again, oldest first. */
   #expected: UnacknowledgedMessage[] = []
+  /** Packet identifiers of abandoned messages that were delivered before. They come again, perhaps without DUP. */
+  readonly #redelivered = new Set<number>()
   /** No message has come on the current connection yet. */
   #isFirst = true
 
@@ -64,9 +66,9 @@ export class Unacknowledged {
       this.#acknowledgeDone()
       return false
     }
-    // Aedes and Artemis never set DUP: this may be the message that they send again.
-    if (dup || isKnown) message.redelivered = true
     if (known !== undefined) this.abandon(known.message)
+    // Aedes and Artemis never set DUP: this may be the message that they send again.
+    if (this.#redelivered.delete(messageId) || dup || isKnown) message.redelivered = true
     if (!dup && !isKnown) this.#resendingEnded()
     const received = { message, messageId, isAcknowledgeable: true, isDone: false }
     this.#byMessage.set(message, received)
@@ -88,6 +90,7 @@ export class Unacknowledged {
     const known = this.#byMessage.get(message)
     if (known === undefined) return
     this.#forget(known)
+    if (message.redelivered) this.#redelivered.add(known.messageId)
     // The messages that are abandoned are the latest ones, so the search ends at the end of the array.
     const index = this.#arrived.lastIndexOf(known)
     if (index >= 0) this.#arrived.splice(index, 1)
@@ -106,6 +109,7 @@ export class Unacknowledged {
     this.#expected = []
     this.#byMessage.clear()
     this.#byMessageId.clear()
+    this.#redelivered.clear()
   }
 
   #acknowledgeDone(): void {

@@ -78,6 +78,7 @@ test.each<[string, (bridge: Bridge) => Promise<string>]>([
     ADMIN_PORT: 0,
     BODY_LIMIT_BYTES: 40_000_000,
     RETAINED_MAX_BYTES: 40_000_000,
+    MQTT_MAX_PACKET_BYTES: 40_000_000,
   })
   const request = await ask(bridge)
   await expect
