@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { spawnBridge } from '../support/bridge-process.ts'
+import { plainEnvironment, spawnBridge } from '../support/bridge-process.ts'
 import { createAuthority } from '../support/certificates.ts'
 import { distFile } from '../support/dist.ts'
 import { freePort } from '../support/free-port.ts'
@@ -62,7 +62,7 @@ describe('from SIGTERM on', () => {
 function spawnWithStdout(port: number, stdout: number | 'pipe') {
   const child = spawn(process.execPath, [distFile('main.js')], {
     env: {
-      ...process.env,
+      ...plainEnvironment(),
       CAUSEWAY_HTTP_PORT: String(port),
       CAUSEWAY_EMBEDDED_PORT: '0',
       CAUSEWAY_SHUTDOWN_MS: '5000',
@@ -125,7 +125,7 @@ describe('the health check of the image', () => {
   async function check(settings: Record<string, string>): Promise<number | null> {
     const env = Object.entries(settings).map(([name, value]) => [`CAUSEWAY_${name}`, value] as const)
     const child = spawn(process.execPath, [distFile('healthcheck.js')], {
-      env: { ...process.env, ...Object.fromEntries(env) },
+      env: { ...plainEnvironment(), ...Object.fromEntries(env) },
       stdio: 'inherit',
     })
     const [code] = (await once(child, 'exit')) as [number | null]
@@ -163,7 +163,7 @@ describe('the health check of the image', () => {
 test('a limit of connections that does not fit the descriptors is a fault, and a default one is lowered', async () => {
   const start = (more: Record<string, string>) =>
     spawn('bash', ['-c', `ulimit -n 200; exec ${process.execPath} ${distFile('main.js')}`], {
-      env: { ...process.env, CAUSEWAY_HTTP_PORT: '0', CAUSEWAY_EMBEDDED_PORT: '0', ...more },
+      env: { ...plainEnvironment(), CAUSEWAY_HTTP_PORT: '0', CAUSEWAY_EMBEDDED_PORT: '0', ...more },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
   const given = start({ CAUSEWAY_HTTP_CONNECTIONS_MAX: '1000' })

@@ -21,6 +21,11 @@ export interface BridgeProcess {
 /** How long a process may take to start and to reach its broker on a busy machine. */
 const BROKER_TIMEOUT_MS = 25_000
 
+/** The environment of the tests without their own variables, which a bridge would take for misspelt settings. */
+export function plainEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_')))
+}
+
 /**
  * Starts the bridge as production runs it, `dist/main.js` in a process of its own on free ports. It ends with the test.
  * @param options `waitForBroker: false` for a test whose broker is missing or refuses the bridge: `url` then resolves
@@ -35,9 +40,8 @@ export function spawnBridge(
     `CAUSEWAY_${name}`,
     String(value),
   ])
-  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
   const child = spawn(process.execPath, [distFile('main.js')], {
-    env: Object.fromEntries([...inherited, ...variables]),
+    env: { ...plainEnvironment(), ...Object.fromEntries(variables) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let stdout = ''
