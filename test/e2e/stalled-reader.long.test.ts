@@ -24,6 +24,8 @@ async function openCounter(
   const others: string[] = []
   const parser = createParser({
     onEvent({ event, data }) {
+      // Every stream begins with a status.
+      if (event === 'status') return
       if (event === undefined) numbers.push(Number.parseInt((JSON.parse(data) as { payload: string }).payload, 10))
       else others.push(`${event} ${data}`)
     },

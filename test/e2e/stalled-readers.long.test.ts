@@ -32,7 +32,8 @@ async function openCounter(url: URL): Promise<{ until(count: number): Promise<vo
   socket.setEncoding('latin1').on('data', (chunk: string) => {
     const text = rest + chunk
     count += text.split('"payload":"').length - 1
-    other += text.includes('event: ') ? text : ''
+    // Every stream begins with a status.
+    other += text.replace('event: status', '').includes('event: ') ? text : ''
     // What may be the beginning of the field counts with the next chunk.
     rest = text.slice(-10)
   })

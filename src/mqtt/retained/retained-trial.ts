@@ -5,6 +5,8 @@ import type { MarkerLine, Markers } from '../markers.ts'
 /** How long a broker may take to hand on one retained message before it is taken not to do so at all. */
 const TRIAL_MS = 1000
 const TRIP_MS = 20
+/** How often the broker has to answer without it, however much time has passed: it may have been stopped meanwhile. */
+const TRIPS_MIN = 10
 /** After this the broker itself deletes what a bridge that was killed has left (MQTT 5). */
 const EXPIRY_S = 86_400
 
@@ -24,6 +26,8 @@ export class RetainedTrial {
   readonly #parent: string
   #isLate = false
   #isDone = false
+  /** The connection of the newest trial: an earlier trial that is still under way ends. */
+  #network: NetworkConnection | undefined
   /** The broker has the message. */
   #isKept = false
 
@@ -45,20 +49,24 @@ export class RetainedTrial {
   }
 
   /**
-   * Tries it out, once for each link.
+   * Tries it out, once for each link; again at each connection where wildcards did not seem to work. When the
+   * connection is lost meanwhile nothing is known, and the next one tries it.
    * @param takesWildcards whether the broker takes filters with wildcards at all
    */
   async run(network: NetworkConnection, takesWildcards: boolean): Promise<void> {
     this.#isKept = false
-    if (this.#isDone) {
+    this.#network = network
+    if (this.#isDone && this.wildcards !== false) {
       if (this.#isLate) await this.#keep()
       return
     }
     await this.#keep()
-    const came = { exact: await this.#comes(network, 'exact'), wildcard: true }
-    if (came.exact && takesWildcards) {
-      came.wildcard = await this.#comes(network, 'wildcard')
-      this.wildcards = came.wildcard
+    const comes = await this.#comes(network, 'exact')
+    if (comes === undefined) return
+    if (comes && takesWildcards) {
+      const comesForWildcard = await this.#comes(network, 'wildcard')
+      if (comesForWildcard === undefined) return
+      this.wildcards = comesForWildcard
     }
     this.#isDone = true
     if (!this.#isLate) this.end()
@@ -84,13 +92,17 @@ export class RetainedTrial {
     this.#isKept = await this.#line.publish({ ...retained, payload: Buffer.from('1') })
   }
 
-  /** Whether the message comes for such a filter. Notes that it comes late if it does. */
-  async #comes(network: NetworkConnection, kind: FilterKind): Promise<boolean> {
+  /**
+   * Whether the message comes for such a filter. Notes that it comes late if it does.
+   * @returns undefined where the connection was lost before that showed
+   */
+  async #comes(network: NetworkConnection, kind: FilterKind): Promise<boolean | undefined> {
     const endMs = performance.now() + TRIAL_MS
     let hasCome = false
     void this.#watch(network, kind).then(() => (hasCome = true))
-    for (let trips = 0; performance.now() < endMs; trips += 1) {
-      if (!(await this.#line.arrived(this.#line.source, this.#line.send()))) return false
+    for (let trips = 0; performance.now() < endMs || trips < TRIPS_MIN; trips += 1) {
+      const isAnswered = await this.#line.arrived(this.#line.source, this.#line.send())
+      if (!isAnswered || this.#network !== network) return undefined
       if (hasCome && trips > 0) this.#isLate = true
       if (hasCome) return true
       await delay(TRIP_MS)

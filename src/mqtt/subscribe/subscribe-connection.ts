@@ -72,6 +72,10 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   readonly #byIdentifier = new Map<number, Subscription<Target>>()
   readonly #closed = new AbortController()
   #wasConnected = false
+  /** Called with whether the broker kept the session, where CONNACK leaves that in doubt; undefined once decided. */
+  #inDoubt: ((isSame: boolean) => void) | undefined
+  /** A subscription was made meanwhile, so messages that arrive may be for that one. */
+  #isNewAsked = false
   /** Messages since the connection was made. */
   #arrived = 0
   /** Called once more messages than this have arrived. */
@@ -138,6 +142,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const { timeoutMs, events, identifiers } = this.#options
     try {
       await subscription.sync(() => {
+        this.#isNewAsked = true
         const network = this.#connection.requireNetwork()
         const capabilities = this.#connection.capabilities!
         return {
@@ -233,6 +238,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const isReconnect = this.#wasConnected
     this.#wasConnected = true
     this.#arrived = 0
+    this.#isNewAsked = false
     this.#triedIdsMs = -Infinity
     const showsSession = this.#options.markers.work === true && this.#line.isSubscribed
     const mayBePresent = sessionPresent || (hasSession && showsSession)
@@ -240,14 +246,18 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     if (mayBePresent) this.#received.reconnected()
     else this.#received.reset()
     if (sessionPresent || !mayBePresent) return this.#restore(network, sessionPresent, isReconnect)
-    void this.#isSameSession(network).then((isSame) => {
-      if (this.#connection.network !== network) return
+    const decide = (isSame: boolean): void => {
+      if (this.#inDoubt !== decide) return
+      this.#inDoubt = undefined
       if (!isSame) this.#line.connected(network, false)
       this.#restore(network, isSame, isReconnect)
-    })
+    }
+    this.#inDoubt = decide
+    void this.#untilMessageOrAnswer(network).then(() => decide(false))
   }
 
   lost(): void {
+    this.#inDoubt = undefined
     this.#line.lost()
     this.#options.events.lost()
   }
@@ -257,6 +267,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   }
 
   message(message: Message, identifiers: readonly number[], receipt?: Receipt): void {
+    // A session that has just begun has no subscriptions, so no message comes for it. A gap stands before the message.
+    if (!this.#isNewAsked) this.#inDoubt?.(true)
     this.#arrived += 1
     if (this.#arrivedMore !== undefined && this.#arrived > this.#arrivedMore.than) this.#arrivedMore.resolve(false)
     if (receipt !== undefined) {
@@ -293,20 +305,15 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     void this.#checkQueue(network)
   }
 
-  /** Whether the session is the one of the connection before: only that has the subscription to our markers. */
-  async #isSameSession(network: NetworkConnection): Promise<boolean> {
+  /** Only the session of the connection before has the subscription to our markers: a new one answers without any. */
+  async #untilMessageOrAnswer(network: NetworkConnection): Promise<void> {
     const number = this.#line.send()
     const arrived = this.#line.arrived(this.#line.source, number)
     // All that the broker sends before it answers a ping was on its way before.
     const answered = withTimeout(network.roundTrip(), this.#options.timeoutMs)
       .then(() => network.roundTrip())
-      .then(
-        () => false,
-        () => false,
-      )
+      .catch(() => {})
     await Promise.race([arrived, answered])
-    // A session that has just begun has no subscriptions, so no message comes for it.
-    return this.#arrived > 0
   }
 
   /** Looks whether the broker kept so many messages while the connection was lost that it may have dropped others. */
