@@ -20,7 +20,7 @@ export class BrokerWait {
 
   /**
    * @param waitMs how long each of them waits; 0 for not at all
-   * @param isConnected whether the broker is there
+   * @param isConnected whether the connection for subscriptions is there
    */
   constructor(waitMs: number, isConnected: () => boolean) {
     this.#waitMs = waitMs
@@ -47,10 +47,11 @@ export class BrokerWait {
     const untilMs = performance.now() + this.#waitMs
     let lost = 0
     for (;;) {
-      if (this.#isConnected()) lost += 1
+      const wasConnected = this.#isConnected()
       try {
         return await task()
       } catch (error) {
+        if (wasConnected && !this.#isConnected()) lost += 1
         const isAway = error instanceof CausewayError && error.kind.code === 'broker-unavailable'
         if (!isAway || lost === LOST_MAX || signal.aborted || this.#isClosed) throw error
         if (performance.now() >= untilMs) throw error

@@ -74,7 +74,6 @@ export const linkFaults: readonly Fault[] = [
     name: 'outage-behind-proxy',
     what: 'a load balancer accepts connections for 5 s and resets them after CONNECT; the broker has lost nothing',
     issue: '16.11',
-    brief: true,
     withinSeconds: 2,
     http: { qos: [1, 2] },
     mqtt: { qos: [1, 2] },
