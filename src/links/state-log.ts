@@ -14,7 +14,10 @@ export interface StateLog {
 export class BrokerStateLog implements StateLog {
   readonly #log: LimitedLog
   readonly #logger: BaseLogger
+  /** Connections that the broker could not be reached for. */
   readonly #disconnected = new Set<string>()
+  /** Connections that were lost, or could not be made, and are not back. */
+  readonly #lost = new Set<string>()
   #reason: string | undefined
   #awaySince = 0
   #connectedTo: string | undefined
@@ -27,6 +30,7 @@ export class BrokerStateLog implements StateLog {
 
   changed(connection: string, state: ConnectionState, { address, version, cause }: StateChange): void {
     this.#logger.debug({ connection, state }, 'MQTT connection')
+    if (state === 'reconnecting' || state === 'disconnected') this.#lost.add(connection)
     const protocol = `MQTT ${version === 5 ? '5' : '3.1.1'}`
     if (state === 'reconnecting') {
       const reason = cause?.message
@@ -48,9 +52,12 @@ export class BrokerStateLog implements StateLog {
   }
 
   #isBack(connection: string, where: string): void {
+    const wasLost = this.#lost.delete(connection)
     const wasAway = this.#disconnected.delete(connection) && this.#disconnected.size === 0
     if (!wasAway && where === this.#connectedTo) {
-      return this.#log.info('connected again', { connection }, `a connection to ${where} is back`)
+      // The other connections of a start say nothing.
+      if (wasLost) this.#log.info('connected again', { connection }, `a connection to ${where} is back`)
+      return
     }
     this.#connectedTo = where
     const outage = wasAway && {

@@ -53,6 +53,13 @@ test('an outage is one warning, and its end one line with the last reason', () =
   })
 })
 
+test('the connections of a start are one line', () => {
+  const { lines, logger, log } = newLog()
+  const states = new BrokerStateLog(log, logger)
+  for (const connection of ['a', 'b', 'c']) states.changed(connection, 'connected', AT)
+  expect(lines.map(({ msg }) => msg)).toEqual(['connected to mqtt://one:1883, MQTT 5'])
+})
+
 test('gaps, quick reconnects, sessions and unanswered publishes are logged', async () => {
   const broker = await startScriptedBroker((packet) => packet.cmd === 'publish' && packet.topic === 'unanswered')
   const proxy = await startProxy(broker.url)
