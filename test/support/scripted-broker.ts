@@ -148,7 +148,10 @@ class MarkerTopics {
 
   /** Returns true where it has handled the packet. */
   handle(packet: Packet, peer: Peer): boolean {
-    const session = this.#sessions.get(peer.connect?.clientId ?? '')
+    const clientId = peer.connect?.clientId
+    // A script that sends CONNACK by itself begins a session, too.
+    if (clientId !== undefined && packet.cmd !== 'connect' && !this.#sessions.has(clientId)) this.accepted(peer, false)
+    const session = this.#sessions.get(clientId ?? '')
     if (session !== undefined && session.peer === undefined && packet.cmd !== 'connect') {
       // What the script sends with CONNACK came before the markers that waited.
       session.peer = peer
