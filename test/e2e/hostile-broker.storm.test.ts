@@ -75,10 +75,10 @@ test.runIf(hasMosquitto)(
     console.log(`hostile broker: ${replay}: ${attacks} attacks; ${JSON.stringify(Object.fromEntries(answers))}`)
     expect(residentBytes(bridge.pid) ?? 0).toBeLessThan(400 * 1024 * 1024)
     const lines = complaints(bridge.stdout())
+    // It sends packets of 256 MB, and what it closes again and again looks like a second client with the same id.
+    const expected = /^\{"level":40,|CAUSEWAY_MQTT_MAX_PACKET_BYTES allows|uses the same client id/
     expect(
-      lines.filter(
-        (line) => !line.startsWith('{"level":40,') && !line.includes('CAUSEWAY_MQTT_MAX_PACKET_BYTES allows'),
-      ),
+      lines.filter((line) => !expected.test(line)),
       replay,
     ).toEqual([])
     expect(lines.length, replay).toBeLessThanOrEqual(attacks)
