@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { NetworkConnection } from './client/network-connection.ts'
 import type { Acknowledgement } from './client/packets.ts'
 import type { Message } from './message.ts'
@@ -237,7 +238,7 @@ export class MarkerLine {
     const isRefused = Promise.all([isGranted, isTaken]).then(async ([granted, taken]) => {
       if (!granted || !taken) return false
       // Brokers that only filter what they deliver acknowledge the marker all the same.
-      await Promise.race([arrived, after(FIRST_MARKER_MS)])
+      await Promise.race([arrived, delay(FIRST_MARKER_MS, undefined, { ref: false })])
       return (this.#newest.get(this.source) ?? 0) >= number
     })
     const works = await Promise.race([arrived, isRefused])
@@ -254,8 +255,4 @@ export class MarkerLine {
   #settleAll(arrived: boolean): void {
     for (const waiter of this.#waiting) waiter.done(arrived)
   }
-}
-
-function after(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms).unref())
 }
