@@ -54,6 +54,29 @@ async function takeAll(
   }
 }
 
+/** A session of which 4 of 10 messages were acknowledged at one bridge goes on at another, or at the same one. */
+async function redeliver(
+  ground: Ground,
+  from: Pick<BridgeProcess, 'url'>,
+  to: Pick<BridgeProcess, 'url'>,
+  end: (before: Session) => Promise<void>,
+): Promise<void> {
+  const topic = ground.topic()
+  const before = await ground.session(from, { topic })
+  await send(to, topic, numbers(0, 10))
+  await before.count(10)
+  judge(before.events, { expected: before.payloads() })
+  if (before.messages().length === 0) throw new Wrong('none of 10 came')
+  await ground.acknowledge(from, before, before.messages().slice(0, 4).at(-1)!)
+  await end(before)
+  await send(to, topic, numbers(10, 15))
+  const behind = await ground.session(to, { topic })
+  await takeAll(ground, to, behind, numbers(4, 15), REDELIVERY_MS)
+  await quiet()
+  const again = behind.payloads().filter((payload) => Number(payload) < 4)
+  judgeSession(behind, { expected: [...new Set([...again, ...numbers(4, 15)])], seen: before.payloads() })
+}
+
 /** One reader after the other takes a session with unacknowledged messages; `bridges` say where each opens it. */
 async function takeOver(ground: Ground, bridges: Pick<BridgeProcess, 'url'>[]): Promise<void> {
   const topic = ground.topic()
@@ -107,21 +130,10 @@ export const sessions: Capability = {
       title: 'What was not acknowledged comes again, marked',
       async run(ground) {
         const bridge = await ground.bridge()
-        const topic = ground.topic()
-        const before = await ground.session(bridge, { topic })
-        await send(bridge, topic, numbers(0, 10))
-        await before.count(10)
-        judge(before.events, { expected: before.payloads() })
-        if (before.messages().length === 0) throw new Wrong('none of 10 came')
-        await ground.acknowledge(bridge, before, before.messages().slice(0, 4).at(-1)!)
-        await leave(before)
-        await quiet()
-        await send(bridge, topic, numbers(10, 15))
-        const behind = await ground.session(bridge, { topic })
-        await takeAll(ground, bridge, behind, numbers(4, 15), REDELIVERY_MS)
-        await quiet()
-        const again = behind.payloads().filter((payload) => Number(payload) < 4)
-        judgeSession(behind, { expected: [...new Set([...again, ...numbers(4, 15)])], seen: before.payloads() })
+        await redeliver(ground, bridge, bridge, async (before) => {
+          await leave(before)
+          await quiet()
+        })
       },
       limitMs: 120_000,
     },
@@ -210,21 +222,10 @@ export const sessions: Capability = {
       async run(ground) {
         const bridge = await ground.bridge()
         const killed = await ground.ownBridge()
-        const topic = ground.topic()
-        const before = await ground.session(killed, { topic })
-        await send(bridge, topic, numbers(0, 10))
-        await before.count(10)
-        judge(before.events, { expected: before.payloads() })
-        if (before.messages().length === 0) throw new Wrong('none of 10 came')
-        await ground.acknowledge(killed, before, before.messages().slice(0, 4).at(-1)!)
-        await quiet()
-        await killed.end('SIGKILL')
-        await send(bridge, topic, numbers(10, 15))
-        const behind = await ground.session(bridge, { topic })
-        await takeAll(ground, bridge, behind, numbers(4, 15), REDELIVERY_MS)
-        await quiet()
-        const again = behind.payloads().filter((payload) => Number(payload) < 4)
-        judgeSession(behind, { expected: [...new Set([...again, ...numbers(4, 15)])], seen: before.payloads() })
+        await redeliver(ground, killed, bridge, async () => {
+          await quiet()
+          await killed.end('SIGKILL')
+        })
       },
       limitMs: 120_000,
     },
