@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { plainEnvironment } from '../support/plain-environment.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
@@ -19,13 +20,12 @@ export interface BridgeProcess {
  * @throws where it exits first, with what it said
  */
 export async function startBridge(settings: Record<string, string | number>): Promise<BridgeProcess> {
-  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
   const given = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [
     `CAUSEWAY_${name}`,
     String(value),
   ])
   const child = spawn(process.execPath, [MAIN], {
-    env: Object.fromEntries([...inherited, ...given]),
+    env: { ...plainEnvironment(), ...Object.fromEntries(given) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let log = ''

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { freePort } from '../support/free-port.ts'
+import { plainEnvironment } from '../support/plain-environment.ts'
 import { Program, type Stage } from './stage.ts'
 
 const MAIN = resolve(import.meta.dirname, '../../dist/main.js')
@@ -41,17 +42,15 @@ export async function startBridge(stage: Stage, name: string, options: BridgeOpt
     const script = `mount --bind "$0" /etc/hosts && exec "$@"`
     command = ['unshare', '--mount', '/bin/sh', '-c', script, hostsFile, ...command]
   }
-  const inherited = Object.entries(process.env).filter(([variable]) => !variable.startsWith('CAUSEWAY_'))
   const ours = Object.entries({ HTTP_PORT: port, ...settings }).map(([key, value]) => [
     `CAUSEWAY_${key}`,
     String(value),
   ])
-  const program = new Program(
-    stage,
-    name,
-    command,
-    Object.fromEntries([...inherited, ...Object.entries(preload?.environment ?? {}), ...ours]),
-  )
+  const program = new Program(stage, name, command, {
+    ...plainEnvironment(),
+    ...preload?.environment,
+    ...Object.fromEntries(ours),
+  })
   async function start(): Promise<void> {
     await program.start(port)
     if (descriptors !== undefined) execFileSync('prlimit', ['--pid', `${program.pid}`, `--nofile=${descriptors}`])

@@ -1,6 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { freePort } from '../support/free-port.ts'
+import { plainEnvironment } from '../support/plain-environment.ts'
 import { Program, type Stage } from './stage.ts'
 
 export type BrokerKind = 'mosquitto' | 'embedded'
@@ -61,9 +62,8 @@ function mosquitto(
 }
 
 async function embeddedBroker(stage: Stage, port: number): Promise<Program> {
-  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
   return new Program(stage, 'broker', [process.execPath, MAIN], {
-    ...Object.fromEntries(inherited),
+    ...plainEnvironment(),
     CAUSEWAY_EMBEDDED_PORT: String(port),
     CAUSEWAY_HTTP_PORT: String(await freePort()),
   })

@@ -7,10 +7,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { plainEnvironment, spawnBridge } from '../support/bridge-process.ts'
+import { spawnBridge } from '../support/bridge-process.ts'
 import { createAuthority } from '../support/certificates.ts'
 import { distFile } from '../support/dist.ts'
 import { freePort } from '../support/free-port.ts'
+import { plainEnvironment } from '../support/plain-environment.ts'
 import { makeToken, tokenFile } from '../support/token-file.ts'
 
 const post = (url: string) => fetch(`${url}/publish?topic=a`, { method: 'POST', body: 'x' })

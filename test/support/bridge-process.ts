@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { onTestFinished } from 'vitest'
 import type { Settings } from './bridge.ts'
 import { distFile } from './dist.ts'
+import { plainEnvironment } from './plain-environment.ts'
 
 export interface BridgeProcess {
   /**
@@ -20,11 +21,6 @@ export interface BridgeProcess {
 
 /** How long a process may take to start and to reach its broker on a busy machine. */
 const BROKER_TIMEOUT_MS = 25_000
-
-/** The environment of the tests without their own variables, which a bridge would take for misspelt settings. */
-export function plainEnvironment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_')))
-}
 
 /**
  * Starts the bridge as production runs it, `dist/main.js` in a process of its own on free ports. It ends with the test.

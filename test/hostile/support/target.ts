@@ -9,6 +9,7 @@ import { onTestFinished } from 'vitest'
 import type { Settings } from '../../support/bridge.ts'
 import { type Mosquitto, startMosquitto } from '../../support/broker.ts'
 import { makeToken, type TestToken, tokenFile } from '../../support/token-file.ts'
+import { plainEnvironment } from '../../support/plain-environment.ts'
 
 const MAIN = fileURLToPath(new URL('../../../dist/main.js', import.meta.url))
 const HOOK = new URL('memory-hook.mjs', import.meta.url).href
@@ -41,12 +42,11 @@ export interface HostileProcess {
 /** The bridge as production runs it, with a heap of 512 MB. It ends with the test. */
 export function spawnHostile(settings: Settings): HostileProcess {
   const variables = Object.entries({ HTTP_PORT: 0, EMBEDDED_PORT: 0, ...settings })
-  const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
   const child = spawn(process.execPath, ['--max-old-space-size=512', '--expose-gc', '--import', HOOK, MAIN], {
-    env: Object.fromEntries([
-      ...inherited,
-      ...variables.map(([name, value]) => [`CAUSEWAY_${name}`, String(value)] as const),
-    ]),
+    env: {
+      ...plainEnvironment(),
+      ...Object.fromEntries(variables.map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])),
+    },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
   child.setMaxListeners(100)
