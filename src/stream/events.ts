@@ -2,8 +2,8 @@ import { escapeLineSeparators } from '../json-text.ts'
 import type { Format } from './formats/format.ts'
 
 /**
- * Every event of a stream, by name, with its data. A new event is a new line here, and its row in the README; each
- * format can write it already.
+ * Every event of a stream, by name, with its data. A new event is a new line here, and its row in
+ * docs/subscribing.md; each format can write it already.
  */
 export interface EventData {
   /** A message. The JSON text is made by an `Encoder`: parsed and written again, embedded JSON could change. */

@@ -18,6 +18,6 @@ test('each check has a title of its own, and results are of checks there are', (
   for (const { outcomes } of readRuns()) expect(titles).toEqual(expect.arrayContaining(Object.keys(outcomes)))
 })
 
-test('the problems of the README are found', () => {
-  expect(documentedProblems(read('../../README.md')).get('broker-unavailable')).toBe(503)
+test('the documented problems are found', () => {
+  expect(documentedProblems(read('../../docs/errors.md')).get('broker-unavailable')).toBe(503)
 })

@@ -8,7 +8,7 @@ import { named, replaceRuns, type Run, tally, writeRuns } from './results.ts'
 import { runBroker } from './run.ts'
 import { brokerKinds } from './start/all.ts'
 
-const README = fileURLToPath(new URL('../../README.md', import.meta.url))
+const ERRORS = fileURLToPath(new URL('../../docs/errors.md', import.meta.url))
 const DOCUMENT = fileURLToPath(new URL('../../docs/brokers.md', import.meta.url))
 
 const HELP = `npm run test:brokers [-- NAME… | all] [--only TEXT] [--document]
@@ -40,7 +40,7 @@ async function main(interrupted: AbortSignal): Promise<number> {
   const kinds = brokerKinds.filter(({ name, everywhere }) =>
     positionals.length === 0 ? everywhere === true : positionals.includes('all') || positionals.includes(name),
   )
-  const documented = documentedProblems(readFileSync(README, 'utf8'))
+  const documented = documentedProblems(readFileSync(ERRORS, 'utf8'))
   const only = values.only?.toLowerCase().split('|')
   const runs: Run[] = []
   const missing: string[] = []

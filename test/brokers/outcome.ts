@@ -31,7 +31,7 @@ export class Limit extends Error {}
 export class Wrong extends Error {}
 
 /**
- * @param documented status of each problem code, as the README has them
+ * @param documented status of each problem code, as docs/errors.md has them
  * @param error what the check threw
  * @param dishonest codes that are no honest answer to this check, though documented: a 404 for what is there
  */
@@ -52,10 +52,10 @@ export function outcomeOf(
   return { outcome: 'wrong', why: error instanceof Error ? `${error.name}: ${error.message}` : String(error) }
 }
 
-/** The problem codes of the README's table and their statuses. */
-export function documentedProblems(readme: string): Map<string, number> {
+/** The problem codes of the table in docs/errors.md and their statuses. */
+export function documentedProblems(page: string): Map<string, number> {
   return new Map(
-    [...readme.matchAll(/^\| `([a-z0-9-]+)` \| (\d{3}) \| (?:yes|no) \|/gm)].map(([, code, status]) => [
+    [...page.matchAll(/^\| `([a-z0-9-]+)` \| (\d{3}) \| (?:yes|no) \|/gm)].map(([, code, status]) => [
       code!,
       Number(status),
     ]),

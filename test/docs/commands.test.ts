@@ -1,0 +1,55 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { startBridge } from '../support/bridge.ts'
+import { type Fence, fencesOf, pages, ROOT } from '../support/documents.ts'
+
+/*
+ * Every block of commands (`sh`) in the documents is run against a bridge, page by page and from top to bottom, unless
+ * the first line of the block says `not-run` and why. `endless` is for a command that does not end by itself: it has
+ * worked as soon as it has written something.
+ */
+const documents = pages()
+  .filter(({ path }) => path === 'README.md' || path.startsWith('docs/'))
+  .map((page) => ({ path: page.path, blocks: fencesOf(page).filter(({ language }) => language === 'sh') }))
+const runnable = ({ mark }: Fence) => !mark.startsWith('not-run')
+
+/** The programs as in the documents, but an error as answer fails, nothing waits for ever, and pipes are not buffered. */
+const PROGRAMS = `
+  curl() { command curl -sS --fail-with-body --max-time 20 "$@"; }
+  jq() { command jq --unbuffered "$@"; }
+  set -o pipefail
+`
+
+/** Runs commands until they end; `endless` ones until they write something. Rejects when they fail. */
+async function run({ place, mark, text }: Fence, base: string): Promise<string> {
+  const script = PROGRAMS + text.replaceAll('localhost:8080', base.replace('http://', ''))
+  const child = spawn('bash', ['-ec', script], { detached: true, cwd: ROOT })
+  const end = () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid!, 'SIGKILL')
+  }
+  onTestFinished(end)
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (chunk: string) => {
+      output += chunk
+      if (mark === 'endless' && stream === child.stdout) end()
+    })
+  }
+  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
+  if (mark === 'endless' ? signal !== 'SIGKILL' : code !== 0) throw new Error(`${place} ended with ${code}: ${output}`)
+  return output
+}
+
+describe.each(documents.filter(({ blocks }) => blocks.some(runnable)))('$path', ({ blocks }) => {
+  test('its commands work', async () => {
+    const { url } = await startBridge()
+    for (const block of blocks.filter(runnable)) expect(await run(block, url), block.place).not.toBe('')
+  })
+})
+
+test('there are commands, and each mark is one that this test knows', () => {
+  const blocks = documents.flatMap((page) => page.blocks)
+  expect(blocks.filter(runnable).length).toBeGreaterThan(10)
+  for (const { place, mark } of blocks) expect(mark, place).toMatch(/^($|endless$|not-run .{5,})/)
+})
