@@ -53,3 +53,11 @@ test('there are commands, and each mark is one that this test knows', () => {
   expect(blocks.filter(runnable).length).toBeGreaterThan(10)
   for (const { place, mark } of blocks) expect(mark, place).toMatch(/^($|endless$|not-run .{5,})/)
 })
+
+test('what is shown as JSON is JSON', () => {
+  const blocks = pages()
+    .flatMap(fencesOf)
+    .filter(({ language }) => language === 'json')
+  expect(blocks.length).toBeGreaterThan(3)
+  for (const { place, text } of blocks) expect(() => JSON.parse(text), place).not.toThrow()
+})

@@ -25,7 +25,7 @@ test.each(documents)('the links of $path lead somewhere', ({ path, text }) => {
   const broken = [
     ...prose(text)
       .replaceAll(/`[^`\n]+`/g, '')
-      .matchAll(/\]\(([^)\s]+)\)/g),
+      .matchAll(/\]\(([^)\s]+)(?: "[^"]*")?\)/g),
   ]
     .map((match) => match[1]!)
     .filter((link) => !/^(https?|mailto):/.test(link))

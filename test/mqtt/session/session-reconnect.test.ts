@@ -54,36 +54,43 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %
     expect(reader.events.some(({ event }) => event === 'gap')).toBe(false)
   })
 
-  test('sends a gap and goes on when the broker lost it', async () => {
-    const broker = await startMosquitto()
-    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, STREAM_LINGER_MS: 60_000 })
-    const reader = await openSession(bridge, { ack: 'explicit' })
-    await count(bridge, 0, 2)
-    const [first] = await reader.take(2)
-    await broker.kill()
-    await broker.start()
-    expect((await reader.take(3)).map(({ data }) => data)).toEqual([
-      { broker: 'disconnected' },
-      { reason: 'broker-session-lost' },
-      { broker: 'connected' },
-    ])
-    // The broker lost its session, so it does not wait for acknowledgements of these any more.
-    expect(await acknowledge(bridge, reader, first!)).toMatchObject({ body: { acknowledged: 1, unacknowledged: 1 } })
-    await isReady(bridge)
-    await expect
-      .poll(async () => (await publish(bridge, { topic: 'a', payload: '2' })).body.matchedSubscribers)
-      .not.toBe(false)
-    await expect.poll(() => messages(reader).at(-1)).toBe('2')
-    const id = reader.events.at(-1)!.id
-    reader.close()
-    await expect.poll(() => metric(bridge, 'causeway_mqtt_connections{role="session",state="connected"}')).toBe(0)
-    await broker.kill()
-    await broker.start()
-    await isReady(bridge)
-    const back = await openSession(bridge, { ack: 'explicit', lastEventId: id })
-    expect(back.about.data.present).toBe(false)
-    expect((await back.next()).data).toEqual({ reason: 'broker-session-lost' })
-  })
+  test.each(['auto', 'explicit'] as const)(
+    'with ack=%s sends a gap and goes on when the broker lost it',
+    async (ack) => {
+      const broker = await startMosquitto()
+      const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, STREAM_LINGER_MS: 60_000 })
+      const reader = await openSession(bridge, { ack })
+      await count(bridge, 0, 2)
+      const [first] = await reader.take(2)
+      await broker.kill()
+      await broker.start()
+      expect((await reader.take(3)).map(({ data }) => data)).toEqual([
+        { broker: 'disconnected' },
+        { reason: 'broker-session-lost' },
+        { broker: 'connected' },
+      ])
+      // The broker lost its session, so it does not wait for acknowledgements of these any more.
+      if (ack === 'explicit') {
+        expect(await acknowledge(bridge, reader, first!)).toMatchObject({
+          body: { acknowledged: 1, unacknowledged: 1 },
+        })
+      }
+      await isReady(bridge)
+      await expect
+        .poll(async () => (await publish(bridge, { topic: 'a', payload: '2' })).body.matchedSubscribers)
+        .not.toBe(false)
+      await expect.poll(() => messages(reader).at(-1)).toBe('2')
+      const id = reader.events.at(-1)!.id
+      reader.close()
+      await expect.poll(() => metric(bridge, 'causeway_mqtt_connections{role="session",state="connected"}')).toBe(0)
+      await broker.kill()
+      await broker.start()
+      await isReady(bridge)
+      const back = await openSession(bridge, { ack, lastEventId: id })
+      expect(back.about.data.present).toBe(false)
+      expect((await back.next()).data).toEqual({ reason: 'broker-session-lost' })
+    },
+  )
 
   test('is a 503 while the broker cannot be reached', async () => {
     const broker = await startMosquitto()

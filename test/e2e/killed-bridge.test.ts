@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest'
+import { metric } from '../support/bridge.ts'
+import { spawnBridge } from '../support/bridge-process.ts'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { collect, mqttClient } from '../support/mqtt-client.ts'
+
+test.runIf(hasMosquitto)('a publish that got no answer because its bridge was killed may have arrived', async () => {
+  const broker = await startMosquitto()
+  const subscriber = await mqttClient(broker.url, { clean: false, clientId: 'subscriber', reconnectPeriod: 100 })
+  const messages = await collect(subscriber, 'a')
+  const bridge = spawnBridge({ MQTT_URL: broker.url })
+  const url = await bridge.url
+  broker.freeze()
+  const publishing = fetch(`${url}/publish?topic=a`, { method: 'POST', body: 'sent' }).catch((error: Error) => error)
+  await expect.poll(() => metric({ adminUrl: url }, 'causeway_publish_in_flight')).toBe(1)
+  bridge.kill('SIGKILL')
+  await bridge.exited
+  expect(await publishing).toBeInstanceOf(Error)
+  broker.thaw()
+  expect(String((await messages.next()).payload)).toBe('sent')
+})
+
+test.runIf(hasMosquitto)(
+  'a key is forgotten with its bridge, so the same request publishes a second message',
+  async () => {
+    const broker = await startMosquitto()
+    const messages = await collect(await mqttClient(broker.url), 'a')
+    const pay = (url: string) =>
+      fetch(`${url}/publish?topic=a`, { method: 'POST', body: 'paid', headers: { 'Idempotency-Key': '"4711"' } })
+    const bridge = spawnBridge({ MQTT_URL: broker.url })
+    const url = await bridge.url
+    const first = await pay(url)
+    expect([first.status, (await pay(url)).headers.get('Idempotency-Replayed')]).toEqual([200, 'true'])
+    bridge.kill('SIGKILL')
+    await bridge.exited
+    const again = await pay(await spawnBridge({ MQTT_URL: broker.url }).url)
+    expect([again.status, again.headers.get('Idempotency-Replayed')]).toEqual([200, null])
+    expect([String((await messages.next()).payload), String((await messages.next()).payload)]).toEqual(['paid', 'paid'])
+  },
+)
