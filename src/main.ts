@@ -1,34 +1,49 @@
+#!/usr/bin/env node
 import { readFileSync } from 'node:fs'
-import { setFlagsFromString } from 'node:v8'
-import { pino } from 'pino'
-import { type App, startApp } from './app.ts'
-import { type Config, ConfigError, loadConfig } from './config/config.ts'
+import { type Command, parseArguments, secretsShown, UsageError } from './command/arguments.ts'
+import { helpText } from './command/help.ts'
+import { type Config, ConfigError, type Flag, loadConfig } from './config/config.ts'
 import { descriptorLimit, fitDescriptors } from './config/descriptors.ts'
-import { openLog } from './log-destination.ts'
-import { nodeWarning } from './node-support.ts'
-import { onSignals } from './shutdown.ts'
 
-// Switch off allocation-site pretenuring. During the first load V8's young generation is still small, so objects of
-// requests survive in it, and V8 may decide to allocate them as old objects from then on. Only a full garbage
-// collection frees old objects and all that they refer to. In a process where that happens it costs a seventh of the
-// CPU time.
-setFlagsFromString('--no-allocation-site-pretenuring')
-
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+/** The exit codes that `causeway --help` lists. */
+const EXIT = { done: 0, failed: 1, usage: 2, noBroker: 3 } as const
+const COLUMNS_MAX = 110
 
 const readFile = (path: string) => readFileSync(path, 'utf8')
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
-function readConfig(): { config: Config; isLowered: boolean } {
+function readCommand(): Command {
   try {
-    const loaded = loadConfig(process.env, readFile)
-    const isGiven = Boolean(process.env['CAUSEWAY_HTTP_CONNECTIONS_MAX'])
-    const fitting = fitDescriptors(loaded, isGiven, openDescriptorsMax())
-    return { config: fitting, isLowered: fitting !== loaded }
+    return parseArguments(process.argv.slice(2))
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error
-    process.stderr.write(`${error.message}\n`)
-    process.exit(1)
+    if (!(error instanceof UsageError)) throw error
+    process.stderr.write(`${error.message}\nSee causeway --help\n`)
+    process.exit(EXIT.usage)
   }
+}
+
+interface Settings {
+  config: Config
+  notices: { level: 'info' | 'warn'; text: string }[]
+}
+
+/** @throws ConfigError */
+function readSettings(flags: readonly Flag[]): Settings {
+  const loaded = loadConfig(process.env, readFile, flags)
+  const variable = 'CAUSEWAY_HTTP_CONNECTIONS_MAX'
+  const isGiven = Boolean(process.env[variable]) || flags.some((flag) => flag.variable === variable)
+  const config = fitDescriptors(loaded, isGiven, openDescriptorsMax())
+  const notices: Settings['notices'] = secretsShown(flags).map((name) => ({
+    level: 'warn',
+    text: `${name}: every user of this machine can read the command line; use ${name}-file or the variable`,
+  }))
+  if (config !== loaded) {
+    notices.push({
+      level: 'info',
+      text: `${variable} is ${config.httpConnectionsMax}, because ulimit -n allows no more`,
+    })
+  }
+  return { config, notices }
 }
 
 /** What `ulimit -n` says, or undefined where there is no `/proc`. */
@@ -40,67 +55,42 @@ function openDescriptorsMax(): number | undefined {
   }
 }
 
-const { config, isLowered } = readConfig()
-const log = openLog(process.stdout.fd)
-const logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, log)
-
-function exit(code: number): never {
-  log.flush()
-  process.exit(code)
-}
-
-function explain(error: NodeJS.ErrnoException & { port?: number }): string {
-  if (error.code !== 'EADDRINUSE' && error.code !== 'EACCES') return `cannot start: ${error.message}`
-  const variable =
-    error.port === config.httpPort
-      ? 'CAUSEWAY_HTTP_PORT'
-      : error.port === config.adminPort
-        ? 'CAUSEWAY_ADMIN_PORT'
-        : 'CAUSEWAY_EMBEDDED_PORT'
-  const why = error.code === 'EACCES' ? 'is not allowed for this user' : 'is in use by another process'
-  return `cannot start: port ${error.port} ${why}; set ${variable} to another port`
-}
-
-/** curl's options for credentials. Typed by the modes there are, so that a new one cannot be missing here. */
-const CURL_CREDENTIALS: Record<Config['auth'], string> = {
-  none: '',
-  token: " -H 'Authorization: Bearer TOKEN'",
-  jwt: " -H 'Authorization: Bearer TOKEN'",
-  broker: ' -u USER:PASSWORD',
-}
-
-function logAddresses({ url, adminUrl, embeddedUrl, isReachable }: App): void {
-  if (embeddedUrl !== undefined) logger.info(`embedded broker, without persistence or access control: ${embeddedUrl}`)
-  const credentials = CURL_CREDENTIALS[config.auth]
-  logger.info(`publish:   curl${credentials} -d 21.5 '${url}/publish?topic=home/temp'`)
-  logger.info(`subscribe: curl${credentials} -N '${url}/subscribe?topic=home/%23'`)
-  logger.info(`metrics:   ${adminUrl}/metrics`)
-  logger.info(`docs:      ${url}/docs`)
-  if (!isReachable()) {
-    logger.warn('started without a connection to the broker; publishes and subscriptions get 503 until there is one')
+// What only one command needs is loaded for that command only: Fastify and MQTT.js take half a second.
+async function run(command: Command): Promise<number | undefined> {
+  switch (command.name) {
+    case 'help':
+      process.stdout.write(helpText(command.of, Math.min(process.stdout.columns ?? 100, COLUMNS_MAX)))
+      return EXIT.done
+    case 'version':
+      process.stdout.write(`${version}\n`)
+      return EXIT.done
+    case 'token': {
+      const { newToken } = await import('./auth/token/new-token.ts')
+      const { token, entry } = newToken(command.tokenName)
+      process.stdout.write(`${token}\n${JSON.stringify(entry)}\n`)
+      return EXIT.done
+    }
+    case 'check': {
+      const { check } = await import('./command/check.ts')
+      const { connect, json, flags } = command
+      const { output, verdict } = await check({ connect, json, readFile, settings: () => readSettings(flags) })
+      process.stdout.write(output)
+      return EXIT[verdict]
+    }
+    case 'serve': {
+      const settings = readSettings(command.flags)
+      const { serve } = await import('./serve.ts')
+      await serve({ ...settings, readFile, version })
+      return undefined
+    }
   }
 }
 
-if (isLowered) {
-  logger.info(`CAUSEWAY_HTTP_CONNECTIONS_MAX is ${config.httpConnectionsMax}, because ulimit -n allows no more`)
-}
-const warning = nodeWarning(process.version, new Date())
-if (warning !== undefined) logger.warn(warning)
-
 try {
-  const starting = startApp({ config, readFile, logger, version })
-  // Before the start has finished, too: without a handler, process 1 of a container ignores these signals.
-  onSignals(process, ['SIGTERM', 'SIGINT'], {
-    drain: () => void starting.then(({ drain }) => drain()).catch(() => {}),
-    drainMs: config.drainMs,
-    close: async () => (await starting).close(),
-    timeoutMs: config.shutdownMs,
-    logger,
-    exit,
-  })
-  process.on('SIGHUP', () => void starting.then(({ reload }) => reload()).catch(() => {}))
-  logAddresses(await starting)
+  const code = await run(readCommand())
+  if (code !== undefined) process.exitCode = code
 } catch (error) {
-  logger.fatal(explain(error as Error))
-  exit(1)
+  if (!(error instanceof ConfigError)) throw error
+  process.stderr.write(`${error.message}\n`)
+  process.exitCode = EXIT.failed
 }

@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { Ajv } from 'ajv'
 import Type, { type Static } from 'typebox'
 import { BROKER_URL_EXPECTED, brokerUrls } from './broker-url.ts'
+import { didYouMean } from './closest.ts'
 import { contradictions } from './contradictions.ts'
 
 const PREFIX = 'CAUSEWAY_'
@@ -422,29 +423,50 @@ const validate = new Ajv({ allErrors: true, useDefaults: true, strict: false, fo
   Static<typeof ConfigSchema>
 >(ConfigSchema)
 
+/** A setting on the command line. */
+export interface Flag {
+  /** As it was written, for faults: `--http-port`. */
+  name: string
+  /** The variable that it stands for, which may be the one of a file: `CAUSEWAY_MQTT_PASSWORD_FILE`. */
+  variable: string
+  text: string
+}
+
 /**
- * Reads the configuration from an environment. An empty variable counts as not set, because compose files leave such.
+ * Reads the configuration from an environment and a command line. An empty variable counts as not set, because compose
+ * files leave such.
  *
  * @param readFile reads the files that `…_FILE` variables name
+ * @param flags win over the variables of the same settings
  * @throws ConfigError with all faults
  */
-export function loadConfig(env: Record<string, string | undefined>, readFile: (path: string) => string): Config {
+export function loadConfig(
+  env: Record<string, string | undefined>,
+  readFile: (path: string) => string,
+  flags: readonly Flag[] = [],
+): Config {
   const faults: string[] = []
   const values: Record<string, unknown> = {}
-  /** The variable that each setting came from. */
+  /** The flag or variable that each setting came from, and its text there. */
   const sources = new Map<string, string>()
-  for (const [name, text] of Object.entries(env)) {
-    if (!name.startsWith(PREFIX) || !text) continue
-    const key = VALUES.get(name) ?? FILES.get(name)
+  const texts = new Map<string, string>()
+  const flagged = new Set(flags.map(({ variable }) => keyOf(variable)))
+  const variables = Object.entries(env)
+    .filter(([name, text]) => name.startsWith(PREFIX) && text && !flagged.has(keyOf(name) ?? ''))
+    .map(([name, text]): Flag => ({ name, variable: name, text: text! }))
+  for (const { name, variable, text } of [...flags, ...variables]) {
+    const key = keyOf(variable)
     if (key === undefined) {
-      faults.push(`${name}: expected the name of a setting (see README), got an unknown one`)
+      const hint = didYouMean(name, [...VALUES.keys(), ...FILES.keys()])
+      faults.push(`${name}: expected the name of a setting (see causeway --help), got an unknown one${hint}`)
     } else if (sources.has(key)) {
-      faults.push(`${name}: expected either this variable or ${sources.get(key)}, got both`)
+      faults.push(`${name}: expected either this ${kindOf(name)} or ${sources.get(key)}, got both`)
     } else {
       sources.set(key, name)
+      texts.set(key, text)
       try {
         // Editors and `echo` add a line break that is not part of the secret. Spaces may be part of it.
-        values[key] = VALUES.has(name) ? typed(text, properties[key]!.type) : readFile(text).replace(/\r?\n$/, '')
+        values[key] = VALUES.has(variable) ? typed(text, properties[key]!.type) : readFile(text).replace(/\r?\n$/, '')
       } catch (error) {
         const why = (error as NodeJS.ErrnoException).code ?? error
         faults.push(`${name}: expected a readable file, got ${JSON.stringify(text)} (${why})`)
@@ -453,12 +475,21 @@ export function loadConfig(env: Record<string, string | undefined>, readFile: (p
   }
   if (!validate(values)) {
     const wrong = new Set(validate.errors!.map(({ instancePath }) => instancePath.slice(1)))
-    for (const key of wrong) faults.push(faultOf(key, sources.get(key)!, env))
+    for (const key of wrong) faults.push(faultOf(key, sources.get(key)!, texts.get(key)!))
   }
   const config = values as Static<typeof ConfigSchema>
   faults.push(...contradictions(config, sources, variableName))
   if (faults.length > 0) throw new ConfigError(faults)
   return config
+}
+
+/** The setting of a variable that holds its value or the path of a file with it. */
+function keyOf(variable: string): string | undefined {
+  return VALUES.get(variable) ?? FILES.get(variable)
+}
+
+function kindOf(name: string): string {
+  return name.startsWith('-') ? 'flag' : 'variable'
 }
 
 /** Also of apps and browser extensions: `capacitor://localhost`, `chrome-extension://ID`. */
@@ -484,9 +515,9 @@ function typed(value: string, type: string | undefined): string | number | boole
   return value
 }
 
-function faultOf(key: string, source: string, env: Record<string, string | undefined>): string {
+function faultOf(key: string, source: string, text: string): string {
   const schema = properties[key]!
-  const got = schema.secret ? 'another value, not shown as it may contain a secret' : JSON.stringify(env[source])
+  const got = schema.secret ? 'another value, not shown as it may contain a secret' : JSON.stringify(text)
   return `${source}: expected ${expectation(schema)}, got ${got}`
 }
 

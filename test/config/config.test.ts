@@ -52,7 +52,8 @@ test('every fault is reported at once, with what was expected and what was got',
       CAUSEWAY_AUTH: 'magic',
     }),
   ).toEqual([
-    'CAUSEWAY_HTTP_PROT: expected the name of a setting (see README), got an unknown one',
+    'CAUSEWAY_HTTP_PROT: expected the name of a setting (see causeway --help), got an unknown one; ' +
+      'did you mean CAUSEWAY_HTTP_PORT?',
     'CAUSEWAY_STATUS_TOPIC: expected a topic without wildcards, control characters or leading $, got "a/#"',
     'CAUSEWAY_HTTP_PORT: expected an integer from 0 to 65535, got "70000"',
     'CAUSEWAY_STREAM_MAX: expected an integer from 1 to 1000000, got "many"',

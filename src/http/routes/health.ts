@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, onRequestHookHandler } from 'fastify'
 import { CausewayError } from '../../errors.ts'
 import type { Broker, ConnectionReport } from '../../mqtt/connection/broker.ts'
+import { describeBroker } from '../../mqtt/connection/describe-broker.ts'
 import { PROBLEM_TYPE, problemDocument } from '../message/problem.ts'
 import { problems } from '../message/problem-responses.ts'
 
@@ -111,7 +112,7 @@ export async function healthRoutes(
         if (problem !== undefined) throw problem
         return { status: 'ok' }
       }
-      const report = describe(broker)
+      const report = describeBroker(broker)
       return problem === undefined ? { status: 'ok', ...report } : sendWithReport(problem, report, reply)
     },
   )
@@ -125,31 +126,4 @@ function sendWithReport(problem: CausewayError, report: object, reply: FastifyRe
   reply.header('retry-after', problem.details.retryAfter)
   const document = { ...problemDocument(problem), ...report }
   return reply.code(problem.kind.status).type(PROBLEM_TYPE).serializer(JSON.stringify).send(document)
-}
-
-/** The broker as found. Client ids of sessions and of callers are not shown: other callers may see this. */
-function describe({ addresses, reports }: HealthRoutes['broker']) {
-  const isOwn = ({ role, isCallers }: ConnectionReport) => role !== 'session' && !isCallers
-  const found = reports.find(({ state, capabilities }) => state === 'connected' && capabilities !== undefined)
-  const { protocol: _protocol, ...limits } = found?.capabilities ?? {}
-  const others: Record<string, Record<string, number>> = {}
-  for (const { role, state } of reports.filter((report) => !isOwn(report))) {
-    const counts = (others[role] ??= {})
-    counts[state] = (counts[state] ?? 0) + 1
-  }
-  return {
-    broker: {
-      addresses,
-      ...(found && { address: found.address, protocol: found.protocol, limits }),
-    },
-    connections: reports.filter(isOwn).map(({ role, clientId, state, address, protocol, reason }) => ({
-      role,
-      clientId,
-      state,
-      address,
-      protocol,
-      ...(reason !== undefined && { reason }),
-    })),
-    others,
-  }
 }

@@ -1,0 +1,195 @@
+import { randomBytes } from 'node:crypto'
+import { pino } from 'pino'
+import { createAuthenticator } from '../auth/create.ts'
+import { brokerOptions } from '../config/broker-options.ts'
+import { readBrokerFiles, readHttpsCertificate } from '../config/certificates.ts'
+import { type Config, ConfigError } from '../config/config.ts'
+import { MemoryAccount } from '../memory/account.ts'
+import { Broker } from '../mqtt/connection/broker.ts'
+import { type BrokerDescription, describeBroker } from '../mqtt/connection/describe-broker.ts'
+import { startEmbeddedBroker } from '../mqtt/embedded-broker.ts'
+import { type Trial, tryBroker } from '../mqtt/trial.ts'
+
+export interface CheckOptions {
+  connect: boolean
+  json: boolean
+  /** @throws ConfigError */
+  settings(): { config: Config; notices: readonly { text: string }[] }
+  readFile(path: string): string
+}
+
+export interface CheckResult {
+  output: string
+  verdict: 'done' | 'failed' | 'noBroker'
+}
+
+interface Report extends Partial<BrokerDescription> {
+  valid: boolean
+  faults: readonly string[]
+  notices?: string[]
+  /** Whether the broker was connected to. Only with `--connect`. */
+  connected?: boolean
+  trial?: Trial
+}
+
+/** Checks the configuration with all files that it names and, if asked, connects to the broker and tries it out. */
+export async function check(options: CheckOptions): Promise<CheckResult> {
+  const report = await examine(options)
+  return {
+    output: options.json ? `${JSON.stringify(report, null, 2)}\n` : textOf(report),
+    verdict: !report.valid ? 'failed' : report.connected === false ? 'noBroker' : 'done',
+  }
+}
+
+async function examine({ connect, readFile, settings }: CheckOptions): Promise<Report> {
+  try {
+    const { config, notices } = settings()
+    const memory = new MemoryAccount({ totalBytes: config.memoryBytes })
+    const faults = fileFaults(config, readFile, memory)
+    if (faults.length > 0) return { valid: false, faults }
+    const report: Report = { valid: true, faults, notices: notices.map(({ text }) => text) }
+    return connect ? { ...report, ...(await examineBroker(config, readFile, memory)) } : report
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return { valid: false, faults: error.faults }
+  }
+}
+
+/** What is wrong with the files that the settings name. Each message begins with the variable. */
+function fileFaults(config: Config, readFile: CheckOptions['readFile'], memory: MemoryAccount): string[] {
+  const reads = [
+    () => createAuthenticator({ config, readFile, memory, logger: pino({ level: 'silent' }) }),
+    () => readHttpsCertificate(config, readFile),
+    () => readBrokerFiles(config, readFile),
+  ]
+  return reads.flatMap((read) => {
+    try {
+      read()
+      return []
+    } catch (error) {
+      return [(error as Error).message]
+    }
+  })
+}
+
+const OWN_ACCOUNT =
+  'With CAUSEWAY_AUTH=broker callers log in with their own credentials; a broker may refuse the bridge without them'
+
+async function examineBroker(
+  config: Config,
+  readFile: CheckOptions['readFile'],
+  memory: MemoryAccount,
+): Promise<Partial<Report>> {
+  // On any port: the bridge itself may be running, and its broker on the port of the setting.
+  const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(0) : undefined
+  const files = readBrokerFiles(config, readFile)
+  const broker = new Broker(brokerOptions(config, embedded?.url ?? config.mqttUrl, () => files))
+  const suffix = `check-${randomBytes(6).toString('hex')}`
+  let description: BrokerDescription | undefined
+  const trial = await tryBroker(
+    {
+      broker,
+      clientId: `${config.mqttClientId ?? 'causeway'}-${suffix}`,
+      topic: `${config.markerTopic}/${suffix}`,
+      timeoutMs: config.publishTimeoutMs,
+      share: memory.shareOf('check'),
+    },
+    () => (description = describeBroker(broker)),
+  )
+  await embedded?.close()
+  const isOthers = config.auth === 'broker' && trial === undefined
+  return {
+    ...description,
+    connected: trial !== undefined,
+    ...(trial && { trial }),
+    ...(isOthers && { notices: [OWN_ACCOUNT] }),
+  }
+}
+
+/** Names of what CONNACK says, for people, in the order of the table. What is new has its own name at the end. */
+const LIMIT_NAMES: Record<string, string> = {
+  receiveMaximum: 'Unacknowledged publishes',
+  maximumPacketSize: 'Largest packet',
+  maximumQoS: 'Highest QoS',
+  retain: 'Retained messages',
+  wildcards: 'Wildcards in filters',
+  sharedSubscriptions: 'Shared subscriptions',
+  subscriptionIdentifiers: 'Subscription identifiers',
+  sessionExpiryS: 'Keeps sessions for',
+}
+const UNITS: Record<string, string> = {
+  receiveMaximum: 'at most',
+  maximumPacketSize: 'bytes',
+  sessionExpiryS: 'seconds at most',
+}
+/** What it means that the broker does not say. */
+const UNSAID: Record<string, string> = {
+  receiveMaximum: 'not said (MQTT 3.1.1)',
+  maximumPacketSize: 'no limit',
+  sessionExpiryS: 'as long as asked',
+}
+
+type Row = readonly [name: string, value: string]
+
+function textOf(report: Report): string {
+  const { valid, faults, notices = [], broker, connections = [], connected, trial } = report
+  if (!valid) return `Configuration is not valid:\n${faults.map((fault) => `  ${fault}\n`).join('')}`
+  const sections = [
+    table('Configuration', [['Settings and files', 'valid'], ...notices.map((text): Row => ['Note', text])]),
+  ]
+  if (broker !== undefined) {
+    const reached = broker.address !== undefined
+    sections.push(
+      table('Broker', [
+        ['Address', broker.address ?? broker.addresses.join(', ')],
+        ...(reached
+          ? [
+              ['Protocol', `MQTT ${broker.protocol}`] as const,
+              ['Calls itself', printable(trial?.version ?? 'nothing')] as const,
+            ]
+          : [['Not connected', reasonOf(connections)] as const]),
+      ]),
+    )
+    if (reached) sections.push(table('What it supports', limitRows(broker.limits ?? {})))
+  }
+  if (connected && trial !== undefined) sections.push(table(`Tried out on ${trial.topic}`, trialRows(trial)))
+  return sections.join('\n')
+}
+
+/** A broker may send anything as its version, and control characters would reach the terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, ' ').slice(0, 200)
+}
+
+function reasonOf(connections: BrokerDescription['connections']): string {
+  return String(connections.find(({ reason }) => reason !== undefined)?.['reason'] ?? 'no answer')
+}
+
+function limitRows(limits: Record<string, unknown>): Row[] {
+  const names = [...new Set([...Object.keys(LIMIT_NAMES), ...Object.keys(limits)])]
+  return names.map((name) => [LIMIT_NAMES[name] ?? name, limitText(name, limits[name])])
+}
+
+function limitText(name: string, value: unknown): string {
+  if (value === undefined) return UNSAID[name] ?? 'not said'
+  if (typeof value === 'boolean') return value ? 'yes' : 'no'
+  return `${typeof value === 'object' ? JSON.stringify(value) : value}${UNITS[name] ? ` ${UNITS[name]}` : ''}`
+}
+
+function trialRows({ grantedQos, fault, publishes }: Trial): Row[] {
+  return [
+    ['Subscribe', fault ?? `granted with QoS ${grantedQos}`],
+    ...publishes.map(({ qos, acknowledgedMs, reason, arrivedMs, fault: refusal }): Row => {
+      if (refusal !== undefined) return [`Publish QoS ${qos}`, refusal]
+      const answered = acknowledgedMs === undefined ? 'sent' : `acknowledged after ${acknowledgedMs.toFixed(1)} ms`
+      const said = reason === null || reason === undefined ? '' : ` (${reason})`
+      const arrived = arrivedMs === undefined ? 'did not arrive' : `arrived after ${arrivedMs.toFixed(1)} ms`
+      return [`Publish QoS ${qos}`, `${answered}${said}, ${arrived}`]
+    }),
+  ]
+}
+
+function table(title: string, rows: readonly Row[]): string {
+  const width = Math.max(...rows.map(([name]) => name.length))
+  return `${title}\n${rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}\n`).join('')}`
+}

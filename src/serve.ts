@@ -1,0 +1,86 @@
+import { setFlagsFromString } from 'node:v8'
+import { pino } from 'pino'
+import { type App, startApp } from './app.ts'
+import type { Config } from './config/config.ts'
+import { openLog } from './log-destination.ts'
+import { nodeWarning } from './node-support.ts'
+import { onSignals } from './shutdown.ts'
+
+export interface ServeOptions {
+  config: Config
+  readFile(path: string): string
+  version: string
+  /** About the configuration, for the log. */
+  notices: readonly { level: 'info' | 'warn'; text: string }[]
+}
+
+/** curl's options for credentials. Typed by the modes there are, so that a new one cannot be missing here. */
+const CURL_CREDENTIALS: Record<Config['auth'], string> = {
+  none: '',
+  token: " -H 'Authorization: Bearer TOKEN'",
+  jwt: " -H 'Authorization: Bearer TOKEN'",
+  broker: ' -u USER:PASSWORD',
+}
+
+/** Runs the bridge in this process until a signal ends it. Exits with 1 if it cannot start. */
+export async function serve({ config, readFile, version, notices }: ServeOptions): Promise<void> {
+  // Switch off allocation-site pretenuring. During the first load V8's young generation is still small, so objects of
+  // requests survive in it, and V8 may decide to allocate them as old objects from then on. Only a full garbage
+  // collection frees old objects and all that they refer to. In a process where that happens it costs a seventh of the
+  // CPU time.
+  setFlagsFromString('--no-allocation-site-pretenuring')
+
+  const log = openLog(process.stdout.fd)
+  const logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, log)
+
+  function exit(code: number): never {
+    log.flush()
+    process.exit(code)
+  }
+
+  function logAddresses({ url, adminUrl, embeddedUrl, isReachable }: App): void {
+    if (embeddedUrl !== undefined) logger.info(`embedded broker, without persistence or access control: ${embeddedUrl}`)
+    const credentials = CURL_CREDENTIALS[config.auth]
+    logger.info(`publish:   curl${credentials} -d 21.5 '${url}/publish?topic=home/temp'`)
+    logger.info(`subscribe: curl${credentials} -N '${url}/subscribe?topic=home/%23'`)
+    logger.info(`metrics:   ${adminUrl}/metrics`)
+    logger.info(`docs:      ${url}/docs`)
+    if (!isReachable()) {
+      logger.warn('started without a connection to the broker; publishes and subscriptions get 503 until there is one')
+    }
+  }
+
+  for (const { level, text } of notices) logger[level](text)
+  const warning = nodeWarning(process.version, new Date())
+  if (warning !== undefined) logger.warn(warning)
+
+  try {
+    const starting = startApp({ config, readFile, logger, version })
+    // Before the start has finished, too: without a handler, process 1 of a container ignores these signals.
+    onSignals(process, ['SIGTERM', 'SIGINT'], {
+      drain: () => void starting.then(({ drain }) => drain()).catch(() => {}),
+      drainMs: config.drainMs,
+      close: async () => (await starting).close(),
+      timeoutMs: config.shutdownMs,
+      logger,
+      exit,
+    })
+    process.on('SIGHUP', () => void starting.then(({ reload }) => reload()).catch(() => {}))
+    logAddresses(await starting)
+  } catch (error) {
+    logger.fatal(explain(error as Error, config))
+    exit(1)
+  }
+}
+
+function explain(error: NodeJS.ErrnoException & { port?: number }, { httpPort, adminPort }: Config): string {
+  if (error.code !== 'EADDRINUSE' && error.code !== 'EACCES') return `cannot start: ${error.message}`
+  const variable =
+    error.port === httpPort
+      ? 'CAUSEWAY_HTTP_PORT'
+      : error.port === adminPort
+        ? 'CAUSEWAY_ADMIN_PORT'
+        : 'CAUSEWAY_EMBEDDED_PORT'
+  const why = error.code === 'EACCES' ? 'is not allowed for this user' : 'is in use by another process'
+  return `cannot start: port ${error.port} ${why}; set ${variable} to another port`
+}

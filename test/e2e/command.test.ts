@@ -1,0 +1,71 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
+import { expect, test } from 'vitest'
+import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { distFile } from '../support/dist.ts'
+import { freePort } from '../support/free-port.ts'
+import { plainEnvironment } from '../support/plain-environment.ts'
+import { tokenFile } from '../support/token-file.ts'
+
+async function causeway(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, [distFile('main.js'), ...args], {
+    env: plainEnvironment(),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const [[code], stdout, stderr] = await Promise.all([once(child, 'close'), text(child.stdout), text(child.stderr)])
+  return { code: code as number, stdout, stderr }
+}
+
+test('help and version go to stdout, what is not understood to stderr with 2', async () => {
+  const [help, version, wrong] = await Promise.all([causeway('--help'), causeway('--version'), causeway('--verison')])
+  expect(help).toMatchObject({ code: 0, stdout: expect.stringContaining('--mqtt-url URL'), stderr: '' })
+  expect(version).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/), stderr: '' })
+  expect(wrong).toEqual({
+    code: 2,
+    stdout: '',
+    stderr: '--verison is no option; did you mean --version?\nSee causeway --help\n',
+  })
+})
+
+test('check reads the files that the settings name, and lists what is wrong with 1', async () => {
+  const tokens = tokenFile([])
+  tokens.writeText('no JSON')
+  const args = ['--auth', 'token', '--auth-tokens-file', tokens.path]
+  const fault = `CAUSEWAY_AUTH_TOKENS_FILE ${tokens.path}: expected JSON`
+  expect(await causeway('check', ...args)).toMatchObject({ code: 1, stdout: expect.stringContaining(fault) })
+  const { code, stdout } = await causeway('check', '--json', '--http-port=x')
+  expect(code).toBe(1)
+  expect(JSON.parse(stdout)).toEqual({
+    valid: false,
+    faults: ['--http-port: expected an integer from 0 to 65535, got "x"'],
+  })
+})
+
+test('check --connect tries the embedded broker out', async () => {
+  const { code, stdout } = await causeway('check', '--connect', '--json')
+  expect(code).toBe(0)
+  expect(JSON.parse(stdout)).toMatchObject({
+    valid: true,
+    connected: true,
+    trial: {
+      publishes: [0, 1, 2].map((qos) => ({ qos, arrivedMs: expect.any(Number) })),
+    },
+  })
+})
+
+test.skipIf(!hasMosquitto)('check --connect shows what Mosquitto is and does', async () => {
+  const { url } = await startMosquitto()
+  const { code, stdout } = await causeway('check', '--connect', '--mqtt-url', url)
+  expect(code).toBe(0)
+  for (const row of [/Protocol +MQTT 5/, /Calls itself +mosquitto version/, /Unacknowledged publishes +20 at most/]) {
+    expect(stdout).toMatch(row)
+  }
+  expect(stdout).toMatch(/Publish QoS 1 +acknowledged after [\d.]+ ms \(Success\), arrived after [\d.]+ ms/)
+})
+
+test('check --connect exits with 3 where no broker answers, and says why', async () => {
+  const { code, stdout } = await causeway('check', '--connect', '--mqtt-url', `mqtt://127.0.0.1:${await freePort()}`)
+  expect(code).toBe(3)
+  expect(stdout).toMatch(/Not connected +.*nothing listens there/)
+})
