@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { openApiYaml } from '../../openapi/generate.ts'
@@ -37,6 +38,19 @@ test.each(operations)('$name has an example of each answer, each body and each p
   for (const parameter of parametersOf(operation).filter(({ required }) => required)) {
     expect(parameter.example, parameter.name).toBeDefined()
   }
+})
+
+// The bridge does not check its schemas at the start: a misspelt type or a wrong bound would only let requests through.
+test('every schema is a valid one of JSON Schema 2020-12', () => {
+  const ajv = new Ajv2020({ strict: false, validateFormats: false })
+  const schemas: unknown[] = Object.values(document.components.schemas)
+  JSON.stringify(document.paths, (key, value) => {
+    if (key === 'schema') schemas.push(value)
+    return value
+  })
+  expect(schemas.length).toBeGreaterThan(operations.length)
+  for (const schema of schemas) expect(ajv.validateSchema(schema as object), JSON.stringify(schema)).toBe(true)
+  expect(ajv.validateSchema({ type: 'strnig' })).toBe(false)
 })
 
 test('a parameter with a default may be left out, and every one says what it is of', () => {
