@@ -85,3 +85,35 @@ test('every reference resolves', () => {
 test('the page at /docs and its description are of one origin', () => {
   expect(document.servers).toEqual([{ url: '/' }])
 })
+
+test('each operation has a name of its own, and a tag that is described', () => {
+  const tags = (document.tags as { name: string; description: string }[]).map(({ name }) => name)
+  const names = operations.map(({ operation }) => operation.operationId as string)
+  expect(new Set(names).size).toBe(names.length)
+  for (const { name, operation } of operations) {
+    expect(operation.operationId, name).toMatch(/^[a-z][A-Za-z]+$/)
+    expect(
+      operation.tags.filter((tag: string) => !tags.includes(tag)),
+      name,
+    ).toEqual([])
+    expect(operation.tags, name).toHaveLength(1)
+  }
+})
+
+test('messages, events, results and problems have names, by which operations refer to them', () => {
+  const schemaOf = (path: string, method: string, status: string, type = 'application/json') =>
+    document.paths[path][method].responses[status].content[type].schema
+  const named = (name: string) => ({ $ref: `#/components/schemas/${name}` })
+  expect(document.paths['/publish'].post.requestBody.content['application/json'].schema).toEqual(named('Message'))
+  expect(schemaOf('/publish', 'post', '200')).toMatchObject(named('PublishResult'))
+  expect(schemaOf('/publish/batch', 'post', '207').items).toEqual(named('BatchResult'))
+  expect(schemaOf('/retained', 'get', '200').items).toEqual(named('Message'))
+  expect(schemaOf('/retained', 'get', '200', 'application/octet-stream').format).toBe('binary')
+  expect(schemaOf('/subscribe', 'get', '200', 'application/x-ndjson').contentSchema).toEqual(named('Event'))
+  for (const { name, operation } of operations) {
+    expect(operation.responses.default, name).toEqual({ $ref: '#/components/responses/Problem' })
+  }
+  // A client that knows the default need not send it.
+  expect(document.components.schemas.Message.required).toEqual(['topic'])
+  expect(JSON.stringify(document.components.schemas)).not.toMatch(/"(default|if|then|else|\$id)":/)
+})

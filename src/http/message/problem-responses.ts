@@ -161,10 +161,37 @@ const PROBLEMS_OF_ALL: ProblemCode[] = [
   'shutting-down',
 ]
 
-/** The OpenAPI responses of an operation that may answer with these problems. */
+/** Problems that are found before an operation is known, or that only some ways to call one have. */
+const PROBLEMS_OF_ANY: ProblemCode[] = [
+  'not-found',
+  'method-not-allowed',
+  'request-timeout',
+  'uri-too-long',
+  'headers-too-large',
+  'transfer-coding-not-supported',
+  'bridge-refused',
+]
+
+/** The OpenAPI response for every status that an operation does not name. */
+export const ANY_OTHER_PROBLEM = {
+  description: 'Any other problem',
+  content: {
+    [PROBLEM_TYPE]: {
+      schema: { $ref: '#/components/schemas/Problem' },
+      examples: Object.fromEntries(PROBLEMS_OF_ANY.map((code) => [code, { $ref: `#/components/examples/${code}` }])),
+    },
+  },
+}
+
+/** The OpenAPI responses of an operation that may answer with these problems, and with those of every operation. */
 export function problems(...codes: ProblemCode[]): Record<number, object> {
+  return onlyProblems(...codes, ...PROBLEMS_OF_ALL)
+}
+
+/** The OpenAPI responses of an operation that may answer with these problems and no other ones. */
+export function onlyProblems(...codes: ProblemCode[]): Record<number, object> {
   const responses: Record<number, ProblemResponse> = {}
-  for (const code of new Set([...codes, ...PROBLEMS_OF_ALL])) {
+  for (const code of new Set(codes)) {
     const { status, title } = PROBLEM_KINDS.get(code)!
     const response = (responses[status] ??= {
       description: title,

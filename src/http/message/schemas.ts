@@ -63,10 +63,14 @@ export const MessageSchema = Type.Object(
     ),
     properties: Type.Optional(Properties),
     redelivered: Type.Optional(
-      Type.Boolean({ description: 'Ignored. Allowed so that an event can be posted back unchanged' }),
+      Type.Boolean({
+        description: 'In an event: this reader, or an earlier one, may have had it. When publishing, it is ignored',
+      }),
     ),
   },
   {
+    title: 'Message',
+    description: 'The same in both directions: what a stream delivers can be published unchanged',
     additionalProperties: false,
     allOf: [
       TEXT_UNLESS_JSON,
@@ -130,7 +134,7 @@ const nullable = <Schema extends object>(schema: Schema, description: string) =>
   description,
 })
 
-export const PublishResultSchema = Type.Object({
+const RESULT = {
   topic: Type.String(),
   qos: Type.Integer({ description: 'The QoS that was acknowledged: 1 if the broker answers QoS 2 with PUBACK' }),
   reasonCode: Type.Unsafe<number | null>(
@@ -140,7 +144,9 @@ export const PublishResultSchema = Type.Object({
   matchedSubscribers: Type.Unsafe<boolean | null>(
     nullable({ type: 'boolean' }, 'Whether any client subscribes to the topic; null where it is not known'),
   ),
-})
+}
+
+export const PublishResultSchema = Type.Object(RESULT, { title: 'PublishResult' })
 
 /** Typed by the policies there are, so that a new one cannot be missing here. */
 const SLOW_POLICIES = {
@@ -199,7 +205,11 @@ export const SubscribeQuerySchema = (filtersMax: number) =>
 
 export const AckBodySchema = Type.Object(
   { id: Type.String({ maxLength: 256, description: 'Id of an event. Acknowledges this event and all before it' }) },
-  { additionalProperties: false, examples: [{ id: '25da8d536543642070bde78e5e18-1' }] },
+  {
+    title: 'Acknowledge',
+    additionalProperties: false,
+    examples: [{ id: '25da8d536543642070bde78e5e18-1' }],
+  },
 )
 
 export const SessionParamsSchema = Type.Object({
@@ -210,19 +220,25 @@ export const SessionParamsSchema = Type.Object({
   }),
 })
 
-export const AckResultSchema = Type.Object({
-  acknowledged: Type.Integer({ description: 'Number of messages that this request acknowledged' }),
-  unacknowledged: Type.Integer({ description: 'Number of messages sent to the reader and not yet acknowledged' }),
-})
+export const AckResultSchema = Type.Object(
+  {
+    acknowledged: Type.Integer({ description: 'Number of messages that this request acknowledged' }),
+    unacknowledged: Type.Integer({ description: 'Number of messages sent to the reader and not yet acknowledged' }),
+  },
+  { title: 'Acknowledged' },
+)
 
-export const SessionInfoSchema = Type.Object({
-  id: Type.String(),
-  name: Type.String(),
-  filters: Type.Array(Type.String()),
-  ack: Type.String(),
-  connected: Type.Boolean({ description: 'Whether its reader is connected' }),
-  unacknowledged: Type.Integer({ description: 'Number of messages sent to the reader and not yet acknowledged' }),
-})
+export const SessionInfoSchema = Type.Object(
+  {
+    id: Type.String(),
+    name: Type.String(),
+    filters: Type.Array(Type.String()),
+    ack: Type.String(),
+    connected: Type.Boolean({ description: 'Whether its reader is connected' }),
+    unacknowledged: Type.Integer({ description: 'Number of messages sent to the reader and not yet acknowledged' }),
+  },
+  { title: 'Session' },
+)
 
 export const TopicQuerySchema = Type.Object(
   { topic: Type.String({ format: 'mqtt-topic', examples: ['home/temp'], description: 'Topic name: no wildcards' }) },
@@ -265,5 +281,37 @@ export const ProblemSchema = Type.Object(
       }),
     ),
   },
-  { $id: 'Problem', description: 'Problem document (RFC 9457)' },
+  { $id: 'Problem', title: 'Problem', description: 'Problem document (RFC 9457)' },
+)
+
+/** @param line the schema of a line */
+export const ndjsonOf = (line: object, description: string) =>
+  ({ type: 'string', contentMediaType: 'application/x-ndjson', contentSchema: line, description }) as const
+
+const INDEX = {
+  index: Type.Integer({ description: 'Number of the message in the batch, from 0' }),
+  line: Type.Optional(Type.Integer({ description: 'NDJSON only: number of its line, from 1' })),
+}
+
+export const BatchPublishedSchema = Type.Object(
+  { ...INDEX, status: Type.Integer({ description: '200, or 202 for QoS 0' }), ...RESULT },
+  { title: 'BatchPublished', description: 'The message was published' },
+)
+
+export const BatchFailedSchema = Type.Object(
+  { ...INDEX, problem: ProblemSchema },
+  { title: 'BatchFailed', description: 'The message was not published, or its outcome is not known' },
+)
+
+/** The result of one message of a batch. */
+export const BatchResultSchema = Type.Union([BatchPublishedSchema, BatchFailedSchema], { title: 'BatchResult' })
+
+/** The last line of the answer to an NDJSON batch. */
+export const BatchEndSchema = Type.Object(
+  {
+    end: Type.Boolean(),
+    read: Type.Integer({ description: 'Number of messages that were read' }),
+    published: Type.Integer({ description: 'Number of messages that were published' }),
+  },
+  { title: 'BatchEnd', description: 'The last line of an answer in NDJSON. Without it, the answer was cut short' },
 )

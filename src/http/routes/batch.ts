@@ -14,7 +14,7 @@ import { elementsOf, payloadSource } from '../message/payload-source.ts'
 import { asProblem, problemDocument } from '../message/problem.ts'
 import { problems } from '../message/problem-responses.ts'
 import { requirePayloadSize } from '../message/read-message.ts'
-import { MessageSchema } from '../message/schemas.ts'
+import { MessageSchema, ndjsonOf } from '../message/schemas.ts'
 import { UnendingBody } from '../message/unending-body.ts'
 import { noRoomForBody, unreadBody, wholeBody } from '../server/read-body.ts'
 
@@ -90,7 +90,7 @@ const resultExamples = [
 const arrayOf = (description: string, examples: object[]) => ({
   description,
   type: 'array',
-  items: { type: 'object', additionalProperties: true },
+  items: { type: 'object', additionalProperties: true, title: 'BatchResult' },
   examples: [examples],
 })
 
@@ -272,6 +272,7 @@ export async function batchRoutes(
   app.post('/publish/batch', {
     config: { streamsBody: true },
     schema: {
+      operationId: 'publishBatch',
       summary: 'Publish many messages',
       description:
         'A JSON array of messages gets an array of results, in order. NDJSON may have any length and is read as ' +
@@ -298,7 +299,7 @@ export async function batchRoutes(
           },
           [NDJSON_TYPE]: {
             schema: {
-              type: 'string',
+              ...ndjsonOf({ title: 'Message' }, 'A message on each line'),
               examples: ['{"topic":"home/temp","payload":"21.5"}\n{"topic":"home/door","payload":"open"}\n'],
             },
           },
@@ -311,7 +312,10 @@ export async function batchRoutes(
             'application/json': { schema: arrayOf('All messages were published', resultExamples.slice(0, 1)) },
             [NDJSON_TYPE]: {
               schema: {
-                type: 'string',
+                ...ndjsonOf(
+                  { anyOf: [{ title: 'BatchResult' }, { title: 'BatchEnd' }] },
+                  'A result on each line, in order, and one line for the end',
+                ),
                 examples: [
                   [...resultExamples, { end: true, read: 2, published: 1 }]
                     .map((line) => `${JSON.stringify(line)}\n`)

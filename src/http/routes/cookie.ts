@@ -12,6 +12,7 @@ const MAX_VALUE_LENGTH = 3900
 export async function cookieRoutes(app: FastifyInstance): Promise<void> {
   app.post('/cookie', {
     schema: {
+      operationId: 'setCookie',
       summary: 'Keep the credentials of this request in a cookie',
       description:
         'Available where `CAUSEWAY_AUTH_COOKIE` is set. For browsers, whose `EventSource` cannot send an ' +
@@ -44,6 +45,7 @@ export async function cookieRoutes(app: FastifyInstance): Promise<void> {
 
   app.delete('/cookie', {
     schema: {
+      operationId: 'deleteCookie',
       summary: 'Delete the cookie',
       description: 'Available where `CAUSEWAY_AUTH_COOKIE` is set.',
       tags: ['operation'],

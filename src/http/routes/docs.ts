@@ -2,11 +2,30 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import { CausewayError } from '../../errors.ts'
-import { problemExamples } from '../message/problem-responses.ts'
+import { documented, namedSchemas } from '../message/named-schemas.ts'
+import { ANY_OTHER_PROBLEM, problemExamples } from '../message/problem-responses.ts'
 import { sendPieces, slices } from '../message/send-pieces.ts'
 
 /** Most answers of the page at the same time. Each has a file open until its client has read it, credentials or not. */
 const PAGE_ANSWERS_MAX = 64
+
+const TAGS = [
+  { name: 'publish', description: 'Send messages to the broker' },
+  { name: 'subscribe', description: 'Follow topics live' },
+  { name: 'sessions', description: 'Durable sessions: the broker keeps messages while their reader is away' },
+  { name: 'retained', description: 'The last message of a topic, which the broker keeps' },
+  { name: 'operation', description: 'Health, metrics, cookies' },
+]
+
+/**
+ * A plugin of the page. It runs in the browser, so it must use nothing of this module. "Try it out" would wait for the
+ * end of a stream, which never comes; the page at `/` shows streams.
+ */
+const WITHOUT_STREAMS = () => ({
+  statePlugins: {
+    spec: { wrapSelectors: { allowTryItOutFor: () => (_state: unknown, path: string) => path !== '/subscribe' } },
+  },
+})
 
 /** All kinds of credentials. Which ones are accepted, and whether any is required, depends on the configuration. */
 const SECURITY_SCHEMES = {
@@ -36,6 +55,7 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
       info: {
         title: 'Causeway',
         version,
+        contact: { name: 'Causeway' },
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
         description:
           'HTTP-to-MQTT bridge: publish with POST, follow topics as server-sent events. Every error is a problem ' +
@@ -45,12 +65,18 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
       servers: [{ url: '/' }],
       components: { examples: problemExamples(), securitySchemes: SECURITY_SCHEMES },
       security: [{}, ...Object.keys(SECURITY_SCHEMES).map((scheme) => ({ [scheme]: [] }))],
-      tags: [{ name: 'publish' }, { name: 'subscribe' }, { name: 'retained' }, { name: 'operation' }],
+      tags: TAGS,
     },
     transformObject: (document) => {
       if (!('openapiObject' in document)) return document.swaggerObject
-      describeParameters(document.openapiObject.paths as Paths)
-      return document.openapiObject
+      const { paths, components, ...rest } = document.openapiObject
+      describeParameters(paths as Paths)
+      describeBodies(paths as Paths)
+      return {
+        ...rest,
+        components: { ...components, schemas: namedSchemas(), responses: { Problem: ANY_OTHER_PROBLEM } },
+        paths: documented(paths),
+      } as typeof document.openapiObject
     },
     refResolver: {
       buildLocalReference: (schema, _base, _fragment, index) => (schema.$id as string | undefined) ?? `def-${index}`,
@@ -71,7 +97,13 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
     routePrefix: '/docs',
     staticCSP: true,
     theme: { title: 'Causeway' },
-    uiConfig: { layout: 'BaseLayout' },
+    uiConfig: {
+      layout: 'BaseLayout',
+      // The page begins as a list of operations, and shows the rest where it is asked to.
+      docExpansion: 'list',
+      defaultModelsExpandDepth: 0,
+      ...({ plugins: [WITHOUT_STREAMS] } as object),
+    },
   })
   let document: Buffer | undefined
   app.get('/openapi.json', { schema: { hide: true } }, (request, reply) => {
@@ -81,12 +113,36 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
   })
 }
 
-type Paths = Record<string, Record<string, { parameters?: Parameter[] }>>
+interface Operation {
+  parameters?: Parameter[]
+  requestBody?: { content?: Content }
+  responses?: Record<string, { content?: Content; $ref?: string }>
+}
+
+type Content = Record<string, { schema?: object }>
+type Paths = Record<string, Record<string, Operation>>
 
 interface Parameter {
   required: boolean
   explode?: boolean
   schema: { type?: string; enum?: string[]; default?: unknown }
+}
+
+// Bytes of any type. The schemas that validate call that `*/*`, for which generated clients have no code.
+function describeBodies(paths: Paths): void {
+  for (const operation of Object.values(paths).flatMap((operations) => Object.values(operations))) {
+    const responses = Object.values(operation.responses ?? {})
+    for (const content of [operation.requestBody?.content, ...responses.map((response) => response.content)]) {
+      const raw = content?.['*/*']
+      if (content === undefined || raw === undefined) continue
+      delete content['*/*']
+      content['application/octet-stream'] = {
+        ...raw,
+        schema: { ...raw.schema, type: 'string', format: 'binary' } as object,
+      }
+    }
+    operation.responses = { ...operation.responses, default: { $ref: '#/components/responses/Problem' } }
+  }
 }
 
 /** Corrects what the OpenAPI plugin cannot tell from the schemas. */

@@ -3,7 +3,7 @@ import { CausewayError } from '../../errors.ts'
 import type { Broker, ConnectionReport } from '../../mqtt/connection/broker.ts'
 import { describeBroker } from '../../mqtt/connection/describe-broker.ts'
 import { PROBLEM_TYPE, problemDocument } from '../message/problem.ts'
-import { problems } from '../message/problem-responses.ts'
+import { onlyProblems, problems } from '../message/problem-responses.ts'
 
 export interface HealthRoutes {
   isReachable(): boolean
@@ -71,10 +71,12 @@ export async function healthRoutes(
     '/livez',
     {
       schema: {
+        operationId: 'livez',
         summary: 'The process is alive',
+        description: 'Restart the process where this fails. Needs no credentials.',
         tags: ['operation'],
         security: [],
-        response: { 200: ok('The process is alive') },
+        response: { 200: ok('The process is alive'), ...onlyProblems('forbidden') },
       },
     },
     async () => ({ status: 'ok' }),
@@ -88,7 +90,11 @@ export async function healthRoutes(
         else guardVerbose.call(app, request, reply, done)
       },
       schema: {
+        operationId: 'readyz',
         summary: 'The broker is reachable and the process is not shutting down',
+        description:
+          'Send no requests to this instance while this fails; `detail` says why. Needs no credentials, except with ' +
+          '`verbose` on the public port.',
         tags: ['operation'],
         security: [],
         querystring: {

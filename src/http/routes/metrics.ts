@@ -24,6 +24,7 @@ export async function metricsRoutes(app: FastifyInstance, { text, openMetrics }:
     '/metrics',
     {
       schema: {
+        operationId: 'metrics',
         summary: 'Metrics for Prometheus',
         description: 'Prometheus text format 0.0.4, or OpenMetrics 1.0.0 if `Accept` prefers it.',
         tags: ['operation'],

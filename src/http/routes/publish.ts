@@ -19,6 +19,7 @@ export interface PublishRoutes {
 const RESULT_BYTES = 128
 
 const schema = {
+  operationId: 'publish',
   summary: 'Publish a message',
   description:
     'Answers after the broker has acknowledged the message at its QoS. Without `topic` in the query, the body is a ' +

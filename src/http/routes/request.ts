@@ -19,6 +19,7 @@ export interface RequestRoutes {
 }
 
 const schema = {
+  operationId: 'request',
   summary: 'Publish a message and wait for the reply',
   description:
     'MQTT 5 request and response. Takes a message as `POST /publish` does, adds a response topic and correlation ' +

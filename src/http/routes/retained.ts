@@ -59,10 +59,13 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
 
   app.get('/retained', {
     schema: {
+      operationId: 'readRetained',
       summary: 'Read retained messages',
       description:
         'For a topic, answers with the payload, its content type, and the other properties as `MQTT-*` headers. ' +
-        'For a filter with wildcards, or with `Accept: application/json`, answers with an array of messages.',
+        'For a filter with wildcards, or with `Accept: application/json`, answers with an array of messages. ' +
+        'Clients that are generated from this document should send that header: otherwise they take the payload of ' +
+        'one topic, which may be any bytes, for such an array.',
       tags: ['retained'],
       querystring: RetainedQuerySchema,
       response: {
@@ -72,7 +75,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
             'application/json': {
               schema: {
                 type: 'array',
-                items: { type: 'object' },
+                items: { type: 'object', title: 'Message' },
                 examples: [[{ topic: 'home/temp', payload: '21.5', encoding: 'utf8', qos: 1, retain: true }]],
               },
             },
@@ -102,6 +105,7 @@ export async function retainedRoutes(instance: FastifyInstance, { read, publish 
 
   app.delete('/retained', {
     schema: {
+      operationId: 'deleteRetained',
       summary: 'Delete a retained message',
       description: 'Does not support `Idempotency-Key`: carried out twice, the effect is the same.',
       tags: ['retained'],

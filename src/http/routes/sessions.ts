@@ -34,6 +34,7 @@ export async function sessionRoutes(
 
   app.get('/sessions', {
     schema: {
+      operationId: 'listSessions',
       summary: 'The durable sessions open here',
       description:
         'Sessions whose reader is connected to this instance, or left it less than CAUSEWAY_STREAM_LINGER_MS ago. ' +
@@ -49,6 +50,7 @@ export async function sessionRoutes(
 
   app.post('/sessions/:id/ack', {
     schema: {
+      operationId: 'acknowledge',
       summary: 'Acknowledge all events up to one',
       description:
         'For streams opened with `ack=explicit`. The broker will not send the messages up to this event again. Send ' +
@@ -90,6 +92,7 @@ export async function sessionRoutes(
 
   app.delete('/sessions/:id', {
     schema: {
+      operationId: 'deleteSession',
       summary: 'Make the broker forget a durable session',
       description:
         'The broker drops the messages that it keeps for the session. A stream of the session ends, at any instance.',

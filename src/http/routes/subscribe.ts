@@ -14,7 +14,7 @@ import type { StreamRequest } from '../../stream/shared/shared-streams.ts'
 import { endWithIdentity } from '../guard/identity-end.ts'
 import type { StreamLimit } from '../guard/stream-limit.ts'
 import { problems } from '../message/problem-responses.ts'
-import { SubscribeQuerySchema } from '../message/schemas.ts'
+import { ndjsonOf, SubscribeQuerySchema } from '../message/schemas.ts'
 import { negotiate } from '../message/stream-encodings.ts'
 import { isDisconnected } from '../server/disconnects.ts'
 import { openSession, type SessionOpening } from './open-session.ts'
@@ -50,6 +50,7 @@ export async function subscribeRoutes(
     exposeHeadRoute: false,
     config: { stream: true },
     schema: {
+      operationId: 'subscribe',
       summary: 'Follow topics live',
       description:
         'A stream of events. It begins once the broker has granted every filter, with a `status` event and the ' +
@@ -72,6 +73,9 @@ export async function subscribeRoutes(
             'text/event-stream': {
               schema: {
                 type: 'string',
+                contentMediaType: 'text/event-stream',
+                description:
+                  'Server-sent events without end. What an event has is in `Event`; `data` is one line of JSON',
                 examples: [
                   'id: 3f9c2ab41d07-42\n' +
                     'data: {"topic":"home/temp","payload":"21.5","encoding":"utf8","qos":1,"retain":false}\n\n',
@@ -80,7 +84,7 @@ export async function subscribeRoutes(
             },
             'application/x-ndjson': {
               schema: {
-                type: 'string',
+                ...ndjsonOf({ title: 'Event' }, 'An event on each line, without end'),
                 examples: [
                   '{"event":"message","id":"3f9c2ab41d07-42","data":' +
                     '{"topic":"home/temp","payload":"21.5","encoding":"utf8","qos":1,"retain":false}}\n',
