@@ -87,9 +87,6 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
           isNameLasting: config.mqttClientId !== undefined,
           onRefused: (error) => logger.error(error.message),
         })
-  const gauges = gaugesOf(links, presence, memory)
-  metrics.setGauges(gauges)
-
   /** Set when the process is asked to end: until it shuts down, everything is still served. */
   let isDraining = false
   let isShuttingDown = false
@@ -102,12 +99,13 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     version,
     authenticate: (caller, address) => authenticator.authenticate(caller, address),
     linkOf: (identity) => links.linkOf(identity),
-    sessionCount: gauges.sessionsOpen,
+    sessionCount: () => sumOf(links, ({ sessions }) => sessions.count),
     isReachable: () => links.isReachable,
     isDraining: () => isDraining,
     broker,
     isShuttingDown: () => isShuttingDown,
   })
+  metrics.setGauges(gaugesOf({ config, links, presence, memory, broker, server }))
   // A server closes once its responses have ended, which open streams never do by themselves.
   server.addHook('preClose', async () => {
     await Promise.all(links.all.map((link) => link.endStreams()))
@@ -174,25 +172,50 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
 const LOGGED_STATUSES = [429, 502, 504]
 
 function logAnswers(answered: Metrics['answered'], log: LimitedLog): Metrics['answered'] {
-  return (method, route, status, seconds) => {
-    answered(method, route, status, seconds)
+  return (method, route, status, seconds, traceId) => {
+    answered(method, route, status, seconds, traceId)
     if (!LOGGED_STATUSES.includes(status) || (route === '/publish' && status !== 429)) return
     log.warn(`${status} ${route}`, { method, route, status }, 'a request failed')
   }
 }
 
+interface GaugeSources {
+  config: Config
+  links: Links
+  presence: Presence | undefined
+  memory: MemoryAccount
+  broker: Broker
+  server: FastifyInstance
+}
+
 /** What the metrics ask on each scrape: sums over all links. */
-function gaugesOf(links: Links, presence: Presence | undefined, memory: MemoryAccount): Gauges {
-  const sum = (count: (link: Link) => number): number => links.all.reduce((total, link) => total + count(link), 0)
+function gaugesOf({ config, links, presence, memory, broker, server }: GaugeSources): Gauges {
+  const sum = (count: (link: Link) => number): number => sumOf(links, count)
   return {
-    links: () => links.all.length,
-    publishInFlight: () => sum(({ publisher }) => publisher.inFlight),
-    requestsWaiting: () => sum((link) => link.requestsWaiting),
+    links: { value: () => links.all.length, limit: () => (config.auth === 'broker' ? config.linkMax : 1) },
+    publishInFlight: {
+      value: () => sum(({ publisher }) => publisher.inFlight),
+      limit: () => sum(({ publisher }) => publisher.inFlightMax),
+    },
+    publishWaiting: () => sum(({ publisher }) => publisher.waiting),
+    publishOldestSeconds() {
+      const oldestAt = Math.min(...links.all.map(({ publisher }) => publisher.oldestAt))
+      return oldestAt === Infinity ? 0 : (performance.now() - oldestAt) / 1000
+    },
+    requestsWaiting: { value: () => sum((link) => link.requestsWaiting), limit: () => sum(() => config.requestsMax) },
+    httpConnections: {
+      value: () => new Promise((resolve) => server.server.getConnections((_error, count) => resolve(count ?? 0))),
+      limit: () => config.httpConnectionsMax,
+    },
+    streamsLimit: () => config.streamMax,
+    streamLags: () => links.all.flatMap(({ streams }) => streams.lags),
     subscriptionFilters: () => sum((link) => link.filterCount),
-    sessionsOpen: () => sum(({ sessions }) => sessions.count),
+    sessionsOpen: { value: () => sum(({ sessions }) => sessions.count), limit: () => config.sessionMax },
     sessionUnacknowledged: () =>
       sum(({ sessions }) => sessions.list.reduce((total, { unacknowledged }) => total + unacknowledged, 0)),
     heldBytes: () => memory.byPurpose,
+    heldBytesLimit: () => memory.totalBytes,
+    isBrokerReachable: () => links.isReachable,
     connections: () => [
       ...links.all.flatMap(({ connections, sessions }) => [
         ...connections,
@@ -201,7 +224,15 @@ function gaugesOf(links: Links, presence: Presence | undefined, memory: MemoryAc
       ...links.connections,
       ...(presence?.states ?? []).map((state) => ({ role: 'presence', state })),
     ],
+    negotiated: () =>
+      broker.reports.flatMap(({ role, state, protocol, capabilities }) =>
+        state === 'connected' ? [{ role, protocol, receiveMaximum: capabilities?.receiveMaximum }] : [],
+      ),
   }
+}
+
+function sumOf(links: Links, count: (link: Link) => number): number {
+  return links.all.reduce((total, link) => total + count(link), 0)
 }
 
 function urlOf(server: FastifyInstance, isSecure: boolean): string {

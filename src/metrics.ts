@@ -1,132 +1,87 @@
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import type { ProblemCode } from './errors.ts'
+import { IDEMPOTENCY_RESULTS, type IdempotencyResult } from './http/message/idempotency.ts'
+import { PURPOSES, type Purpose } from './memory/account.ts'
+import { type CounterSeries, PlainCounter } from './metrics/counter.ts'
+import { gauge, type Part } from './metrics/gauge.ts'
+import { type HistogramSeries, PlainHistogram } from './metrics/histogram.ts'
+import type { Labels } from './metrics/labels.ts'
+import { CONNECTION_ROLES, CONNECTION_STATES, type ConnectionRole } from './mqtt/connection/broker.ts'
+import { PUBLISH_OUTCOMES, type PublishOutcome } from './mqtt/publish/publisher.ts'
+import { REPLY_RESULTS, type ReplyResult } from './mqtt/requester.ts'
+import { CLOSE_REASONS, type CloseReason, GAP_REASONS, type GapReason } from './stream/events.ts'
+import { FORMAT_NAMES } from './stream/formats/choose.ts'
 
 const ACK_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 const HTTP_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
+const QOS = ['0', '1', '2'] as const
+/** What a publish that the broker refused, or would refuse, is answered with. */
+const PUBLISH_REJECTIONS: readonly ProblemCode[] = [
+  'topic-invalid',
+  'not-authorized',
+  'payload-too-large',
+  'payload-format-invalid',
+  'retain-not-supported',
+  'qos-not-supported',
+  'properties-not-supported',
+  'quota-exceeded',
+  'broker-refused',
+]
+/** How authentication may end. */
+const AUTHENTICATION_RESULTS: readonly ('accepted' | ProblemCode)[] = [
+  'accepted',
+  'unauthorized',
+  'forbidden',
+  'rate-limited',
+  'too-many-attempts',
+  'too-many-callers',
+  'keys-unavailable',
+  'broker-unavailable',
+  'acknowledgement-timeout',
+  'internal',
+]
+const LIMITS = [
+  'connections',
+  'connections-address',
+  'rate-identity',
+  'rate-address',
+  'streams',
+  'streams-identity',
+  'streams-address',
+] as const
+
+type Limit = (typeof LIMITS)[number]
+
+/** An amount, and how large it may become. */
+export interface Level {
+  value: () => number | Promise<number>
+  limit: () => number
+}
+
 /** Values that other parts of the bridge know. They are read on each scrape. */
 export interface Gauges {
-  links: () => number
-  publishInFlight: () => number
-  requestsWaiting: () => number
+  links: Level
+  publishInFlight: Level
+  /** Of these, how many are not sent yet. */
+  publishWaiting: () => number
+  /** Since the oldest one was accepted; 0 where there is none. */
+  publishOldestSeconds: () => number
+  requestsWaiting: Level
+  httpConnections: Level
+  streamsLimit: () => number
+  /** What each stream that is behind has still to get, as a part of its log: at 1 the next message makes a gap. */
+  streamLags: () => readonly number[]
   subscriptionFilters: () => number
-  sessionsOpen: () => number
+  sessionsOpen: Level
   sessionUnacknowledged: () => number
-  /** Bytes held for callers, by purpose. */
-  heldBytes: () => Readonly<Record<string, number>>
+  /** Bytes held for callers, by purpose, and how many it may be in all. */
+  heldBytes: () => Readonly<Record<Purpose, number>>
+  heldBytesLimit: () => number
+  isBrokerReachable: () => boolean
   connections: () => { role: string; state: string }[]
-}
-
-/** The count for one set of label values. */
-class CounterSeries {
-  readonly labels: Readonly<Record<string, string>>
-  value = 0
-
-  constructor(labels: Record<string, string>) {
-    this.labels = labels
-  }
-}
-
-/**
- * A counter that keeps plain numbers and gives them to prom-client on each scrape. A labelled `inc` of prom-client
- * costs twenty times as much as adding to a number.
- */
-class PlainCounter {
-  readonly #labelNames: string[]
-  readonly #series = new Map<string, CounterSeries>()
-
-  constructor(registers: Registry[], name: string, help: string, labelNames: string[]) {
-    this.#labelNames = labelNames
-    const series = this.#series
-    // One counter for each registry: when prom-client writes OpenMetrics, it removes `_total` from the counter's name
-    // for ever, and the text format would lack it.
-    for (const register of registers) {
-      new Counter({
-        name,
-        help,
-        labelNames,
-        registers: [register],
-        collect() {
-          this.reset()
-          for (const { labels, value } of series.values()) this.inc(labels, value)
-        },
-      })
-    }
-  }
-
-  /** The series with these label values. Code that counts every message should call this once and keep the result. */
-  series(...values: string[]): CounterSeries {
-    const key = values.join()
-    let found = this.#series.get(key)
-    if (found === undefined) {
-      const labels = Object.fromEntries(this.#labelNames.map((name, index) => [name, values[index]!]))
-      this.#series.set(key, (found = new CounterSeries(labels)))
-    }
-    return found
-  }
-}
-
-/** The observations with one set of label values. */
-class HistogramSeries {
-  readonly labels: Readonly<Record<string, string | number>>
-  /** Number of observations in each bucket, not cumulated. The last bucket has no upper bound. */
-  readonly counts: number[]
-  sum = 0
-  readonly #bounds: readonly number[]
-
-  constructor(labels: Readonly<Record<string, string | number>>, bounds: readonly number[]) {
-    this.labels = labels
-    this.#bounds = bounds
-    this.counts = [...bounds, Infinity].map(() => 0)
-  }
-
-  observe(seconds: number): void {
-    let bucket = 0
-    while (seconds > this.#bounds[bucket]!) bucket += 1
-    this.counts[bucket]! += 1
-    this.sum += seconds
-  }
-}
-
-/**
- * A histogram of seconds that keeps plain numbers, for the same reason. prom-client's Histogram cannot be filled with
- * counts, so this class implements what a registry calls.
- */
-class PlainHistogram {
-  readonly #bounds: readonly number[]
-  readonly #series: HistogramSeries[] = []
-
-  constructor(registers: Registry[], name: string, help: string, bounds: readonly number[], labelNames: string[]) {
-    this.#bounds = bounds
-    const get = async () => ({
-      name,
-      help,
-      type: 'histogram',
-      aggregator: 'sum',
-      values: this.#series.flatMap((series) => this.#valuesOf(name, series)),
-    })
-    for (const register of registers) register.registerMetric({ name, labelNames, get } as unknown as Histogram)
-  }
-
-  /** Adds a series with these label values. To be called once for each set of values; the caller keeps the result. */
-  addSeries(labels: Readonly<Record<string, string | number>>): HistogramSeries {
-    const series = new HistogramSeries(labels, this.#bounds)
-    this.#series.push(series)
-    return series
-  }
-
-  #valuesOf(name: string, { labels, counts, sum }: HistogramSeries): object[] {
-    let total = 0
-    const buckets = counts.map((count, bucket) => ({
-      labels: { le: this.#bounds[bucket] ?? '+Inf', ...labels },
-      value: (total += count),
-      metricName: `${name}_bucket`,
-    }))
-    return [
-      ...buckets,
-      { labels, value: sum, metricName: `${name}_sum` },
-      { labels, value: total, metricName: `${name}_count` },
-    ]
-  }
+  /** The protocol and, where the broker said it, the Receive Maximum of each connection that is connected. */
+  negotiated: () => { role: ConnectionRole; protocol: '5' | '3.1.1'; receiveMaximum: number | undefined }[]
 }
 
 export type Metrics = ReturnType<typeof createMetrics>
@@ -137,9 +92,19 @@ export function createMetrics(version: string) {
   const openMetrics = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
   openMetrics.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
   const registers = [text, openMetrics] as Registry[]
-  const counter = (name: string, help: string, ...labelNames: string[]) =>
-    new PlainCounter(registers, name, help, labelNames)
+  const counter = (name: string, help: string, labels: Labels = {}) => new PlainCounter(registers, name, help, labels)
   let gauges: Gauges | undefined
+  /** @param read gets the values once they can be asked; until then the gauge is 0 */
+  const asked = (name: string, help: string, read: (from: Gauges) => number | Promise<number>) =>
+    gauge(registers, { name, help }, async () => (gauges === undefined ? [] : [[[], await read(gauges)]]))
+  const askedByLabels = (name: string, help: string, labels: Labels, read: (from: Gauges) => Part[]) =>
+    gauge(registers, { name, help, labels }, () => (gauges === undefined ? [] : read(gauges)))
+  /** A gauge and, as `…_limit`, how large it may become. */
+  const limited = (name: string, help: string, level: (from: Gauges) => Level) => {
+    asked(name, help, (from) => level(from).value())
+    limitOf(name, (from) => level(from).limit())
+  }
+  const limitOf = (name: string, read: (from: Gauges) => number) => asked(`${name}_limit`, `Limit of ${name}`, read)
 
   for (const register of registers) collectDefaultMetrics({ register })
   new Gauge({
@@ -149,8 +114,16 @@ export function createMetrics(version: string) {
     registers,
   }).set({ version, node: process.version }, 1)
 
-  const publishMessages = counter('causeway_publish_messages_total', 'Publishes, by outcome', 'qos', 'outcome')
-  const publishSeries = [0, 1, 2].map(() => new Map<string, CounterSeries>())
+  asked('causeway_broker_reachable', 'Whether the broker can be reached: 1 or 0', (from) =>
+    Number(from.isBrokerReachable()),
+  )
+  const publishMessages = counter('causeway_publish_messages_total', 'Publishes, by outcome', {
+    qos: QOS,
+    outcome: PUBLISH_OUTCOMES,
+  })
+  const publishSeries = QOS.map(
+    (qos) => new Map(PUBLISH_OUTCOMES.map((outcome) => [outcome, publishMessages.series(qos, outcome)])),
+  )
   const publishBytes = counter(
     'causeway_publish_bytes_total',
     'Payload bytes that the broker acknowledged, or that were sent with QoS 0',
@@ -158,45 +131,52 @@ export function createMetrics(version: string) {
   const publishRejections = counter(
     'causeway_publish_rejections_total',
     'Publishes that the broker refused, or that were not sent as it would refuse them, by problem code',
-    'reason',
+    { reason: PUBLISH_REJECTIONS },
   )
   const publishAck = new PlainHistogram(
     registers,
     'causeway_publish_ack_seconds',
     'Time from accepting a publish to its acknowledgement',
     ACK_BUCKETS_S,
-    ['qos'],
+    { qos: ['1', '2'] },
   )
-  const ackSeries = [undefined, publishAck.addSeries({ qos: 1 }), publishAck.addSeries({ qos: 2 })]
-  new Gauge({
-    name: 'causeway_publish_in_flight',
-    help: 'Publishes that are accepted and not yet answered',
-    registers,
-    collect() {
-      this.set(gauges?.publishInFlight() ?? 0)
-    },
-  })
+  const ackSeries = [undefined, publishAck.begin('1'), publishAck.begin('2')]
+  /** Of `performance.now()`, which is 0 at the start of the process. A clock that is set does not change it. */
+  let acknowledgedAtMs = 0
+  asked(
+    'causeway_publish_last_ack_age_seconds',
+    'Time since the broker last acknowledged a publish; before the first one, since the start',
+    () => (performance.now() - acknowledgedAtMs) / 1000,
+  )
+  limited(
+    'causeway_publish_in_flight',
+    'Publishes that are accepted and not yet answered',
+    ({ publishInFlight }) => publishInFlight,
+  )
+  asked('causeway_publish_waiting', 'Publishes in flight that are not sent yet', (from) => from.publishWaiting())
+  asked('causeway_publish_oldest_seconds', 'Time since the oldest publish in flight was accepted', (from) =>
+    from.publishOldestSeconds(),
+  )
 
   const idempotency = counter(
     'causeway_idempotency_keys_total',
     'Requests with an Idempotency-Key, by the state of the key',
-    'result',
+    { result: IDEMPOTENCY_RESULTS },
   )
   const replies = counter(
     'causeway_request_replies_total',
     'Replies to POST /request: delivered, too late, or for no request of this bridge',
-    'result',
+    { result: REPLY_RESULTS },
   )
-  new Gauge({
-    name: 'causeway_requests_waiting',
-    help: 'POST /request calls that wait for their reply',
-    registers,
-    collect() {
-      this.set(gauges?.requestsWaiting() ?? 0)
-    },
-  })
+  limited(
+    'causeway_requests_waiting',
+    'POST /request calls that wait for their reply',
+    ({ requestsWaiting }) => requestsWaiting,
+  )
 
-  const receivedMessages = counter('causeway_received_messages_total', 'Messages received from the broker', 'qos')
+  const receivedMessages = counter('causeway_received_messages_total', 'Messages received from the broker', {
+    qos: QOS,
+  })
   const received = [receivedMessages.series('0'), receivedMessages.series('1'), receivedMessages.series('2')] as const
   const unmatched = counter(
     'causeway_unmatched_messages_total',
@@ -204,117 +184,125 @@ export function createMetrics(version: string) {
   ).series()
   const bytesReceived = counter('causeway_received_bytes_total', 'Payload bytes received from the broker').series()
 
-  const streamsOpen = new Gauge({
-    name: 'causeway_streams_open',
-    help: 'Open streams',
-    labelNames: ['format'],
-    registers,
-  })
+  const streamsOpen = new Map<string, number>()
+  gauge(registers, { name: 'causeway_streams_open', help: 'Open streams', labels: { format: FORMAT_NAMES } }, () =>
+    [...streamsOpen].map(([format, count]) => [[format], count] as const),
+  )
+  limitOf('causeway_streams_open', (from) => from.streamsLimit())
   const eventsWritten = counter('causeway_stream_events_total', 'Events written to streams').series()
   const bytesWritten = counter('causeway_stream_bytes_total', 'Bytes written to streams').series()
-  const streamGaps = counter('causeway_stream_gaps_total', 'Gap events, by reason', 'reason')
+  asked(
+    'causeway_stream_lag_ratio',
+    'Largest part of its log that a stream has still to get; at 1 the next message makes a gap',
+    (from) => from.streamLags().reduce((most, lag) => Math.max(most, lag), 0),
+  )
+  asked(
+    'causeway_streams_behind',
+    'Streams that have more than half of their log still to get',
+    (from) => from.streamLags().filter((lag) => lag > 0.5).length,
+  )
+  const gapReasons = { reason: GAP_REASONS }
+  const streamGaps = counter('causeway_stream_gaps_total', 'Gap events, by reason', gapReasons)
   const streamDropped = counter(
     'causeway_stream_dropped_events_total',
     'Events that readers did not get, where the number is known',
-    'reason',
+    gapReasons,
   )
-  const streamClosed = counter('causeway_stream_closed_total', 'Streams that have ended, by reason', 'reason')
-  const streamResumes = counter(
-    'causeway_stream_resumes_total',
-    'Streams opened with a last event id, by result',
-    'result',
-  )
+  const streamClosed = counter('causeway_stream_closed_total', 'Streams that have ended, by reason', {
+    reason: CLOSE_REASONS,
+  })
+  const streamResumes = counter('causeway_stream_resumes_total', 'Streams opened with a last event id, by result', {
+    result: ['resumed', ...GAP_REASONS],
+  })
 
-  new Gauge({
-    name: 'causeway_subscription_filters',
-    help: 'Topic filters that are subscribed to at the broker',
-    registers,
-    collect() {
-      this.set(gauges?.subscriptionFilters() ?? 0)
-    },
-  })
-  new Gauge({
-    name: 'causeway_sessions_open',
-    help: 'Durable sessions that are open in this instance',
-    registers,
-    collect() {
-      this.set(gauges?.sessionsOpen() ?? 0)
-    },
-  })
-  new Gauge({
-    name: 'causeway_session_unacknowledged',
-    help: 'Messages sent to readers of sessions and not yet acknowledged',
-    registers,
-    collect() {
-      this.set(gauges?.sessionUnacknowledged() ?? 0)
-    },
-  })
+  asked('causeway_subscription_filters', 'Topic filters that are subscribed to at the broker', (from) =>
+    from.subscriptionFilters(),
+  )
+  limited(
+    'causeway_sessions_open',
+    'Durable sessions that are open in this instance',
+    ({ sessionsOpen }) => sessionsOpen,
+  )
+  asked('causeway_session_unacknowledged', 'Messages sent to readers of sessions and not yet acknowledged', (from) =>
+    from.sessionUnacknowledged(),
+  )
   const redeliveries = counter(
     'causeway_session_redeliveries_total',
     'Messages that the broker sent to a session again',
-  )
-  const refusals = counter(
-    'causeway_limited_total',
-    'Requests, streams and connections that were refused, by limit',
-    'limit',
-  )
+  ).series()
+  const refusals = counter('causeway_limited_total', 'Requests, streams and connections that were refused, by limit', {
+    limit: LIMITS,
+  })
   const authentications = counter(
     'causeway_authentications_total',
     'Authentications of requests: accepted, or the code of the problem',
-    'result',
+    { result: AUTHENTICATION_RESULTS },
   )
   const accepted = authentications.series('accepted')
-  new Gauge({
-    name: 'causeway_links',
-    help: 'Links (sets of connections to the broker): one, or one for each caller with CAUSEWAY_AUTH=broker',
-    registers,
-    collect() {
-      this.set(gauges?.links() ?? 0)
-    },
-  })
-  new Gauge({
-    name: 'causeway_held_bytes',
-    help: 'Memory held for callers, by purpose; CAUSEWAY_MEMORY_BYTES limits the sum',
-    labelNames: ['purpose'],
-    registers,
-    collect() {
-      for (const [purpose, bytes] of Object.entries(gauges?.heldBytes() ?? {})) this.set({ purpose }, bytes)
-    },
-  })
+  limited(
+    'causeway_links',
+    'Links (sets of connections to the broker): one, or one for each caller with CAUSEWAY_AUTH=broker',
+    ({ links }) => links,
+  )
+  const purposes = { purpose: PURPOSES }
+  askedByLabels('causeway_held_bytes', 'Memory held for callers, by purpose', purposes, (from) =>
+    Object.entries(from.heldBytes()).map(([purpose, bytes]) => [[purpose], bytes]),
+  )
+  limitOf('causeway_held_bytes', (from) => from.heldBytesLimit())
   const memoryRefusals = counter(
     'causeway_memory_refusals_total',
     'Refusals because a caller or the process held too much memory, by purpose',
-    'purpose',
+    purposes,
   )
-  const reconnects = counter('causeway_mqtt_reconnects_total', 'Reconnects to the broker', 'role')
-  new Gauge({
-    name: 'causeway_mqtt_connections',
-    help: 'Connections to the broker, by role and state',
-    labelNames: ['role', 'state'],
-    registers,
-    collect() {
-      this.reset()
-      for (const labels of gauges?.connections() ?? []) this.inc(labels)
+  const roles = { role: CONNECTION_ROLES }
+  const reconnects = counter('causeway_mqtt_reconnects_total', 'Reconnects to the broker', roles)
+  askedByLabels(
+    'causeway_mqtt_connections',
+    'Connections to the broker, by role and state; a role without any is not used by this bridge',
+    { ...roles, state: CONNECTION_STATES },
+    (from) => from.connections().map(({ role, state }) => [[role, state], 1]),
+  )
+  askedByLabels(
+    'causeway_mqtt_protocol_connections',
+    'Connections to the broker that are connected, by the MQTT version that was negotiated',
+    { protocol: ['5', '3.1.1'] },
+    (from) => from.negotiated().map(({ protocol }) => [[protocol], 1]),
+  )
+  asked(
+    'causeway_mqtt_receive_maximum',
+    'Lowest Receive Maximum that the broker gave a connection that publishes; 0 where it gave none, as over 3.1.1',
+    (from) => lowest(from.negotiated().flatMap((one) => (one.role === 'publish' ? (one.receiveMaximum ?? []) : []))),
+  )
+  limited('causeway_http_connections', 'Open connections of clients', ({ httpConnections }) => httpConnections)
+  const httpRequests = counter(
+    'causeway_http_requests_total',
+    'Requests that were answered; streams, when they begin',
+    {
+      method: [],
+      route: [],
+      status_code: [],
     },
-  })
+  )
   const httpDuration = new PlainHistogram(
     registers,
     'causeway_http_request_duration_seconds',
-    'Time from a request to its answer, or to the headers of a stream',
+    'Time from a request to its answer, or to the headers of a stream; `status` is 2xx, 4xx and so on',
     HTTP_BUCKETS_S,
-    ['method', 'route', 'status_code'],
+    { method: [], route: [], status: [] },
   )
   /** By route. A list for each, as a route has few methods and statuses: faster than building a key for each answer. */
-  const answers = new Map<string, { method: string; status: number; series: HistogramSeries }[]>()
+  const answers = new Map<string, Answers[]>()
 
-  function answerSeries(method: string, route: string, status: number): HistogramSeries {
+  function answersOf(method: string, route: string, status: number): Answers {
     let ofRoute = answers.get(route)
     if (ofRoute === undefined) answers.set(route, (ofRoute = []))
     let found = ofRoute.find((one) => one.status === status && one.method === method)
     if (found === undefined) {
-      ofRoute.push((found = { method, status, series: httpDuration.addSeries({ method, route, status_code: status }) }))
+      const count = httpRequests.begin(method, route, String(status))
+      const durations = httpDuration.begin(method, route, `${Math.floor(status / 100)}xx`)
+      ofRoute.push((found = { method, status, count, durations }))
     }
-    return found.series
+    return found
   }
 
   return {
@@ -323,21 +311,22 @@ export function createMetrics(version: string) {
     setGauges(source: Gauges) {
       gauges = source
     },
-    published(qos: 0 | 1 | 2, outcome: string, bytes: number, seconds: number) {
-      let count = publishSeries[qos]!.get(outcome)
-      if (count === undefined) publishSeries[qos]!.set(outcome, (count = publishMessages.series(String(qos), outcome)))
-      count.value += 1
-      if (outcome === 'acknowledged' || outcome === 'no_subscribers') ackSeries[qos]?.observe(seconds)
-      else if (outcome !== 'sent') return
+    /** @param traceId of the sampled trace that the message belongs to, if there is one */
+    published(qos: 0 | 1 | 2, outcome: PublishOutcome, bytes: number, seconds: number, traceId?: string) {
+      publishSeries[qos]!.get(outcome)!.value += 1
+      if (outcome === 'acknowledged' || outcome === 'no_subscribers') {
+        ackSeries[qos]?.observe(seconds, traceId)
+        acknowledgedAtMs = performance.now()
+      } else if (outcome !== 'sent') return
       publishBytes.value += bytes
     },
-    rejected(reason: string) {
+    rejected(reason: ProblemCode) {
       publishRejections.series(reason).value += 1
     },
-    idempotencyKey(result: string) {
+    idempotencyKey(result: IdempotencyResult) {
       idempotency.series(result).value += 1
     },
-    replied(result: string) {
+    replied(result: ReplyResult) {
       replies.series(result).value += 1
     },
     received(qos: 0 | 1 | 2, bytes: number) {
@@ -348,43 +337,62 @@ export function createMetrics(version: string) {
       unmatched.value += 1
     },
     redelivered() {
-      redeliveries.series().value += 1
+      redeliveries.value += 1
     },
-    refused(limit: string) {
+    refused(limit: Limit) {
       refusals.series(limit).value += 1
     },
     authenticated(result: string) {
       const count = result === 'accepted' ? accepted : authentications.series(result)
       count.value += 1
     },
-    memoryRefused(purpose: string) {
+    memoryRefused(purpose: Purpose) {
       memoryRefusals.series(purpose).value += 1
     },
-    reconnected(role: string) {
+    reconnected(role: ConnectionRole) {
       reconnects.series(role).value += 1
     },
-    answered(method: string, route: string, status: number, seconds: number) {
-      answerSeries(method, route, status).observe(seconds)
+    /** Begins the series of a route, with the statuses that it is documented to answer with. */
+    willAnswer(method: string, route: string, statuses: readonly number[]) {
+      for (const status of statuses) answersOf(method, route, status)
+    },
+    /** @param traceId as of `published` */
+    answered(method: string, route: string, status: number, seconds: number, traceId?: string) {
+      const { count, durations } = answersOf(method, route, status)
+      count.value += 1
+      durations.observe(seconds, traceId)
     },
     streams: {
       wrote(events: number, bytes: number) {
         eventsWritten.value += events
         bytesWritten.value += bytes
       },
-      gap(reason: string, dropped: number) {
+      gap(reason: GapReason, dropped: number) {
         streamGaps.series(reason).value += 1
         if (dropped > 0) streamDropped.series(reason).value += dropped
       },
       opened(format: string) {
-        streamsOpen.inc({ format })
+        streamsOpen.set(format, (streamsOpen.get(format) ?? 0) + 1)
       },
-      closed(format: string, reason: string) {
-        streamsOpen.dec({ format })
+      closed(format: string, reason: CloseReason) {
+        streamsOpen.set(format, streamsOpen.get(format)! - 1)
         streamClosed.series(reason).value += 1
       },
-      resumed(result: string) {
+      resumed(result: 'resumed' | GapReason) {
         streamResumes.series(result).value += 1
       },
     },
   }
+}
+
+/** What is counted of the answers of one route with one method and status. */
+interface Answers {
+  readonly method: string
+  readonly status: number
+  readonly count: CounterSeries
+  readonly durations: HistogramSeries
+}
+
+function lowest(numbers: readonly number[]): number {
+  return numbers.length === 0 ? 0 : Math.min(...numbers)
 }

@@ -104,6 +104,7 @@ export async function createServers({
     isDraining,
     isShuttingDown,
     onAnswered: metrics.answered,
+    onRoute: metrics.willAnswer,
     onDropped: metrics.refused,
   }
   const adminLimits = { ...options.limits, connections: ADMIN_CONNECTIONS_MAX, connectionsPerAddress: 0 }

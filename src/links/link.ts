@@ -15,12 +15,14 @@ import { Retained } from '../mqtt/retained.ts'
 import { sessionClientId } from '../mqtt/session/session-id.ts'
 import { Session } from '../mqtt/session/session.ts'
 import { Subscriber } from '../mqtt/subscribe/subscriber.ts'
+import type { GapReason } from '../stream/events.ts'
 import type { OpenedStream } from '../stream/opened-stream.ts'
 import type { SessionRequest } from '../stream/sessions/session-stream.ts'
 import { Sessions } from '../stream/sessions/sessions.ts'
 import { JoinFailed } from '../stream/shared/join.ts'
 import { SharedStreams, type StreamRequest } from '../stream/shared/shared-streams.ts'
 import type { SubscribedChannel } from '../stream/shared/subscribed-channel.ts'
+import { sampledTraceId } from '../trace-context.ts'
 import { BrokerWait } from './broker-wait.ts'
 import { Lazy } from './lazy.ts'
 import type { LimitedLog } from './limited-log.ts'
@@ -93,7 +95,7 @@ export class Link {
         ...metrics.streams,
         received: metrics.received,
         redelivered: metrics.redelivered,
-        gap(reason: string, dropped: number) {
+        gap(reason: GapReason, dropped: number) {
           metrics.streams.gap(reason, dropped)
           limitedLog.warn(`gap ${reason}`, { reason, dropped }, 'messages may be missing in a stream')
         },
@@ -113,8 +115,9 @@ export class Link {
       maxInFlightBytes: config.publishMaxInFlightBytes,
       timeoutMs,
       connection: (index) => connection('publish', `publish-${index}`),
-      observe({ qos, payload }, outcome, seconds, error) {
-        metrics.published(qos, outcome, payload.length, seconds)
+      observe({ qos, payload, properties, ambient }, outcome, seconds, error) {
+        const traceparent = (properties?.userProperties ?? ambient?.userProperties)?.['traceparent']
+        metrics.published(qos, outcome, payload.length, seconds, sampledTraceId(traceparent))
         if (outcome === 'rejected' && error !== undefined) metrics.rejected(error.kind.code)
         if (error === undefined || !LOGGED_STATUSES.includes(error.kind.status)) return
         const { kind, message, details } = error

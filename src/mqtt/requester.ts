@@ -9,7 +9,9 @@ import { type Message, sizeOf } from './message.ts'
 import type { NetworkConnection } from './client/network-connection.ts'
 
 /** What a reply was: to a request that waits, to an earlier request, or to none of ours. */
-export type ReplyResult = 'delivered' | 'late' | 'foreign'
+export const REPLY_RESULTS = ['delivered', 'late', 'foreign'] as const
+
+export type ReplyResult = (typeof REPLY_RESULTS)[number]
 
 export interface RequesterOptions {
   connection: Omit<ConnectionOptions, 'handlers'>

@@ -28,25 +28,28 @@ export interface GapData {
   detail?: string
 }
 
-export type GapReason =
+export const GAP_REASONS = [
   /** The reader asked to continue after an event that this process does not know, or no longer. */
-  | 'unknown-id'
+  'unknown-id',
   /** The log was full, and overwrote messages before the reader took them. */
-  | 'overrun'
+  'overrun',
   /** The broker lost the MQTT session, and with it what it kept while the connection was lost. */
-  | 'broker-session-lost'
+  'broker-session-lost',
   /** The connection to the broker was lost, and the broker does not keep all messages of these filters. */
-  | 'broker-connection-lost'
+  'broker-connection-lost',
   /** A message was too large to be written as an event, or to be kept for the readers. */
-  | 'message-too-large'
+  'message-too-large',
   /**
    * After the connection was lost, about as many messages came as the broker keeps at most. It may have dropped more.
    */
-  | 'broker-queue'
+  'broker-queue',
   /** Some retained messages to begin with could not be read, or not be told from live ones. */
-  | 'retained-unknown'
+  'retained-unknown',
   /** The broker refuses a filter that it granted before. The stream ends. */
-  | 'subscription-refused'
+  'subscription-refused',
+] as const
+
+export type GapReason = (typeof GAP_REASONS)[number]
 
 /**
  * The connection to the broker, at the beginning of a stream and whenever it changes; or what ends the stream: the
@@ -83,21 +86,24 @@ export interface SessionData {
 export type AckMode = 'auto' | 'explicit'
 
 /** Why a stream ended. */
-export type CloseReason =
-  | 'client'
-  | 'deleted'
-  | 'expired'
+export const CLOSE_REASONS = [
+  'client',
+  'deleted',
+  'expired',
   /** An unexpected error. */
-  | 'failed'
+  'failed',
   /** What its client has not read takes memory that the caller may not hold. */
-  | 'memory'
-  | 'refused'
-  | 'replaced'
-  | 'revoked'
-  | 'shutdown'
-  | 'slow'
-  | 'stalled'
-  | 'taken-over'
+  'memory',
+  'refused',
+  'replaced',
+  'revoked',
+  'shutdown',
+  'slow',
+  'stalled',
+  'taken-over',
+] as const
+
+export type CloseReason = (typeof CLOSE_REASONS)[number]
 
 /** What streams know of a message. */
 export interface StreamMessage {

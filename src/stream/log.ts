@@ -84,6 +84,19 @@ export class Log {
     return this.#held?.bytes ?? 0
   }
 
+  /**
+   * How much of what the log may hold comes at this position and behind it, from 0 to 1. At 1 the next message
+   * overwrites the frame at this position, or it is overwritten already.
+   */
+  partFrom(position: number): number {
+    if (position >= this.#end) return 0
+    if (position < this.#start) return 1
+    const { bytes, messages } = this.#limits
+    const count = this.#end - position
+    // As if all frames had the same length: to add them up would take as long as the log is.
+    return Math.min(1, Math.max(count / messages, (this.#bytes * count) / (this.#end - this.#start) / bytes))
+  }
+
   /** Frames with this sequence or a lower one were overwritten. Whoever resumes from a lower one has missed some. */
   get overwrittenUpTo(): number {
     return this.#overwrittenUpTo

@@ -47,6 +47,8 @@ describe('a reader that the log overtakes', () => {
     const slow = await openStream(url, headers)
     slow.pause()
     await send(STALLING)
+    expect(await metric(bridge, 'causeway_stream_lag_ratio')).toBe(1)
+    expect(await metric(bridge, 'causeway_streams_behind')).toBe(1)
     slow.resume()
     await expect.poll(() => messages(slow).length + dropped(slow)).toBe(STALLING)
     await send(10)
@@ -55,6 +57,7 @@ describe('a reader that the log overtakes', () => {
     expect(slow.events[gap]!.data).toEqual({ reason: 'overrun', dropped: STALLING - 20 - gap })
     expect(messages(slow)).toEqual([...range(0, gap), ...range(STALLING - 20, STALLING + 10)])
     expect(await metric(bridge, 'causeway_stream_gaps_total{reason="overrun"}')).toBe(1)
+    await expect.poll(() => metric(bridge, 'causeway_stream_lag_ratio')).toBe(0)
     expect(await metric(bridge, 'causeway_stream_dropped_events_total{reason="overrun"}')).toBe(dropped(slow))
     // Who continues from the gap's id gets what is left, and no second gap.
     const back = await openStream(url, { ...headers, 'last-event-id': slow.events[gap]!.id! })

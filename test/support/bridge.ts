@@ -72,9 +72,10 @@ export function brokerUrl(bridge: Bridge, settings: Settings): string {
   return bridge.embeddedUrl ?? String(settings['MQTT_URL'])
 }
 
-/** The value of one series of the metrics, such as `causeway_x{role="publish"}`; 0 when it does not exist. */
+/** The value of one series of the metrics, such as `causeway_x{role="publish"}`. Each has to exist from the start. */
 export async function metric(bridge: Pick<Bridge, 'adminUrl'>, series: string): Promise<number> {
   const text = await (await fetch(`${bridge.adminUrl}/metrics`)).text()
   const line = text.split('\n').find((candidate) => candidate.startsWith(`${series} `))
-  return line === undefined ? 0 : Number(line.slice(series.length + 1))
+  if (line === undefined) throw new Error(`there is no series ${series}`)
+  return Number(line.slice(series.length + 1))
 }

@@ -45,7 +45,9 @@ export interface IdempotencyStore<Answer> {
   free(key: StoredKey): Promise<void>
 }
 
-export type IdempotencyResult = 'new' | 'replayed' | 'running' | 'mismatch'
+export const IDEMPOTENCY_RESULTS = ['new', 'replayed', 'running', 'mismatch'] as const
+
+export type IdempotencyResult = (typeof IDEMPOTENCY_RESULTS)[number]
 
 /** A request that publishes a message, and what is kept of its answer. */
 export interface KeyedRequest<Answer, Kept> {

@@ -14,6 +14,7 @@ import type { Logger } from 'pino'
 import { CausewayError } from '../../errors.ts'
 import { escapeLineSeparators } from '../../json-text.ts'
 import type { MemoryShare } from '../../memory/account.ts'
+import { sampledTraceId } from '../../trace-context.ts'
 import { asProblem, handleError, sendProblem } from '../message/problem.ts'
 import { createQueryParser, TOO_MANY_PARAMETERS } from '../message/query.ts'
 import { ProblemSchema } from '../message/schemas.ts'
@@ -61,7 +62,9 @@ export interface ServerOptions {
   isDraining(): boolean
   isShuttingDown(): boolean
   /** Called for each answer, but for streams that started. `route` is the pattern, or `none` where no route matched. */
-  onAnswered(method: string, route: string, status: number, seconds: number): void
+  onAnswered(method: string, route: string, status: number, seconds: number, traceId: string | undefined): void
+  /** Called for each route when it is added, with the statuses that it is documented to answer with. */
+  onRoute(method: string, route: string, statuses: readonly number[]): void
   /** Called for each connection that was closed because there were too many, in all or of its address. */
   onDropped(limit: 'connections' | 'connections-address'): void
 }
@@ -80,6 +83,8 @@ export interface ServerLimits extends Http1Limits {
   stallMs: number
 }
 
+/** Stands for the route in metrics where none matches. */
+const NO_ROUTE = 'none'
 const SERVED_DURING_SHUTDOWN = new Set(['/livez', '/readyz', '/metrics'])
 /** Answers are data, never a page or a part of one. The routes of pages override these headers. */
 const SECURITY_HEADERS = {
@@ -104,6 +109,7 @@ export function createServer({
   isDraining,
   isShuttingDown,
   onAnswered,
+  onRoute,
   onDropped,
 }: ServerOptions): FastifyInstance {
   const pipelining = new Pipelining()
@@ -167,6 +173,11 @@ export function createServer({
     'application/json',
     wholeBody(app, (request, body, done) => void parseJson(request, body.toString(), done)),
   )
+  for (const method of METHODS) onRoute(method as string, NO_ROUTE, [404, 405])
+  app.addHook('onRoute', ({ method, url, schema }) => {
+    const statuses = Object.keys((schema?.response ?? {}) as object).map(Number)
+    for (const one of [method].flat()) onRoute(one, url, statuses.filter(Number.isInteger))
+  })
   app.addHook('onRoute', (route) => {
     if (!route.config?.stream) return
     route.onRequest = [
@@ -258,7 +269,8 @@ export function createServer({
     if (request.raw.httpVersionMajor === 1) finishConnection(request.raw, reply.raw)
     const { url, config } = request.routeOptions
     if (!wasAborted(reply) && (!config.stream || reply.statusCode !== 200)) {
-      onAnswered(request.method, url ?? 'none', reply.statusCode, reply.elapsedTime / 1000)
+      const traceId = sampledTraceId(request.headers['traceparent'])
+      onAnswered(request.method, url ?? NO_ROUTE, reply.statusCode, reply.elapsedTime / 1000, traceId)
     }
     done()
   })

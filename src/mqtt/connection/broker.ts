@@ -57,10 +57,22 @@ export interface Target {
   protocol: ProtocolChoice
 }
 
-export type ConnectionRole = 'publish' | 'subscribe' | 'retained' | 'request' | 'session' | 'monitor' | 'presence'
+export const CONNECTION_ROLES = [
+  'publish',
+  'subscribe',
+  'retained',
+  'request',
+  'session',
+  'monitor',
+  'presence',
+] as const
+
+export type ConnectionRole = (typeof CONNECTION_ROLES)[number]
 
 /** `reconnecting` is the first attempt, at the start or after a loss, as long as its grace time has not passed. */
-export type ConnectionState = 'connected' | 'reconnecting' | 'disconnected' | 'closed'
+export const CONNECTION_STATES = ['connected', 'reconnecting', 'disconnected', 'closed'] as const
+
+export type ConnectionState = (typeof CONNECTION_STATES)[number]
 
 /** How a connection is, for people. */
 export interface ConnectionReport {

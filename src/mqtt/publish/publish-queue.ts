@@ -85,6 +85,16 @@ export class PublishQueue implements ConnectionHandlers {
     return this.#count
   }
 
+  /** How many of them are not sent yet. */
+  get waiting(): number {
+    return this.#window.waiting
+  }
+
+  /** When the oldest of them was accepted, of `performance.now()`; Infinity where there is none. */
+  get oldestAt(): number {
+    return Math.min(this.#sent.earliestDeadline, this.#window.earliestDeadline) - this.#limits.timeoutMs
+  }
+
   /**
    * Whether there is room for one more message of a batch. Single publishes may use the whole room, so a part of it is
    * left to them. Also true while the broker cannot be reached: `publish` then fails at once.

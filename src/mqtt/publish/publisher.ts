@@ -7,14 +7,17 @@ import { PublishQueue, type PublishQueueLimits, type SaysNoSubscribers } from '.
 import type { Message, QoS } from '../message.ts'
 
 /** How a publish ended, for the metrics. */
-export type PublishOutcome =
-  | 'acknowledged'
-  | 'no_subscribers'
-  | 'sent'
-  | 'rejected'
-  | 'timeout'
-  | 'unavailable'
-  | 'overloaded'
+export const PUBLISH_OUTCOMES = [
+  'acknowledged',
+  'no_subscribers',
+  'sent',
+  'rejected',
+  'timeout',
+  'unavailable',
+  'overloaded',
+] as const
+
+export type PublishOutcome = (typeof PUBLISH_OUTCOMES)[number]
 
 export interface PublisherOptions extends PublishQueueLimits {
   connections: number
@@ -30,9 +33,11 @@ export class Publisher {
   /** By index of the queue. */
   readonly #batches: BatchAdmission[] = []
   readonly #observe: PublisherOptions['observe']
+  readonly #inFlightMax: number
 
   constructor({ connections, connection, observe, ...limits }: PublisherOptions) {
     this.#observe = observe
+    this.#inFlightMax = connections * limits.maxInFlight
     const saysNoSubscribers: SaysNoSubscribers = [false, false, false]
     for (let index = 0; index < connections; index += 1) {
       const queue = new PublishQueue(limits, saysNoSubscribers, (handlers) => {
@@ -48,6 +53,20 @@ export class Publisher {
   /** How many publishes are accepted and not yet answered. */
   get inFlight(): number {
     return this.#queues.reduce((sum, queue) => sum + queue.inFlight, 0)
+  }
+
+  get inFlightMax(): number {
+    return this.#inFlightMax
+  }
+
+  /** How many of them are not sent yet. */
+  get waiting(): number {
+    return this.#queues.reduce((sum, queue) => sum + queue.waiting, 0)
+  }
+
+  /** When the oldest of them was accepted, of `performance.now()`; Infinity where there is none. */
+  get oldestAt(): number {
+    return Math.min(...this.#queues.map((queue) => queue.oldestAt))
   }
 
   get states(): ConnectionState[] {

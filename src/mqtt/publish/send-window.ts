@@ -25,6 +25,11 @@ export class SendWindow {
     return this.#waiting.length
   }
 
+  /** Infinity where none waits. */
+  get earliestDeadline(): number {
+    return Math.min(this.#waiting[0]?.deadline ?? Infinity, this.#written[0]?.deadline ?? Infinity)
+  }
+
   add(publish: InFlight): void {
     this.#waiting.push(publish)
   }

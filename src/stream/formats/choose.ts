@@ -7,6 +7,9 @@ const FORMATS: readonly Format[] = [eventStream, ndjson]
 
 export const MEDIA_TYPES: readonly string[] = FORMATS.map(({ mediaType }) => mediaType)
 
+/** Their names in metrics. */
+export const FORMAT_NAMES: readonly string[] = FORMATS.map(({ name }) => name)
+
 /**
  * The format that a client likes best; of those that it likes equally, the first. Undefined where it accepts none.
  * @param weightOf the weight that the client gives a media type, from 0 (not accepted) to 1

@@ -138,6 +138,20 @@ export class SharedStreams<Message extends StreamMessage> {
     }
   }
 
+  /**
+   * What the readers that are behind have still to get, each as a part of its log, from 0 to 1; and the same of work
+   * queues, whose readers share it. At 1 the next message makes a `gap`. Looks at every reader.
+   */
+  get lags(): number[] {
+    const lags = this.#queues.fills
+    for (const { channel } of this.#channels.values()) {
+      const { log, isSharedSubscription, readers } = channel
+      if (isSharedSubscription) continue
+      for (const { position } of readers) if (position < log.end) lags.push(log.partFrom(position))
+    }
+    return lags
+  }
+
   #holds(messages: readonly Message[], held: Held): boolean {
     return messages.every((message) => held.grow(this.#options.sizeOf(message)))
   }

@@ -50,6 +50,12 @@ export class WorkQueue<Message extends StreamMessage> {
     this.#held = this.#anyHeld()
   }
 
+  /** How much of what may wait does, from 0 to 1. At 1 the next message drops the oldest one. */
+  get fill(): number {
+    const { bytes, messages } = this.#limits
+    return Math.min(1, Math.max((this.#waiting.length - this.#taken) / messages, this.#bytes / bytes))
+  }
+
   /** Handed out at the end of this turn of the event loop, with all else that came in it. */
   push(queued: QueuedMessage<Message>): void {
     if (this.#makeRoom(queued.bytes)) {

@@ -13,6 +13,11 @@ export class WorkQueues<Message extends StreamMessage> {
     this.#limits = limits
   }
 
+  /** How full each of them is, from 0 to 1. */
+  get fills(): number[] {
+    return [...this.#queues.values()].map(({ fill }) => fill)
+  }
+
   /** @param channels always the same set for one subscription, though channels come and go in it */
   push(channels: ReadonlySet<SubscribedChannel<Message>>, queued: QueuedMessage<Message>): void {
     let queue = this.#queues.get(channels)

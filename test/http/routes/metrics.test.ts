@@ -49,9 +49,7 @@ describe.each(BROKERS)('the metrics of streams on $name', ({ start }) => {
     ]).toEqual([1, 2, 6])
     // Five messages, and the status that each stream begins with.
     expect(await value('stream_events_total')).toBe(7)
-    expect(await value('http_request_duration_seconds_count{method="GET",route="/subscribe",status_code="200"}')).toBe(
-      2,
-    )
+    expect(await value('http_requests_total{method="GET",route="/subscribe",status_code="200"}')).toBe(2)
 
     first.close()
     await expectStreams(bridge, 1)
@@ -186,5 +184,33 @@ describe('GET /metrics', () => {
       .split('\n')
       .filter((line) => line.startsWith('causeway_') || line.includes('error'))
     expect([status === 1, complaints]).toEqual([false, []])
+  })
+
+  test('begins each route at 0, with the statuses that it documents', async () => {
+    const bridge = await startBridge()
+    const value = (labels: string) => metric(bridge, `causeway_http_requests_total{${labels}}`)
+    expect(await value('method="POST",route="/publish",status_code="503"')).toBe(0)
+    expect(await value('method="GET",route="/subscribe",status_code="200"')).toBe(0)
+    expect(await value('method="GET",route="none",status_code="404"')).toBe(0)
+    await get(bridge, '/nowhere/at/all')
+    expect(await value('method="GET",route="none",status_code="404"')).toBe(1)
+    const { body } = await get(bridge, '/metrics')
+    expect(body).not.toContain('nowhere')
+    // Few enough to be scraped every few seconds.
+    expect(body.length).toBeLessThan(300_000)
+  })
+
+  test('has the trace of a publish beside the bucket of its time', async () => {
+    const bridge = await startBridge()
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    await fetch(`${bridge.url}/publish?topic=a`, { method: 'POST', body: 'x', headers: { traceparent } })
+    const { body } = await get(bridge, '/metrics', { accept: OPENMETRICS })
+    const exemplars = body
+      .split('\n')
+      .filter((line: string) => line.includes('# {trace_id="0af7651916cd43dd8448eb211c80319c"}'))
+    expect(exemplars.map((line: string) => line.replace(/_bucket.*/, ''))).toEqual([
+      'causeway_publish_ack_seconds',
+      'causeway_http_request_duration_seconds',
+    ])
   })
 })

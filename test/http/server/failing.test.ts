@@ -43,6 +43,7 @@ async function start(
     isDraining: () => false,
     isShuttingDown: () => false,
     onAnswered() {},
+    onRoute() {},
     onDropped() {},
     ...failing(() => isFailing),
   })
