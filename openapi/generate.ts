@@ -24,6 +24,7 @@ export async function openApiYaml(): Promise<string> {
     logger: pino({ level: 'silent' }),
     memory: new MemoryAccount({ totalBytes: config.memoryBytes }),
     metrics: createMetrics(version),
+    onAnswered() {},
     version,
     authenticate: async () => ({ identity: ANYONE }),
     linkOf: () => ({}) as Link,

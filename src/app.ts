@@ -6,12 +6,12 @@ import { createAuthenticator } from './auth/create.ts'
 import { brokerOptions, keepsSessions } from './config/broker-options.ts'
 import { readBrokerFiles, readHttpsCertificate } from './config/certificates.ts'
 import type { Config } from './config/config.ts'
-import { createServers } from './http/index.ts'
+import { createServers, type ServersOptions } from './http/index.ts'
 import { createHttps } from './http/server/https.ts'
 import { Link } from './links/link.ts'
 import { linksByAccount } from './links/links-by-account.ts'
 import { type Links, sharedLink } from './links/shared-link.ts'
-import { LimitedLog } from './links/limited-log.ts'
+import { LimitedLog, limitedLogger } from './links/limited-log.ts'
 import { BrokerStateLog, brokerEvents, reportStates } from './links/state-log.ts'
 import { MemoryAccount } from './memory/account.ts'
 import { createMetrics, type Gauges, type Metrics } from './metrics.ts'
@@ -52,7 +52,15 @@ const DISCONNECT_MS = 2500
  */
 export async function startApp({ config, readFile, logger, version }: AppOptions): Promise<App> {
   const metrics = createMetrics(version)
-  const memory = new MemoryAccount({ totalBytes: config.memoryBytes, onRefused: metrics.memoryRefused })
+  const limitedLog = new LimitedLog(logger)
+  const memory = new MemoryAccount({
+    totalBytes: config.memoryBytes,
+    onRefused(purpose) {
+      metrics.memoryRefused(purpose)
+      const text = 'memory was refused: its caller, or all together, hold as much as CAUSEWAY_MEMORY_BYTES allows'
+      limitedLog.warn(`memory ${purpose}`, { purpose, heldBytes: memory.heldBytes }, text)
+    },
+  })
   // Faults of files show before anything is started.
   const credentials = createAuthenticator({ config, readFile, logger, memory })
   const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
@@ -61,7 +69,6 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
   const brokerUrl = embedded?.url ?? config.mqttUrl
   const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
-  const limitedLog = new LimitedLog(logger)
   const log = new BrokerStateLog(limitedLog, logger)
   const broker = new Broker({
     ...brokerOptions(config, brokerUrl, () => brokerFiles),
@@ -93,9 +100,10 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   const { server, admin } = await createServers({
     config,
     secure: https?.server,
-    logger,
+    logger: limitedLogger(logger, limitedLog),
     memory,
-    metrics: { ...metrics, answered: logAnswers(metrics.answered, limitedLog) },
+    metrics,
+    onAnswered: logAnswers(metrics.answered, limitedLog),
     version,
     authenticate: (caller, address) => authenticator.authenticate(caller, address),
     linkOf: (identity) => links.linkOf(identity),
@@ -171,11 +179,12 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
 /** Answers that somebody should know of who reads the log. Publishes are logged with their reason. */
 const LOGGED_STATUSES = [429, 502, 504]
 
-function logAnswers(answered: Metrics['answered'], log: LimitedLog): Metrics['answered'] {
-  return (method, route, status, seconds, traceId) => {
-    answered(method, route, status, seconds, traceId)
+function logAnswers(answered: Metrics['answered'], log: LimitedLog): ServersOptions['onAnswered'] {
+  return (answer) => {
+    answered(answer)
+    const { requestId, method, route, status } = answer
     if (!LOGGED_STATUSES.includes(status) || (route === '/publish' && status !== 429)) return
-    log.warn(`${status} ${route}`, { method, route, status }, 'a request failed')
+    log.warn(`${status} ${route}`, { requestId, method, route, status }, 'a request failed')
   }
 }
 

@@ -356,8 +356,7 @@ export function createMetrics(version: string) {
     willAnswer(method: string, route: string, statuses: readonly number[]) {
       for (const status of statuses) answersOf(method, route, status)
     },
-    /** @param traceId as of `published` */
-    answered(method: string, route: string, status: number, seconds: number, traceId?: string) {
+    answered({ method, route, status, seconds, traceId }: Answer) {
       const { count, durations } = answersOf(method, route, status)
       count.value += 1
       durations.observe(seconds, traceId)
@@ -383,6 +382,16 @@ export function createMetrics(version: string) {
       },
     },
   }
+}
+
+interface Answer {
+  method: string
+  /** The pattern of the route. */
+  route: string
+  status: number
+  seconds: number
+  /** As of `published`. */
+  traceId?: string | undefined
 }
 
 /** What is counted of the answers of one route with one method and status. */

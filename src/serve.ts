@@ -22,6 +22,14 @@ const CURL_CREDENTIALS: Record<Config['auth'], string> = {
   broker: ' -u USER:PASSWORD',
 }
 
+/** Makes a line of JSON one for people; undefined where the optional package for that is not installed. */
+async function prettyFormat(colorize: boolean): Promise<((line: string) => string) | undefined> {
+  const module = await import('pino-pretty').catch(() => undefined)
+  return module?.prettyFactory({ colorize, singleLine: true, translateTime: 'SYS:HH:MM:ss.l' }) as
+    | ((line: string) => string)
+    | undefined
+}
+
 /** Runs the bridge in this process until a signal ends it. Exits with 1 if it cannot start. */
 export async function serve({ config, readFile, version, notices }: ServeOptions): Promise<void> {
   // Switch off allocation-site pretenuring. During the first load V8's young generation is still small, so objects of
@@ -31,7 +39,15 @@ export async function serve({ config, readFile, version, notices }: ServeOptions
   setFlagsFromString('--no-allocation-site-pretenuring')
 
   const log = openLog(process.stdout.fd)
-  const logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime }, log)
+  const isPretty = config.logFormat === 'pretty' || (config.logFormat === 'auto' && process.stdout.isTTY)
+  const format = isPretty ? await prettyFormat(process.stdout.isTTY && process.stdout.hasColors()) : undefined
+  const logger = pino(
+    { level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    format === undefined ? log : { write: (line) => log.write(format(line)) },
+  )
+  if (isPretty && format === undefined && config.logFormat === 'pretty') {
+    logger.warn('CAUSEWAY_LOG_FORMAT=pretty needs the package pino-pretty, which is not installed; writing JSON')
+  }
 
   function exit(code: number): never {
     log.flush()

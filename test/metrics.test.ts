@@ -18,7 +18,7 @@ function busy(): Metrics {
   metrics.rejected('not-authorized')
   metrics.received(0, 100)
   metrics.reconnected('publish')
-  metrics.answered('POST', '/publish', 200, 0.01, TRACE_ID)
+  metrics.answered({ method: 'POST', route: '/publish', status: 200, seconds: 0.01, traceId: TRACE_ID })
   metrics.streams.opened('sse')
   metrics.streams.wrote(2, 200)
   metrics.streams.gap('overrun', 3)

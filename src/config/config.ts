@@ -344,6 +344,11 @@ export const ConfigSchema = Type.Object(
         'notice',
     ),
     shutdownMs: integer(10_000, 0, MAX_TIMER_MS, 'Longest time from SIGTERM, or from the end of draining, to exit'),
+    logFormat: choice(
+      ['auto', 'json', 'pretty'],
+      'auto',
+      'How log lines are written: `json`, `pretty` for people, or `auto`: pretty on a terminal, JSON elsewhere',
+    ),
     logLevel: choice(
       ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
       'info',

@@ -29,13 +29,14 @@ import { retainedRoutes } from './routes/retained.ts'
 import { sessionRoutes } from './routes/sessions.ts'
 import { subscribeRoutes } from './routes/subscribe.ts'
 import type { SecureServer } from './server/secure-server.ts'
-import { createServer, refuseUnknown } from './server/server.ts'
+import { createServer, refuseUnknown, type ServerOptions } from './server/server.ts'
 
 export interface ServersOptions {
   config: Config
   logger: Logger
   memory: MemoryAccount
   metrics: Metrics
+  onAnswered: ServerOptions['onAnswered']
   version: string
   /**
    * The TLS listener of the public server. Without it the server speaks plain HTTP/1.1. The admin server always does.
@@ -73,6 +74,7 @@ export async function createServers({
   logger,
   memory,
   metrics,
+  onAnswered,
   version,
   secure,
   authenticate,
@@ -103,7 +105,7 @@ export async function createServers({
     shareOf: (address: string) => memory.shareOf(`address:${networkOf(address)}`),
     isDraining,
     isShuttingDown,
-    onAnswered: metrics.answered,
+    onAnswered,
     onRoute: metrics.willAnswer,
     onDropped: metrics.refused,
   }
@@ -187,7 +189,7 @@ export async function createServers({
         onRefused: metrics.refused,
       }),
       filtersMax: config.streamFiltersMax,
-      onOpened: (seconds) => metrics.answered('GET', '/subscribe', 200, seconds),
+      onOpened: (seconds) => metrics.answered({ method: 'GET', route: '/subscribe', status: 200, seconds }),
     })
     await app.register(sessionRoutes, {
       list: (identity) => linkOf(identity).sessions.list,

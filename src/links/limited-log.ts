@@ -1,4 +1,4 @@
-import type { BaseLogger } from 'pino'
+import type { BaseLogger, Logger } from 'pino'
 
 type Level = 'info' | 'warn' | 'error'
 
@@ -53,4 +53,16 @@ export class LimitedLog {
     }, WINDOW_MS)
     timer.unref()
   }
+}
+
+/**
+ * The same logger, whose warnings and errors are limited by their text: for code whose lines callers can cause, and
+ * whose texts are always the same few.
+ */
+export function limitedLogger(logger: Logger, log: LimitedLog): Logger {
+  const limit =
+    (level: 'warn' | 'error') =>
+    (...[first, text]: [fields: object | string, text?: string]): void =>
+      typeof first === 'string' ? log[level](first, {}, first) : log[level](text ?? '', first, text ?? '')
+  return Object.create(logger, { warn: { value: limit('warn') }, error: { value: limit('error') } }) as Logger
 }

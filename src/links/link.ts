@@ -119,7 +119,7 @@ export class Link {
         const traceparent = (properties?.userProperties ?? ambient?.userProperties)?.['traceparent']
         metrics.published(qos, outcome, payload.length, seconds, sampledTraceId(traceparent))
         if (outcome === 'rejected' && error !== undefined) metrics.rejected(error.kind.code)
-        if (error === undefined || !LOGGED_STATUSES.includes(error.kind.status)) return
+        if (error === undefined || !(LOGGED_STATUSES.includes(error.kind.status) || outcome === 'overloaded')) return
         const { kind, message, details } = error
         limitedLog.warn(
           `publish ${kind.code}`,
@@ -157,8 +157,8 @@ export class Link {
       memory,
       sizeOf,
       onRefused: ({ kind, message }) =>
-        logger.warn({ problem: kind.code }, `a subscription was not granted again: ${message}`),
-      onFault: (error) => logger.error({ err: error }, 'an unexpected error ended a stream'),
+        limitedLog.warn('not granted', { problem: kind.code }, `a subscription was not granted again: ${message}`),
+      onFault: (error) => limitedLog.error('stream fault', { err: error }, 'an unexpected error ended a stream'),
     })
     this.#subscriber = new Lazy(
       () =>

@@ -65,7 +65,7 @@ export function handleError(error: unknown, request: FastifyRequest, reply: Fast
   const isClientGone = isDisconnected(reply) && (error as NodeJS.ErrnoException).code === 'ERR_STREAM_PREMATURE_CLOSE'
   if (problem.kind.code === 'internal' && !isClientGone) {
     request.log.error(
-      { err: error, method: request.method, route: request.routeOptions.url },
+      { err: error, requestId: request.id, method: request.method, route: request.routeOptions.url },
       'a request failed with an unexpected error',
     )
   }

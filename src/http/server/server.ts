@@ -29,6 +29,7 @@ import { hostFault } from './host-header.ts'
 import { type Http1Limits, http1Options } from './http1-options.ts'
 import { Pipelining } from './pipelining.ts'
 import { wholeBody } from './read-body.ts'
+import { createRequestIds } from './request-id.ts'
 import type { SecureServer } from './secure-server.ts'
 import { StalledAnswers } from './stalled-answers.ts'
 import { requireWholeBodies } from './whole-body.ts'
@@ -61,12 +62,24 @@ export interface ServerOptions {
   /** Whether the process is asked to end. Everything is still served, and each answer closes its connection. */
   isDraining(): boolean
   isShuttingDown(): boolean
-  /** Called for each answer, but for streams that started. `route` is the pattern, or `none` where no route matched. */
-  onAnswered(method: string, route: string, status: number, seconds: number, traceId: string | undefined): void
+  /** Called for each answer, but for streams that started. */
+  onAnswered(answer: Answered): void
   /** Called for each route when it is added, with the statuses that it is documented to answer with. */
   onRoute(method: string, route: string, statuses: readonly number[]): void
   /** Called for each connection that was closed because there were too many, in all or of its address. */
   onDropped(limit: 'connections' | 'connections-address'): void
+}
+
+export interface Answered {
+  method: string
+  /** The pattern of the route, or `none` where no route matched. */
+  route: string
+  status: number
+  /** Since the request came. */
+  seconds: number
+  requestId: string
+  /** Of the sampled trace that the request belongs to, if there is one. */
+  traceId: string | undefined
 }
 
 export interface ServerLimits extends Http1Limits {
@@ -122,10 +135,12 @@ export function createServer({
     trustProxy,
     onRefused: () => onDropped('connections-address'),
   })
+  const isLoggingRequests = logger.isLevelEnabled('debug')
   const app = fastify({
     loggerInstance: logger as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
-    // A child logger for each request would cost as much as its routing, only to log a request id that nothing uses.
+    genReqId: createRequestIds(),
+    // A child logger for each request would cost as much as its routing. Lines about requests name the id themselves.
     childLoggerFactory: (parent) => parent,
     bodyLimit: limits.bodyBytes,
     trustProxy: trustProxy ?? false,
@@ -136,6 +151,7 @@ export function createServer({
     ...withListener(secure, limits),
     routerOptions: { querystringParser: createQueryParser(limits.parameters) },
     frameworkErrors: (error, request, reply) => {
+      reply.header('x-request-id', request.id)
       watchHttp2(request, reply)
       pipelining.waitForEarlier(request.raw, reply.raw, () => void sendProblem(asProblem(error), reply))
     },
@@ -201,6 +217,8 @@ export function createServer({
   // would cost a promise for each request.
   app.addHook('onRequest', (request, reply, done) => {
     request.share = shareOf(request.ip)
+    // `onResponse` does not come where the client leaves first, as it does with most streams.
+    if (isLoggingRequests) reply.raw.once('close', () => logRequest(logger, request, reply))
     pipelining.waitForEarlier(request.raw, reply.raw, done)
   })
   if (secure !== undefined) {
@@ -219,7 +237,7 @@ export function createServer({
       request.isLast = true
       reply.header('connection', 'close')
     }
-    reply.headers(SECURITY_HEADERS)
+    reply.headers(SECURITY_HEADERS).header('x-request-id', request.id)
     if (fault !== undefined) return done(new CausewayError('invalid-request', fault))
     if (!isCodingKnown && request.raw.httpVersionMajor === 1) {
       return done(
@@ -268,9 +286,11 @@ export function createServer({
     pipelining.finish(reply.raw)
     if (request.raw.httpVersionMajor === 1) finishConnection(request.raw, reply.raw)
     const { url, config } = request.routeOptions
-    if (!wasAborted(reply) && (!config.stream || reply.statusCode !== 200)) {
+    const { method, id: requestId } = request
+    const { statusCode: status, elapsedTime } = reply
+    if (!wasAborted(reply) && (!config.stream || status !== 200)) {
       const traceId = sampledTraceId(request.headers['traceparent'])
-      onAnswered(request.method, url ?? NO_ROUTE, reply.statusCode, reply.elapsedTime / 1000, traceId)
+      onAnswered({ method, route: url ?? NO_ROUTE, status, seconds: elapsedTime / 1000, requestId, traceId })
     }
     done()
   })
@@ -284,6 +304,17 @@ export function createServer({
   }
 
   return app
+}
+
+/** One line about a request that is over, without its URL: a query may have a token in it. */
+function logRequest(logger: Logger, { id, method, routeOptions }: FastifyRequest, reply: FastifyReply): void {
+  const { statusCode: status, elapsedTime, raw } = reply
+  const route = routeOptions.url ?? NO_ROUTE
+  const isCutOff = !raw.writableFinished
+  logger.debug(
+    { requestId: id, method, route, status, ms: Math.round(elapsedTime), ...(isCutOff && { isCutOff }) },
+    'request',
+  )
 }
 
 /** Makes an answer a stream of pieces, so that little is written and not read. All of it is held in the account. */
