@@ -28,6 +28,7 @@ export async function openApiYaml(): Promise<string> {
     version,
     authenticate: async () => ({ identity: ANYONE }),
     linkOf: () => ({}) as Link,
+    replicas: { acknowledge: async () => 'session-not-open', forget: async () => false },
     sessionCount: () => 0,
     isReachable: () => true,
     isDraining: () => false,

@@ -5,11 +5,13 @@ import type { Logger } from 'pino'
 import { createAuthenticator } from './auth/create.ts'
 import { brokerOptions, keepsSessions } from './config/broker-options.ts'
 import { readBrokerFiles, readHttpsCertificate } from './config/certificates.ts'
+import { Cluster } from './cluster/cluster.ts'
 import type { Config } from './config/config.ts'
 import { createServers, type ServersOptions } from './http/index.ts'
 import { createHttps } from './http/server/https.ts'
 import { Link } from './links/link.ts'
 import { linksByAccount } from './links/links-by-account.ts'
+import { createReplicas, type Replicas } from './links/replicas.ts'
 import { type Links, sharedLink } from './links/shared-link.ts'
 import { LimitedLog, limitedLogger } from './links/limited-log.ts'
 import { BrokerStateLog, brokerEvents, reportStates } from './links/state-log.ts'
@@ -74,7 +76,17 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     ...brokerOptions(config, brokerUrl, () => brokerFiles),
     events: brokerEvents(limitedLog),
   })
-  const linkOptions = { config, broker, clientId, logger, log, limitedLog, memory, metrics }
+  const linkOptions = {
+    config,
+    broker,
+    clientId,
+    logger,
+    log,
+    limitedLog,
+    memory,
+    metrics,
+    viewsElsewhere: (id: string, lastEventId: string) => replicas.views(id, lastEventId),
+  }
 
   const callerLinks = config.auth === 'broker' ? linksByAccount(linkOptions) : undefined
   const links = callerLinks ?? sharedLink(new Link(linkOptions))
@@ -94,6 +106,29 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
           isNameLasting: config.mqttClientId !== undefined,
           onRefused: (error) => logger.error(error.message),
         })
+  const cluster = new Cluster({
+    connection: {
+      broker,
+      clientId: `${clientId}-cluster`,
+      onState: reportStates('cluster', log, () => metrics.reconnected('cluster')),
+    },
+    topic: config.clusterTopic!,
+    secret: config.sessionSecret,
+    answer: (question) => replicas.answer(question),
+    onRefused: ({ message }) =>
+      logger.warn(
+        `${message}; what reaches another replica than the one with the session is not handed over. Allow the ` +
+          'bridge to publish and subscribe below CAUSEWAY_CLUSTER_TOPIC',
+      ),
+    onForeign: () =>
+      limitedLog.warn(
+        'foreign replica',
+        {},
+        'a message below CAUSEWAY_CLUSTER_TOPIC is not of a replica with the same CAUSEWAY_SESSION_SECRET',
+      ),
+    observe: metrics.asked,
+  })
+  const replicas: Replicas = createReplicas(cluster, () => links.all)
   /** Set when the process is asked to end: until it shuts down, everything is still served. */
   let isDraining = false
   let isShuttingDown = false
@@ -107,13 +142,14 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     version,
     authenticate: (caller, address) => authenticator.authenticate(caller, address),
     linkOf: (identity) => links.linkOf(identity),
+    replicas,
     sessionCount: () => sumOf(links, ({ sessions }) => sessions.count),
     isReachable: () => links.isReachable,
     isDraining: () => isDraining,
     broker,
     isShuttingDown: () => isShuttingDown,
   })
-  metrics.setGauges(gaugesOf({ config, links, presence, memory, broker, server }))
+  metrics.setGauges(gaugesOf({ config, links, presence, cluster, memory, broker, server }))
   // A server closes once its responses have ended, which open streams never do by themselves.
   server.addHook('preClose', async () => {
     await Promise.all(links.all.map((link) => link.endStreams()))
@@ -139,7 +175,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     )
     await server.close()
     clearTimeout(timer)
-    await Promise.all([presence?.close(), links.close()])
+    await Promise.all([presence?.close(), cluster.close(), links.close()])
     await embedded?.close()
     // The admin listener closes last: until then it says that the bridge is shutting down.
     if (admin !== server) await admin.close()
@@ -192,13 +228,14 @@ interface GaugeSources {
   config: Config
   links: Links
   presence: Presence | undefined
+  cluster: Cluster
   memory: MemoryAccount
   broker: Broker
   server: FastifyInstance
 }
 
 /** What the metrics ask on each scrape: sums over all links. */
-function gaugesOf({ config, links, presence, memory, broker, server }: GaugeSources): Gauges {
+function gaugesOf({ config, links, presence, cluster, memory, broker, server }: GaugeSources): Gauges {
   const sum = (count: (link: Link) => number): number => sumOf(links, count)
   return {
     links: { value: () => links.all.length, limit: () => (config.auth === 'broker' ? config.linkMax : 1) },
@@ -225,6 +262,7 @@ function gaugesOf({ config, links, presence, memory, broker, server }: GaugeSour
     heldBytes: () => memory.byPurpose,
     heldBytesLimit: () => memory.totalBytes,
     isBrokerReachable: () => links.isReachable,
+    replicas: () => cluster.size,
     connections: () => [
       ...links.all.flatMap(({ connections, sessions }) => [
         ...connections,
@@ -232,6 +270,7 @@ function gaugesOf({ config, links, presence, memory, broker, server }: GaugeSour
       ]),
       ...links.connections,
       ...(presence?.states ?? []).map((state) => ({ role: 'presence', state })),
+      { role: 'cluster', state: cluster.state },
     ],
     negotiated: () =>
       broker.reports.flatMap(({ role, state, protocol, capabilities }) =>

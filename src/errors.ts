@@ -10,7 +10,7 @@ const PROBLEMS = [
   ['not-authorized', 403, 'The broker does not allow this', false],
   ['forbidden', 403, 'The caller may not do this', false],
   ['not-found', 404, 'There is nothing at this address', false],
-  ['session-not-open', 404, 'The session is not open in this instance', true],
+  ['session-not-open', 404, 'No instance has the session open', true],
   ['no-responder', 404, 'No client subscribes to the topic', true],
   ['method-not-allowed', 405, 'The address does not support the method', false],
   ['not-acceptable', 406, 'None of the formats in Accept is available', false],

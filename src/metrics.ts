@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { QUESTION_RESULTS, type QuestionResult, QUESTIONS, type Question } from './cluster/messages.ts'
 import type { ProblemCode } from './errors.ts'
 import { IDEMPOTENCY_RESULTS, type IdempotencyResult } from './http/message/idempotency.ts'
 import { PURPOSES, type Purpose } from './memory/account.ts'
@@ -79,6 +80,8 @@ export interface Gauges {
   heldBytes: () => Readonly<Record<Purpose, number>>
   heldBytesLimit: () => number
   isBrokerReachable: () => boolean
+  /** Other replicas that are known. */
+  replicas: () => number
   connections: () => { role: string; state: string }[]
   /** The protocol and, where the broker said it, the Receive Maximum of each connection that is connected. */
   negotiated: () => { role: ConnectionRole; protocol: '5' | '3.1.1'; receiveMaximum: number | undefined }[]
@@ -254,6 +257,12 @@ export function createMetrics(version: string) {
     'Refusals because a caller or the process held too much memory, by purpose',
     purposes,
   )
+  const questions = counter(
+    'causeway_cluster_questions_total',
+    'What this replica asked the others about sessions, by result: timeout if one of them did not answer',
+    { about: QUESTIONS, result: QUESTION_RESULTS },
+  )
+  asked('causeway_cluster_replicas', 'Other replicas that this one knows of', (from) => from.replicas())
   const roles = { role: CONNECTION_ROLES }
   const reconnects = counter('causeway_mqtt_reconnects_total', 'Reconnects to the broker', roles)
   askedByLabels(
@@ -348,6 +357,9 @@ export function createMetrics(version: string) {
     },
     memoryRefused(purpose: Purpose) {
       memoryRefusals.series(purpose).value += 1
+    },
+    asked(about: Question['about'], result: QuestionResult) {
+      questions.series(about, result).value += 1
     },
     reconnected(role: ConnectionRole) {
       reconnects.series(role).value += 1

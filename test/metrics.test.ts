@@ -73,6 +73,7 @@ test('gauges are asked on each scrape, and a row that is 0 stays', async () => {
     heldBytes: () => ({ logs: 9 }) as ReturnType<Gauges['heldBytes']>,
     heldBytesLimit: () => 1000,
     isBrokerReachable: () => true,
+    replicas: () => 2,
     connections: () => connections,
     negotiated: () => [
       { role: 'publish', protocol: '5', receiveMaximum: 20 },

@@ -212,6 +212,11 @@ export const ConfigSchema = Type.Object(
         'stream delivers them',
       { default: 'causeway/marker', format: 'mqtt-topic' },
     ),
+    clusterTopic: text(
+      'Replicas write to each other below this topic, the same for all of them: it hands over what reached another ' +
+        'replica than the one with the session. Callers can neither publish nor subscribe there',
+      { default: 'causeway/cluster', format: 'mqtt-topic' },
+    ),
     brokerQueueMax: integer(
       1000,
       0,
@@ -267,7 +272,8 @@ export const ConfigSchema = Type.Object(
         'and `-session-`, or `causeway-session-`',
     ),
     sessionSecret: secret(
-      'Secret that makes the client ids of durable sessions impossible to guess, the same on all replicas',
+      'Secret that makes the client ids of durable sessions impossible to guess, and signs what replicas write to ' +
+        'each other; the same on all replicas',
       32,
     ),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages of a session that its reader has not acknowledged'),

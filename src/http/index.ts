@@ -5,6 +5,7 @@ import { networkOf } from '../auth/network.ts'
 import type { Config } from '../config/config.ts'
 import { createAccess } from '../links/access.ts'
 import type { Link } from '../links/link.ts'
+import type { Replicas } from '../links/replicas.ts'
 import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import { isSessionOf } from '../mqtt/session/session-id.ts'
@@ -45,6 +46,8 @@ export interface ServersOptions {
   authenticate: AuthenticationOptions['authenticate']
   /** The caller's connections to the broker. Called for requests only, never while the servers are built. */
   linkOf: (identity: Identity) => Link
+  /** What is done with sessions that are open at another replica. */
+  replicas: Pick<Replicas, 'acknowledge' | 'forget'>
   /** Number of durable sessions open on all links. */
   sessionCount(): number
   isReachable(): boolean
@@ -79,6 +82,7 @@ export async function createServers({
   secure,
   authenticate,
   linkOf,
+  replicas,
   sessionCount,
   isReachable,
   isDraining,
@@ -114,7 +118,7 @@ export async function createServers({
   const admin = config.adminPort === undefined ? server : createServer({ ...options, limits: adminLimits })
 
   // 2. What several hooks and routes need.
-  const access = createAccess(linkOf)
+  const access = createAccess(linkOf, config.clusterTopic!)
   const origins = new Origins(config.corsOrigins)
   const isAnonymous = config.auth === 'none'
   // Without authentication all callers share one identity, so a limit for each identity would be one for everybody.
@@ -193,9 +197,8 @@ export async function createServers({
     })
     await app.register(sessionRoutes, {
       list: (identity) => linkOf(identity).sessions.list,
-      find: (identity, id) => linkOf(identity).sessions.find(id),
-      acknowledge: (identity, id, eventId) => linkOf(identity).sessions.acknowledge(id, eventId),
-      forget: (identity, id) => linkOf(identity).sessions.forget(id),
+      acknowledge: (identity, id, eventId) => replicas.acknowledge(linkOf(identity), id, eventId),
+      forget: (identity, id) => replicas.forget(linkOf(identity), id),
     })
     await app.register(retainedRoutes, { read: access.readRetained, publish: access.publish })
     if (admin === server) await app.register(metricsRoutes, expositions)

@@ -2,6 +2,7 @@ import type { Caller } from '../auth/caller.ts'
 import { type Identity, requirePublish, requireSubscribe } from '../auth/identity.ts'
 import { CausewayError } from '../errors.ts'
 import type { Message } from '../mqtt/message.ts'
+import { isBelow, plainFilter } from '../mqtt/topic.ts'
 import type { RetainedMessages } from '../mqtt/retained.ts'
 import type { PublishResult } from '../mqtt/publish/in-flight.ts'
 import { NoRoom } from '../stream/no-room.ts'
@@ -16,15 +17,23 @@ export type Access = ReturnType<typeof createAccess>
  * What routes do at the broker for a caller. Each function checks the caller's topic rules first, then uses the
  * caller's link. Functions throw `forbidden` where the rules do not allow it, and `unauthorized` where the identity
  * has ended.
+ * @param clusterTopic no caller may publish or subscribe below it, whatever its rules say
  */
-export function createAccess(linkOf: (identity: Identity) => Link) {
+export function createAccess(linkOf: (identity: Identity) => Link, clusterTopic: string) {
+  function requireNotCluster(topic: string): void {
+    if (!isBelow(plainFilter(topic), clusterTopic)) return
+    throw new CausewayError('forbidden', `${topic} is for replicas of the bridge alone (CAUSEWAY_CLUSTER_TOPIC)`)
+  }
+
   function linkToPublish({ identity }: Caller, { topic }: Message): Link {
     requirePublish(identity, topic)
+    requireNotCluster(topic)
     return linkOf(identity)
   }
 
   function linkToSubscribe({ identity }: Caller, filters: readonly string[]): Link {
     requireSubscribe(identity, filters)
+    filters.forEach(requireNotCluster)
     return linkOf(identity)
   }
 

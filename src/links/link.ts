@@ -13,12 +13,13 @@ import { Publisher } from '../mqtt/publish/publisher.ts'
 import { Requester } from '../mqtt/requester.ts'
 import { Retained } from '../mqtt/retained.ts'
 import { sessionClientId } from '../mqtt/session/session-id.ts'
+import { isBelow } from '../mqtt/topic.ts'
 import { Session } from '../mqtt/session/session.ts'
 import { Subscriber } from '../mqtt/subscribe/subscriber.ts'
 import type { GapReason } from '../stream/events.ts'
 import type { OpenedStream } from '../stream/opened-stream.ts'
 import type { SessionRequest } from '../stream/sessions/session-stream.ts'
-import { Sessions } from '../stream/sessions/sessions.ts'
+import { Sessions, type SessionsOptions } from '../stream/sessions/sessions.ts'
 import { JoinFailed } from '../stream/shared/join.ts'
 import { SharedStreams, type StreamRequest } from '../stream/shared/shared-streams.ts'
 import type { SubscribedChannel } from '../stream/shared/subscribed-channel.ts'
@@ -45,6 +46,8 @@ export interface LinkOptions {
   limitedLog: LimitedLog
   memory: MemoryAccount
   metrics: Metrics
+  /** What other replicas know about a reader of a session; undefined where they cannot be asked. */
+  viewsElsewhere: SessionsOptions<Message>['viewsElsewhere']
 }
 
 type Role = 'publish' | 'subscribe' | 'retained' | 'request'
@@ -70,7 +73,8 @@ export class Link {
   readonly #requester: Lazy<Requester>
   readonly #wait: BrokerWait
 
-  constructor({ config, broker, clientId, login, logger, log, limitedLog, memory, metrics }: LinkOptions) {
+  constructor(options: LinkOptions) {
+    const { config, broker, clientId, login, logger, log, limitedLog, memory, metrics, viewsElsewhere } = options
     this.#wait = new BrokerWait(config.subscribeWaitMs, () => this.#subscriber.existing?.states[0] === 'connected')
     const common = { broker, login, keepSession: keepsSessions(config) }
     const timeoutMs = config.publishTimeoutMs
@@ -108,6 +112,7 @@ export class Link {
     const logLimits = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
 
     const markers = new Markers(config.markerTopic!)
+    const ignores = (topic: string): boolean => isBelow(topic, config.clusterTopic!)
 
     this.publisher = new Publisher({
       connections: login === undefined ? config.publishConnections : 1,
@@ -169,6 +174,7 @@ export class Link {
           sharedOver311,
           brokerQueueMax: config.brokerQueueMax,
           markers,
+          ignores,
           onUnmatched: warnOfUnmatched(logger, metrics),
           events: this.streams,
         }),
@@ -178,6 +184,7 @@ export class Link {
       epoch: randomBytes(EPOCH_BYTES).toString('hex'),
       log: logLimits,
       window: { messages: config.sessionMaxUnacked, bytes: config.streamLogBytes },
+      viewsElsewhere,
       sizeOf,
       connect: ({ id, filters, retained }, events) =>
         new Session({
@@ -198,7 +205,7 @@ export class Link {
           retained,
           timeoutMs,
           sharedOver311,
-          ignores: (topic) => markers.isMarkerTopic(topic),
+          ignores: (topic) => markers.isMarkerTopic(topic) || ignores(topic),
           events,
         }),
     })

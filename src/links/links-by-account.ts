@@ -6,7 +6,7 @@ import type { Metrics } from '../metrics.ts'
 import type { Broker } from '../mqtt/connection/broker.ts'
 import { Monitor } from '../mqtt/monitor.ts'
 import { CallerLinks } from './caller-links.ts'
-import { Link } from './link.ts'
+import { Link, type LinkOptions } from './link.ts'
 import type { LimitedLog } from './limited-log.ts'
 import { reportStates, type StateLog } from './state-log.ts'
 
@@ -20,6 +20,7 @@ export interface LinksByAccountOptions {
   limitedLog: LimitedLog
   memory: MemoryAccount
   metrics: Metrics
+  viewsElsewhere: LinkOptions['viewsElsewhere']
 }
 
 /** The links of `CAUSEWAY_AUTH=broker`: one for each caller whose credentials the broker accepts. */

@@ -237,7 +237,7 @@ export class Connection implements Member {
   }
 
   #open(): void {
-    const { durable, keepSession = true, clientId, login } = this.#options
+    const { durable, keepSession = true, clientId, login, will } = this.#options
     this.#mayWake = false
     this.#target = this.#broker.target(login)
     if (durable === undefined && this.#clientId !== this.#broker.clientId(clientId)) {
@@ -257,7 +257,7 @@ export class Connection implements Member {
     }
     const { handlers } = this.#options
     let opened = false
-    const network = (this.#latest = this.#connect(!keepSession, {
+    const network = (this.#latest = this.#connect(!keepSession, will, {
       opened: (capabilities, sessionPresent) => {
         opened = true
         this.#opened(network, capabilities, sessionPresent)
@@ -274,8 +274,8 @@ export class Connection implements Member {
     }))
   }
 
-  #connect(clean: boolean, handlers: NetworkConnectionHandlers): NetworkConnection {
-    const { will, durable } = this.#options
+  #connect(clean: boolean, will: Will | undefined, handlers: NetworkConnectionHandlers): NetworkConnection {
+    const { durable } = this.#options
     const { endpoint, version } = this.#target
     return new NetworkConnection(
       {
@@ -283,7 +283,7 @@ export class Connection implements Member {
         protocol: version,
         clientId: this.#clientId,
         clean,
-        will: clean ? undefined : will,
+        will,
         session: this.#session,
         durable,
       },
@@ -295,7 +295,7 @@ export class Connection implements Member {
   #discardSession(done: (failure: { cause: Error | undefined } | undefined, network: NetworkConnection) => void): void {
     let opened = false
     const ignore = () => {}
-    const network = (this.#latest = this.#connect(true, {
+    const network = (this.#latest = this.#connect(true, undefined, {
       opened: () => {
         opened = true
         void network.disconnect(true)

@@ -76,6 +76,11 @@ export function plainFilter(filter: string): string {
   return parseShare(filter)?.filter ?? filter
 }
 
+/** Whether a topic or filter is this topic or below it. */
+export function isBelow(topic: string, above: string): boolean {
+  return topic === above || topic.startsWith(`${above}/`)
+}
+
 /** Whether some topic matches both filters. */
 export function filtersOverlap(a: string, b: string): boolean {
   const left = a.split('/')

@@ -16,7 +16,7 @@ export async function mqttClient(url: string, options: IClientOptions = {}): Pro
 }
 
 /**
- * Subscribes, and collects what the client receives, without the bridge's markers. `next` waits for the next message
+ * Subscribes, and collects what the client receives, without what bridges write to themselves and to each other. `next` waits for the next message
  * after those already taken.
  */
 export async function collect(
@@ -26,7 +26,7 @@ export async function collect(
 ): Promise<{ packets: IPublishPacket[]; next(): Promise<IPublishPacket> }> {
   const packets: IPublishPacket[] = []
   let taken = 0
-  client.on('message', (topic, _payload, packet) => topic.startsWith('causeway/marker/') || packets.push(packet))
+  client.on('message', (topic, _payload, packet) => /^causeway\/(marker|cluster)\//.test(topic) || packets.push(packet))
   await client.subscribeAsync(filter, { qos })
   return {
     packets,

@@ -57,6 +57,11 @@ export async function startScriptedBroker(
     const parse = parser()
     parse.on('packet', (packet) => {
       if (packet.cmd === 'connect') peer.connect = packet
+      if (isCluster(peer)) {
+        // The connection to other replicas, of which there are none.
+        if (packet.cmd === 'connect') peers.splice(peers.indexOf(peer), 1)
+        return answer(packet, peer)
+      }
       if (markers?.handle(packet, peer)) return
       peer.received.push(packet)
       if (script(packet, peer) !== true) answer(packet, peer)
@@ -81,6 +86,10 @@ export async function startScriptedBroker(
 /** Whether this is one of the bridge's connections for publishing, by its client id. */
 export function isPublisher(peer: Peer): boolean {
   return peer.connect?.clientId.includes('-publish-') === true
+}
+
+function isCluster(peer: Peer): boolean {
+  return peer.connect?.clientId.endsWith('-cluster') === true
 }
 
 function createPeer(socket: Socket, onAccepted: (sessionPresent: boolean) => void): Peer {

@@ -29,8 +29,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   ],
   'not-found': ['There is nothing at /publsh'],
   'session-not-open': [
-    'Session 5feceb66ffc8-6b86b273ff34fce19d6b is not open in this instance; ' +
-      'acknowledge where its stream is, or reconnect with Last-Event-ID',
+    'No instance that answered has session 5feceb66ffc8-6b86b273ff34fce19d6b open; try again, or reconnect',
   ],
   'no-responder': ['Nobody subscribes to home/door/open'],
   'method-not-allowed': ['/publish supports only POST'],

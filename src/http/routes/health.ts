@@ -43,7 +43,7 @@ const VERBOSE_PROPERTIES = {
 }
 
 /** Connections that are not the reason why the bridge is not ready. */
-const NOT_NEEDED: readonly ConnectionReport['role'][] = ['session', 'presence', 'request']
+const NOT_NEEDED: readonly ConnectionReport['role'][] = ['session', 'presence', 'request', 'cluster']
 
 /**
  * `/livez` answers as long as the event loop runs. `/readyz` answers 200 only where requests can succeed, and turns to

@@ -4,16 +4,15 @@ import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
 import { isSessionOf } from '../../mqtt/session/session-id.ts'
 import type { SessionInfo } from '../../stream/sessions/session-stream.ts'
-import type { Acknowledged } from '../../stream/sessions/sessions.ts'
+import type { Acknowledged, NotAcknowledged } from '../../stream/sessions/sessions.ts'
 import { problems } from '../message/problem-responses.ts'
 import { AckBodySchema, AckResultSchema, SessionInfoSchema, SessionParamsSchema } from '../message/schemas.ts'
 
 export interface SessionRoutes {
   list(identity: Identity): SessionInfo[]
-  find(identity: Identity, id: string): SessionInfo | undefined
-  /** Undefined where the session has no such event. */
-  acknowledge(identity: Identity, id: string, eventId: string): Acknowledged | undefined
-  /** Makes the broker forget the session. Resolves with whether the broker had it. */
+  /** Acknowledges all messages up to an event, at the replica that has it. Resolves within two seconds. */
+  acknowledge(identity: Identity, id: string, eventId: string): Promise<Acknowledged | NotAcknowledged>
+  /** Makes the broker forget the session, wherever it is open. Resolves with whether the broker had it. */
   forget(identity: Identity, id: string): Promise<boolean>
 }
 
@@ -26,9 +25,15 @@ const EXAMPLE = {
   unacknowledged: 3,
 }
 
+const WHY_NOT: Record<NotAcknowledged, (session: string, event: string) => string> = {
+  'session-not-open': (session) => `No instance that answered has session ${session} open; try again, or reconnect`,
+  'acknowledges-itself': () => 'The stream of this session was opened with ack=auto',
+  'event-unknown': (_, event) => `${event} is not an event of the stream that this session has now`,
+}
+
 export async function sessionRoutes(
   instance: FastifyInstance,
-  { list, find, acknowledge, forget }: SessionRoutes,
+  { list, acknowledge, forget }: SessionRoutes,
 ): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
 
@@ -53,9 +58,10 @@ export async function sessionRoutes(
       operationId: 'acknowledge',
       summary: 'Acknowledge all events up to one',
       description:
-        'For streams opened with `ack=explicit`. The broker will not send the messages up to this event again. Send ' +
-        'this to the instance where the stream is open; `Last-Event-ID` on a reconnect does the same at any ' +
-        'instance. An event that was acknowledged before is no error.',
+        'For streams opened with `ack=explicit`. The broker will not send the messages up to this event again. Any ' +
+        'instance takes it, and hands it to the one that has the stream. An event that was acknowledged before is ' +
+        'no error. `session-not-open` comes where no instance has the stream at present, or the one that has it ' +
+        'did not answer: try again.',
       tags: ['sessions'],
       params: SessionParamsSchema,
       body: AckBodySchema,
@@ -71,22 +77,9 @@ export async function sessionRoutes(
       },
     },
     handler: async ({ identity, params: { id }, body }) => {
-      const session = isSessionOf(identity.name, id) ? find(identity, id) : undefined
-      if (session === undefined) {
-        throw new CausewayError(
-          'session-not-open',
-          `Session ${id} is not open in this instance; ` +
-            'acknowledge where its stream is, or reconnect with Last-Event-ID',
-        )
-      }
-      if (session.ack !== 'explicit') {
-        throw new CausewayError('acknowledges-itself', 'The stream of this session was opened with ack=auto')
-      }
-      const acknowledged = acknowledge(identity, id, body.id)
-      if (acknowledged === undefined) {
-        throw new CausewayError('event-unknown', `${body.id} is not an event of the stream that this session has now`)
-      }
-      return acknowledged
+      const result = isSessionOf(identity.name, id) ? await acknowledge(identity, id, body.id) : 'session-not-open'
+      if (typeof result !== 'string') return result
+      throw new CausewayError(result, WHY_NOT[result](id, body.id))
     },
   })
 

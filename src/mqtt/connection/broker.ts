@@ -65,6 +65,7 @@ export const CONNECTION_ROLES = [
   'session',
   'monitor',
   'presence',
+  'cluster',
 ] as const
 
 export type ConnectionRole = (typeof CONNECTION_ROLES)[number]

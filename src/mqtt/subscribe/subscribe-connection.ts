@@ -46,6 +46,8 @@ export interface SubscribeConnectionOptions<Target> {
   /** How many messages the broker keeps for a client that is away; 0 for no limit. */
   brokerQueueMax: number
   markers: Markers
+  /** Topics whose messages are not for readers; a filter such as # brings them. */
+  ignores: (topic: string) => boolean
   /** Names the connection among the sources of markers. */
   source: string
   identifiers: Identifiers
@@ -277,7 +279,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
       if (receipt.dup) message.redelivered = true
       if (this.#received.isUnknown) this.#learnIds()
     }
-    if (this.#line.message(message, identifiers)) return
+    if (this.#line.message(message, identifiers) || this.#options.ignores(message.topic)) return
     this.#options.events.message(message, identifiers)
   }
 

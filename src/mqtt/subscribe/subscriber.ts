@@ -41,6 +41,8 @@ export interface SubscriberOptions<Target> {
   /** How many messages the broker keeps for a client that is away; 0 for no limit. */
   brokerQueueMax: number
   markers: Markers
+  /** Topics whose messages are not for readers; a filter such as # brings them. */
+  ignores: (topic: string) => boolean
   /**
    * A message arrived that matches no filter of its connection and does not say for which one it was sent. Nobody gets
    * it.
@@ -255,7 +257,7 @@ export class Subscriber<Target> {
   }
 
   #connect(): SubscribeConnection<Target> {
-    const { connection, timeoutMs, sharedOver311, brokerQueueMax, markers, events } = this.#options
+    const { connection, timeoutMs, sharedOver311, brokerQueueMax, markers, ignores, events } = this.#options
     const index = this.#connections.length
     const created: SubscribeConnection<Target> = new SubscribeConnection({
       connection: connection(index),
@@ -263,6 +265,7 @@ export class Subscriber<Target> {
       sharedOver311,
       brokerQueueMax,
       markers,
+      ignores,
       source: `${SOURCE}-${index}`,
       identifiers: this.#identifiers,
       events: {

@@ -10,6 +10,18 @@ import {
   type SessionStreamOptions,
 } from './session-stream.ts'
 
+/** A replica's view of a session, seen from a reader that had a certain event last. */
+export interface SessionView {
+  /** The session is open there. */
+  isOpen: boolean
+  /** A reader is connected there, or about to be. */
+  isTaken: boolean
+  /** That reader, or the one that left last, is the one that asks. */
+  isReader: boolean
+  /** Another reader has taken the session over from the one that asks. */
+  wasTakenOver: boolean
+}
+
 export interface SessionsOptions<Message extends SessionMessage> extends Omit<
   SessionStreamOptions<Message>,
   'request' | 'resumesFrom' | 'wasOpenHere' | 'onEnded'
@@ -17,10 +29,15 @@ export interface SessionsOptions<Message extends SessionMessage> extends Omit<
   heartbeatMs: number
   /** How long a reader's socket may stay full before its stream is closed. */
   stallMs: number
+  /** What other replicas know; undefined where they cannot be asked. */
+  viewsElsewhere(id: string, lastEventId: string): Promise<SessionView[] | undefined>
 }
 
 /** Messages that an acknowledgement was the first for, and those that are unacknowledged after it. */
 export type Acknowledged = { acknowledged: number; unacknowledged: number }
+
+/** `session-not-open`: here. `event-unknown`: the stream that the session has here has no such event. */
+export type NotAcknowledged = 'session-not-open' | 'event-unknown' | 'acknowledges-itself'
 
 /** Streams that another reader took over, remembered so that their readers do not take them back. */
 const TAKEN_OVER_MAX = 10_000
@@ -90,23 +107,33 @@ export class Sessions<Message extends SessionMessage> {
    */
   open(request: SessionRequest<Message>, lastEventId: string | undefined): Promise<OpenedStream | undefined> {
     return this.#oneAtATime(request.id, async () => {
+      if (lastEventId !== undefined && (await this.#isAnothers(request.id, lastEventId))) return undefined
       const open = this.#open.get(request.id)
       const isItsReader = lastEventId !== undefined && open?.isReaderOf(lastEventId) === true
-      // An unknown event may be of another bridge, to which this session's reader was connected meanwhile.
-      if (lastEventId !== undefined && !isItsReader && (open?.isTaken || this.#wasTakenOver(lastEventId))) {
-        return undefined
-      }
       if (open !== undefined && isItsReader && canContinue(open.request, request)) return open.open(lastEventId)
       await open?.replace()
       return this.#begin(request, lastEventId).open(lastEventId)
     })
   }
 
-  /** Acknowledges every message up to an event. Undefined where the session has no such event. */
-  acknowledge(id: string, eventId: string): Acknowledged | undefined {
+  /** Acknowledges every message up to an event, or says why it cannot. */
+  acknowledge(id: string, eventId: string): Acknowledged | NotAcknowledged {
     const session = this.#open.get(id)
-    const acknowledged = session?.acknowledge(eventId)
-    return acknowledged === undefined ? undefined : { acknowledged, unacknowledged: session!.unacknowledged }
+    if (session === undefined) return 'session-not-open'
+    if (session.request.ack !== 'explicit') return 'acknowledges-itself'
+    const acknowledged = session.acknowledge(eventId)
+    return acknowledged === undefined ? 'event-unknown' : { acknowledged, unacknowledged: session.unacknowledged }
+  }
+
+  /** What is known here about a session and a reader that had this event last. */
+  view(id: string, lastEventId: string): SessionView {
+    const open = this.#open.get(id)
+    return {
+      isOpen: open !== undefined,
+      isTaken: open?.isTaken === true,
+      isReader: open?.isReaderOf(lastEventId) === true,
+      wasTakenOver: this.#takenOver.has(lastEventId.split('-', 1)[0]!),
+    }
   }
 
   /** Makes the broker forget a session, open here or not. Resolves with whether the broker had it. */
@@ -159,8 +186,18 @@ export class Sessions<Message extends SessionMessage> {
     }
   }
 
-  #wasTakenOver(lastEventId: string): boolean {
-    return this.#takenOver.has(lastEventId.split('-', 1)[0]!)
+  /**
+   * Whether a reader that comes back would take the session from another one: from one that is connected, here or at
+   * another replica, or from one that took it over and may come back.
+   */
+  async #isAnothers(id: string, lastEventId: string): Promise<boolean> {
+    const here = this.view(id, lastEventId)
+    if (here.isTaken) return !here.isReader
+    if (here.isOpen && here.wasTakenOver && !here.isReader) return true
+    const elsewhere = await this.#options.viewsElsewhere(id, lastEventId)
+    if (elsewhere === undefined) return here.wasTakenOver
+    const wasTakenOver = [here, ...elsewhere].some((view) => view.wasTakenOver)
+    return elsewhere.some(({ isOpen, isTaken, isReader }) => !isReader && (isTaken || (isOpen && wasTakenOver)))
   }
 
   /**

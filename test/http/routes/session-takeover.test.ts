@@ -114,10 +114,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('two bridges, over MQTT %s', (
       expect((await trySession(bridge, { ack: 'explicit', lastEventId: events[1]!.id })).status).toBe(204)
     }
     expect(await acknowledge(other, second, second.events.at(-1)!)).toMatchObject({ status: 200 })
-    expect(await acknowledge(one, first, events[1]!)).toMatchObject({
-      status: 404,
-      body: { code: 'session-not-open', retryable: true },
-    })
+    expect(await acknowledge(one, first, events[1]!)).toMatchObject({ status: 409, body: { code: 'event-unknown' } })
     expect(await metric(one, 'causeway_sessions_open')).toBe(0)
   })
 

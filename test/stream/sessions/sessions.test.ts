@@ -32,6 +32,7 @@ function createSessions() {
     lingerMs: 60_000,
     heartbeatMs: 60_000,
     stallMs: 60_000,
+    viewsElsewhere: async () => [],
     counters: {
       received() {},
       redelivered() {},
