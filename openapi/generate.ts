@@ -33,6 +33,7 @@ export async function openApiYaml(): Promise<string> {
     isReachable: () => true,
     isDraining: () => false,
     broker: { addresses: [], reports: [] },
+    redis: undefined,
     isShuttingDown: () => false,
   })
   await server.ready()

@@ -20,6 +20,7 @@ import { createMetrics, type Gauges, type Metrics } from './metrics.ts'
 import { Broker } from './mqtt/connection/broker.ts'
 import { startEmbeddedBroker } from './mqtt/embedded-broker.ts'
 import { Presence } from './mqtt/presence.ts'
+import { Redis } from './redis/redis.ts'
 
 export interface App {
   /** URL of the public listener, with the port that it got. */
@@ -68,6 +69,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
   const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
   let brokerFiles = readBrokerFiles(config, readFile)
 
+  const redis = config.redisUrl === undefined ? undefined : await connectRedis(config, readFile, logger)
   const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
   const brokerUrl = embedded?.url ?? config.mqttUrl
   const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
@@ -147,9 +149,10 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     isReachable: () => links.isReachable,
     isDraining: () => isDraining,
     broker,
+    redis,
     isShuttingDown: () => isShuttingDown,
   })
-  metrics.setGauges(gaugesOf({ config, links, presence, cluster, memory, broker, server }))
+  metrics.setGauges(gaugesOf({ config, links, presence, cluster, redis, memory, broker, server }))
   // A server closes once its responses have ended, which open streams never do by themselves.
   server.addHook('preClose', async () => {
     await Promise.all(links.all.map((link) => link.endStreams()))
@@ -176,7 +179,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     await server.close()
     clearTimeout(timer)
     await Promise.all([presence?.close(), cluster.close(), links.close()])
-    await embedded?.close()
+    await Promise.all([embedded?.close(), redis?.close()])
     // The admin listener closes last: until then it says that the bridge is shutting down.
     if (admin !== server) await admin.close()
   }
@@ -224,18 +227,44 @@ function logAnswers(answered: Metrics['answered'], log: LimitedLog): ServersOpti
   }
 }
 
+/** Connects to Redis, and logs one line each time that it goes or comes back. */
+function connectRedis(
+  { redisUrl, redisCaFile, redisPrefix }: Config,
+  readFile: (path: string) => string,
+  logger: Logger,
+): Promise<Redis> {
+  return Redis.connect({
+    url: redisUrl!,
+    ca: redisCaFile === undefined ? undefined : readFile(redisCaFile),
+    prefix: redisPrefix!,
+    onChange(change) {
+      const { state, address } = change
+      if (state === 'connected') logger.info(`connected to ${address}`)
+      else if (state === 'emptied') {
+        logger.warn(`${address} has lost its data: Idempotency-Keys from before are not known any more`)
+      } else {
+        logger.warn(
+          { reason: change.reason },
+          `${address} is away: requests with an Idempotency-Key get 503, and limits hold for each replica`,
+        )
+      }
+    },
+  })
+}
+
 interface GaugeSources {
   config: Config
   links: Links
   presence: Presence | undefined
   cluster: Cluster
+  redis: Redis | undefined
   memory: MemoryAccount
   broker: Broker
   server: FastifyInstance
 }
 
 /** What the metrics ask on each scrape: sums over all links. */
-function gaugesOf({ config, links, presence, cluster, memory, broker, server }: GaugeSources): Gauges {
+function gaugesOf({ config, links, presence, cluster, redis, memory, broker, server }: GaugeSources): Gauges {
   const sum = (count: (link: Link) => number): number => sumOf(links, count)
   return {
     links: { value: () => links.all.length, limit: () => (config.auth === 'broker' ? config.linkMax : 1) },
@@ -263,6 +292,7 @@ function gaugesOf({ config, links, presence, cluster, memory, broker, server }: 
     heldBytesLimit: () => memory.totalBytes,
     isBrokerReachable: () => links.isReachable,
     replicas: () => cluster.size,
+    redis: redis && (() => redis.isConnected),
     connections: () => [
       ...links.all.flatMap(({ connections, sessions }) => [
         ...connections,

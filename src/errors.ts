@@ -45,6 +45,7 @@ const PROBLEMS = [
   ['publish-interrupted', 502, 'The broker connection was lost while the message was in flight', true],
   ['broker-unavailable', 503, 'The broker cannot be reached', true],
   ['bridge-refused', 503, 'The broker refuses the bridge', false],
+  ['idempotency-unavailable', 503, 'Idempotency-Keys cannot be looked up', true],
   ['keys-unavailable', 503, 'The keys to verify tokens with cannot be fetched', true],
   ['overloaded', 503, 'There is no room for more at present', true],
   ['too-many-callers', 503, 'Too many callers have their own broker connections', true],

@@ -82,6 +82,8 @@ export interface Gauges {
   isBrokerReachable: () => boolean
   /** Other replicas that are known. */
   replicas: () => number
+  /** Whether Redis answers; undefined where none is configured. */
+  redis: (() => boolean) | undefined
   connections: () => { role: string; state: string }[]
   /** The protocol and, where the broker said it, the Receive Maximum of each connection that is connected. */
   negotiated: () => { role: ConnectionRole; protocol: '5' | '3.1.1'; receiveMaximum: number | undefined }[]
@@ -263,6 +265,11 @@ export function createMetrics(version: string) {
     { about: QUESTIONS, result: QUESTION_RESULTS },
   )
   asked('causeway_cluster_replicas', 'Other replicas that this one knows of', (from) => from.replicas())
+  asked(
+    'causeway_redis_reachable',
+    'Whether Redis answers (1); 0 while it is away, and without CAUSEWAY_REDIS_URL',
+    (from) => (from.redis?.() ? 1 : 0),
+  )
   const roles = { role: CONNECTION_ROLES }
   const reconnects = counter('causeway_mqtt_reconnects_total', 'Reconnects to the broker', roles)
   askedByLabels(

@@ -15,7 +15,7 @@ const ROOMS: Record<string, string[]> = {
   'healthcheck.ts': [],
   'log-destination.ts': [],
   'node-support.ts': [],
-  'app.ts': ['cluster/cluster.ts', 'config', 'metrics.ts', 'auth/create.ts', 'links', 'http', 'mqtt'],
+  'app.ts': ['cluster/cluster.ts', 'config', 'metrics.ts', 'redis', 'auth/create.ts', 'links', 'http', 'mqtt'],
   cluster: ['errors.ts', 'mqtt'],
   config: [],
   'errors.ts': [],
@@ -45,7 +45,7 @@ const ROOMS: Record<string, string[]> = {
     'mqtt/topic.ts',
   ],
   http: [],
-  'http/index.ts': ['config', 'metrics.ts', 'auth', 'links', 'http', 'mqtt'],
+  'http/index.ts': ['config', 'metrics.ts', 'redis', 'auth', 'links', 'http', 'mqtt'],
   'http/routes': [
     'http/message',
     'http/guard',
@@ -56,8 +56,9 @@ const ROOMS: Record<string, string[]> = {
     'stream',
     'errors.ts',
   ],
-  'http/guard': ['http/message', 'http/server/disconnects.ts', 'auth', 'stream', 'errors.ts'],
+  'http/guard': ['redis', 'http/message', 'http/server/disconnects.ts', 'auth', 'stream', 'errors.ts'],
   'http/message': [
+    'redis',
     'http/server/disconnects.ts',
     'http/server/read-body.ts',
     'http/server/small-pieces.ts',
@@ -68,6 +69,7 @@ const ROOMS: Record<string, string[]> = {
   'http/server': ['http/message', 'auth/network.ts', 'errors.ts'],
   mqtt: ['errors.ts'],
   memory: [],
+  redis: [],
   stream: [],
 }
 

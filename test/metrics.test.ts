@@ -74,6 +74,7 @@ test('gauges are asked on each scrape, and a row that is 0 stays', async () => {
     heldBytesLimit: () => 1000,
     isBrokerReachable: () => true,
     replicas: () => 2,
+    redis: undefined,
     connections: () => connections,
     negotiated: () => [
       { role: 'publish', protocol: '5', receiveMaximum: 20 },

@@ -68,6 +68,7 @@ export class Cluster implements ConnectionHandlers {
   /** Random, and new for each process. */
   readonly #id = randomBytes(12).toString('hex')
   readonly #members = new Set<string>()
+  #hasHeardAny = false
   readonly #pending = new Map<number, PendingQuestion>()
   /** The number of the last question of each replica. */
   readonly #lastNumbers = new LRUCache<string, number>({ maxSize: ASKERS_MAX, sizeCalculation: () => 1 })
@@ -104,7 +105,8 @@ export class Cluster implements ConnectionHandlers {
   /**
    * Asks all other replicas. Resolves with the answers of those that have the session, within 1.5 seconds, and earlier
    * once one of them is enough or all have answered.
-   * @returns undefined where they cannot be asked, so that nothing is known of them
+   * @returns undefined where they cannot be asked, or none was ever heard of, so that nothing is known of them: a bridge
+   *   with another secret or an older version may still have the session
    */
   async ask(question: Question, isEnough: (answer: Answer) => boolean): Promise<Answer[] | undefined> {
     const { observe } = this.#options
@@ -113,7 +115,7 @@ export class Cluster implements ConnectionHandlers {
     try {
       if ((await Promise.race([this.#ready(), late])) === 'late') return undefined
       if (this.#isRefused || this.#connection.network === undefined) return undefined
-      if (this.#members.size === 0) return []
+      if (this.#members.size === 0) return this.#hasHeardAny ? [] : undefined
       if (this.#pending.size >= QUESTIONS_MAX) throw tooManyQuestions()
       const { answers, waiting } = await this.#exchange(question, isEnough, late)
       // Until it is heard of again.
@@ -154,8 +156,8 @@ export class Cluster implements ConnectionHandlers {
     if (message.from === this.#id) return this.#own(message)
     if ('to' in message && !message.to.includes(this.#id)) return
     if (message.kind === 'bye') return this.#gone(message.from)
-    const isNew = !this.#members.has(message.from)
-    if (isNew && this.#members.size < MEMBERS_MAX) this.#members.add(message.from)
+    this.#hasHeardAny = true
+    if (this.#members.size < MEMBERS_MAX) this.#members.add(message.from)
     if (message.kind === 'hello') this.#sayHere(message.from)
     else if (message.kind === 'ask' && topic === this.#all) void this.#answer(message)
     else if (message.kind === 'answer') this.#answered(message)

@@ -196,6 +196,13 @@ export const ConfigSchema = Type.Object(
       'Most Idempotency-Keys of one caller. If not set, 1000 with authentication and no extra limit without',
     ),
     idempotencyTtlS: integer(86_400, 1, 2 ** 31, 'Seconds for which the answer to an Idempotency-Key is remembered'),
+    redisUrl: text(
+      'URL of a Redis or Valkey that all replicas use: `redis:` or `rediss:`, with the number of a database as path. ' +
+        'It keeps Idempotency-Keys and counts requests for `CAUSEWAY_RATE_IDENTITY` and `CAUSEWAY_RATE_ADDRESS`',
+      { format: 'redis-url', secret: true },
+    ),
+    redisCaFile: text('PEM file of the CA that signed the certificate of Redis'),
+    redisPrefix: text('Begins the name of every key in Redis, the same on all replicas', { default: 'causeway:' }),
     requestsMax: integer(
       1000,
       1,
@@ -402,6 +409,10 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
   'broker-url': {
     expected: BROKER_URL_EXPECTED,
     validate: (value) => value === 'embedded:' || brokerUrls(value) !== undefined,
+  },
+  'redis-url': {
+    expected: 'a URL like redis://USER:PASSWORD@HOST:6379/0, or rediss: for TLS',
+    validate: (value) => /^rediss?:\/\/[^/]/.test(value) && URL.canParse(value),
   },
   'http-url': {
     expected: 'an https:// or http:// URL without credentials',

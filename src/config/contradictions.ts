@@ -19,6 +19,7 @@ export function contradictions(
     ...addressFaults(config, given),
     ...brokerFaults(config, given, variableName),
     ...authFaults(config, given, variableName),
+    ...redisFaults(config, given, variableName),
   ]
 }
 
@@ -82,6 +83,16 @@ function brokerFaults(config: Config, given: ReadonlyMap<string, string>, variab
   }
   if (given.has('mqttPassword') && !given.has('mqttUsername') && !urls.some(({ username }) => username !== '')) {
     faults.push(`${given.get('mqttPassword')}: expected together with CAUSEWAY_MQTT_USERNAME, got no user name`)
+  }
+  return faults
+}
+
+function redisFaults({ redisUrl }: Config, given: ReadonlyMap<string, string>, variableName: VariableName): string[] {
+  const faults = (['redisCaFile', 'redisPrefix'] as const)
+    .filter((key) => given.has(key) && !given.has('redisUrl'))
+    .map((key) => `${variableName(key)}: expected only with CAUSEWAY_REDIS_URL, got it without`)
+  if (given.has('redisCaFile') && redisUrl?.startsWith('redis:') === true) {
+    faults.push('CAUSEWAY_REDIS_CA_FILE: expected only with a rediss: URL, got it with an unencrypted connection')
   }
   return faults
 }

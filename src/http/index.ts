@@ -8,13 +8,16 @@ import type { Link } from '../links/link.ts'
 import type { Replicas } from '../links/replicas.ts'
 import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
+import type { Redis } from '../redis/redis.ts'
 import { isSessionOf } from '../mqtt/session/session-id.ts'
 import { type AuthenticationOptions, createAuthenticationHook, requireIdentity } from './guard/authentication.ts'
 import { allowOrigins } from './guard/cors.ts'
 import { Origins, refuseForeignPages } from './guard/origin.ts'
+import { RedisRateLimit } from './guard/rate-limit-redis.ts'
 import { RequestLimits } from './guard/request-limits.ts'
 import { StreamLimit } from './guard/stream-limit.ts'
 import { MemoryStore } from './message/idempotency-memory.ts'
+import { RedisStore } from './message/idempotency-redis.ts'
 import { createOnce } from './message/idempotency.ts'
 import { jsonBytesMax } from './message/read-message.ts'
 import { MessageSchema } from './message/schemas.ts'
@@ -53,6 +56,8 @@ export interface ServersOptions {
   isReachable(): boolean
   /** Whether the process is asked to end. Until `isShuttingDown` everything is still served. */
   isDraining(): boolean
+  /** What all replicas share; undefined where each is on its own. */
+  redis: Redis | undefined
   /** How the connections to the broker are. */
   broker: HealthRoutes['broker']
   isShuttingDown(): boolean
@@ -87,6 +92,7 @@ export async function createServers({
   isReachable,
   isDraining,
   broker,
+  redis,
   isShuttingDown,
 }: ServersOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   // 1. Servers. `createServer` adds the hooks that every request passes through.
@@ -133,6 +139,7 @@ export async function createServers({
       perIdentity: config.rateIdentity ?? perIdentity,
       perAddress: config.rateAddress,
       onRefused: metrics.refused,
+      sharedLimit: redis && ((policy) => new RedisRateLimit(redis, policy)),
     }),
     shareOf: (name) => memory.shareOf(name),
     observe: metrics.authenticated,
@@ -151,6 +158,7 @@ export async function createServers({
     isReachable,
     isDraining,
     broker,
+    redis: redis && (() => redis.report),
     guardVerbose: admin === server ? authentication : undefined,
   })
   if (admin !== server) await admin.register(metricsRoutes, expositions)
@@ -159,14 +167,15 @@ export async function createServers({
   await server.register(async (app) => {
     requireIdentity(app, authentication)
     if (config.authCookie) await app.register(cookieRoutes)
-    const once = createOnce(
-      new MemoryStore({
-        keysMax: config.idempotencyKeysMax,
-        keysMaxPerCaller: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax),
-        ttlMs: config.idempotencyTtlS * 1000,
-      }),
-      metrics.idempotencyKey,
-    )
+    const keys = {
+      keysMaxPerCaller: config.idempotencyKeysMaxIdentity ?? (perIdentity || config.idempotencyKeysMax),
+      ttlMs: config.idempotencyTtlS * 1000,
+    }
+    const store =
+      redis === undefined
+        ? new MemoryStore<unknown>({ ...keys, keysMax: config.idempotencyKeysMax })
+        : new RedisStore<unknown>({ ...keys, redis })
+    const once = createOnce(store, metrics.idempotencyKey)
     await app.register(publishRoutes, { publish: access.publish, once, payloadMax: config.bodyLimitBytes })
     await app.register(batchRoutes, {
       publish: access.publishWhenRoom,

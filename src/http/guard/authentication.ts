@@ -48,7 +48,6 @@ export function createAuthenticationHook({
 }: AuthenticationOptions): onRequestHookHandler {
   /** Checks what needs no credentials, then finds the credentials. */
   function check(request: FastifyRequest, reply: FastifyReply): FoundCredentials {
-    limits.checkAddress(request.ip, reply)
     if (trustedHostsOnly && !origins.isTrustedHost(request)) {
       throw new CausewayError(
         'forbidden',
@@ -64,19 +63,13 @@ export function createAuthenticationHook({
     return found
   }
 
-  /** Returns false where the client has left in the meantime, so that there is nobody to answer. */
-  function admit(request: FastifyRequest, reply: FastifyReply, { identity, release }: Admission): boolean {
+  function admit(request: FastifyRequest, reply: FastifyReply, { identity, release }: Admission): void {
     request.identity = identity
     // Without authentication everybody has the same, nameless identity: there the share of the address stays.
     if (identity.name !== '') request.share = shareOf(identity.name)
-    const isGone = isDisconnected(reply)
     // The `close` event of a client that is gone already will not come again.
-    if (isGone) release?.()
+    if (isDisconnected(reply)) release?.()
     else if (release !== undefined) reply.raw.once('close', release)
-    limits.checkIdentity(identity, reply)
-    observe('accepted')
-    if (isGone) reply.hijack()
-    return !isGone
   }
 
   return (request, reply, done) => {
@@ -90,25 +83,43 @@ export function createAuthenticationHook({
       if (mayExceedBodyLimit(request)) request.isLast = true
       done(error as Error)
     }
-    const proceed = (admission: Admission): void => {
-      try {
-        if (!admit(request, reply, admission)) return
-      } catch (error) {
-        return refuse(error)
-      }
-      done()
+    const accept = (): void => {
+      observe('accepted')
+      // There is nobody to answer.
+      if (isDisconnected(reply)) reply.hijack()
+      else done()
     }
-    let admission: Admission | Promise<Admission>
-    try {
+    const admitAndCount = (admission: Admission): void => {
+      admit(request, reply, admission)
+      step(() => limits.checkIdentity(admission.identity, reply), accept, refuse)
+    }
+    const authenticateCaller = (): Admission | Promise<Admission> => {
       const found = check(request, reply)
       source = found.source
-      admission = authenticate(found.credentials, request.ip)
-    } catch (error) {
-      return refuse(error)
+      return authenticate(found.credentials, request.ip)
     }
-    if (admission instanceof Promise) admission.then(proceed, refuse)
-    else proceed(admission)
+    step(
+      () => limits.checkAddress(request.ip, reply),
+      () => step(authenticateCaller, admitAndCount, refuse),
+      refuse,
+    )
   }
+}
+
+/** Goes on with a result, in the same turn of the event loop where it is there already. */
+function step<Result>(
+  run: () => Result | Promise<Result>,
+  next: (result: Result) => void,
+  refuse: (error: unknown) => void,
+): void {
+  let result: Result | Promise<Result>
+  try {
+    result = run()
+  } catch (error) {
+    return refuse(error)
+  }
+  if (result instanceof Promise) result.then(next, refuse)
+  else next(result)
 }
 
 /** Whether the body is too large, or of unknown length. */

@@ -47,7 +47,12 @@ export class RateLimit {
     bucket.filledAt = now
     const isAllowed = bucket.tokens >= 1
     if (isAllowed) bucket.tokens -= 1
-    const remaining = Math.floor(bucket.tokens)
-    return { isAllowed, quota, remaining, resetS: Math.ceil(((remaining > 0 ? quota : 1) - bucket.tokens) / quota) }
+    return allowanceOf(isAllowed, bucket.tokens, quota)
   }
+}
+
+/** @param tokens that are left in the bucket */
+export function allowanceOf(isAllowed: boolean, tokens: number, quota: number): Allowance {
+  const remaining = Math.floor(tokens)
+  return { isAllowed, quota, remaining, resetS: Math.ceil(((remaining > 0 ? quota : 1) - tokens) / quota) }
 }

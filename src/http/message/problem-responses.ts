@@ -37,6 +37,11 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'request-timeout': ['The request did not arrive in time'],
   'idempotency-running': ['The first request with this Idempotency-Key is still running', { retryAfter: 1 }],
   'idempotency-mismatch': ['This Idempotency-Key was used for a different request; use a new key for each request'],
+  'idempotency-unavailable': [
+    'Whether this Idempotency-Key was used before cannot be told now, as Redis is away (the connection was closed); ' +
+      'the message was not sent',
+    { outcome: 'not-sent', retryAfter: 1 },
+  ],
   'event-unknown': ['3f9c2ab41d07-42 is not an event of the stream that this session has now'],
   'acknowledges-itself': ['The stream of this session was opened with ack=auto'],
   'payload-too-large': ['The body is larger than CAUSEWAY_BODY_LIMIT_BYTES'],

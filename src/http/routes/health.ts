@@ -10,6 +10,8 @@ export interface HealthRoutes {
   /** Whether the process is asked to end. */
   isDraining(): boolean
   broker: Pick<Broker, 'addresses' | 'reports'>
+  /** How Redis is; undefined where none is configured. */
+  redis: (() => object) | undefined
   /** Runs before `/readyz?verbose` is answered, and refuses those who may not see that; undefined where all may. */
   guardVerbose: onRequestHookHandler | undefined
 }
@@ -35,6 +37,13 @@ const VERBOSE_PROPERTIES = {
       'and, if it is not connected, `reason`',
     items: { type: 'object', additionalProperties: true },
   },
+  redis: {
+    type: 'object',
+    description:
+      'With `verbose`, and only with CAUSEWAY_REDIS_URL: `address`, `state` (`connected` or `away`) and, if it is ' +
+      'away, `reason`. The bridge is ready all the same',
+    additionalProperties: true,
+  },
   others: {
     type: 'object',
     description: 'With `verbose`: how many connections of sessions and of callers there are, by role and state',
@@ -51,7 +60,7 @@ const NOT_NEEDED: readonly ConnectionReport['role'][] = ['session', 'presence', 
  */
 export async function healthRoutes(
   app: FastifyInstance,
-  { isReachable, isDraining, broker, guardVerbose }: HealthRoutes,
+  { isReachable, isDraining, broker, redis, guardVerbose }: HealthRoutes,
 ): Promise<void> {
   function whyNotReady(): CausewayError | undefined {
     if (isDraining()) {
@@ -118,7 +127,7 @@ export async function healthRoutes(
         if (problem !== undefined) throw problem
         return { status: 'ok' }
       }
-      const report = describeBroker(broker)
+      const report = { ...describeBroker(broker), ...(redis && { redis: redis() }) }
       return problem === undefined ? { status: 'ok', ...report } : sendWithReport(problem, report, reply)
     },
   )

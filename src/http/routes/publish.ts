@@ -64,6 +64,7 @@ const schema = {
       'broker-refused',
       'publish-interrupted',
       'broker-unavailable',
+      'idempotency-unavailable',
       'overloaded',
       'acknowledgement-timeout',
     ),

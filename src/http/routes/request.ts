@@ -59,6 +59,7 @@ const schema = {
       'broker-refused',
       'publish-interrupted',
       'broker-unavailable',
+      'idempotency-unavailable',
       'overloaded',
       'acknowledgement-timeout',
       'no-reply',

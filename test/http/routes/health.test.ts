@@ -94,7 +94,7 @@ describe('/readyz?verbose', () => {
       },
     ])
     expect(body.connections.map(({ clientId, state }: Record<string, string>) => [clientId, state])).toEqual(
-      ['publish-0', 'subscribe-0', 'retained', 'request'].map((name) => [`b-${name}`, 'connected']),
+      ['publish-0', 'subscribe-0', 'retained', 'request', 'cluster'].map((name) => [`b-${name}`, 'connected']),
     )
   })
 
