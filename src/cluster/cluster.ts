@@ -105,8 +105,8 @@ export class Cluster implements ConnectionHandlers {
   /**
    * Asks all other replicas. Resolves with the answers of those that have the session, within 1.5 seconds, and earlier
    * once one of them is enough or all have answered.
-   * @returns undefined where they cannot be asked, or none was ever heard of, so that nothing is known of them: a bridge
-   *   with another secret or an older version may still have the session
+   * @returns undefined where they cannot be asked, or none was ever heard of, so that nothing is known of them: a
+   *   bridge with another secret or an older version may still have the session
    */
   async ask(question: Question, isEnough: (answer: Answer) => boolean): Promise<Answer[] | undefined> {
     const { observe } = this.#options

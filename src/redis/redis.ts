@@ -83,7 +83,8 @@ export class Redis {
     const redis = new Redis(client, options)
     await client.connect().then(
       () => redis.#ping(),
-      (error: Error) => redis.#failed(error),
+      // The event `error` says why.
+      () => redis.#failed(undefined),
     )
     return redis
   }
@@ -121,7 +122,9 @@ export class Redis {
       return await command.call(this.#client, ...values)
     } catch (error) {
       // A server that answers with an error is there: one that is out of memory, or does not allow scripts.
-      if ((error as Error).name !== 'ReplyError') this.#failed(error as Error)
+      if ((error as Error).name !== 'ReplyError') {
+        this.#failed(this.#client.status === 'ready' ? (error as Error) : undefined)
+      }
       throw new RedisAway((error as Error).message, true, error)
     }
   }
