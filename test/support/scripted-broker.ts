@@ -35,7 +35,8 @@ export type Script = (packet: Packet, peer: Peer) => boolean | void
 
 /**
  * A small broker over real sockets that handles each packet as the script says. All others it accepts and acknowledges
- * as the standard says, and it delivers no message. It ends with the test.
+ * as the standard says, and it delivers no message. It ends with the test. The bridge's connection to its other replicas
+ * is not among the peers.
  *
  * @param options `handlesMarkers: false` where the script sees the bridge's markers. By default it never does, and they
  *   are delivered as any broker does
@@ -58,9 +59,11 @@ export async function startScriptedBroker(
     parse.on('packet', (packet) => {
       if (packet.cmd === 'connect') peer.connect = packet
       if (isCluster(peer)) {
-        // The connection to other replicas, of which there are none.
-        if (packet.cmd === 'connect') peers.splice(peers.indexOf(peer), 1)
-        return answer(packet, peer)
+        // The connection to other replicas, of which there are none. The script says only how it is connected to.
+        if (packet.cmd !== 'connect') return answer(packet, peer)
+        peers.splice(peers.indexOf(peer), 1)
+        if (script(packet, peer) !== true) answer(packet, peer)
+        return
       }
       if (markers?.handle(packet, peer)) return
       peer.received.push(packet)
