@@ -21,6 +21,7 @@ import { Broker } from './mqtt/connection/broker.ts'
 import { startEmbeddedBroker } from './mqtt/embedded-broker.ts'
 import { Presence } from './mqtt/presence.ts'
 import { Redis } from './redis/redis.ts'
+import type { Tracing } from './tracing/tracing.ts'
 
 export interface App {
   /** URL of the public listener, with the port that it got. */
@@ -43,6 +44,8 @@ export interface AppOptions {
   readFile(path: string): string
   logger: Logger
   version: string
+  /** Without it no traces are recorded. The caller closes it. */
+  tracing?: Tracing | undefined
 }
 
 /** Reserved for disconnecting: a broker that does not answer takes two seconds. */
@@ -53,7 +56,7 @@ const DISCONNECT_MS = 2500
  * Everything is constructed from the broker to the listeners, and closed in the opposite order.
  * @throws the listeners' errors, such as EADDRINUSE, and those of files that it cannot use
  */
-export async function startApp({ config, readFile, logger, version }: AppOptions): Promise<App> {
+export async function startApp({ config, readFile, logger, version, tracing }: AppOptions): Promise<App> {
   const metrics = createMetrics(version)
   const limitedLog = new LimitedLog(logger)
   const memory = new MemoryAccount({
@@ -87,6 +90,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     limitedLog,
     memory,
     metrics,
+    tracing,
     viewsElsewhere: (id: string, lastEventId: string) => replicas.views(id, lastEventId),
   }
 
@@ -140,6 +144,7 @@ export async function startApp({ config, readFile, logger, version }: AppOptions
     logger: limitedLogger(logger, limitedLog),
     memory,
     metrics,
+    tracing,
     onAnswered: logAnswers(metrics.answered, limitedLog),
     version,
     authenticate: (caller, address) => authenticator.authenticate(caller, address),

@@ -1,10 +1,11 @@
 import { setFlagsFromString } from 'node:v8'
-import { pino } from 'pino'
+import { type Logger, pino } from 'pino'
 import { type App, startApp } from './app.ts'
 import type { Config } from './config/config.ts'
 import { openLog } from './log-destination.ts'
 import { nodeWarning } from './node-support.ts'
 import { onSignals } from './shutdown.ts'
+import type { Tracing } from './tracing/tracing.ts'
 
 export interface ServeOptions {
   config: Config
@@ -71,12 +72,16 @@ export async function serve({ config, readFile, version, notices }: ServeOptions
   if (warning !== undefined) logger.warn(warning)
 
   try {
-    const starting = startApp({ config, readFile, logger, version })
+    const tracing = await tracingOf(process.env, version, logger)
+    const starting = startApp({ config, readFile, logger, version, tracing })
     // Before the start has finished, too: without a handler, process 1 of a container ignores these signals.
     onSignals(process, ['SIGTERM', 'SIGINT'], {
       drain: () => void starting.then(({ drain }) => drain()).catch(() => {}),
       drainMs: config.drainMs,
-      close: async () => (await starting).close(),
+      close: async () => {
+        await (await starting).close()
+        await tracing?.close()
+      },
       timeoutMs: config.shutdownMs,
       logger,
       exit,
@@ -87,6 +92,31 @@ export async function serve({ config, readFile, version, notices }: ServeOptions
     logger.fatal(explain(error as Error, config))
     exit(1)
   }
+}
+
+/** OpenTelemetry, where its variables ask for traces and its packages are installed. */
+async function tracingOf(env: NodeJS.ProcessEnv, version: string, logger: Logger): Promise<Tracing | undefined> {
+  if (!wantsTraces(env)) return undefined
+  try {
+    const { startTracing } = await import('./tracing/open-telemetry.ts')
+    const tracing = startTracing(version)
+    logger.info('traces are recorded with OpenTelemetry, as the OTEL_* variables say')
+    return tracing
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND') throw error
+    logger.warn(
+      'OTEL_* asks for traces, which need two packages that are not installed; none are recorded. To install them: ' +
+        'npm install @opentelemetry/api @opentelemetry/sdk-node',
+    )
+    return undefined
+  }
+}
+
+/** One of these says where traces go. Others, such as OTEL_SERVICE_NAME, may be set for every process of a machine. */
+function wantsTraces(env: NodeJS.ProcessEnv): boolean {
+  if (env['OTEL_SDK_DISABLED']?.toLowerCase() === 'true' || env['OTEL_TRACES_EXPORTER'] === 'none') return false
+  const names = ['OTEL_TRACES_EXPORTER', 'OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT']
+  return names.some((name) => Boolean(env[name]))
 }
 
 function explain(error: NodeJS.ErrnoException & { port?: number }, { httpPort, adminPort }: Config): string {

@@ -41,6 +41,7 @@ export interface ServersOptions {
   memory: MemoryAccount
   metrics: Metrics
   onAnswered: ServerOptions['onAnswered']
+  tracing?: ServerOptions['tracing']
   version: string
   /**
    * The TLS listener of the public server. Without it the server speaks plain HTTP/1.1. The admin server always does.
@@ -83,6 +84,7 @@ export async function createServers({
   memory,
   metrics,
   onAnswered,
+  tracing,
   version,
   secure,
   authenticate,
@@ -113,6 +115,7 @@ export async function createServers({
     trustProxy: config.trustProxy,
     validation,
     shareOf: (address: string) => memory.shareOf(`address:${networkOf(address)}`),
+    tracing,
     isDraining,
     isShuttingDown,
     onAnswered,

@@ -38,14 +38,20 @@ export function createAccess(linkOf: (identity: Identity) => Link, clusterTopic:
   }
 
   return {
-    publish: async (caller: Caller, message: Message): Promise<PublishResult> =>
-      linkToPublish(caller, message).publisher.publish(message, caller.share),
+    publish: async (caller: Caller, message: Message): Promise<PublishResult> => {
+      const { publisher } = linkToPublish(caller, message)
+      return traced(caller, message, (sent) => publisher.publish(sent, caller.share))
+    },
     /** As `publish`, but waits while too many publishes are in flight. */
-    publishWhenRoom: async (caller: Caller, message: Message): Promise<PublishResult> =>
-      linkToPublish(caller, message).publisher.publishWhenRoom(message, caller.share),
+    publishWhenRoom: async (caller: Caller, message: Message): Promise<PublishResult> => {
+      const { publisher } = linkToPublish(caller, message)
+      return traced(caller, message, (sent) => publisher.publishWhenRoom(sent, caller.share))
+    },
     /** Publishes a message and resolves with the reply to it. */
-    request: async (caller: Caller, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> =>
-      linkToPublish(caller, message).requester.request(message, timeoutMs, signal, caller.share),
+    request: async (caller: Caller, message: Message, timeoutMs: number, signal: AbortSignal): Promise<Message> => {
+      const { requester } = linkToPublish(caller, message)
+      return traced(caller, message, (sent) => requester.request(sent, timeoutMs, signal, caller.share))
+    },
     readRetained: async (caller: Caller, filters: readonly string[]): Promise<RetainedMessages> =>
       linkToSubscribe(caller, filters).retained.read(filters, caller.share),
     /** Waits for the broker for `CAUSEWAY_SUBSCRIBE_WAIT_MS`, or until the signal is aborted. */
@@ -64,6 +70,14 @@ export function createAccess(linkOf: (identity: Identity) => Link, clusterTopic:
     ): Promise<OpenedStream | undefined> =>
       linkToSubscribe(caller, request.filters).openSession(request, lastEventId, signal),
   }
+}
+
+function traced<Result>(
+  { trace }: Caller,
+  message: Message,
+  send: (message: Message) => Promise<Result>,
+): Promise<Result> {
+  return trace === undefined ? send(message) : trace.publish(message, send)
 }
 
 function noRoom(cause: NoRoom): CausewayError {

@@ -16,7 +16,7 @@ import { sessionClientId } from '../mqtt/session/session-id.ts'
 import { isBelow } from '../mqtt/topic.ts'
 import { Session } from '../mqtt/session/session.ts'
 import { Subscriber } from '../mqtt/subscribe/subscriber.ts'
-import type { GapReason } from '../stream/events.ts'
+import type { GapReason, StreamMessage } from '../stream/events.ts'
 import type { OpenedStream } from '../stream/opened-stream.ts'
 import type { SessionRequest } from '../stream/sessions/session-stream.ts'
 import { Sessions, type SessionsOptions } from '../stream/sessions/sessions.ts'
@@ -24,6 +24,7 @@ import { JoinFailed } from '../stream/shared/join.ts'
 import { SharedStreams, type StreamRequest } from '../stream/shared/shared-streams.ts'
 import type { SubscribedChannel } from '../stream/shared/subscribed-channel.ts'
 import { sampledTraceId } from '../trace-context.ts'
+import type { Tracing } from '../tracing/tracing.ts'
 import { BrokerWait } from './broker-wait.ts'
 import { Lazy } from './lazy.ts'
 import type { LimitedLog } from './limited-log.ts'
@@ -48,6 +49,7 @@ export interface LinkOptions {
   metrics: Metrics
   /** What other replicas know about a reader of a session; undefined where they cannot be asked. */
   viewsElsewhere: SessionsOptions<Message>['viewsElsewhere']
+  tracing?: Tracing | undefined
 }
 
 type Role = 'publish' | 'subscribe' | 'retained' | 'request'
@@ -74,7 +76,8 @@ export class Link {
   readonly #wait: BrokerWait
 
   constructor(options: LinkOptions) {
-    const { config, broker, clientId, login, logger, log, limitedLog, memory, metrics, viewsElsewhere } = options
+    const { config, broker, clientId, login, logger, log, limitedLog, memory, metrics, tracing, viewsElsewhere } =
+      options
     this.#wait = new BrokerWait(config.subscribeWaitMs, () => this.#subscriber.existing?.states[0] === 'connected')
     const common = { broker, login, keepSession: keepsSessions(config) }
     const timeoutMs = config.publishTimeoutMs
@@ -97,7 +100,10 @@ export class Link {
       stallMs: config.streamStallMs,
       counters: {
         ...metrics.streams,
-        received: metrics.received,
+        received(message: StreamMessage) {
+          metrics.received(message.qos, message.payload.length)
+          tracing?.received(message)
+        },
         redelivered: metrics.redelivered,
         gap(reason: GapReason, dropped: number) {
           metrics.streams.gap(reason, dropped)

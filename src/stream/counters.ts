@@ -1,9 +1,9 @@
-import type { CloseReason, GapReason } from './events.ts'
+import type { CloseReason, GapReason, StreamMessage } from './events.ts'
 
 /** What is counted of streams, for the metrics. */
 export interface StreamCounters {
   /** A message arrived from the broker; one for each copy, before it is known which streams it is for. */
-  received(qos: 0 | 1 | 2, bytes: number): void
+  received(message: StreamMessage): void
   /** The broker sent a message of a durable session again. */
   redelivered(): void
   opened(format: string): void

@@ -111,7 +111,7 @@ export interface StreamMessage {
   payload: Buffer
   qos: 0 | 1 | 2
   /** `messageExpiryInterval`: seconds from its arrival until nobody shall get it any more. */
-  properties?: { messageExpiryInterval?: number } | undefined
+  properties?: { messageExpiryInterval?: number; userProperties?: Record<string, string | string[]> } | undefined
 }
 
 /** How one stream's messages are written. */

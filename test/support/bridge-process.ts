@@ -25,11 +25,11 @@ const BROKER_TIMEOUT_MS = 25_000
 /**
  * Starts the bridge as production runs it, `dist/main.js` in a process of its own on free ports. It ends with the test.
  * @param options `waitForBroker: false` for a test whose broker is missing or refuses the bridge: `url` then resolves
- *   when the bridge listens
+ *   when the bridge listens. `environment`: variables that are not Causeway's own
  */
 export function spawnBridge(
   settings: Settings = {},
-  { waitForBroker = true }: { waitForBroker?: boolean } = {},
+  { waitForBroker = true, environment = {} }: { waitForBroker?: boolean; environment?: Record<string, string> } = {},
 ): BridgeProcess {
   const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0 }
   const variables = Object.entries({ ...defaults, ...settings }).map(([name, value]) => [
@@ -37,7 +37,7 @@ export function spawnBridge(
     String(value),
   ])
   const child = spawn(process.execPath, [distFile('main.js')], {
-    env: { ...plainEnvironment(), ...Object.fromEntries(variables) },
+    env: { ...plainEnvironment(), ...environment, ...Object.fromEntries(variables) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let stdout = ''

@@ -14,6 +14,7 @@ import type { Logger } from 'pino'
 import { CausewayError } from '../../errors.ts'
 import { escapeLineSeparators } from '../../json-text.ts'
 import type { MemoryShare } from '../../memory/account.ts'
+import type { RequestTrace, Tracing } from '../../tracing/tracing.ts'
 import { sampledTraceId } from '../../trace-context.ts'
 import { asProblem, handleError, sendProblem } from '../message/problem.ts'
 import { createQueryParser, TOO_MANY_PARAMETERS } from '../message/query.ts'
@@ -44,6 +45,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** What may be held for the caller: of its address until it is authenticated, then of its identity. */
     share: MemoryShare
+    /** Its span, while traces are recorded. */
+    trace: RequestTrace | undefined
     /** The connection cannot carry another request, so its answer is the last one. */
     isLast: boolean
   }
@@ -57,6 +60,8 @@ export interface ServerOptions {
   validation: Validation
   /** Without it the server speaks plain HTTP/1.1. */
   secure?: SecureServer | undefined
+  /** Without it no traces are recorded. */
+  tracing?: Tracing | undefined
   /** The share of memory of an address. */
   shareOf(address: string): MemoryShare
   /** Whether the process is asked to end. Everything is still served, and each answer closes its connection. */
@@ -118,6 +123,7 @@ export function createServer({
   trustProxy,
   validation,
   secure,
+  tracing,
   shareOf,
   isDraining,
   isShuttingDown,
@@ -182,6 +188,7 @@ export function createServer({
   app.setErrorHandler(handleError)
   app.setNotFoundHandler((request, reply) => answerNotFound(app, request, reply))
   app.decorateRequest('share')
+  app.decorateRequest('trace')
   app.decorateRequest('isLast', false)
   app.removeAllContentTypeParsers()
   const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
@@ -217,6 +224,7 @@ export function createServer({
   // would cost a promise for each request.
   app.addHook('onRequest', (request, reply, done) => {
     request.share = shareOf(request.ip)
+    if (tracing !== undefined) request.trace = trace(tracing, request, reply)
     // `onResponse` does not come where the client leaves first, as it does with most streams.
     if (isLoggingRequests) reply.raw.once('close', () => logRequest(logger, request, reply))
     pipelining.waitForEarlier(request.raw, reply.raw, done)
@@ -289,7 +297,7 @@ export function createServer({
     const { method, id: requestId } = request
     const { statusCode: status, elapsedTime } = reply
     if (!wasAborted(reply) && (!config.stream || status !== 200)) {
-      const traceId = sampledTraceId(request.headers['traceparent'])
+      const traceId = request.trace?.traceId ?? sampledTraceId(request.headers['traceparent'])
       onAnswered({ method, route: url ?? NO_ROUTE, status, seconds: elapsedTime / 1000, requestId, traceId })
     }
     done()
@@ -304,6 +312,16 @@ export function createServer({
   }
 
   return app
+}
+
+/** The span of a request, which ends with the connection or the last byte of the answer. */
+function trace(tracing: Tracing, { method, headers, routeOptions }: FastifyRequest, reply: FastifyReply): RequestTrace {
+  const span = tracing.request(method, headers)
+  reply.raw.once('close', () => {
+    const { statusCode: status, raw } = reply
+    span.end({ route: routeOptions.url ?? NO_ROUTE, status, isCutOff: !raw.writableFinished })
+  })
+  return span
 }
 
 /** One line about a request that is over, without its URL: a query may have a token in it. */

@@ -267,7 +267,7 @@ export class SessionStream<Message extends SessionMessage> {
   message(message: Message): void {
     const { counters } = this.#options
     this.#hadMessage = true
-    counters.received(message.qos, message.payload.length)
+    counters.received(message)
     if (message.redelivered) counters.redelivered()
     if (this.#isOverflowing) return this.#leaveToBroker([message])
     this.#window.push(message)

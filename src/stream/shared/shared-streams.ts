@@ -165,8 +165,8 @@ export class SharedStreams<Message extends StreamMessage> {
   }
 
   /** A message arrived from the broker, as yet for nobody. */
-  received({ qos, payload }: Message): void {
-    this.#options.counters.received(qos, payload.length)
+  received(message: Message): void {
+    this.#options.counters.received(message)
   }
 
   /**
