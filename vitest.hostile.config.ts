@@ -9,7 +9,7 @@ export default defineConfig({
     include: ['test/hostile/**/*.attack.ts'],
     globalSetup: ['test/support/build.ts'],
     ...(!long && { testNamePattern: /^(?!.*sibling)/ }),
-    testTimeout: long ? 300_000 : 75_000,
+    testTimeout: long ? 300_000 : 120_000,
     hookTimeout: 30_000,
     expect: { poll: { timeout: 10_000 } },
     // Attacks of the full size are late because of each other; brief ones leave room for two.
