@@ -1,9 +1,11 @@
 import { defineConfig } from 'vitest/config'
 
-/** The full sizes, and the siblings of what the audit found; for every change its items alone have to do. */
+/** The full sizes, and the siblings of the attacks that were found. Brief runs are about two minutes on two cores. */
 const long = process.env['CAUSEWAY_TEST_LONG'] === '1'
+const report = process.env['CAUSEWAY_TEST_REPORT']
 
-// The hostile callers: `npm run test:hostile`. They are no part of `npm test`, as each takes the whole machine.
+// The hostile callers: `npm run test:hostile`, also in `.ci/run`. They are no part of `npm test`, as each takes the whole
+// machine.
 export default defineConfig({
   test: {
     include: ['test/hostile/**/*.attack.ts'],
@@ -15,5 +17,6 @@ export default defineConfig({
     // Attacks of the full size are late because of each other; brief ones leave room for two.
     maxWorkers: long ? 1 : 2,
     fileParallelism: !long,
+    reporters: ['default', ...(report === undefined ? [] : [['json', { outputFile: report }] as ['json', object]])],
   },
 })

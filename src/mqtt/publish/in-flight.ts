@@ -51,6 +51,8 @@ export class InFlight {
   sentAt = 0
   /** When its caller gets an error if nothing has come, in the same milliseconds. */
   readonly deadline: number
+  /** It may be refused, as long as it waits, when another caller needs its room. Messages of a batch do not. */
+  readonly givesWay: boolean
   /** The caller has the result or the error. */
   isSettled = false
   /**
@@ -69,8 +71,15 @@ export class InFlight {
    * @param share holds the message until the caller has the answer and its bytes are not needed any more
    * @throws CausewayError `overloaded` if the share has no room
    */
-  constructor(message: Message, share: MemoryShare, timeoutMs: number, hooks: InFlightHooks, now = performance.now()) {
+  constructor(
+    message: Message,
+    share: MemoryShare,
+    timeoutMs: number,
+    hooks: InFlightHooks,
+    { now = performance.now(), givesWay = true }: { now?: number; givesWay?: boolean } = {},
+  ) {
     this.message = message
+    this.givesWay = givesWay
     this.#hooks = hooks
     this.#share = share
     this.#bytes = sizeOf(message)
@@ -84,6 +93,11 @@ export class InFlight {
       this.fail(timeoutError(timeoutMs, this.state !== 'waiting'))
       hooks.timedOut(this)
     }, timeoutMs)
+  }
+
+  /** The name of its caller's share. */
+  get caller(): string {
+    return this.#share.name
   }
 
   /** Its bytes are needed until `release`. */

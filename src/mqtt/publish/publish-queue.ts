@@ -87,7 +87,7 @@ export class PublishQueue implements ConnectionHandlers {
 
   /** How many of them are not sent yet. */
   get waiting(): number {
-    return this.#window.waiting
+    return this.#window.waiting.count
   }
 
   /** When the oldest of them was accepted, of `performance.now()`; Infinity where there is none. */
@@ -110,27 +110,28 @@ export class PublishQueue implements ConnectionHandlers {
 
   /**
    * @param now of `performance.now()`
+   * @param givesWay whether it may be refused, as long as it waits, when another caller needs its room
    * @throws CausewayError synchronously if the broker cannot be reached, the limits are reached, or the broker is so
    *   slow that it would not acknowledge in time; the promise rejects with the broker's answer, or with its absence
    */
-  publish(message: Message, share: MemoryShare, now = performance.now()): Promise<PublishResult> {
+  publish(message: Message, share: MemoryShare, now = performance.now(), givesWay = true): Promise<PublishResult> {
     const { unavailable } = this.#connection
     if (unavailable !== undefined) throw unavailable
-    const refused = this.#fullness(message, 1) ?? this.#slowness()
+    const refused = this.#slowness(share.name) ?? this.#makeRoom(message, share.name)
     if (refused !== undefined) throw refused
-    const publish = new InFlight(message, share, this.#limits.timeoutMs, this.#hooks, now)
+    const publish = new InFlight(message, share, this.#limits.timeoutMs, this.#hooks, { now, givesWay })
     this.#count += 1
     this.#bytes += message.payload.length
-    this.#window.add(publish)
+    this.#window.waiting.add(publish)
     this.#pump(now)
     return publish.result
   }
 
   #answersInTimeForBatch(batched: number): boolean {
-    const { waiting } = this.#window
+    const waiting = this.#window.waiting.count
     const { capabilities } = this.#connection
     if (waiting === 0 || capabilities === undefined) return true
-    const expectedMs = this.#expectedMs()
+    const expectedMs = this.#expectedMs(waiting)
     // How fast the broker is shows with its first acknowledgement. A broker that is slow must not have got so many
     // messages until then that the last ones cannot be sent in time.
     if (expectedMs === 0) return waiting < this.#windowSize(capabilities)
@@ -145,24 +146,40 @@ export class PublishQueue implements ConnectionHandlers {
     return overloaded(`${this.#count} messages already wait for the broker's answer; this one was not sent`, 1)
   }
 
+  /**
+   * Why the limits do not allow the message. The caller that has most messages waiting has to give way to one that has
+   * fewer: its newest ones, which were not sent yet, are refused in the place of this one.
+   */
+  #makeRoom(message: Message, caller: string): CausewayError | undefined {
+    const { waiting } = this.#window
+    for (;;) {
+      const full = this.#fullness(message, 1)
+      if (full === undefined) return undefined
+      const other = waiting.toMakeRoomFor(caller)
+      if (other === undefined) return full
+      waiting.remove(other)
+      other.fail(overloaded('Other callers need the room in which this message waited; it was not sent', 1))
+    }
+  }
+
   /** Why a message that is accepted now could not be acknowledged in time. Sent too late, it would be a duplicate. */
-  #slowness(): CausewayError | undefined {
-    const expectedMs = this.#expectedMs()
+  #slowness(caller: string): CausewayError | undefined {
+    const ahead = this.#window.waiting.countAhead(caller)
+    const expectedMs = this.#expectedMs(ahead)
     const { timeoutMs } = this.#limits
     if (expectedMs <= timeoutMs) return undefined
     return overloaded(
-      `Behind ${this.#window.waiting} others, the broker would acknowledge this message in about ` +
+      `Behind ${ahead} others, the broker would acknowledge this message in about ` +
         `${Math.ceil(expectedMs)} ms, which is longer than ${timeoutMs} ms; it was not sent`,
       Math.max(1, Math.ceil((expectedMs - timeoutMs) / 1000)),
     )
   }
 
-  /** How long the broker would take to acknowledge a message that is accepted now; 0 if it can be sent at once. */
-  #expectedMs(): number {
-    const { waiting } = this.#window
+  /** How long the broker would take to acknowledge a message behind so many others; 0 if it can be sent at once. */
+  #expectedMs(ahead: number): number {
     const { capabilities } = this.#connection
-    if (waiting === 0 || capabilities === undefined) return 0
-    return this.#answerTime.expectedBehindMs(waiting, this.#windowSize(capabilities), performance.now())
+    if (ahead === 0 || capabilities === undefined) return 0
+    return this.#answerTime.expectedBehindMs(ahead, this.#windowSize(capabilities), performance.now())
   }
 
   connected(
@@ -265,7 +282,7 @@ export class PublishQueue implements ConnectionHandlers {
   }
 
   #timedOut(publish: InFlight): void {
-    if (publish.state === 'waiting') this.#window.remove(publish)
+    if (publish.state === 'waiting') this.#window.waiting.remove(publish)
     this.#replay.remove(publish)
     this.#endIfStuck()
     this.#pump()

@@ -83,10 +83,15 @@ export class Publisher {
    * @param share holds the message
    * @throws CausewayError with what the broker answered, or that it did not answer
    */
-  async publish(message: Message, share: MemoryShare): Promise<PublishResult> {
+  publish(message: Message, share: MemoryShare): Promise<PublishResult> {
+    return this.#publish(message, share, true)
+  }
+
+  async #publish(message: Message, share: MemoryShare, givesWay: boolean): Promise<PublishResult> {
     const startedAt = performance.now()
     try {
-      const result = await this.#queues[queueOf(message.topic, this.#queues.length)]!.publish(message, share, startedAt)
+      const queue = this.#queues[queueOf(message.topic, this.#queues.length)]!
+      const result = await queue.publish(message, share, startedAt, givesWay)
       this.#observe(message, outcomeOf(message.qos, result), (performance.now() - startedAt) / 1000)
       return result
     } catch (error) {
@@ -107,9 +112,9 @@ export class Publisher {
   async publishWhenRoom(message: Message, share: MemoryShare): Promise<PublishResult> {
     const batches = this.#batches[queueOf(message.topic, this.#queues.length)]!
     try {
-      if (batches.tryEnter(message)) return await this.publish(message, share)
+      if (batches.tryEnter(message)) return await this.#publish(message, share, false)
       return await new Promise((resolve) => {
-        batches.wait(share.name, message, () => resolve(this.publish(message, share)))
+        batches.wait(share.name, message, () => resolve(this.#publish(message, share, false)))
       })
     } finally {
       batches.leave()

@@ -5,11 +5,15 @@ import { packetSize } from '../client/packets.ts'
 import type { AnswerTime } from './answer-time.ts'
 import type { InFlight } from './in-flight.ts'
 import type { SentPublishes } from './sent-publishes.ts'
+import { WaitingPublishes } from './waiting-publishes.ts'
 
-/** Sends publishes for the first time, in order. At QoS 1 and 2, only so many may be sent and not acknowledged. */
+/**
+ * Sends publishes for the first time, those of each caller in order. At QoS 1 and 2, only so many may be sent and not
+ * acknowledged.
+ */
 export class SendWindow {
   readonly #sent: SentPublishes
-  #waiting: InFlight[] = []
+  readonly waiting = new WaitingPublishes()
   /** At QoS 0, written in this turn of the event loop and not yet with the socket. */
   #written: InFlight[] = []
   /** At QoS 0, answered but still in the buffer of a socket that takes no more. */
@@ -21,36 +25,28 @@ export class SendWindow {
     this.#answerTime = answerTime
   }
 
-  get waiting(): number {
-    return this.#waiting.length
-  }
-
   /** Infinity where none waits. */
   get earliestDeadline(): number {
-    return Math.min(this.#waiting[0]?.deadline ?? Infinity, this.#written[0]?.deadline ?? Infinity)
-  }
-
-  add(publish: InFlight): void {
-    this.#waiting.push(publish)
+    return Math.min(this.waiting.earliestDeadline, this.#written[0]?.deadline ?? Infinity)
   }
 
   /** Sends what waits, as far as the window has room and the socket takes it. */
   send(network: NetworkConnection, capabilities: Capabilities, windowSize: number, now: number): void {
-    if (this.#waiting.length === 0) return
+    const { waiting } = this
+    if (waiting.count === 0) return
     const expectedMs = this.#answerTime.expectedMs(now)
-    while (this.#waiting.length > 0 && network.writable) {
-      const publish = this.#waiting[0]!
+    for (let publish = waiting.next; publish !== undefined && network.writable; publish = waiting.next) {
       if (publish.message.qos > 0 && !publish.isSettled) {
         // Where no caller waits for an acknowledgement, it is sent all the same: only the next acknowledgement can say
         // that the broker is faster now.
         if (expectedMs > 0 && this.#sent.awaited > 0 && now + expectedMs > publish.deadline) {
-          this.#waiting.shift()
+          waiting.take()
           publish.fail(tooLate(expectedMs))
           continue
         }
         if (this.#sent.size >= windowSize) return
       }
-      this.#waiting.shift()
+      waiting.take()
       if (!publish.isSettled) this.#sendOne(publish, network, capabilities, now)
     }
   }
@@ -78,17 +74,11 @@ export class SendWindow {
   /** QoS 0 messages that did not reach the socket are sent on the next connection, before all that waits. */
   connectionLost(): void {
     this.drained()
-    this.#waiting.unshift(...this.#written.splice(0))
+    for (const publish of this.#written.splice(0).reverse()) this.waiting.putBack(publish)
   }
 
   failWaiting(error: CausewayError): void {
-    for (const publish of this.#waiting.splice(0)) publish.fail(error)
-  }
-
-  remove(publish: InFlight): void {
-    // Publishes time out in the order in which they were accepted, so the search ends at the beginning of the array.
-    const index = this.#waiting.indexOf(publish)
-    if (index >= 0) this.#waiting.splice(index, 1)
+    for (const publish of this.waiting.removeAll()) publish.fail(error)
   }
 
   #sendOne(publish: InFlight, network: NetworkConnection, capabilities: Capabilities, now: number): void {

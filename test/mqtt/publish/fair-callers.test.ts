@@ -56,10 +56,8 @@ test('batches leave room for single publishes', async () => {
   }
 })
 
-test('callers whose batches wait take turns', async () => {
-  const broker = await holdingBroker()
-  broker.hold()
-  const memory = new MemoryAccount({ totalBytes: 1e8 })
+/** A publisher with one connection of 40 places, of which 20 are on the wire at a time. */
+async function startPublisher(broker: { url: string }): Promise<Publisher> {
   const connections = new Broker({
     servers: [{ url: broker.url, username: undefined, password: undefined }],
     protocol: '5',
@@ -75,22 +73,64 @@ test('callers whose batches wait take turns', async () => {
   })
   onTestFinished(() => publisher.close())
   await publisher.attempted()
+  return publisher
+}
+
+const messageOf = (topic: string) => ({ topic, payload: Buffer.alloc(0), qos: 1 as const, retain: false })
+
+test('callers whose batches wait take turns', async () => {
+  const broker = await holdingBroker()
+  broker.hold()
+  const memory = new MemoryAccount({ totalBytes: 1e8 })
+  const publisher = await startPublisher(broker)
   const send = (caller: string, count: number) =>
-    Array.from({ length: count }, () =>
-      publisher.publishWhenRoom(
-        { topic: caller, payload: Buffer.alloc(0), qos: 1, retain: false },
-        memory.shareOf(caller),
-      ),
-    )
+    Array.from({ length: count }, () => publisher.publishWhenRoom(messageOf(caller), memory.shareOf(caller)))
   const greedy = send('greedy', 200)
   const polite = send('polite', 10)
   await expect.poll(() => broker.topics.length).toBe(20)
   broker.answer()
   await Promise.all(polite)
   // 30 of the greedy caller were there first; from then on both take turns.
-  expect(broker.topics.slice(30, 50).filter((topic) => topic === 'polite')).toHaveLength(10)
+  expect(broker.topics.slice(20, 50).filter((topic) => topic === 'polite')).toHaveLength(10)
   await Promise.all(greedy)
   expect(memory.heldBytes).toBe(0)
+})
+
+test('a caller that has filled the room makes way for others, whose messages go first in turn', async () => {
+  const broker = await holdingBroker()
+  broker.hold()
+  const memory = new MemoryAccount({ totalBytes: 1e8 })
+  const publisher = await startPublisher(broker)
+  const send = (caller: string, count: number) =>
+    Array.from({ length: count }, () => publisher.publish(messageOf(caller), memory.shareOf(caller)))
+  const greedy = send('greedy', 40)
+  await expect.poll(() => broker.topics.length).toBe(20)
+  await expect(publisher.publish(messageOf('greedy'), memory.shareOf('greedy'))).rejects.toThrow('already wait')
+  const polite = send('polite', 3)
+  const results = Promise.allSettled(greedy)
+  await expect(greedy.at(-1)).rejects.toMatchObject({ kind: { code: 'overloaded' }, details: { outcome: 'not-sent' } })
+  broker.answer()
+  await Promise.all(polite)
+  expect(broker.topics.slice(20, 26)).toEqual(['greedy', 'polite', 'greedy', 'polite', 'greedy', 'polite'])
+  // The newest three that were not sent, and no more than were needed.
+  expect((await results).map(({ status }) => status)).toEqual([
+    ...Array(37).fill('fulfilled'),
+    ...Array(3).fill('rejected'),
+  ])
+  expect(memory.heldBytes).toBe(0)
+})
+
+test('messages of a batch do not make way: they wait for room themselves', async () => {
+  const broker = await holdingBroker()
+  broker.hold()
+  const memory = new MemoryAccount({ totalBytes: 1e8 })
+  const publisher = await startPublisher(broker)
+  const batch = Array.from({ length: 40 }, () => publisher.publishWhenRoom(messageOf('batch'), memory.shareOf('batch')))
+  await expect.poll(() => broker.topics.length).toBe(20)
+  const singles = Array.from({ length: 10 }, () => publisher.publish(messageOf('one'), memory.shareOf('one')))
+  await expect(publisher.publish(messageOf('one'), memory.shareOf('one'))).rejects.toThrow('already wait')
+  broker.answer()
+  await Promise.all([...batch, ...singles])
 })
 
 test('a batch that waits when the broker goes is answered at once', async () => {
