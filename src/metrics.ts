@@ -302,9 +302,9 @@ export function createMetrics(version: string) {
   const httpDuration = new PlainHistogram(
     registers,
     'causeway_http_request_duration_seconds',
-    'Time from a request to its answer, or to the headers of a stream; `status` is 2xx, 4xx and so on',
+    'Time from a request to its answer, or to the headers of a stream',
     HTTP_BUCKETS_S,
-    { method: [], route: [], status: [] },
+    { method: [], route: [], status_code: [] },
   )
   /** By route. A list for each, as a route has few methods and statuses: faster than building a key for each answer. */
   const answers = new Map<string, Answers[]>()
@@ -315,8 +315,7 @@ export function createMetrics(version: string) {
     let found = ofRoute.find((one) => one.status === status && one.method === method)
     if (found === undefined) {
       const count = httpRequests.begin(method, route, String(status))
-      const durations = httpDuration.begin(method, route, `${Math.floor(status / 100)}xx`)
-      ofRoute.push((found = { method, status, count, durations }))
+      ofRoute.push((found = { method, status, count, durations: undefined }))
     }
     return found
   }
@@ -373,12 +372,17 @@ export function createMetrics(version: string) {
     },
     /** Begins the series of a route, with the statuses that it is documented to answer with. */
     willAnswer(method: string, route: string, statuses: readonly number[]) {
-      for (const status of statuses) answersOf(method, route, status)
+      for (const status of statuses) {
+        const answer = answersOf(method, route, status)
+        // The buckets of all statuses would make most of a scrape. `causeway_http_requests_total` begins with all.
+        if (status < 300) answer.durations ??= httpDuration.begin(method, route, String(status))
+      }
     },
     answered({ method, route, status, seconds, traceId }: Answer) {
-      const { count, durations } = answersOf(method, route, status)
-      count.value += 1
-      durations.observe(seconds, traceId)
+      const answer = answersOf(method, route, status)
+      answer.count.value += 1
+      answer.durations ??= httpDuration.begin(method, route, String(status))
+      answer.durations.observe(seconds, traceId)
     },
     streams: {
       wrote(events: number, bytes: number) {
@@ -418,7 +422,8 @@ interface Answers {
   readonly method: string
   readonly status: number
   readonly count: CounterSeries
-  readonly durations: HistogramSeries
+  /** Begins with the first answer, where no answer of this kind is the rule. */
+  durations: HistogramSeries | undefined
 }
 
 function lowest(numbers: readonly number[]): number {

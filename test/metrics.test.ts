@@ -139,7 +139,7 @@ test('an observation of a sampled trace is its bucket’s exemplar, in OpenMetri
   const exemplar = `# {trace_id="${TRACE_ID}"}`
   expect(lines).toEqual([
     expect.stringContaining(`causeway_publish_ack_seconds_bucket{le="0.0025",qos="1"} 2 ${exemplar} 0.002 `),
-    expect.stringContaining(`{le="0.01",method="POST",route="/publish",status="2xx"} 1 ${exemplar} 0.01 `),
+    expect.stringContaining(`{le="0.01",method="POST",route="/publish",status_code="200"} 1 ${exemplar} 0.01 `),
   ])
   expect(await metrics.text.metrics()).not.toContain('trace_id')
 })
