@@ -62,6 +62,7 @@ export async function serve({ config, readFile, version, notices }: ServeOptions
     logger.info(`subscribe: curl${credentials} -N '${url}/subscribe?topic=home/%23'`)
     logger.info(`metrics:   ${adminUrl}/metrics`)
     logger.info(`docs:      ${url}/docs`)
+    if (config.console) logger.info(`page:      ${url}/`)
     if (!isReachable()) {
       logger.warn('started without a connection to the broker; publishes and subscriptions get 503 until there is one')
     }

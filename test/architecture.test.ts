@@ -11,6 +11,8 @@ const ROOT = resolve(import.meta.dirname, '../src')
 const ROOMS: Record<string, string[]> = {
   'main.ts': ['command', 'config', 'auth/token', 'serve.ts'],
   'serve.ts': ['app.ts', 'tracing', 'config', 'shutdown.ts', 'log-destination.ts', 'node-support.ts'],
+  // For browsers; only its own files go there.
+  console: [],
   command: ['config', 'auth/create.ts', 'mqtt'],
   'healthcheck.ts': [],
   'log-destination.ts': [],

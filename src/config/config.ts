@@ -18,7 +18,7 @@ const optionalInteger = (minimum: number, maximum: number, description: string) 
   Type.Optional(Type.Integer({ minimum, maximum, description }))
 const choice = <Value extends string>(values: readonly Value[], fallback: NoInfer<Value>, description: string) =>
   Type.Enum<Value[]>(values, { default: fallback, description })
-const flag = (description: string) => Type.Boolean({ default: false, description })
+const flag = (description: string, fallback = false) => Type.Boolean({ default: fallback, description })
 
 /**
  * Every setting. The name of the variable is `CAUSEWAY_` and the key in capitals: `httpPort` is `CAUSEWAY_HTTP_PORT`.
@@ -91,6 +91,10 @@ export const ConfigSchema = Type.Object(
     httpPort: integer(8080, 0, 65_535, 'Port to listen on; 0 for any free port'),
     adminPort: optionalInteger(0, 65_535, 'Separate port for `/livez`, `/readyz` and `/metrics`'),
     adminHost: text('Address for the admin port to listen on. If not set, the one of `CAUSEWAY_HTTP_HOST`'),
+    console: flag(
+      'Serve the page at `/`, to publish, follow and see the state. It shows only what its caller may',
+      true,
+    ),
     httpConnectionsMax: integer(
       20_000,
       1,

@@ -23,6 +23,7 @@ import { jsonBytesMax } from './message/read-message.ts'
 import { MessageSchema } from './message/schemas.ts'
 import { createValidation } from './message/validation.ts'
 import { batchRoutes } from './routes/batch.ts'
+import { consoleRoutes } from './routes/console.ts'
 import { cookieRoutes } from './routes/cookie.ts'
 import { docs } from './routes/docs.ts'
 import { type HealthRoutes, healthRoutes } from './routes/health.ts'
@@ -149,7 +150,7 @@ export async function createServers({
   })
   const expositions = { text: metrics.text, openMetrics: metrics.openMetrics }
 
-  // 3. Public: CORS preflights, the API's description, health, and the admin server, whose port is the operator's to
+  // 3. Public: CORS preflights, the API's description, the page, health, and the admin server, whose port is the operator's to
   // protect. Probes have no credentials; what tells more than a probe needs wants some on the public port.
   await allowOrigins(server, origins.all)
   for (const each of new Set([server, admin])) {
@@ -157,6 +158,15 @@ export async function createServers({
     refuseUnknown(each)
   }
   await docs(server, { version })
+  if (config.console) {
+    await server.register(consoleRoutes, {
+      version,
+      auth: config.auth,
+      cookie: config.authCookie,
+      operation: admin === server,
+      heartbeatMs: config.streamHeartbeatMs,
+    })
+  }
   await admin.register(healthRoutes, {
     isReachable,
     isDraining,

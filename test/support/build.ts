@@ -4,7 +4,6 @@ import { join, resolve } from 'node:path'
 import type { TestProject } from 'vitest/node'
 
 const ROOT = resolve(import.meta.dirname, '../..')
-const COMPILER = join(ROOT, 'node_modules/typescript/bin/tsc')
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -26,22 +25,20 @@ export default function setup(project: TestProject): void {
 /** Writes nothing where `src/` does not compile, so that `dist/` stays out of date and the next run tries again. */
 function build(): string {
   if (isUpToDate()) return ''
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [COMPILER, '-p', 'tsconfig.build.json', '--noEmitOnError'],
-    {
-      cwd: ROOT,
-      encoding: 'utf8',
-    },
-  )
-  return status === 0 ? '' : `${stdout}${stderr}`.trim() || `tsc ended with status ${status}`
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(ROOT, 'build.mjs')], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  })
+  return status === 0 ? '' : `${stdout}${stderr}`.trim() || `build.mjs ended with status ${status}`
 }
 
 function isUpToDate(): boolean {
   const builtAt = modifiedAt('dist/main.js')
   // A folder changes when a file in it is deleted or renamed.
   const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).map((name) => join('src', name))
-  return ['src', 'tsconfig.json', 'tsconfig.build.json', ...sources].every((path) => modifiedAt(path) < builtAt)
+  return ['src', 'build.mjs', 'tsconfig.json', 'tsconfig.build.json', ...sources].every(
+    (path) => modifiedAt(path) < builtAt,
+  )
 }
 
 /** Milliseconds; 0 for a file that is missing. */

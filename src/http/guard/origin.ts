@@ -55,7 +55,8 @@ export function hasOriginHeaders({ headers }: FastifyRequest): boolean {
 
 /**
  * Refuses requests that a browser sends for pages of other origins, and those whose answer the page could not read or
- * would run. An `<img>` that opens a session takes its messages all the same. The documentation is for everybody.
+ * would run. An `<img>` that opens a session takes its messages all the same. The documentation and the page at `/` are
+ * for everybody: links to them may be anywhere, and their own files are scripts.
  */
 export function refuseForeignPages(app: FastifyInstance, origins: Origins): void {
   app.addHook('onRequest', (request, _reply, done) => {
@@ -64,7 +65,7 @@ export function refuseForeignPages(app: FastifyInstance, origins: Origins): void
     if (headers.origin === undefined && headers['sec-fetch-site'] === undefined) {
       if (headers['service-worker'] === undefined) return done()
     }
-    if (isDocumentation(url!)) return done()
+    if (isPage(url!)) return done()
     if (origins.isForeign(request)) {
       const whose = headers.origin ?? 'other origins'
       return done(
@@ -91,6 +92,6 @@ function nameOf(host: string): string {
   return host.replace(/:\d*$/, '')
 }
 
-function isDocumentation(url: string): boolean {
-  return /^\/docs([/?]|$)/.test(url)
+function isPage(url: string): boolean {
+  return /^\/(docs([/?]|$)|console\/|\?|$)/.test(url)
 }

@@ -1,0 +1,16 @@
+import { type Settings, urlOf } from './api.ts'
+import { CredentialsPanel } from './credentials-panel.ts'
+import { byId, say } from './element.ts'
+import { FollowPanel } from './follow-panel.ts'
+import { PublishPanel } from './publish-panel.ts'
+import { StatePanel } from './state-panel.ts'
+
+const settings = (await (await fetch(urlOf('console/settings.json'))).json()) as Settings
+byId('version').textContent = settings.version
+
+const credentials = new CredentialsPanel(settings, () => state.start())
+const state = new StatePanel(credentials.api, settings)
+new PublishPanel(credentials.api, settings)
+new FollowPanel(credentials.api, settings)
+if (settings.auth !== 'none') say(byId('broker'), 'Sign in to see the state', 'warn')
+await credentials.start()
