@@ -10,7 +10,7 @@ const HINTS: Record<Settings['auth'], string> = {
 }
 const KEPT_HERE = 'It stays in the memory of this tab and is sent with each request.'
 
-/** The box for the token. What is in it is used at once; signing in only checks it, and keeps it in a cookie if asked. */
+/** The box for the token. What is in it is used at once. Signing in checks it, and keeps it in a cookie if asked. */
 export class CredentialsPanel {
   readonly api: Api
   readonly #settings: Settings

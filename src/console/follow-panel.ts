@@ -185,7 +185,7 @@ export class FollowPanel {
     this.#logView.replace(found)
     const isAll = found.length < FOUND_MAX
     byId('log-note').textContent = this.#isPaused
-      ? `Paused. ${isAll ? 'All' : `The newest ${FOUND_MAX}`} of ${this.#kept.length} that are kept and match are shown.`
+      ? `Paused. ${isAll ? 'All' : `The newest ${FOUND_MAX}`} that match are shown, of ${this.#kept.length} that are kept.`
       : ''
   }
 
@@ -219,7 +219,7 @@ export class FollowPanel {
       this.#total === 0 ? '' : `${count(this.#total, 'message')}, ${Math.round(rate).toLocaleString()} a second`
     byId('sampling').textContent =
       now - this.#sampledAt < 2 * RATES_MS && !this.#isPaused
-        ? `Sampled: about ${Math.round(shownRate)} of ${Math.round(rate).toLocaleString()} a second are shown. Pause to see all.`
+        ? `Sampled: about ${Math.round(shownRate)} of ${Math.round(rate).toLocaleString()} a second are shown.`
         : ''
     this.#tree.updateRates(now)
     this.#treeView.render()

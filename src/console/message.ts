@@ -22,5 +22,6 @@ export interface Problem {
 /** The whole of a problem in one line. */
 export function problemText({ title, detail, code, mqtt }: Problem): string {
   const broker = mqtt === undefined ? '' : ` · the broker says: ${mqtt.reason} (${mqtt.reasonCode})`
-  return `${title ?? 'the answer is no problem document'}${code ? ` (${code})` : ''}${detail ? `: ${detail}` : ''}${broker}`
+  const what = `${title ?? 'the answer is no problem document'}${code ? ` (${code})` : ''}`
+  return `${what}${detail ? `: ${detail}` : ''}${broker}`
 }

@@ -15,8 +15,8 @@ interface Row {
 }
 
 /**
- * Shows the topic tree (WAI-ARIA tree view). The arrow keys move, open and close; Enter, or a click on the name, chooses
- * a branch.
+ * Shows the topic tree (WAI-ARIA tree view). The arrow keys move, open and close; Enter, or a click on the name,
+ * chooses a branch.
  */
 export class TreeView {
   readonly #tree: TopicTree

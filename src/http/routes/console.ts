@@ -43,8 +43,8 @@ interface File {
 }
 
 /**
- * The page at `/`, which calls the other routes with the credentials of its user. Its files need none: they are the same
- * for everybody.
+ * The page at `/`, which calls the other routes with the credentials of its user. Its files need none: they are the
+ * same for everybody.
  */
 export async function consoleRoutes(app: FastifyInstance, settings: ConsoleRoutes): Promise<void> {
   let files: Map<string, File> | undefined
