@@ -185,7 +185,7 @@ export class FollowPanel {
     this.#logView.replace(found)
     const isAll = found.length < FOUND_MAX
     byId('log-note').textContent = this.#isPaused
-      ? `Paused. ${isAll ? 'All' : `The newest ${FOUND_MAX}`} that match are shown, of ${this.#kept.length} that are kept.`
+      ? `Paused. ${isAll ? 'All' : `The newest ${FOUND_MAX}`} that match are shown, of ${this.#kept.length} kept.`
       : ''
   }
 

@@ -150,8 +150,8 @@ export async function createServers({
   })
   const expositions = { text: metrics.text, openMetrics: metrics.openMetrics }
 
-  // 3. Public: CORS preflights, the API's description, the page, health, and the admin server, whose port is the
-  // operator's to protect. Probes have no credentials; what tells more than a probe needs wants some on the public port.
+  // 3. Public: CORS preflights, the API's description, the page, health, and the admin server, whose port the operator
+  // protects. Probes have no credentials; what tells more than a probe needs wants some on the public port.
   await allowOrigins(server, origins.all)
   for (const each of new Set([server, admin])) {
     refuseForeignPages(each, origins)

@@ -117,7 +117,7 @@ describe.skipIf(!hasChromium)('the page at / in a browser, at length', () => {
     expect(await messages.locator('details').count()).toBeLessThanOrEqual(300)
     // Nothing was lost but the showing: the last ones are there without gaps when it is paused.
     await page.getByRole('button', { name: 'Pause' }).click()
-    await page.getByText(/^Paused\. The newest 300 that match are shown, of 10000 that are kept/).waitFor()
+    await page.getByText(/^Paused\. The newest 300 that match are shown, of 10000 kept/).waitFor()
     const newest = await messages.locator('.preview').allInnerTexts()
     const expected = Array.from(
       { length: newest.length - 1 },
