@@ -20,7 +20,8 @@ import type { LogLimits } from '../log.ts'
 import type { OpenedStream } from '../opened-stream.ts'
 import { type PreamblePart, Reader, type StreamEnd } from '../reader.ts'
 import { locate } from '../resume.ts'
-import { type LoggedEvent, Window, type WindowLimits } from './window.ts'
+import { Intake, type IntakeBroker } from './intake.ts'
+import type { LoggedEvent, WindowLimits } from './window.ts'
 
 export interface SessionMessage extends StreamMessage {
   /** The broker sent it again: a reader may have had it. */
@@ -28,7 +29,7 @@ export interface SessionMessage extends StreamMessage {
 }
 
 /** The session at the broker. It calls `message`, `lost` and so on of the `SessionEvents` that it was created with. */
-export interface BrokerSession<Message> {
+export interface BrokerSession<Message> extends IntakeBroker<Message> {
   /** State of its connection; undefined while it is closed. */
   readonly state: string | undefined
   /**
@@ -36,12 +37,6 @@ export interface BrokerSession<Message> {
    * `present`: the broker had the session already. `expiryS`: for how long it keeps it, in seconds.
    */
   open(): Promise<{ present: boolean; expiryS: number | undefined }>
-  /** Acknowledges a message. */
-  done(message: Message): void
-  /** Leaves a message unacknowledged: the broker sends it again over the next connection. */
-  abandon(message: Message): void
-  /** Reconnects, so that abandoned messages come again. */
-  renew(): Promise<void>
   /** Disconnects. The broker keeps the session. */
   close(): Promise<void>
   /** Makes the broker forget the session. Resolves with whether the broker had it. */
@@ -121,7 +116,7 @@ export class SessionStream<Message extends SessionMessage> {
   readonly #options: SessionStreamOptions<Message>
   readonly #broker: BrokerSession<Message>
   readonly #channel: Channel
-  readonly #window: Window<Message>
+  readonly #intake: Intake<Message>
   readonly #held: Held
   #reader: Reader | undefined
   #sequence = 0
@@ -136,8 +131,6 @@ export class SessionStream<Message extends SessionMessage> {
   /** Streams that are opened, and neither started nor released yet. */
   #starting = 0
   #isBrokerAway = false
-  /** More came than the window holds: messages are left to the broker until the reader has acknowledged enough. */
-  #isOverflowing = false
   #isEnded = false
   /** How the stream ended. Readers that start after that are told the same. */
   #end: StreamEnd | undefined
@@ -156,12 +149,17 @@ export class SessionStream<Message extends SessionMessage> {
       fanOut: new FanOut(),
       counters,
     })
-    this.#window = new Window<Message>({ ...window, sizeOf, held: request.share.hold('sessions') }, (message) =>
-      this.#append('message', request.encoder.messageData(message), message.topic),
-    )
+    this.#broker = options.connect(request, this)
+    this.#intake = new Intake<Message>({
+      ...window,
+      sizeOf,
+      held: request.share.hold('sessions'),
+      broker: this.#broker,
+      deliver: (message) => this.#append('message', request.encoder.messageData(message), message.topic),
+      lost: (count) => this.#gap('overrun', count),
+    })
     this.#held = request.share.hold('sessions')
     this.#held.growAnyway(SESSION_BYTES)
-    this.#broker = options.connect(request, this)
   }
 
   get brokerState(): string | undefined {
@@ -192,7 +190,7 @@ export class SessionStream<Message extends SessionMessage> {
 
   /** Messages that may be with the reader unacknowledged. */
   get unacknowledged(): number {
-    return this.#window.size
+    return this.#intake.unacknowledged
   }
 
   /** Whether the reader that got this event last is the reader of this session. */
@@ -228,7 +226,7 @@ export class SessionStream<Message extends SessionMessage> {
    */
   acknowledge(eventId: string): number | undefined {
     const upTo = this.#sequenceOf(eventId)
-    return upTo === undefined ? undefined : this.#acknowledgeWhile(({ sequence }) => sequence <= upTo)
+    return upTo === undefined ? undefined : this.#intake.acknowledgeWhile(({ sequence }) => sequence <= upTo)
   }
 
   /** Whether a reader of this process has taken the session over from the reader of this stream. */
@@ -269,11 +267,7 @@ export class SessionStream<Message extends SessionMessage> {
     this.#hadMessage = true
     counters.received(message)
     if (message.redelivered) counters.redelivered()
-    if (this.#isOverflowing) return this.#leaveToBroker([message])
-    this.#window.push(message)
-    if (!this.#window.isOverfull) return
-    this.#isOverflowing = true
-    this.#leaveToBroker(this.#window.dropWaiting())
+    this.#intake.message(message)
   }
 
   /** From the broker: the connection is lost. */
@@ -339,7 +333,7 @@ export class SessionStream<Message extends SessionMessage> {
         this.#readerLeft()
       },
       ...(ack === 'auto' && {
-        onFlushed: (flushed: number) => void this.#acknowledgeWhile(({ position }) => position < flushed),
+        onFlushed: (flushed: number) => void this.#intake.acknowledgeWhile(({ position }) => position < flushed),
       }),
     })
     counters.opened(encoder.format.name)
@@ -396,10 +390,9 @@ export class SessionStream<Message extends SessionMessage> {
   #readerLeft(): void {
     // A connection that is about to start continues from here.
     if (this.#isEnded || this.#starting > 0) return
-    this.#isOverflowing = false
     this.#isBrokerAway = false
     void this.#broker.close()
-    for (const message of this.#window.dropWaiting()) this.#broker.abandon(message)
+    this.#intake.disconnected()
     clearTimeout(this.#linger)
     this.#linger = setTimeout(() => this.#close('unused'), this.#options.lingerMs)
   }
@@ -408,7 +401,7 @@ export class SessionStream<Message extends SessionMessage> {
     if (this.#isEnded) return
     this.#isEnded = true
     clearTimeout(this.#linger)
-    this.#window.release()
+    this.#intake.release()
     this.#held.release()
     this.#options.onEnded(reason)
     if (reason !== 'unused' && lastBytes !== undefined) {
@@ -418,24 +411,6 @@ export class SessionStream<Message extends SessionMessage> {
       reader?.close(reason, lastBytes())
     }
     await this.#broker.close()
-  }
-
-  #acknowledgeWhile(isAcknowledged: (event: LoggedEvent) => boolean): number {
-    const messages = this.#window.acknowledgeWhile(isAcknowledged)
-    for (const message of messages) {
-      this.#broker.done(message)
-      if (!this.#isOverflowing || !this.#window.isHalfEmpty) continue
-      this.#isOverflowing = false
-      void this.#broker.renew()
-    }
-    return messages.length
-  }
-
-  #leaveToBroker(messages: Message[]): void {
-    for (const message of messages.reverse()) this.#broker.abandon(message)
-    // The broker does not send these again.
-    const lost = messages.filter(({ qos }) => qos === 0).length
-    if (lost > 0) this.#gap('overrun', lost)
   }
 
   #gap(reason: GapReason, dropped = 0): void {
@@ -448,7 +423,7 @@ export class SessionStream<Message extends SessionMessage> {
     const sequence = (this.#sequence += 1)
     const position = log.end
     // A reader that comes back gets again what it has not acknowledged.
-    log.pin(this.#window.oldestPosition ?? position)
+    log.pin(this.#intake.oldestPosition ?? position)
     const bytes = this.#channel.encode(event, sequence, data)
     this.#channel.append({ sequence, bytes, ...(topic !== undefined && { topic }) })
     return { sequence, position }

@@ -47,6 +47,11 @@ export class Window<Message> {
     return this.#unacknowledged.length
   }
 
+  /** Number of messages that wait for room. */
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
   /** Log position of the oldest unacknowledged message. */
   get oldestPosition(): number | undefined {
     return this.#unacknowledged[0]?.position

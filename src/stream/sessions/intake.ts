@@ -1,0 +1,94 @@
+import { type LoggedEvent, Window, type WindowOptions } from './window.ts'
+
+/** What the intake needs of the session at the broker. */
+export interface IntakeBroker<Message> {
+  /** Acknowledges a message. */
+  done(message: Message): void
+  /** Leaves a message unacknowledged: the broker sends it again over the next connection. */
+  abandon(message: Message): void
+  /** Reconnects, so that abandoned messages come again. */
+  renew(): Promise<void>
+}
+
+export interface IntakeOptions<Message> extends WindowOptions<Message> {
+  broker: IntakeBroker<Message>
+  /** A message is within the window: it goes to the reader. */
+  deliver(message: Message): LoggedEvent
+  /** So many messages are lost: there was no room for them, and at QoS 0 the broker does not send them again. */
+  lost(count: number): void
+}
+
+/**
+ * The messages of a session on their way to its reader: a window of those that it may have unacknowledged, and behind
+ * it those that wait, bounded. What comes beyond that is left to the broker, which sends it again on a new connection
+ * once the reader has acknowledged enough.
+ */
+export class Intake<Message extends { qos: 0 | 1 | 2 }> {
+  readonly #broker: IntakeBroker<Message>
+  readonly #lost: (count: number) => void
+  readonly #window: Window<Message>
+  /** More came than there is room for: messages are left to the broker until the reader has acknowledged enough. */
+  #isOverflowing = false
+
+  constructor({ broker, deliver, lost, ...options }: IntakeOptions<Message>) {
+    this.#broker = broker
+    this.#lost = lost
+    this.#window = new Window(options, deliver)
+  }
+
+  /** Messages that may be with the reader unacknowledged. */
+  get unacknowledged(): number {
+    return this.#window.size
+  }
+
+  /** Messages that wait for room in the window. */
+  get waiting(): number {
+    return this.#window.waiting
+  }
+
+  /** Log position of the oldest unacknowledged message. */
+  get oldestPosition(): number | undefined {
+    return this.#window.oldestPosition
+  }
+
+  /** From the broker. */
+  message(message: Message): void {
+    if (this.#isOverflowing) return this.#leaveToBroker([message])
+    this.#window.push(message)
+    if (!this.#window.isOverfull) return
+    this.#isOverflowing = true
+    this.#leaveToBroker(this.#window.dropWaiting())
+  }
+
+  /**
+   * Acknowledges the oldest unacknowledged messages for as long as `isAcknowledged` says so.
+   * @returns how many
+   */
+  acknowledgeWhile(isAcknowledged: (event: LoggedEvent) => boolean): number {
+    const messages = this.#window.acknowledgeWhile(isAcknowledged)
+    for (const message of messages) {
+      this.#broker.done(message)
+      if (!this.#isOverflowing || !this.#window.isHalfEmpty) continue
+      this.#isOverflowing = false
+      void this.#broker.renew()
+    }
+    return messages.length
+  }
+
+  /** The connection is closed: what waits comes again on the next one. */
+  disconnected(): void {
+    this.#isOverflowing = false
+    for (const message of this.#window.dropWaiting()) this.#broker.abandon(message)
+  }
+
+  /** Gives its memory back. Nothing may come after that. */
+  release(): void {
+    this.#window.release()
+  }
+
+  #leaveToBroker(messages: Message[]): void {
+    for (const message of messages.reverse()) this.#broker.abandon(message)
+    const lost = messages.filter(({ qos }) => qos === 0).length
+    if (lost > 0) this.#lost(lost)
+  }
+}
