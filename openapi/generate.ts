@@ -34,6 +34,7 @@ export async function openApiYaml(): Promise<string> {
     isDraining: () => false,
     broker: { addresses: [], reports: [] },
     redis: undefined,
+    pushes: () => [],
     isShuttingDown: () => false,
   })
   await server.ready()

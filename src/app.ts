@@ -20,6 +20,8 @@ import { createMetrics, type Gauges, type Metrics } from './metrics.ts'
 import { Broker } from './mqtt/connection/broker.ts'
 import { startEmbeddedBroker } from './mqtt/embedded-broker.ts'
 import { Presence } from './mqtt/presence.ts'
+import { createPushes, type RunningPushes } from './push/create.ts'
+import { readPushFiles } from './push/push-files.ts'
 import { Redis } from './redis/redis.ts'
 import type { Tracing } from './tracing/tracing.ts'
 
@@ -71,6 +73,7 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
   const credentials = createAuthenticator({ config, readFile, logger, memory })
   const https = createHttps({ readCertificate: () => readHttpsCertificate(config, readFile), logger })
   let brokerFiles = readBrokerFiles(config, readFile)
+  const pushFiles = readPushFiles(config, readFile)
 
   const redis = config.redisUrl === undefined ? undefined : await connectRedis(config, readFile, logger)
   const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
@@ -135,6 +138,7 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
     observe: metrics.asked,
   })
   const replicas: Replicas = createReplicas(cluster, () => links.all)
+  const pushes = pushFiles === undefined ? undefined : createPushes({ ...linkOptions, readFile, files: pushFiles })
   /** Set when the process is asked to end: until it shuts down, everything is still served. */
   let isDraining = false
   let isShuttingDown = false
@@ -155,9 +159,10 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
     isDraining: () => isDraining,
     broker,
     redis,
+    pushes: () => pushes?.list ?? [],
     isShuttingDown: () => isShuttingDown,
   })
-  metrics.setGauges(gaugesOf({ config, links, presence, cluster, redis, memory, broker, server }))
+  metrics.setGauges(gaugesOf({ config, links, presence, cluster, pushes, redis, memory, broker, server }))
   // A server closes once its responses have ended, which open streams never do by themselves.
   server.addHook('preClose', async () => {
     await Promise.all(links.all.map((link) => link.endStreams()))
@@ -177,11 +182,10 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
     isDraining = true
     isShuttingDown = true
     // Requests that do not end are cut off while there is still time to disconnect from the broker.
-    const timer = setTimeout(
-      () => (https?.server ?? server.server).closeAllConnections(),
-      Math.max(config.shutdownMs - DISCONNECT_MS, config.shutdownMs / 2),
-    )
-    await server.close()
+    const cut = new AbortController()
+    cut.signal.addEventListener('abort', () => (https?.server ?? server.server).closeAllConnections())
+    const timer = setTimeout(() => cut.abort(), Math.max(config.shutdownMs - DISCONNECT_MS, config.shutdownMs / 2))
+    await Promise.all([server.close(), pushes?.close(cut.signal)])
     clearTimeout(timer)
     await Promise.all([presence?.close(), cluster.close(), links.close()])
     await Promise.all([embedded?.close(), redis?.close()])
@@ -208,7 +212,12 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
     reload() {
       const failed = (error: unknown) =>
         logger.error({ err: error }, 'reloading failed with an unexpected error; what was in use stays')
-      for (const reload of [() => credentials.reload(), () => https?.reload(), reloadBrokerFiles]) {
+      for (const reload of [
+        () => credentials.reload(),
+        () => https?.reload(),
+        reloadBrokerFiles,
+        () => pushes?.reload(),
+      ]) {
         // None waits for another: the keys of tokens are fetched over the network.
         void (async () => reload())().catch(failed)
       }
@@ -262,6 +271,7 @@ interface GaugeSources {
   links: Links
   presence: Presence | undefined
   cluster: Cluster
+  pushes: RunningPushes | undefined
   redis: Redis | undefined
   memory: MemoryAccount
   broker: Broker
@@ -269,7 +279,7 @@ interface GaugeSources {
 }
 
 /** What the metrics ask on each scrape: sums over all links. */
-function gaugesOf({ config, links, presence, cluster, redis, memory, broker, server }: GaugeSources): Gauges {
+function gaugesOf({ config, links, presence, cluster, pushes, redis, memory, broker, server }: GaugeSources): Gauges {
   const sum = (count: (link: Link) => number): number => sumOf(links, count)
   return {
     links: { value: () => links.all.length, limit: () => (config.auth === 'broker' ? config.linkMax : 1) },
@@ -306,7 +316,9 @@ function gaugesOf({ config, links, presence, cluster, redis, memory, broker, ser
       ...links.connections,
       ...(presence?.states ?? []).map((state) => ({ role: 'presence', state })),
       { role: 'cluster', state: cluster.state },
+      ...(pushes?.connections ?? []),
     ],
+    pushes: () => pushes?.gauges ?? [],
     negotiated: () =>
       broker.reports.flatMap(({ role, state, protocol, capabilities }) =>
         state === 'connected' ? [{ role, protocol, receiveMaximum: capabilities?.receiveMaximum }] : [],

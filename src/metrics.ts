@@ -10,6 +10,7 @@ import type { Labels } from './metrics/labels.ts'
 import { CONNECTION_ROLES, CONNECTION_STATES, type ConnectionRole } from './mqtt/connection/broker.ts'
 import { PUBLISH_OUTCOMES, type PublishOutcome } from './mqtt/publish/publisher.ts'
 import { REPLY_RESULTS, type ReplyResult } from './mqtt/requester.ts'
+import { PUSH_OUTCOMES, type PushOutcome } from './push/delivery.ts'
 import { CLOSE_REASONS, type CloseReason, GAP_REASONS, type GapReason } from './stream/events.ts'
 import { FORMAT_NAMES } from './stream/formats/choose.ts'
 
@@ -87,6 +88,8 @@ export interface Gauges {
   connections: () => { role: string; state: string }[]
   /** The protocol and, where the broker said it, the Receive Maximum of each connection that is connected. */
   negotiated: () => { role: ConnectionRole; protocol: '5' | '3.1.1'; receiveMaximum: number | undefined }[]
+  /** The push targets of this bridge. */
+  pushes: () => { name: string; waiting: number; isActive: boolean }[]
 }
 
 export type Metrics = ReturnType<typeof createMetrics>
@@ -270,6 +273,31 @@ export function createMetrics(version: string) {
     'Whether Redis answers (1); 0 while it is away, and without CAUSEWAY_REDIS_URL',
     (from) => (from.redis?.() ? 1 : 0),
   )
+  const pushDeliveries = counter(
+    'causeway_push_deliveries_total',
+    'Messages of push targets, by the outcome of a request: delivered, retried, rejected by the endpoint, or given up',
+    { push: [], outcome: PUSH_OUTCOMES },
+  )
+  const pushDurations = new PlainHistogram(
+    registers,
+    'causeway_push_delivery_seconds',
+    'Time from a request to a push endpoint to the end of its answer',
+    HTTP_BUCKETS_S,
+    { push: [] },
+  )
+  const byPush = { push: [] }
+  askedByLabels(
+    'causeway_push_waiting',
+    'Messages that this instance holds for a push endpoint, and that are not delivered yet',
+    byPush,
+    (from) => from.pushes().map(({ name, waiting }) => [[name], waiting]),
+  )
+  askedByLabels(
+    'causeway_push_active',
+    '1 if this instance delivers to a push endpoint, 0 if it does not, as another instance does',
+    byPush,
+    (from) => from.pushes().map(({ name, isActive }) => [[name], Number(isActive)]),
+  )
   const roles = { role: CONNECTION_ROLES }
   const reconnects = counter('causeway_mqtt_reconnects_total', 'Reconnects to the broker', roles)
   askedByLabels(
@@ -366,6 +394,16 @@ export function createMetrics(version: string) {
     },
     asked(about: Question['about'], result: QuestionResult) {
       questions.series(about, result).value += 1
+    },
+    /** A push target was started: its series begin. Its name comes from the operator. */
+    pushStarted(push: string) {
+      for (const outcome of PUSH_OUTCOMES) pushDeliveries.begin(push, outcome)
+      pushDurations.begin(push)
+    },
+    /** @param seconds of the request; undefined where there was none */
+    pushed(push: string, outcome: PushOutcome, messages: number, seconds: number | undefined) {
+      pushDeliveries.series(push, outcome).value += messages
+      if (seconds !== undefined) pushDurations.begin(push).observe(seconds)
     },
     reconnected(role: ConnectionRole) {
       reconnects.series(role).value += 1

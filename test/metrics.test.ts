@@ -81,6 +81,7 @@ test('gauges are asked on each scrape, and a row that is 0 stays', async () => {
       { role: 'publish', protocol: '5', receiveMaximum: 10 },
       { role: 'subscribe', protocol: '5', receiveMaximum: 1 },
     ],
+    pushes: () => [],
   })
   const first = samplesOf(await metrics.text.metrics())
   const expected = {

@@ -9,6 +9,7 @@ import { Broker } from '../mqtt/connection/broker.ts'
 import { type BrokerDescription, describeBroker } from '../mqtt/connection/describe-broker.ts'
 import { startEmbeddedBroker } from '../mqtt/embedded-broker.ts'
 import { type Trial, tryBroker } from '../mqtt/trial.ts'
+import { readPushFiles } from '../push/push-files.ts'
 
 export interface CheckOptions {
   connect: boolean
@@ -61,6 +62,7 @@ function fileFaults(config: Config, readFile: CheckOptions['readFile'], memory: 
     () => createAuthenticator({ config, readFile, memory, logger: pino({ level: 'silent' }) }),
     () => readHttpsCertificate(config, readFile),
     () => readBrokerFiles(config, readFile),
+    () => readPushFiles(config, readFile),
   ]
   return reads.flatMap((read) => {
     try {

@@ -1,7 +1,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { validateHeaderName, validateHeaderValue } from 'node:http'
 import { createSecureContext } from 'node:tls'
 import type { Config } from './config.ts'
+import { parseHeaderLines } from './header-lines.ts'
 
 /** A certificate and its private key in PEM, checked to belong together. */
 export interface CertificatePair {
@@ -30,6 +30,18 @@ export function readHttpsCertificate(
   return { cert, key, validTo: new Date(checkPair(cert, key, certName, keyName).validTo), path: httpCertFile }
 }
 
+/**
+ * Reads the file of CAUSEWAY_PUSH_CA_FILE, again on every call.
+ *
+ * @returns undefined where it is not configured
+ * @throws Error that names the variable whose file cannot be used
+ */
+export function readPushCa({ pushCaFile }: Config, readFile: (path: string) => string): string | undefined {
+  return pushCaFile === undefined
+    ? undefined
+    : readCa(`CAUSEWAY_PUSH_CA_FILE ${pushCaFile}`, () => readFile(pushCaFile))
+}
+
 /** What the files for connections to the broker contain. */
 export interface BrokerFiles {
   ca?: string
@@ -52,9 +64,7 @@ export function readBrokerFiles(
   const files: BrokerFiles = {}
   if (mqttCaFile !== undefined) {
     const name = `CAUSEWAY_MQTT_CA_FILE ${mqttCaFile}`
-    const ca = (files.ca = readText(name, () => readFile(mqttCaFile)))
-    // Node silently ignores a CA file that contains no certificate.
-    expecting(name, 'a certificate in PEM', () => new X509Certificate(ca))
+    files.ca = readCa(name, () => readFile(mqttCaFile))
   }
   if (mqttCertFile !== undefined && mqttKeyFile !== undefined) {
     const certName = `CAUSEWAY_MQTT_CERT_FILE ${mqttCertFile}`
@@ -65,10 +75,12 @@ export function readBrokerFiles(
   }
   if (mqttWsHeadersFile !== undefined) {
     const name = `CAUSEWAY_MQTT_WS_HEADERS_FILE ${mqttWsHeadersFile}`
-    files.headers = headersIn(
-      name,
-      readText(name, () => readFile(mqttWsHeadersFile)),
-    )
+    const text = readText(name, () => readFile(mqttWsHeadersFile))
+    try {
+      files.headers = parseHeaderLines(text, { names: UPGRADE_HEADER, why: 'of the upgrade itself' })
+    } catch (error) {
+      throw new Error(`${name}: ${(error as Error).message}`, { cause: error })
+    }
   }
   return files
 }
@@ -76,24 +88,11 @@ export function readBrokerFiles(
 /** Headers that the upgrade itself needs, and sets. */
 const UPGRADE_HEADER = /^(host|connection|upgrade|content-length|transfer-encoding|sec-websocket-.*)$/i
 
-/** The headers of lines like `Name: value`. Errors contain the line's number only: it may be a secret. */
-function headersIn(name: string, text: string): Record<string, string> {
-  const headers = new Map<string, string>()
-  for (const [index, line] of text.split(/\r?\n/).entries()) {
-    if (line.trim() === '') continue
-    const [, header, value] = /^([^:\s]+):(.*)$/.exec(line) ?? []
-    try {
-      validateHeaderName(header!)
-      validateHeaderValue(header!, value!.trim())
-    } catch (error) {
-      throw new Error(`${name}: expected a header as Name: value in line ${index + 1}, got none`, { cause: error })
-    }
-    if (UPGRADE_HEADER.test(header!)) {
-      throw new Error(`${name}: expected no header of the upgrade itself, got ${header} in line ${index + 1}`)
-    }
-    headers.set(header!, value!.trim())
-  }
-  return Object.fromEntries(headers)
+function readCa(name: string, read: () => string): string {
+  const ca = readText(name, read)
+  // Node silently ignores a CA file that contains no certificate.
+  expecting(name, 'a certificate in PEM', () => new X509Certificate(ca))
+  return ca
 }
 
 function readText(name: string, read: () => string): string {

@@ -289,6 +289,14 @@ export const ConfigSchema = Type.Object(
     ),
     sessionMaxUnacked: integer(100, 1, 65_535, 'Most messages of a session that its reader has not acknowledged'),
     sessionMax: integer(2000, 1, 1_000_000, 'Most open sessions'),
+    pushFile: text(
+      'File with the targets of pushes, a JSON array: the HTTP endpoints that messages are delivered to. Read again ' +
+        'on SIGHUP',
+    ),
+    pushCaFile: text(
+      'PEM file of a CA that signed certificates of push endpoints, in addition to the public ones. Read again on ' +
+        'SIGHUP',
+    ),
     auth: choice(
       ['none', 'token', 'jwt', 'broker'],
       'none',

@@ -20,6 +20,7 @@ export function contradictions(
     ...brokerFaults(config, given, variableName),
     ...authFaults(config, given, variableName),
     ...redisFaults(config, given, variableName),
+    ...pushFaults(given),
   ]
 }
 
@@ -95,6 +96,11 @@ function redisFaults({ redisUrl }: Config, given: ReadonlyMap<string, string>, v
     faults.push('CAUSEWAY_REDIS_CA_FILE: expected only with a rediss: URL, got it with an unencrypted connection')
   }
   return faults
+}
+
+function pushFaults(given: ReadonlyMap<string, string>): string[] {
+  if (!given.has('pushCaFile') || given.has('pushFile')) return []
+  return ['CAUSEWAY_PUSH_CA_FILE: expected together with CAUSEWAY_PUSH_FILE, got only one of them']
 }
 
 interface ModeSettings {

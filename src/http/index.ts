@@ -29,6 +29,7 @@ import { docs } from './routes/docs.ts'
 import { type HealthRoutes, healthRoutes } from './routes/health.ts'
 import { metricsRoutes } from './routes/metrics.ts'
 import { publishRoutes } from './routes/publish.ts'
+import { type PushRoutes, pushRoutes } from './routes/push.ts'
 import { requestRoutes } from './routes/request.ts'
 import { retainedRoutes } from './routes/retained.ts'
 import { sessionRoutes } from './routes/sessions.ts'
@@ -62,6 +63,8 @@ export interface ServersOptions {
   redis: Redis | undefined
   /** How the connections to the broker are. */
   broker: HealthRoutes['broker']
+  /** The push targets, and how they are. */
+  pushes: PushRoutes['list']
   isShuttingDown(): boolean
 }
 
@@ -96,6 +99,7 @@ export async function createServers({
   isDraining,
   broker,
   redis,
+  pushes,
   isShuttingDown,
 }: ServersOptions): Promise<{ server: FastifyInstance; admin: FastifyInstance }> {
   // 1. Servers. `createServer` adds the hooks that every request passes through.
@@ -174,7 +178,10 @@ export async function createServers({
     redis: redis && (() => redis.report),
     guardVerbose: admin === server ? authentication : undefined,
   })
-  if (admin !== server) await admin.register(metricsRoutes, expositions)
+  if (admin !== server) {
+    await admin.register(metricsRoutes, expositions)
+    await admin.register(pushRoutes, { list: pushes })
+  }
 
   // 4. Routes that need an identity.
   await server.register(async (app) => {
@@ -223,7 +230,10 @@ export async function createServers({
       forget: (identity, id) => replicas.forget(linkOf(identity), id),
     })
     await app.register(retainedRoutes, { read: access.readRetained, publish: access.publish })
-    if (admin === server) await app.register(metricsRoutes, expositions)
+    if (admin === server) {
+      await app.register(metricsRoutes, expositions)
+      await app.register(pushRoutes, { list: pushes })
+    }
   })
   return { server, admin }
 }

@@ -1,4 +1,7 @@
-/** The labels of a metric, each with all values that it may have. A metric without labels has none. */
+/**
+ * The labels of a metric, each with all values that it may have; with none where they are known only at run time, such
+ * as the names of push targets. A metric without labels has none.
+ */
 export type Labels = Readonly<Record<string, readonly string[]>>
 
 /** Stands for a value that is not among those of its label, so that nothing a client sends can make new series. */
@@ -14,7 +17,10 @@ export function combinations(labels: Labels): string[][] {
 
 /** The values, with `other` for each that its label does not know. */
 export function bounded(labels: Labels, values: readonly string[]): string[] {
-  return Object.values(labels).map((known, index) => (known.includes(values[index]!) ? values[index]! : OTHER))
+  return Object.values(labels).map((known, index) => {
+    const value = values[index]!
+    return known.length === 0 || known.includes(value) ? value : OTHER
+  })
 }
 
 /** `{ name: value }`, as prom-client takes labels. */

@@ -349,6 +349,7 @@ export class Connection implements Member {
     this.#setState('reconnecting', connectionLost(cause, disconnectReason, serverReference))
     this.#startGrace(GRACE_MS)
     handlers.lost?.()
+    if (this.state === 'closed') return
     if (this.#refers(disconnectReason, serverReference)) return this.#open()
     if (durable === undefined || !this.#isClosedSilentlyAgain(cause ?? disconnectReason)) {
       return this.#scheduleAttempt(this.#backoff.delayMs())

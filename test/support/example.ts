@@ -15,11 +15,17 @@ export const CONSUMERS: Example[] = [
   { name: 'consumer.sh', command: 'bash', needs: ['curl', 'jq'] },
 ].filter(({ needs }) => needs.every((tool) => spawnSync(tool, ['--version']).error === undefined))
 
-const example = (name: string) => fileURLToPath(new URL(`../../examples/${name}`, import.meta.url))
+/** The example endpoints whose programs are installed. */
+export const ENDPOINTS: Example[] = [
+  { name: 'endpoint.mjs', command: process.execPath },
+  { name: 'endpoint.py', command: 'python3' },
+].filter(({ command }) => spawnSync(command, ['--version']).error === undefined)
+
+export const examplePath = (name: string) => fileURLToPath(new URL(`../../examples/${name}`, import.meta.url))
 
 /** Runs an example consumer against the bridge at `base`. Its process ends with the test. */
 export function startConsumer({ command, name }: Example, base: string) {
-  const child = spawn(command, [example(name), base, 'billing', 'orders/#'], {
+  const child = spawn(command, [examplePath(name), base, 'billing', 'orders/#'], {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   })

@@ -66,6 +66,7 @@ export const CONNECTION_ROLES = [
   'monitor',
   'presence',
   'cluster',
+  'push',
 ] as const
 
 export type ConnectionRole = (typeof CONNECTION_ROLES)[number]

@@ -1,6 +1,7 @@
 import { CausewayError } from '../../errors.ts'
 import { codeOf } from '../client/failures.ts'
 import { reasonName } from '../reason-codes.ts'
+import { systemFault } from './system-fault.ts'
 import { tlsFault } from './tls-fault.ts'
 
 /** CONNACK codes of MQTT 3.1.1; those of MQTT 5 begin with 0x80. */
@@ -26,19 +27,6 @@ const LASTING: Record<number, string> = {
   0x87: CREDENTIALS,
   0x8c: CREDENTIALS,
 }
-/** What system errors mean here. */
-const SYSTEM: Record<string, string> = {
-  ECONNREFUSED: 'nothing listens there',
-  ECONNRESET: 'the connection was reset',
-  ENOTFOUND: 'no such host name is known',
-  EAI_AGAIN: 'the host name could not be looked up',
-  EHOSTUNREACH: 'the host cannot be reached',
-  ENETUNREACH: 'the network cannot be reached',
-  ENOENT: 'there is no such socket',
-  EACCES: 'the socket may not be used by this user',
-  EMFILE: 'the process has no file descriptor left; raise `ulimit -n`',
-}
-
 /**
  * The error for an attempt to connect that failed.
  * @param cause its `code` is a number if CONNACK refused, and a string if it is a system error; without a cause, the
@@ -82,7 +70,9 @@ export function connectionLost(
 /** Whether an attempt that failed with this code cannot have brought CONNECT to the broker. */
 export function cannotHaveReached(code: unknown): boolean {
   if (typeof code !== 'string') return false
-  return code === 'ETIMEDOUT' || (code !== 'ECONNRESET' && code in SYSTEM) || tlsFault(code) !== undefined
+  return (
+    code === 'ETIMEDOUT' || (code !== 'ECONNRESET' && systemFault(code) !== undefined) || tlsFault(code) !== undefined
+  )
 }
 
 function refused(code: number, cause: unknown, serverReference: string | undefined): CausewayError {
@@ -101,7 +91,7 @@ function withReference(reason: string, serverReference: string | undefined): str
 
 function reasonOf(cause: unknown): string {
   const code = codeOf(cause)
-  const words = typeof code === 'string' ? (tlsFault(code) ?? SYSTEM[code]) : undefined
+  const words = typeof code === 'string' ? (tlsFault(code) ?? systemFault(code)) : undefined
   if (words !== undefined) return `: ${words} (${code})`
   // The texts of our own failures say it all; those of others may lack their code.
   if (!(cause instanceof Error)) return ''

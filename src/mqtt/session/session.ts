@@ -119,6 +119,15 @@ export class Session implements ConnectionHandlers {
     this.#unacknowledged.abandon(message)
   }
 
+  /**
+   * Ends subscriptions that the session may have and that are not among its filters.
+   * @throws CausewayError if the connection is lost
+   */
+  async unsubscribe(filters: readonly string[]): Promise<void> {
+    const network = this.#connection!.requireNetwork()
+    await Promise.all(filters.map((filter) => withTimeout(network.unsubscribe(filter), this.#options.timeoutMs)))
+  }
+
   /** Reconnects, so that the broker sends abandoned messages again. No event is called for that. */
   async renew(): Promise<void> {
     const connection = this.#connection
