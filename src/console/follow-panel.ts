@@ -75,6 +75,9 @@ export class FollowPanel {
       clearTimeout(searching)
       searching = setTimeout(() => this.#showAgain(), 150)
     })
+    // Browsers let timers of pages in the background wait for up to a minute.
+    document.addEventListener('visibilitychange', () => document.hidden || this.#stream?.retryNow())
+    addEventListener('online', () => this.#stream?.retryNow())
     setInterval(() => this.#render(), RENDER_MS)
     setInterval(() => this.#rate(), RATES_MS)
   }
@@ -218,7 +221,7 @@ export class FollowPanel {
     byId('counts').textContent =
       this.#total === 0 ? '' : `${count(this.#total, 'message')}, ${Math.round(rate).toLocaleString()} a second`
     byId('sampling').textContent =
-      now - this.#sampledAt < 2 * RATES_MS && !this.#isPaused
+      now - this.#sampledAt < RATES_MS && rate > 0 && !this.#isPaused
         ? `Sampled: about ${Math.round(shownRate)} of ${Math.round(rate).toLocaleString()} a second are shown.`
         : ''
     this.#tree.updateRates(now)

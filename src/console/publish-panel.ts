@@ -182,6 +182,11 @@ function checkedJson(text: string): string {
   }
 }
 
+function secondsOf(text: string): number {
+  if (!/^\d{1,10}$/.test(text)) throw new InvalidField(`Expires after: expected a number of seconds, got ${text}`)
+  return Number(text)
+}
+
 function propertiesOf(fields: Fields): Record<string, unknown> {
   const userProperties: Record<string, string[]> = {}
   for (const line of fields['user-properties'].split('\n')) {
@@ -194,7 +199,7 @@ function propertiesOf(fields: Fields): Record<string, unknown> {
     ...(fields['content-type'] && { contentType: fields['content-type'] }),
     ...(fields['reply-to'] && { responseTopic: fields['reply-to'] }),
     ...(fields.correlation && { correlationData: fields.correlation }),
-    ...(fields.expiry && { messageExpiryInterval: Number(fields.expiry) }),
+    ...(fields.expiry && { messageExpiryInterval: secondsOf(fields.expiry) }),
     ...(fields.isText && { payloadFormatIndicator: true }),
     ...(Object.keys(userProperties).length > 0 && { userProperties }),
   }

@@ -1,6 +1,7 @@
-import type { Api, Settings } from './api.ts'
+import { type Api, problemIn, type Settings } from './api.ts'
 import { byId, element, say } from './element.ts'
 import { type Figures, latencyBetween, rateBetween, readFigures } from './figures.ts'
+import { problemText } from './message.ts'
 import { Plot } from './plot.ts'
 
 const POLL_MS = 2000
@@ -55,10 +56,9 @@ export class StatePanel {
     this.#api = api
     this.#settings = settings
     if (settings.operation) return
-    const note = byId('state-note')
-    note.hidden = false
-    note.textContent =
-      'Metrics and the state of the broker are on the admin port (CAUSEWAY_ADMIN_PORT), which this page does not call.'
+    this.#note(
+      'Metrics and the state of the broker are on the admin port (CAUSEWAY_ADMIN_PORT), which this page does not call.',
+    )
   }
 
   /** Called again after a login: begins anew. */
@@ -85,13 +85,17 @@ export class StatePanel {
   async #read(): Promise<boolean> {
     const sessions = await this.#api.fetch('sessions')
     if (sessions.status === 401) return false
-    if (sessions.status === 200) this.#showSessions((await sessions.json()) as Json[])
-    else this.#broker(`The bridge answers ${sessions.status}`, 'bad')
+    if (sessions.status !== 200) {
+      await this.#refused(sessions)
+      return true
+    }
+    byId('state-note').hidden = this.#settings.operation
+    this.#showSessions((await sessions.json()) as Json[])
     if (this.#settings.operation) {
       const [ready, metrics] = await Promise.all([this.#api.fetch('readyz?verbose'), this.#api.fetch('metrics')])
       if (ready.status === 200 || ready.status === 503) this.#showBroker((await ready.json()) as Json, ready.status)
       if (metrics.status === 200) this.#showFigures(readFigures(await metrics.text(), Date.now()))
-    } else if (sessions.status === 200) {
+    } else {
       this.#broker('Bridge reached', 'good')
     }
     if (this.#settings.push) {
@@ -99,6 +103,17 @@ export class StatePanel {
       if (pushes.status === 200) this.#showPushes((await pushes.json()) as Json[])
     }
     return true
+  }
+
+  async #refused(answer: Response): Promise<void> {
+    this.#broker(`The bridge answers ${answer.status}`, 'bad')
+    this.#note(problemText(await problemIn(answer)))
+  }
+
+  #note(text: string): void {
+    const note = byId('state-note')
+    note.hidden = false
+    note.textContent = text
   }
 
   #broker(text: string, tone: 'good' | 'warn' | 'bad'): void {

@@ -42,14 +42,23 @@ export class Stream {
   #lastId: string | undefined
   #lostAt: number | undefined
   #failures = 0
+  /** Ends the wait for the next attempt. */
+  #wake = () => {}
+  readonly #channel = new MessageChannel()
 
   constructor(options: StreamOptions) {
     this.#options = options
-    void this.#run()
+    void this.#run().finally(() => this.#channel.port1.close())
   }
 
   stop(): void {
     this.#stopped.abort()
+    this.#wake()
+  }
+
+  /** Tries again at once, if it waits for that. */
+  retryNow(): void {
+    this.#wake()
   }
 
   get #isStopped(): boolean {
@@ -121,7 +130,7 @@ export class Stream {
       if ('id' in event && event.id !== undefined) this.#lastId = event.id
       this.#options.handlers.event(event)
       if (performance.now() - startedAt < SLICE_MS) continue
-      await new Promise((resolve) => setTimeout(resolve))
+      await this.#turn()
       startedAt = performance.now()
     }
   }
@@ -134,10 +143,18 @@ export class Stream {
   #sleep(delayMs: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, delayMs)
-      this.#stopped.signal.addEventListener('abort', () => {
+      this.#wake = () => {
         clearTimeout(timer)
         resolve()
-      })
+      }
+    })
+  }
+
+  /** Lets the page do something else. Unlike a timer, it does not wait for a second where the page is not in view. */
+  #turn(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#channel.port1.onmessage = () => resolve()
+      this.#channel.port2.postMessage(undefined)
     })
   }
 }

@@ -11,6 +11,7 @@ import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { hasChromium, launchBrowser, openPage, partsOf, publishByHand } from '../support/browser.ts'
 import { freePort } from '../support/free-port.ts'
 import { mqttClient } from '../support/mqtt-client.ts'
+import { startSecureBridge } from '../support/secure-bridge.ts'
 import { makeToken, tokenFile } from '../support/token-file.ts'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
@@ -162,6 +163,41 @@ describe.skipIf(!hasChromium)('the page at / in a browser, at length', () => {
     await messages.getByText('Gap: messages may be missing here (unknown-id)').waitFor()
     await publishByHand(page, 'home/temp', 'behind the gap')
     await messages.getByText('behind the gap').waitFor()
+  })
+
+  test.skipIf(!hasMosquitto)('says that the broker is away, and goes on when it is back', async () => {
+    const broker = await startMosquitto()
+    const bridge = await startBridge({ MQTT_URL: broker.url })
+    const { page } = await openPage(browser, bridge.url)
+    const { follow, messages, answer } = partsOf(page)
+    await follow.click()
+    await messages.getByText('The broker is connected').waitFor()
+    await broker.kill()
+    await messages.getByText('The bridge has lost its broker').waitFor()
+    await page.getByText('Broker not connected').waitFor()
+    await page
+      .getByRole('cell', { name: /nothing listens there/ })
+      .first()
+      .waitFor()
+    await publishByHand(page, 'home/temp', 'x', 503)
+    expect(await answer.innerText()).toMatch(/^503 The broker cannot be reached \(broker-unavailable\): /)
+    await broker.start()
+    await expect.poll(() => messages.getByText('The broker is connected').count()).toBe(2)
+    await publishByHand(page, 'home/temp', 'here again')
+    await messages.getByText('here again').waitFor()
+  })
+
+  test('works over HTTPS, and says that metrics on a port of their own are not here', async () => {
+    const bridge = await startSecureBridge()
+    const { page, faults } = await openPage(browser, bridge.url, { ignoreHTTPSErrors: true })
+    const { follow, messages } = partsOf(page)
+    await follow.click()
+    await messages.getByText('The broker is connected').waitFor()
+    await publishByHand(page, 'home/temp', 'over TLS')
+    await messages.getByText('over TLS').waitFor()
+    await page.getByText('are on the admin port').waitFor()
+    await page.getByText('Bridge reached').waitFor()
+    expect(faults).toEqual([])
   })
 
   test('finds, pauses, narrows to a branch and saves what it keeps', async () => {
