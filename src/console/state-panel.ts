@@ -164,13 +164,17 @@ export class StatePanel {
   #showPushes(pushes: Json[]): void {
     this.#table(
       'Pushes',
-      ['name', 'state', 'since', 'last error'],
-      pushes.map((each) => [
-        textOf(each['name']),
-        textOf(each['state']),
-        textOf(each['since'] ?? ''),
-        textOf(each['lastError'] ?? each['error'] ?? ''),
-      ]),
+      ['name', 'state', 'since', 'waiting', 'last error'],
+      pushes.map((each) => {
+        const error = each['lastError'] as { reason?: string; at?: string } | undefined
+        return [
+          textOf(each['name']),
+          textOf(each['state']),
+          timeOf(each['since']),
+          textOf(each['waiting']),
+          error === undefined ? '' : `${error.reason ?? ''} (${timeOf(error.at)})`,
+        ]
+      }),
     )
   }
 
@@ -253,6 +257,10 @@ function fill(list: HTMLElement, facts: readonly (readonly [name: string, value:
 
 function rounded(value: number): string {
   return value >= 10 ? Math.round(value).toLocaleString() : value.toFixed(value >= 1 ? 1 : 2).replace(/\.?0+$/, '')
+}
+
+function timeOf(value: unknown): string {
+  return new Date(String(value)).toLocaleString()
 }
 
 function textOf(value: unknown): string {

@@ -1,9 +1,11 @@
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { SignJWT } from 'jose'
 import type { Browser } from 'playwright-core'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { hasAccounts, startMosquittoWithAccounts } from '../support/accounts.ts'
 import { spawnBridge } from '../support/bridge-process.ts'
 import { type Settings, startBridge } from '../support/bridge.ts'
@@ -185,6 +187,21 @@ describe.skipIf(!hasChromium)('the page at / in a browser, at length', () => {
     await expect.poll(() => messages.getByText('The broker is connected').count()).toBe(2)
     await publishByHand(page, 'home/temp', 'here again')
     await messages.getByText('here again').waitFor()
+  })
+
+  test.skipIf(!hasMosquitto)('shows the pushes, and why the last one failed', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'causeway-push-'))
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+    const file = join(folder, 'push.json')
+    const url = `http://127.0.0.1:${await freePort()}/hook`
+    writeFileSync(file, JSON.stringify([{ name: 'billing', topics: ['orders/#'], url }]))
+    const bridge = await startBridge({ MQTT_URL: (await startMosquitto()).url, PUSH_FILE: file })
+    const { page } = await openPage(browser, bridge.url)
+    const row = page.getByRole('table', { name: 'Pushes' }).getByRole('row', { name: 'billing' })
+    await row.getByText('active').waitFor()
+    await publishByHand(page, 'orders/17', 'paid')
+    await row.getByText('retrying').waitFor()
+    await row.getByText('ECONNREFUSED').waitFor()
   })
 
   test('works over HTTPS, and says that metrics on a port of their own are not here', async () => {

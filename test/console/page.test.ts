@@ -17,7 +17,7 @@ describe.skipIf(!hasChromium)('the page at / in a browser', () => {
   afterAll(() => browser.close())
 
   test('publishes and follows, and shows the answer, the message and the same as curl', async () => {
-    const bridge = await startBridge()
+    const bridge = await startBridge({ MQTT_PROTOCOL: '3.1.1' })
     const { page, faults } = await openPage(browser, bridge.url)
     const { filter, follow, messages, answer, curl } = partsOf(page)
     await filter.fill('home/#')

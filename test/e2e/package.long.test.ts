@@ -25,13 +25,9 @@ test('the package installs into an empty folder, and has the command, its page a
   const folder = mkdtempSync(join(tmpdir(), 'causeway-package-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
   const { filename, paths } = await packed(folder)
-  expect(paths.filter((path) => !/^dist\/.*\.(js|d\.ts|html|css)$/.test(path)).sort()).toEqual([
-    'CHANGELOG.md',
-    'LICENSE',
-    'README.md',
-    'SECURITY.md',
-    'package.json',
-  ])
+  expect(
+    paths.filter((path) => !/^dist\/(.*\.(js|d\.ts)|console\/[\w-]+\.(html|css|svg|txt))$/.test(path)).sort(),
+  ).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'SECURITY.md', 'package.json'])
   expect(paths.filter((path) => /test/.test(path))).toEqual([])
 
   const env = { ...plainEnvironment(), CAUSEWAY_HTTP_PORT: '0' }
@@ -56,6 +52,9 @@ test('the package installs into an empty folder, and has the command, its page a
   }
   const answer = await fetch(`${url}/publish?topic=a`, { method: 'POST', body: 'x' })
   expect(answer.status).toBe(200)
+  for (const path of ['/', '/console/main.js', '/console/uplot.js']) {
+    expect((await fetch(`${url}${path}`)).status, path).toBe(200)
+  }
   const exited = once(child, 'exit')
   process.kill(-child.pid!, 'SIGTERM')
   await exited
