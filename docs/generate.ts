@@ -1,34 +1,48 @@
 import { readFileSync, writeFileSync } from 'node:fs'
+import { extname } from 'node:path'
 import { ConfigSchema, variableName } from '../src/config/config.ts'
 import { PROBLEM_KINDS } from '../src/errors.ts'
 import { createMetrics } from '../src/metrics.ts'
+import { CHECKS } from '../test/clients/checks.ts'
+import { KINDS } from '../test/clients/kinds.ts'
+import { readRuns } from '../test/clients/results.ts'
 
 type Rows = readonly (readonly string[])[]
 
 /** Every table that is written from the code, by its name in the page: the cells of its head, then those of each row. */
-const TABLES: Record<string, { page: string; head: readonly string[]; rows: () => Rows | Promise<Rows> }> = {
-  settings: { page: 'configuration.md', head: ['variable', 'default', ''], rows: settings },
-  problems: { page: 'errors.md', head: ['code', 'status', 'retryable', ''], rows: problems },
-  metrics: { page: 'metrics.md', head: ['metric', 'labels', ''], rows: metrics },
+const TABLES: Record<string, { head: readonly string[]; rows: () => Rows | Promise<Rows> }> = {
+  settings: { head: ['variable', 'default', ''], rows: settings },
+  problems: { head: ['code', 'status', 'retryable', ''], rows: problems },
+  metrics: { head: ['metric', 'labels', ''], rows: metrics },
+  clients: { head: ['client', 'version', ...CHECKS, 'run'], rows: clients },
+  notes: { head: ['client', ''], rows: () => KINDS.map(({ name, note }) => [name, note]) },
 }
+const PAGES = ['configuration.md', 'errors.md', 'metrics.md', 'clients.md']
+const LANGUAGES: Record<string, string> = { '.mjs': 'js', '.py': 'python', '.go': 'go', '.java': 'java', '.sh': 'bash' }
 
-/** The pages that have tables written from the code, as they are and as they should be. */
+const PART = /<!-- (table|file) (\S+), written by `npm run docs` -->\n[^]*?<!-- end of \1 -->\n/g
+
+/** The pages that have parts written from the code, as they are and as they should be. */
 export async function generatedPages(): Promise<{ page: string; committed: string; generated: string }[]> {
-  return await Promise.all(
-    Object.entries(TABLES).map(async ([name, { page, head, rows }]) => {
-      const committed = readFileSync(new URL(page, import.meta.url), 'utf8')
-      return { page, committed, generated: withTable(committed, name, table(head, await rows())) }
-    }),
+  const tables = Object.fromEntries(
+    await Promise.all(
+      Object.entries(TABLES).map(async ([name, { head, rows }]) => [name, table(head, await rows())] as const),
+    ),
   )
+  return PAGES.map((page) => {
+    const committed = readFileSync(new URL(page, import.meta.url), 'utf8')
+    const generated = committed.replaceAll(PART, (_part, kind: string, name: string) => {
+      const content = kind === 'table' ? tables[name] : included(name)
+      if (content === undefined) throw new Error(`${page}: there is no table ${name}`)
+      return `<!-- ${kind} ${name}, written by \`npm run docs\` -->\n\n${content}\n<!-- end of ${kind} -->\n`
+    })
+    return { page, committed, generated }
+  })
 }
 
-function withTable(text: string, name: string, rows: string): string {
-  const begin = `<!-- table ${name}, written by \`npm run docs\` -->\n`
-  const end = '<!-- end of table -->\n'
-  const from = text.indexOf(begin) + begin.length
-  const to = text.indexOf(end, from)
-  if (from < begin.length || to < 0) throw new Error(`the page has no place for the table ${name}`)
-  return `${text.slice(0, from)}\n${rows}\n${text.slice(to)}`
+function included(path: string): string {
+  const text = readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
+  return `\`\`\`${LANGUAGES[extname(path)]}\n${text.trimEnd()}\n\`\`\`\n`
 }
 
 function table(head: readonly string[], rows: Rows): string {
@@ -63,6 +77,15 @@ async function metrics(): Promise<Rows> {
       const { labelNames } = text.getSingleMetric(name) as unknown as { labelNames: string[] }
       return [`\`${name}\``, labelNames.map((label) => `\`${label}\``).join(', ') || '–', help]
     })
+}
+
+function clients(): Rows {
+  return readRuns().map(({ name, version, day, outcomes }) => [
+    name,
+    version,
+    ...CHECKS.map((check) => outcomes[check] ?? '–'),
+    day,
+  ])
 }
 
 if (process.argv[1] === import.meta.filename) {

@@ -1,8 +1,10 @@
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { promisify } from 'node:util'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { startBridge } from '../support/bridge.ts'
 import { type Fence, fencesOf, pages, ROOT } from '../support/documents.ts'
+import { openStream } from '../support/stream.ts'
 
 /*
  * Every block of commands (`sh`) in the documents is run against a bridge, page by page and from top to bottom, unless
@@ -20,6 +22,12 @@ const PROGRAMS = `
   jq() { command jq --unbuffered "$@"; }
   set -o pipefail
 `
+
+/** Of languages in which a page has lines that publish. */
+const INTERPRETERS: Record<string, string[]> = {
+  js: [process.execPath, '--input-type=module', '-e'],
+  python: ['python3', '-c'],
+}
 
 /** Runs commands until they end; `endless` ones until they write something. Rejects when they fail. */
 async function run({ place, mark, text }: Fence, base: string): Promise<string> {
@@ -46,6 +54,20 @@ describe.each(documents.filter(({ blocks }) => blocks.some(runnable)))('$path', 
     const { url } = await startBridge()
     for (const block of blocks.filter(runnable)) expect(await run(block, url), block.place).not.toBe('')
   })
+})
+
+test('the lines that publish work in each language', async () => {
+  const { url } = await startBridge()
+  const stream = await openStream(`${url}/subscribe?topic=home/temp`)
+  const lines = pages()
+    .flatMap(fencesOf)
+    .filter(({ language, text }) => language in INTERPRETERS && /^(await fetch|import urllib)/.test(text))
+  expect(lines.map(({ language }) => language)).toEqual(expect.arrayContaining(['js', 'python']))
+  for (const { language, text } of lines.filter((block) => !block.text.includes("fetch('/"))) {
+    const [file, ...args] = INTERPRETERS[language]!
+    await promisify(execFile)(file!, [...args, text.replaceAll('http://localhost:8080', url)])
+    expect((await stream.next()).data).toMatchObject({ topic: 'home/temp', payload: '21.5' })
+  }
 })
 
 test('there are commands, and each mark is one that this test knows', () => {
