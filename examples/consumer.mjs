@@ -1,8 +1,12 @@
 // Processes the messages of a durable session, each at least once. Node 20 or later, no dependencies.
 //
 //   node consumer.mjs http://localhost:8080 billing 'orders/#'
+//
+// If BEARER_TOKEN is set, it is sent with every request.
 const [base, name, filter] = process.argv.slice(2)
 const url = `${base}/subscribe?${new URLSearchParams({ session: name, topic: filter, ack: 'explicit' })}`
+const token = process.env.BEARER_TOKEN
+const credentials = token ? { authorization: `Bearer ${token}` } : {}
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** Put your own code here. If it throws, the message stays unacknowledged and is delivered again. */
@@ -14,7 +18,7 @@ async function handle({ topic, payload, redelivered }) {
 async function acknowledge(session, id) {
   const response = await fetch(`${base}/sessions/${session}/ack`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', ...credentials },
     body: JSON.stringify({ id }),
   })
   const answer = await response.text()
@@ -35,7 +39,11 @@ let lastEventId
 for (let wait = 500; ; wait = Math.min(wait * 2, 10_000)) {
   try {
     const response = await fetch(url, {
-      headers: { accept: 'application/x-ndjson', ...(lastEventId && { 'last-event-id': lastEventId }) },
+      headers: {
+        accept: 'application/x-ndjson',
+        ...credentials,
+        ...(lastEventId && { 'last-event-id': lastEventId }),
+      },
     })
     if (response.status === 204) break // Another reader has the session.
     if (!response.ok) {

@@ -1,9 +1,12 @@
 """Processes the messages of a durable session, each at least once. Python 3.9 or later, standard library only.
 
     python3 consumer.py http://localhost:8080 billing 'orders/#'
+
+If BEARER_TOKEN is set, it is sent with every request.
 """
 import http.client
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -12,6 +15,8 @@ import urllib.request
 
 base, name, topic_filter = sys.argv[1:4]
 url = f"{base}/subscribe?" + urllib.parse.urlencode({"session": name, "topic": topic_filter, "ack": "explicit"})
+
+credentials = {"Authorization": f"Bearer {os.environ['BEARER_TOKEN']}"} if "BEARER_TOKEN" in os.environ else {}
 
 
 def process(message):
@@ -22,7 +27,8 @@ def process(message):
 def acknowledge(session, event_id):
     """Acknowledges an event. If this fails, reconnecting with its id as Last-Event-ID acknowledges it instead."""
     body = json.dumps({"id": event_id}).encode()
-    request = urllib.request.Request(f"{base}/sessions/{session}/ack", body, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", **credentials}
+    request = urllib.request.Request(f"{base}/sessions/{session}/ack", body, headers)
     try:
         urllib.request.urlopen(request, timeout=30).close()
     except urllib.error.HTTPError as error:
@@ -32,7 +38,7 @@ def acknowledge(session, event_id):
 last_event_id = None
 wait = 0.5
 while True:
-    headers = {"Accept": "application/x-ndjson"}
+    headers = {"Accept": "application/x-ndjson", **credentials}
     if last_event_id:
         headers["Last-Event-ID"] = last_event_id
     try:

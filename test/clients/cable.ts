@@ -8,6 +8,8 @@ export interface Cable {
   answered(): number
   /** Cuts every connection, and answers each request with this status from now on. */
   answerWith(status: number): void
+  /** From now on requests pass, and nothing comes back. */
+  loseAnswers(): void
   /** Lets new connections through to this bridge; connections that are open stay. */
   plugInto(bridge: string): void
   cut(): void
@@ -19,6 +21,7 @@ export async function startCable(bridge: string): Promise<Cable> {
   let target = new URL(bridge)
   let status: number | undefined
   let answered = 0
+  let answersPass = true
 
   function keep(socket: Socket, other?: Socket): void {
     sockets.add(socket)
@@ -40,7 +43,11 @@ export async function startCable(bridge: string): Promise<Cable> {
     const there = connect(Number(target.port), target.hostname)
     keep(client, there)
     keep(there, client)
-    client.pipe(there).pipe(client)
+    client.pipe(there)
+    there.on('data', (chunk: Buffer) => {
+      // Clients of a bridge that send more than they read are not among those who are tested here.
+      if (answersPass) client.write(chunk)
+    })
   })
   const cut = () => {
     for (const socket of sockets) socket.destroy()
@@ -55,9 +62,13 @@ export async function startCable(bridge: string): Promise<Cable> {
       answered = 0
       cut()
     },
+    loseAnswers() {
+      answersPass = false
+    },
     plugInto(given) {
       target = new URL(given)
       status = undefined
+      answersPass = true
     },
     cut,
     async end() {

@@ -4,7 +4,7 @@ import { startBalancer } from '../support/balancer.ts'
 import { spawnBridge } from '../support/bridge-process.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { freePort } from '../support/free-port.ts'
-import { CONSUMERS, startConsumer } from '../support/example.ts'
+import { consumers, startConsumer } from '../support/example.ts'
 import { publish } from '../support/http.ts'
 
 /** A process has to start or to reconnect. */
@@ -23,7 +23,7 @@ async function count(bridge: Bridge, from: number, to: number): Promise<void> {
 /** The numbers of lines such as `orders/1 17 (again)`, without repeats. */
 const numbers = (lines: string[]) => [...new Set(lines.map((line) => Number(line.split(' ')[1])))]
 
-describe.runIf(hasMosquitto).each(CONSUMERS)('the example $name', { timeout: 60_000 }, (example) => {
+describe.runIf(hasMosquitto).each(consumers())('the example $name', { timeout: 60_000 }, (example) => {
   test('goes on when its acknowledgements reach an instance that does not have its stream', async () => {
     const settings = { MQTT_URL: (await startMosquitto()).url, SESSION_MAX_UNACKED: 2, STREAM_LINGER_MS: 60_000 }
     const [one, other] = await Promise.all([startBridge(settings), startBridge(settings)])

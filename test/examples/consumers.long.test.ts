@@ -2,11 +2,11 @@ import { describe, expect, test } from 'vitest'
 import { spawnBridge } from '../support/bridge-process.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { freePort } from '../support/free-port.ts'
-import { CONSUMERS, startConsumer } from '../support/example.ts'
+import { consumers, startConsumer } from '../support/example.ts'
 
 const publish = (base: string, body: string) => fetch(`${base}/publish?topic=orders/1`, { method: 'POST', body })
 
-describe.runIf(hasMosquitto).each(CONSUMERS)('the example $name', (example) => {
+describe.runIf(hasMosquitto).each(consumers())('the example $name', (example) => {
   test(
     'processes each message in spite of its own death and the bridge’s, and stops when another reader takes over',
     { timeout: 60_000 },

@@ -1,0 +1,3 @@
+module causeway.example/consumer
+
+go 1.22
