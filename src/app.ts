@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { createAuthenticator } from './auth/create.ts'
-import { brokerOptions, keepsSessions } from './config/broker-options.ts'
+import { brokerOptions } from './config/broker-options.ts'
 import { readBrokerFiles, readHttpsCertificate } from './config/certificates.ts'
 import { Cluster } from './cluster/cluster.ts'
 import type { Config } from './config/config.ts'
@@ -18,7 +18,7 @@ import { BrokerStateLog, brokerEvents, reportStates } from './links/state-log.ts
 import { MemoryAccount } from './memory/account.ts'
 import { createMetrics, type Gauges, type Metrics } from './metrics.ts'
 import { Broker } from './mqtt/connection/broker.ts'
-import { startEmbeddedBroker } from './mqtt/embedded-broker.ts'
+import { startEmbeddedBroker } from './mqtt/embedded/embedded-broker.ts'
 import { Presence } from './mqtt/presence.ts'
 import { createPushes, type RunningPushes } from './push/create.ts'
 import { readPushFiles } from './push/push-files.ts'
@@ -76,7 +76,10 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
   const pushFiles = readPushFiles(config, readFile)
 
   const redis = config.redisUrl === undefined ? undefined : await connectRedis(config, readFile, logger)
-  const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(config.embeddedPort) : undefined
+  const embedded =
+    config.mqttUrl === 'embedded:'
+      ? await startEmbeddedBroker({ port: config.embeddedPort, maxPacketBytes: config.mqttMaxPacketBytes, memory })
+      : undefined
   const brokerUrl = embedded?.url ?? config.mqttUrl
   const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
   const log = new BrokerStateLog(limitedLog, logger)
@@ -106,7 +109,6 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
       : new Presence({
           connection: (name) => ({
             broker,
-            keepSession: keepsSessions(config),
             clientId: `${clientId}-${name}`,
             onState: reportStates(name, log, () => metrics.reconnected('presence')),
           }),

@@ -125,10 +125,12 @@ test('streams need nothing but Node and a bounded map, and the broker side knows
   expect(importing(/fastify|^node:http/).filter((name) => liesIn(name, 'mqtt'))).toEqual([])
 })
 
-test('only mqtt/client touches the MQTT client and its packets', () => {
-  const touching = importing(/^mqtt(-packet)?$/)
+test('only mqtt/client touches the MQTT client; of its packets only the embedded broker knows too', () => {
+  const touching = importing(/^mqtt$/)
   expect(touching.length).toBeGreaterThan(0)
   expect(touching.filter((name) => !liesIn(name, 'mqtt/client'))).toEqual([])
+  const ofPackets = importing(/^mqtt-packet$/).filter((name) => !liesIn(name, 'mqtt/client'))
+  expect(ofPackets.filter((name) => !liesIn(name, 'mqtt/embedded'))).toEqual([])
 })
 
 test('only the entry points touch the process', () => {

@@ -7,7 +7,7 @@ import { type Config, ConfigError } from '../config/config.ts'
 import { MemoryAccount } from '../memory/account.ts'
 import { Broker } from '../mqtt/connection/broker.ts'
 import { type BrokerDescription, describeBroker } from '../mqtt/connection/describe-broker.ts'
-import { startEmbeddedBroker } from '../mqtt/embedded-broker.ts'
+import { startEmbeddedBroker } from '../mqtt/embedded/embedded-broker.ts'
 import { type Trial, tryBroker } from '../mqtt/trial.ts'
 import { readPushFiles } from '../push/push-files.ts'
 
@@ -83,7 +83,10 @@ async function examineBroker(
   memory: MemoryAccount,
 ): Promise<Partial<Report>> {
   // On any port: the bridge itself may be running, and its broker on the port of the setting.
-  const embedded = config.mqttUrl === 'embedded:' ? await startEmbeddedBroker(0) : undefined
+  const embedded =
+    config.mqttUrl === 'embedded:'
+      ? await startEmbeddedBroker({ port: 0, maxPacketBytes: config.mqttMaxPacketBytes, memory })
+      : undefined
   const files = readBrokerFiles(config, readFile)
   const broker = new Broker(brokerOptions(config, embedded?.url ?? config.mqttUrl, () => files))
   const suffix = `check-${randomBytes(6).toString('hex')}`

@@ -23,15 +23,6 @@ export function brokerOptions(config: Config, brokerUrl: string, files: () => Br
 }
 
 /**
- * Whether connections keep their MQTT session. Not with the embedded broker: Aedes 1.2 loses messages of persistent
- * sessions, or closes the connection, when filters change during traffic. A session is not needed there, as a
- * connection within the process does not break.
- */
-export function keepsSessions({ mqttUrl }: Config): boolean {
-  return mqttUrl !== 'embedded:'
-}
-
-/**
  * Takes user name and password out of the URL. MQTT.js would split them at the last colon, which a password may
  * contain.
  */

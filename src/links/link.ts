@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import type { BaseLogger } from 'pino'
-import { keepsSessions } from '../config/broker-options.ts'
 import type { Config } from '../config/config.ts'
 import { CausewayError } from '../errors.ts'
 import type { MemoryAccount, MemoryShare } from '../memory/account.ts'
@@ -79,7 +78,7 @@ export class Link {
     const { config, broker, clientId, login, logger, log, limitedLog, memory, metrics, tracing, viewsElsewhere } =
       options
     this.#wait = new BrokerWait(config.subscribeWaitMs, () => this.#subscriber.existing?.states[0] === 'connected')
-    const common = { broker, login, keepSession: keepsSessions(config) }
+    const common = { broker, login }
     const timeoutMs = config.publishTimeoutMs
     const sharedOver311 = config.mqttSharedSubscriptions === 'true'
     const connection = (role: Role, name: string): Omit<ConnectionOptions, 'handlers'> => {
@@ -197,7 +196,6 @@ export class Link {
           connection: {
             ...common,
             role: 'session',
-            keepSession: true,
             clientId: sessionClientId(id, sessionClientIds),
             onState: reportSession(sessionClientId(id, sessionClientIds), limitedLog, () =>
               metrics.reconnected('session'),

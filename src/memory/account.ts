@@ -13,6 +13,7 @@ export const PURPOSES = [
   'answers',
   'credentials',
   'push',
+  'broker',
 ] as const
 
 export type Purpose = (typeof PURPOSES)[number]

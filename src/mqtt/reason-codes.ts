@@ -4,6 +4,7 @@ export const SUCCESS = 0x00
 export const NO_MATCHING_SUBSCRIBERS = 0x10
 export const PACKET_IDENTIFIER_IN_USE = 0x91
 export const PACKET_IDENTIFIER_NOT_FOUND = 0x92
+export const QUOTA_EXCEEDED = 0x97
 /** Reason codes from this one on are refusals (MQTT 5 section 2.4). */
 export const FIRST_REFUSAL = 0x80
 

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { BaseLogger } from 'pino'
 import { Envelopes } from '../cluster/envelope.ts'
-import { keepsSessions } from '../config/broker-options.ts'
 import type { Config } from '../config/config.ts'
 import { Lazy } from '../links/lazy.ts'
 import type { LimitedLog } from '../links/limited-log.ts'
@@ -54,7 +53,7 @@ const SEAT_DIGITS = 24
 /** Starts the push targets, with the bridge's own account at the broker. */
 export function createPushes(options: CreatePushesOptions): RunningPushes {
   const { config, readFile, files, broker, clientId, logger, log, limitedLog, memory, metrics } = options
-  const common = { broker, keepSession: keepsSessions(config) }
+  const common = { broker }
   const timeoutMs = config.publishTimeoutMs
   const topic = `${config.clusterTopic}/push`
   const envelopes = new Envelopes(config.sessionSecret)
@@ -123,7 +122,6 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
             connection: {
               ...common,
               role: 'session',
-              keepSession: true,
               clientId: sessionClient,
               onState: reportSession(sessionClient, limitedLog, () => metrics.reconnected('session')),
             },

@@ -122,7 +122,7 @@ async function createStage(kind: BrokerKind, installed: Installed, protocol: Pro
   let embedding: BridgeProcess | undefined
   let shared: Promise<Bridge> | undefined
   const broker: BrokerProcess = kind.embedded
-    ? await startEmbedded(kind, (bridge) => {
+    ? await startEmbedded(kind, protocol, (bridge) => {
         embedding = bridge
       })
     : await startBroker(kind, installed)
@@ -163,8 +163,13 @@ async function createStage(kind: BrokerKind, installed: Installed, protocol: Pro
 }
 
 /** The broker of a bridge: both begin and end together. */
-async function startEmbedded({ title }: BrokerKind, started: (bridge: BridgeProcess) => void): Promise<BrokerProcess> {
-  let bridge = await startBridge({ MQTT_URL: 'embedded:', EMBEDDED_PORT: 0 })
+async function startEmbedded(
+  { title }: BrokerKind,
+  protocol: Protocol,
+  started: (bridge: BridgeProcess) => void,
+): Promise<BrokerProcess> {
+  const settings = { MQTT_URL: 'embedded:', MQTT_PROTOCOL: protocol }
+  let bridge = await startBridge({ ...settings, EMBEDDED_PORT: 0 })
   const port = Number(/mqtt:\/\/127\.0\.0\.1:(\d+)/.exec(bridge.log())?.[1])
   if (!(port > 0)) throw new Error(`${title} does not say its port:\n${bridge.log()}`)
   started(bridge)
@@ -175,7 +180,7 @@ async function startEmbedded({ title }: BrokerKind, started: (bridge: BridgeProc
     directory: '',
     kill,
     async start() {
-      bridge = await startBridge({ MQTT_URL: 'embedded:', EMBEDDED_PORT: port })
+      bridge = await startBridge({ ...settings, EMBEDDED_PORT: port })
       started(bridge)
     },
     end: kill,

@@ -1,13 +1,17 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { spawnBridge } from '../support/bridge-process.ts'
 
 const scripts = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).scripts as Record<
   string,
   string
 >
+
+const RESPONDER = fileURLToPath(new URL('../../examples/responder.mjs', import.meta.url))
 
 const run = async (command: string) => promisify(execFile)('bash', ['-c', command])
 
@@ -33,6 +37,25 @@ test('the log of a first start has commands to publish and subscribe, and the UR
     expect(url).toBe(base + path)
     expect((await fetch(url)).status).toBe(200)
   }
+})
+
+test('a first start has everything: the responder of the examples answers a request, and a topic is nobody’s', async () => {
+  const bridge = spawnBridge()
+  const base = await bridge.url
+  await expect.poll(() => bridge.stdout()).toContain('embedded broker')
+  const [brokerUrl] = /mqtt:\/\/127\.0\.0\.1:\d+/.exec(bridge.stdout())!
+  const responder = spawn(process.execPath, [RESPONDER, brokerUrl, 'home/door'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  onTestFinished(() => void responder.kill('SIGKILL'))
+  expect(String(await once(responder.stdout, 'data'))).toContain('answering requests on home/door')
+  const { stdout } = await run(`curl -sS -d open '${base}/request?topic=home/door&timeout=5000'`)
+  expect(stdout).toBe('home/door: open')
+  expect(JSON.parse((await run(`curl -sS -d 21.5 '${base}/publish?topic=nobody'`)).stdout)).toMatchObject({
+    reasonCode: 0x10,
+    matchedSubscribers: false,
+  })
+  expect((await run(`curl -sS -d open '${base}/request?topic=nobody'`)).stdout).toContain('"no-responder"')
 })
 
 test('npm start builds before it starts', () => {

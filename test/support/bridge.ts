@@ -50,7 +50,8 @@ export async function startBridge(
 
 /** The brokers that most behaviour is tested on. `start` starts one and returns the settings of a bridge for it. */
 export const BROKERS: { name: string; protocol: 5 | 4; start: () => Promise<Settings> }[] = [
-  { name: 'embedded broker, MQTT 3.1.1', protocol: 4, start: async () => ({}) },
+  { name: 'embedded broker, MQTT 5', protocol: 5, start: async () => ({}) },
+  { name: 'embedded broker, MQTT 3.1.1', protocol: 4, start: async () => ({ MQTT_PROTOCOL: '3.1.1' }) },
   ...(hasMosquitto
     ? [
         {

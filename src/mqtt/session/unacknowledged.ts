@@ -67,7 +67,7 @@ export class Unacknowledged {
       return false
     }
     if (known !== undefined) this.abandon(known.message)
-    // Aedes and Artemis never set DUP: this may be the message that they send again.
+    // Artemis and rumqttd never set DUP: this may be the message that they send again.
     if (this.#redelivered.delete(messageId) || dup || isKnown) message.redelivered = true
     if (!dup && !isKnown) this.#resendingEnded()
     const received = { message, messageId, isAcknowledgeable: true, isDone: false }

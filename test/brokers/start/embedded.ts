@@ -5,14 +5,14 @@ import type { BrokerKind } from '../broker-process.ts'
 /** The bridge's own: the process of the broker is a bridge. */
 export const embedded: BrokerKind = {
   name: 'embedded',
-  title: 'Embedded',
+  title: 'Embedded broker',
   everywhere: true,
   embedded: true,
   async install() {
-    const file = fileURLToPath(new URL('../../../node_modules/aedes/package.json', import.meta.url))
+    const file = fileURLToPath(new URL('../../../package.json', import.meta.url))
     const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string }
     return {
-      version: `Aedes ${version}`,
+      version,
       accounts: false,
       command: ({ port }) => ({
         file: process.execPath,

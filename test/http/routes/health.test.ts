@@ -117,7 +117,7 @@ describe('/readyz?verbose', () => {
     const bridge = await startBridge(tokenFile([token]).settings)
     for (const path of ['/livez', '/readyz']) expect([path, (await get(bridge, path)).status]).toEqual([path, 200])
     expect((await get(bridge, '/readyz?verbose')).status).toBe(401)
-    expect((await get(bridge, '/readyz?verbose', token.headers)).body.broker).toMatchObject({ protocol: '3.1.1' })
+    expect((await get(bridge, '/readyz?verbose', token.headers)).body.broker).toMatchObject({ protocol: '5' })
     const apart = await startBridge({ ...tokenFile([token]).settings, ADMIN_PORT: 0 })
     expect((await get({ ...apart, url: apart.adminUrl }, '/readyz?verbose')).status).toBe(200)
   })

@@ -5,14 +5,17 @@ import { publish } from '../../support/http.ts'
 
 const messages = (qos: number, outcome: string) => `causeway_publish_messages_total{qos="${qos}",outcome="${outcome}"}`
 
-describe.each(BROKERS)('publishing is counted, on $name', ({ start, protocol }) => {
+describe.each(BROKERS)('publishing is counted, on $name', ({ name, protocol, start }) => {
   test('by how it ended, and in bytes and seconds where it succeeded', async () => {
     const bridge = await startBridge(await start())
     for (const qos of [0, 1, 1, 2, 2, 2]) await publish(bridge, { topic: 'nobody', payload: '12345', qos })
     await publish(bridge, { topic: 'bad/#' })
     expect(await metric(bridge, messages(0, 'sent'))).toBe(1)
     expect(await metric(bridge, messages(1, protocol === 5 ? 'no_subscribers' : 'acknowledged'))).toBe(2)
-    expect(await metric(bridge, messages(2, 'acknowledged'))).toBe(3)
+    // Mosquitto 2.0 says at QoS 1 alone that nobody subscribes.
+    expect(
+      await metric(bridge, messages(2, name === 'embedded broker, MQTT 5' ? 'no_subscribers' : 'acknowledged')),
+    ).toBe(3)
     expect(await metric(bridge, 'causeway_publish_bytes_total')).toBe(30)
     expect(await metric(bridge, 'causeway_publish_ack_seconds_count{qos="1"}')).toBe(2)
     expect(await metric(bridge, 'causeway_publish_ack_seconds_count{qos="2"}')).toBe(3)

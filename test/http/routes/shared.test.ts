@@ -90,7 +90,7 @@ test.each([
 })
 
 test('a broker that would stay silent for ever is not asked', async () => {
-  const bridge = await startBridge()
+  const bridge = await startBridge({ MQTT_PROTOCOL: '3.1.1' })
   expect((await get(bridge, `/subscribe?${GROUP}`)).body).toMatchObject({
     status: 422,
     code: 'shared-subscriptions-not-supported',

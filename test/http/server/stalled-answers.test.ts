@@ -30,7 +30,7 @@ test('an answer of any size that is not read over HTTP/2 is cut off, and gives b
 test('large answers that are not read are held, refused where there is no room, and cut off', async () => {
   const bridge = await startBridge({
     STREAM_STALL_MS: 2000,
-    MEMORY_BYTES: 16_777_216,
+    MEMORY_BYTES: 20_971_520,
     BODY_LIMIT_BYTES: 4_000_000,
     ADMIN_PORT: 0,
   })
@@ -47,7 +47,7 @@ test('large answers that are not read are held, refused where there is no room, 
   }
   expect(statuses).toContain('200')
   expect(statuses).toContain('503')
-  expect(await metric(bridge, 'causeway_held_bytes{purpose="answers"}')).toBeLessThanOrEqual(16_777_216)
+  expect(await metric(bridge, 'causeway_held_bytes{purpose="answers"}')).toBeLessThanOrEqual(20_971_520)
   await expect.poll(() => metric(bridge, 'causeway_held_bytes{purpose="answers"}'), { timeout: 15_000 }).toBe(0)
   expect((await send(bridge, 'GET', '/retained?topic=large')).body).toHaveLength(4_000_000)
 })

@@ -5,7 +5,7 @@ import { publish } from '../../support/http.ts'
 import { mqttClient } from '../../support/mqtt-client.ts'
 import { acknowledge, openSession, told } from '../../support/session.ts'
 
-describe.each(BROKERS)('a session on $name whose broker sends more than there is room for', ({ name, start }) => {
+describe.each(BROKERS)('a session on $name whose broker sends more than there is room for', ({ start }) => {
   test('reconnects to get the rest later, and loses nothing', async () => {
     const settings = { ...(await start()), SESSION_MAX_UNACKED: 5, STREAM_LOG_BYTES: 20_000 }
     const bridge = await startBridge(settings)
@@ -21,7 +21,7 @@ describe.each(BROKERS)('a session on $name whose broker sends more than there is
       expect(event.event).toBe('message')
       const number = Number.parseInt(event.data.payload, 10)
       // In order, apart from messages that were sent again.
-      if (!event.data.redelivered && !name.startsWith('embedded')) expect(number).toBe(seen.size)
+      if (!event.data.redelivered) expect(number).toBe(seen.size)
       seen.add(number)
       expect((await acknowledge(bridge, reader, event)).status).toBe(200)
     }
@@ -39,13 +39,9 @@ test('a message larger than the log reaches its reader, and again when the reade
   reader.close()
   await expect.poll(() => metric(bridge, 'causeway_streams_open{format="sse"}')).toBe(0)
   const back = await openSession(bridge, { ack: 'explicit', lastEventId: reader.about.id })
-  // The embedded broker sends it again without DUP, so nothing says that the reader had it: it comes once more, marked.
-  for (const expected of [large, `!${large}`]) {
-    const again = await back.next()
-    expect(told([again])).toEqual([expected])
-    await acknowledge(bridge, back, again)
-  }
-  expect(told([await back.next()])).toEqual(['small'])
+  expect(told([await back.next()])).toEqual([large])
+  await acknowledge(bridge, back, back.events.at(-1)!)
+  expect(told([await back.next()])).toEqual(['!small'])
 })
 
 test.runIf(hasMosquitto)('memory stays bounded when a reader stalls, and nothing is lost', async () => {
