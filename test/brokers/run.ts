@@ -22,7 +22,7 @@ const TRACES = process.env['CAUSEWAY_BROKERS_TRACES'] ?? join(tmpdir(), 'causewa
 interface RunOptions {
   documented: ReadonlyMap<string, number>
   /** Which checks to run. */
-  chosen(title: string): boolean
+  isChosen(check: Check): boolean
   report(line: string): void
   /** Ends what runs, brokers included. */
   interrupted: AbortSignal
@@ -57,11 +57,11 @@ export async function runBroker(kind: BrokerKind, installed: Installed, options:
 async function runChecks(
   run: Run,
   stage: Stage,
-  { documented, chosen, report, interrupted }: RunOptions,
+  { documented, isChosen, report, interrupted }: RunOptions,
 ): Promise<void> {
   for (const { checks } of capabilities) {
     for (const check of checks) {
-      if (!chosen(check.title)) continue
+      if (!isChosen(check)) continue
       const begun = Date.now()
       const { outcome, packets } = await runCheck(check, stage, documented, interrupted)
       interrupted.throwIfAborted()

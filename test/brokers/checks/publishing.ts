@@ -39,6 +39,7 @@ export const publishing: Capability = {
     },
     {
       title: 'QoS 1: 200, and every byte arrives once',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const observer = await ground.observe(ground.topic())
@@ -62,10 +63,11 @@ export const publishing: Capability = {
         if (observer.packets.length > 1) throw new Wrong(`it arrived ${observer.packets.length} times`)
       },
     },
-    { title: '`matchedSubscribers` at QoS 1', run: (ground) => matched(1, ground) },
+    { title: '`matchedSubscribers` at QoS 1', isBrief: true, run: (ground) => matched(1, ground) },
     { title: '`matchedSubscribers` at QoS 2', run: (ground) => matched(2, ground) },
     {
       title: 'Order holds for each topic',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const topics = ['a', 'b', 'c'].map((name) => ground.topic(name))
@@ -105,6 +107,7 @@ export const publishing: Capability = {
     })),
     {
       title: 'Properties are sent',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const observer = await ground.observe(ground.topic())
@@ -178,6 +181,7 @@ export const publishing: Capability = {
     },
     {
       title: '1,000 messages reach a stream in order',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const reader = await ground.stream(bridge, ground.topic())
@@ -203,6 +207,7 @@ export const topics: Capability = {
     ['beyond ASCII', 'größe/温度'],
   ].map(([title, name]) => ({
     title: `Topics ${title}`,
+    isBrief: true,
     async run(ground) {
       const bridge = await ground.bridge()
       const topic = ground.topic(name)

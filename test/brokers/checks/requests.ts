@@ -7,6 +7,7 @@ export const requests: Capability = {
   checks: [
     {
       title: 'The reply is the answer, ten times at once',
+      isBrief: true,
       dishonest: ['no-responder', 'no-reply'],
       async run(ground) {
         const bridge = await ground.bridge()
@@ -36,6 +37,7 @@ export const requests: Capability = {
     },
     {
       title: 'Nobody there: 404',
+      isBrief: true,
       dishonest: ['no-reply'],
       async run(ground) {
         const bridge = await ground.bridge()

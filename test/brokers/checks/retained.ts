@@ -33,6 +33,7 @@ export const retained: Capability = {
     },
     {
       title: 'Read of a wildcard',
+      isBrief: true,
       dishonest: ['not-found'],
       async run(ground) {
         const bridge = await ground.bridge()
@@ -46,6 +47,7 @@ export const retained: Capability = {
     },
     {
       title: '60 read at once, five times',
+      isBrief: true,
       dishonest: ['not-found'],
       async run(ground) {
         const bridge = await ground.bridge()
@@ -96,6 +98,7 @@ export const retained: Capability = {
     },
     {
       title: 'A stream begins with all 60 of them, live ones behind; a later reader alike',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         await publishAll(

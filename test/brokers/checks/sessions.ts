@@ -128,6 +128,7 @@ export const sessions: Capability = {
     },
     {
       title: 'What was not acknowledged comes again, marked',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         await redeliver(ground, bridge, bridge, async (before) => {
@@ -139,6 +140,7 @@ export const sessions: Capability = {
     },
     {
       title: 'Messages that are equal are not taken for one another',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const topic = ground.topic()
@@ -191,6 +193,7 @@ export const sessions: Capability = {
     },
     {
       title: 'Taken over by another bridge, six times',
+      isBrief: true,
       limitMs: 300_000,
       async run(ground) {
         const [one, two] = [await ground.bridge(), await ground.ownBridge()]
@@ -199,6 +202,7 @@ export const sessions: Capability = {
     },
     {
       title: 'DELETE ends it at the broker',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const topic = ground.topic()
@@ -219,6 +223,7 @@ export const sessions: Capability = {
     },
     {
       title: 'kill -9 of the bridge: another has all of it',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const killed = await ground.ownBridge()

@@ -34,6 +34,7 @@ export const streams: Capability = {
     },
     {
       title: 'Wildcards match what MQTT says',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const one = await ground.stream(bridge, ground.topic('w/+/z'))
@@ -75,6 +76,7 @@ export const streams: Capability = {
     },
     {
       title: 'Overlapping filters of one stream: each message once',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const filters = ['o/#', 'o/+', 'o/a'].map((name) => ground.topic(name))
@@ -94,6 +96,7 @@ export const streams: Capability = {
     },
     {
       title: 'Overlapping filters of many readers: each message once for each',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const readers: StreamReader[] = []
@@ -111,6 +114,7 @@ export const streams: Capability = {
     },
     {
       title: '`$share`: each message to one reader, of two bridges too',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const other = await ground.ownBridge()
@@ -149,6 +153,7 @@ export const streams: Capability = {
     },
     {
       title: '`Last-Event-ID` goes on exactly behind',
+      isBrief: true,
       async run(ground) {
         const bridge = await ground.bridge()
         const topic = ground.topic()
