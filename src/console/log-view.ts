@@ -84,6 +84,7 @@ export class LogView {
       ...(properties === undefined ? [] : [element('p', { class: 'about', text: JSON.stringify(properties) })]),
       element('pre', { tabindex: 0, text: shownAs(message!, this.#view) }),
     )
+    row.scrollIntoView({ block: 'nearest' })
   }
 
   #onKey(event: KeyboardEvent): void {
