@@ -19,11 +19,13 @@ export async function openApiYaml(): Promise<string> {
     { CAUSEWAY_AUTH: 'token', CAUSEWAY_AUTH_TOKENS_FILE: 'tokens.json', CAUSEWAY_AUTH_COOKIE: 'true' },
     String,
   )
+  const metrics = createMetrics(version)
   const { server } = await createServers({
     config,
     logger: pino({ level: 'silent' }),
     memory: new MemoryAccount({ totalBytes: config.memoryBytes }),
-    metrics: createMetrics(version),
+    metrics,
+    expositions: metrics,
     onAnswered() {},
     version,
     authenticate: async () => ({ identity: ANYONE }),

@@ -24,6 +24,8 @@ import { createPushes, type RunningPushes } from './push/create.ts'
 import { readPushFiles } from './push/push-files.ts'
 import { Redis } from './redis/redis.ts'
 import type { Tracing } from './tracing/tracing.ts'
+import { metricsOfAll } from './workers/metrics-of-all.ts'
+import type { Worker } from './workers/worker.ts'
 
 export interface App {
   /** URL of the public listener, with the port that it got. */
@@ -48,6 +50,8 @@ export interface AppOptions {
   version: string
   /** Without it no traces are recorded. The caller closes it. */
   tracing?: Tracing | undefined
+  /** Where this process is one of several that share the port. */
+  worker?: Worker | undefined
 }
 
 /** Reserved for disconnecting: a broker that does not answer takes two seconds. */
@@ -58,7 +62,7 @@ const DISCONNECT_MS = 2500
  * Everything is constructed from the broker to the listeners, and closed in the opposite order.
  * @throws the listeners' errors, such as EADDRINUSE, and those of files that it cannot use
  */
-export async function startApp({ config, readFile, logger, version, tracing }: AppOptions): Promise<App> {
+export async function startApp({ config, readFile, logger, version, tracing, worker }: AppOptions): Promise<App> {
   const metrics = createMetrics(version)
   const limitedLog = new LimitedLog(logger)
   const memory = new MemoryAccount({
@@ -81,7 +85,10 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
       ? await startEmbeddedBroker({ port: config.embeddedPort, maxPacketBytes: config.mqttMaxPacketBytes, memory })
       : undefined
   const brokerUrl = embedded?.url ?? config.mqttUrl
-  const clientId = config.mqttClientId ?? `causeway-${randomBytes(6).toString('hex')}`
+  const clientId =
+    config.mqttClientId === undefined
+      ? `causeway-${randomBytes(6).toString('hex')}`
+      : `${config.mqttClientId}${worker === undefined ? '' : `-${worker.number}`}`
   const log = new BrokerStateLog(limitedLog, logger)
   const broker = new Broker({
     ...brokerOptions(config, brokerUrl, () => brokerFiles),
@@ -150,6 +157,7 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
     logger: limitedLogger(logger, limitedLog),
     memory,
     metrics,
+    expositions: expositionsOf(metrics, worker),
     tracing,
     onAnswered: logAnswers(metrics.answered, limitedLog),
     version,
@@ -228,6 +236,15 @@ export async function startApp({ config, readFile, logger, version, tracing }: A
       isDraining = true
     },
     close,
+  }
+}
+
+/** What `/metrics` shows: the metrics of this process, or those of all workers as one. */
+function expositionsOf({ text, openMetrics }: Metrics, worker: Worker | undefined): ServersOptions['expositions'] {
+  if (worker === undefined) return { text, openMetrics }
+  return {
+    text: metricsOfAll(worker, text, text.contentType),
+    openMetrics: metricsOfAll(worker, text, openMetrics.contentType),
   }
 }
 

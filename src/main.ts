@@ -1,9 +1,12 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { type Command, parseArguments, secretsShown, UsageError } from './command/arguments.ts'
 import { helpText } from './command/help.ts'
 import { type Config, ConfigError, type Flag, loadConfig } from './config/config.ts'
 import { descriptorLimit, fitDescriptors } from './config/descriptors.ts'
+import type { Notice } from './notices.ts'
+import { asWorker } from './workers/worker.ts'
 
 /** The exit codes that `causeway --help` lists. */
 const EXIT = { done: 0, failed: 1, usage: 2, noBroker: 3 } as const
@@ -24,7 +27,7 @@ function readCommand(): Command {
 
 interface Settings {
   config: Config
-  notices: { level: 'info' | 'warn'; text: string }[]
+  notices: Notice[]
 }
 
 /** @throws ConfigError */
@@ -44,6 +47,11 @@ function readSettings(flags: readonly Flag[]): Settings {
     })
   }
   return { config, notices }
+}
+
+/** How many processes share the port. */
+function workerCount({ workers }: Config): number {
+  return workers === 'auto' ? availableParallelism() : Number(workers)
 }
 
 /** What `ulimit -n` says, or undefined where there is no `/proc`. */
@@ -78,9 +86,16 @@ async function run(command: Command): Promise<number | undefined> {
       return EXIT[verdict]
     }
     case 'serve': {
+      const worker = asWorker(process.env)
       const settings = readSettings(command.flags)
-      const { serve } = await import('./serve.ts')
-      await serve({ ...settings, readFile, version })
+      const workers = workerCount(settings.config)
+      if (worker === undefined && workers > 1) {
+        const { runParent } = await import('./workers/run-parent.ts')
+        await runParent({ ...settings, count: workers })
+      } else {
+        const { serve } = await import('./serve.ts')
+        await serve({ ...settings, readFile, version, worker })
+      }
       return undefined
     }
   }

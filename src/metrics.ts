@@ -4,7 +4,7 @@ import type { ProblemCode } from './errors.ts'
 import { IDEMPOTENCY_RESULTS, type IdempotencyResult } from './http/message/idempotency.ts'
 import { PURPOSES, type Purpose } from './memory/account.ts'
 import { type CounterSeries, PlainCounter } from './metrics/counter.ts'
-import { gauge, type Part } from './metrics/gauge.ts'
+import { gauge, type GaugeOptions, type Part } from './metrics/gauge.ts'
 import { type HistogramSeries, PlainHistogram } from './metrics/histogram.ts'
 import type { Labels } from './metrics/labels.ts'
 import { CONNECTION_ROLES, CONNECTION_STATES, type ConnectionRole } from './mqtt/connection/broker.ts'
@@ -103,8 +103,12 @@ export function createMetrics(version: string) {
   const counter = (name: string, help: string, labels: Labels = {}) => new PlainCounter(registers, name, help, labels)
   let gauges: Gauges | undefined
   /** @param read gets the values once they can be asked; until then the gauge is 0 */
-  const asked = (name: string, help: string, read: (from: Gauges) => number | Promise<number>) =>
-    gauge(registers, { name, help }, async () => (gauges === undefined ? [] : [[[], await read(gauges)]]))
+  const asked = (
+    name: string,
+    help: string,
+    read: (from: Gauges) => number | Promise<number>,
+    ofWorkers: GaugeOptions['ofWorkers'] = 'sum',
+  ) => gauge(registers, { name, help, ofWorkers }, async () => (gauges === undefined ? [] : [[[], await read(gauges)]]))
   const askedByLabels = (name: string, help: string, labels: Labels, read: (from: Gauges) => Part[]) =>
     gauge(registers, { name, help, labels }, () => (gauges === undefined ? [] : read(gauges)))
   /** A gauge and, as `…_limit`, how large it may become. */
@@ -118,12 +122,16 @@ export function createMetrics(version: string) {
   new Gauge({
     name: 'causeway_build_info',
     help: 'Always 1; the labels have the versions',
+    aggregator: 'first',
     labelNames: ['version', 'node'],
     registers,
   }).set({ version, node: process.version }, 1)
 
-  asked('causeway_broker_reachable', 'Whether the broker can be reached: 1 or 0', (from) =>
-    Number(from.isBrokerReachable()),
+  asked(
+    'causeway_broker_reachable',
+    'Whether the broker can be reached: 1 or 0',
+    (from) => Number(from.isBrokerReachable()),
+    'min',
   )
   const publishMessages = counter('causeway_publish_messages_total', 'Publishes, by outcome', {
     qos: QOS,
@@ -155,6 +163,7 @@ export function createMetrics(version: string) {
     'causeway_publish_last_ack_age_seconds',
     'Time since the broker last acknowledged a publish; before the first one, since the start',
     () => (performance.now() - acknowledgedAtMs) / 1000,
+    'min',
   )
   limited(
     'causeway_publish_in_flight',
@@ -162,8 +171,11 @@ export function createMetrics(version: string) {
     ({ publishInFlight }) => publishInFlight,
   )
   asked('causeway_publish_waiting', 'Publishes in flight that are not sent yet', (from) => from.publishWaiting())
-  asked('causeway_publish_oldest_seconds', 'Time since the oldest publish in flight was accepted', (from) =>
-    from.publishOldestSeconds(),
+  asked(
+    'causeway_publish_oldest_seconds',
+    'Time since the oldest publish in flight was accepted',
+    (from) => from.publishOldestSeconds(),
+    'max',
   )
 
   const idempotency = counter(
@@ -203,6 +215,7 @@ export function createMetrics(version: string) {
     'causeway_stream_lag_ratio',
     'Largest part of its log that a stream has still to get; at 1 the next message makes a gap',
     (from) => from.streamLags().reduce((most, lag) => Math.max(most, lag), 0),
+    'max',
   )
   asked(
     'causeway_streams_behind',
@@ -267,11 +280,12 @@ export function createMetrics(version: string) {
     'What this replica asked the others about sessions, by result: timeout if one of them did not answer',
     { about: QUESTIONS, result: QUESTION_RESULTS },
   )
-  asked('causeway_cluster_replicas', 'Other replicas that this one knows of', (from) => from.replicas())
+  asked('causeway_cluster_replicas', 'Other replicas that this one knows of', (from) => from.replicas(), 'max')
   asked(
     'causeway_redis_reachable',
     'Whether Redis answers (1); 0 while it is away, and without CAUSEWAY_REDIS_URL',
     (from) => (from.redis?.() ? 1 : 0),
+    'min',
   )
   const pushDeliveries = counter(
     'causeway_push_deliveries_total',
@@ -316,6 +330,7 @@ export function createMetrics(version: string) {
     'causeway_mqtt_receive_maximum',
     'Lowest Receive Maximum that the broker gave a connection that publishes; 0 where it gave none, as over 3.1.1',
     (from) => lowest(from.negotiated().flatMap((one) => (one.role === 'publish' ? (one.receiveMaximum ?? []) : []))),
+    'min',
   )
   limited('causeway_http_connections', 'Open connections of clients', ({ httpConnections }) => httpConnections)
   const httpRequests = counter(

@@ -1,18 +1,21 @@
 import { setFlagsFromString } from 'node:v8'
-import { type Logger, pino } from 'pino'
+import type { Logger } from 'pino'
 import { type App, startApp } from './app.ts'
 import type { Config } from './config/config.ts'
-import { openLog } from './log-destination.ts'
-import { nodeWarning } from './node-support.ts'
+import { openLogger } from './logger.ts'
+import { logNotices, type Notice } from './notices.ts'
 import { onSignals } from './shutdown.ts'
 import type { Tracing } from './tracing/tracing.ts'
+import type { Worker } from './workers/worker.ts'
 
 export interface ServeOptions {
   config: Config
   readFile(path: string): string
   version: string
   /** About the configuration, for the log. */
-  notices: readonly { level: 'info' | 'warn'; text: string }[]
+  notices: readonly Notice[]
+  /** Where this process is one of several that share the port. */
+  worker: Worker | undefined
 }
 
 /** curl's options for credentials. Typed by the modes there are, so that a new one cannot be missing here. */
@@ -23,35 +26,19 @@ const CURL_CREDENTIALS: Record<Config['auth'], string> = {
   broker: ' -u USER:PASSWORD',
 }
 
-/** Makes a line of JSON one for people; undefined where the optional package for that is not installed. */
-async function prettyFormat(colorize: boolean): Promise<((line: string) => string) | undefined> {
-  const module = await import('pino-pretty').catch(() => undefined)
-  return module?.prettyFactory({ colorize, singleLine: true, translateTime: 'SYS:HH:MM:ss.l' }) as
-    | ((line: string) => string)
-    | undefined
-}
-
 /** Runs the bridge in this process until a signal ends it. Exits with 1 if it cannot start. */
-export async function serve({ config, readFile, version, notices }: ServeOptions): Promise<void> {
+export async function serve({ config, readFile, version, notices, worker }: ServeOptions): Promise<void> {
   // Switch off allocation-site pretenuring. During the first load V8's young generation is still small, so objects of
   // requests survive in it, and V8 may decide to allocate them as old objects from then on. Only a full garbage
   // collection frees old objects and all that they refer to. In a process where that happens it costs a seventh of the
   // CPU time.
   setFlagsFromString('--no-allocation-site-pretenuring')
 
-  const log = openLog(process.stdout.fd)
-  const isPretty = config.logFormat === 'pretty' || (config.logFormat === 'auto' && process.stdout.isTTY)
-  const format = isPretty ? await prettyFormat(process.stdout.isTTY && process.stdout.hasColors()) : undefined
-  const logger = pino(
-    { level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime },
-    format === undefined ? log : { write: (line) => log.write(format(line)) },
-  )
-  if (isPretty && format === undefined && config.logFormat === 'pretty') {
-    logger.warn('CAUSEWAY_LOG_FORMAT=pretty needs the package pino-pretty, which is not installed; writing JSON')
-  }
+  const base = worker === undefined ? null : { worker: worker.number }
+  const { logger, flush } = await openLogger(config, base)
 
   function exit(code: number): never {
-    log.flush()
+    flush()
     process.exit(code)
   }
 
@@ -68,15 +55,16 @@ export async function serve({ config, readFile, version, notices }: ServeOptions
     }
   }
 
-  for (const { level, text } of notices) logger[level](text)
-  const warning = nodeWarning(process.version, new Date())
-  if (warning !== undefined) logger.warn(warning)
+  // The parent of workers has said this.
+  if (worker === undefined) logNotices(logger, notices)
 
   try {
     const tracing = await tracingOf(process.env, version, logger)
-    const starting = startApp({ config, readFile, logger, version, tracing })
+    const starting = startApp({ config, readFile, logger, version, tracing, worker })
     // Before the start has finished, too: without a handler, process 1 of a container ignores these signals.
-    onSignals(process, ['SIGTERM', 'SIGINT'], {
+    // Ctrl-C reaches every process of a terminal. Workers leave it to their parent, which sends SIGTERM.
+    if (worker !== undefined) process.on('SIGINT', () => {})
+    onSignals(process, worker === undefined ? ['SIGTERM', 'SIGINT'] : ['SIGTERM'], {
       drain: () => void starting.then(({ drain }) => drain()).catch(() => {}),
       drainMs: config.drainMs,
       close: async () => {
@@ -88,7 +76,8 @@ export async function serve({ config, readFile, version, notices }: ServeOptions
       exit,
     })
     process.on('SIGHUP', () => void starting.then(({ reload }) => reload()).catch(() => {}))
-    logAddresses(await starting)
+    const app = await starting
+    if (worker === undefined || worker.number === 1) logAddresses(app)
   } catch (error) {
     logger.fatal(explain(error as Error, config))
     exit(1)

@@ -374,6 +374,13 @@ export const ConfigSchema = Type.Object(
       'auto',
       'How log lines are written: `json`, `pretty` for people, or `auto`: pretty on a terminal, JSON elsewhere',
     ),
+    workers: Type.String({
+      default: '1',
+      format: 'workers',
+      description:
+        'How many processes share the port: a number, or `auto` for one a core. Each is a whole bridge with limits ' +
+        'of its own, and to each other they are replicas',
+    }),
     logLevel: choice(
       ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
       'info',
@@ -429,6 +436,10 @@ const FORMATS: Record<string, { expected: string; validate: (value: string) => b
   'http-url': {
     expected: 'an https:// or http:// URL without credentials',
     validate: (value) => /^https?:\/\/[^@]*$/.test(value) && URL.canParse(value),
+  },
+  workers: {
+    expected: 'a number of processes from 1 to 64, or auto',
+    validate: (value) => value === 'auto' || (/^[1-9]\d?$/.test(value) && Number(value) <= 64),
   },
   origins: {
     expected: 'origins like https://app.example, separated by commas',

@@ -21,6 +21,15 @@ export function contradictions(
     ...authFaults(config, given, variableName),
     ...redisFaults(config, given, variableName),
     ...pushFaults(given),
+    ...workerFaults(config),
+  ]
+}
+
+function workerFaults({ workers, mqttUrl }: Config): string[] {
+  if (workers === '1' || mqttUrl !== 'embedded:') return []
+  return [
+    'CAUSEWAY_WORKERS: expected CAUSEWAY_MQTT_URL with it, as each worker would have an embedded broker of its own, ' +
+      'got only one of them',
   ]
 }
 

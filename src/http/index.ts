@@ -27,7 +27,7 @@ import { consoleRoutes } from './routes/console.ts'
 import { cookieRoutes } from './routes/cookie.ts'
 import { docs } from './routes/docs.ts'
 import { type HealthRoutes, healthRoutes } from './routes/health.ts'
-import { metricsRoutes } from './routes/metrics.ts'
+import { type MetricsRoutes, metricsRoutes } from './routes/metrics.ts'
 import { publishRoutes } from './routes/publish.ts'
 import { type PushRoutes, pushRoutes } from './routes/push.ts'
 import { requestRoutes } from './routes/request.ts'
@@ -42,6 +42,7 @@ export interface ServersOptions {
   logger: Logger
   memory: MemoryAccount
   metrics: Metrics
+  expositions: MetricsRoutes
   onAnswered: ServerOptions['onAnswered']
   tracing?: ServerOptions['tracing']
   version: string
@@ -87,6 +88,7 @@ export async function createServers({
   logger,
   memory,
   metrics,
+  expositions,
   onAnswered,
   tracing,
   version,
@@ -152,7 +154,6 @@ export async function createServers({
     shareOf: (name) => memory.shareOf(name),
     observe: metrics.authenticated,
   })
-  const expositions = { text: metrics.text, openMetrics: metrics.openMetrics }
 
   // 3. Public: CORS preflights, the API's description, the page, health, and the admin server, whose port the operator
   // protects. Probes have no credentials; what tells more than a probe needs wants some on the public port.

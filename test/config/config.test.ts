@@ -32,6 +32,7 @@ test.each([
   ['CAUSEWAY_STREAM_LOG_BYTES', '2048', 'streamLogBytes', 2048],
   ['CAUSEWAY_STREAM_LINGER_MS', '0', 'streamLingerMs', 0],
   ['CAUSEWAY_LOG_LEVEL', 'debug', 'logLevel', 'debug'],
+  ['CAUSEWAY_WORKERS', 'auto', 'workers', 'auto', { CAUSEWAY_MQTT_URL: 'mqtt://broker' }],
   ['CAUSEWAY_MQTT_CA_FILE', '/run/ca.pem', 'mqttCaFile', '/run/ca.pem', { CAUSEWAY_MQTT_URL: 'mqtts://broker' }],
 ])('%s=%s is read', (name, value, key, expected, others: object = {}) => {
   expect(load({ [name]: value, ...others })).toMatchObject({ [key]: expected })
@@ -59,6 +60,19 @@ test('every fault is reported at once, with what was expected and what was got',
     'CAUSEWAY_STREAM_MAX: expected an integer from 1 to 1000000, got "many"',
     'CAUSEWAY_AUTH: expected one of none, token, jwt, broker, got "magic"',
     'CAUSEWAY_LOG_LEVEL: expected one of fatal, error, warn, info, debug, trace, silent, got "loud"',
+  ])
+})
+
+test.each(['0', '65', '1.5', 'many'])('%j workers are none', (value) => {
+  expect(faultsOf({ CAUSEWAY_WORKERS: value, CAUSEWAY_MQTT_URL: 'mqtt://broker' })).toEqual([
+    `CAUSEWAY_WORKERS: expected a number of processes from 1 to 64, or auto, got "${value}"`,
+  ])
+})
+
+test('workers do not go with the embedded broker', () => {
+  expect(faultsOf({ CAUSEWAY_WORKERS: '2' })).toEqual([
+    'CAUSEWAY_WORKERS: expected CAUSEWAY_MQTT_URL with it, as each worker would have an embedded broker of its own, ' +
+      'got only one of them',
   ])
 })
 
