@@ -28,6 +28,15 @@ const SWITCHES: Record<string, readonly ('serve' | CommandName)[]> = {
   '--json': ['check'],
 }
 
+/** An option as `parseArgs` found it. */
+interface OptionToken {
+  /** With its dashes. */
+  rawName: string
+  value?: string | undefined
+  /** Whether the value was written as `--name=value`. */
+  inlineValue?: boolean | undefined
+}
+
 interface KnownFlag {
   variable: string
   isBoolean: boolean
@@ -51,22 +60,49 @@ export function parseArguments(args: readonly string[]): Command {
     options: optionTypes(known),
   })
   const words = tokens.filter((token) => token.kind === 'positional').map(({ value }) => value)
-  const [first, ...operands] = words
-  const faults: string[] = []
-  const command = COMMAND_NAMES.find((name) => name === first)
-  const switches = new Set<string>()
-  const flags: Flag[] = []
+  const command = COMMAND_NAMES.find((name) => name === words[0])
+  const options = tokens.filter((token) => token.kind === 'option')
+  const { flags, switches, faults } = readOptions(options, command, known)
+  // Whoever asks for help gets it, whatever else is wrong.
+  if (switches.has('--help')) return { name: 'help', of: command }
+  if (switches.has('--version')) return { name: 'version' }
+  // Behind an option that is not known, a word is probably its value.
+  if (command !== undefined || faults.length === 0) faults.push(...wordFaults(words, command))
+  if (faults.length > 0) throw new UsageError(faults.join('\n'))
+  switch (command) {
+    case 'token':
+      return { name: 'token', tokenName: words[1]! }
+    case 'check':
+      return { name: 'check', flags, connect: switches.has('--connect'), json: switches.has('--json') }
+    case undefined:
+      return { name: 'serve', flags }
+  }
+}
+
+interface Options {
+  flags: Flag[]
+  /** Those of `SWITCHES` that were given. */
+  switches: Set<string>
+  faults: string[]
+}
+
+function readOptions(
+  tokens: readonly OptionToken[],
+  command: CommandName | undefined,
+  known: ReadonlyMap<string, KnownFlag>,
+): Options {
+  const [flags, switches, faults]: [Flag[], Set<string>, string[]] = [[], new Set(), []]
   for (const token of tokens) {
-    if (token.kind !== 'option') continue
     const name = SHORT[token.rawName.slice(1) as keyof typeof SHORT] ?? token.rawName
     const flag = known.get(name)
     const commands = SWITCHES[name]
     if (flag !== undefined) {
+      const text = token.value ?? flag.alone
       if (command === 'token') faults.push(`${name}: the command token takes no settings`)
       else if (flags.some(({ name: before }) => before === name)) faults.push(`${name} is there twice`)
-      else if (flag.isBoolean) flags.push({ name, variable: flag.variable, text: token.value ?? flag.alone! })
-      else if (token.value) flags.push({ name, variable: flag.variable, text: token.value })
-      else faults.push(`${name} needs a value: ${name} VALUE`)
+      else if (flag.alone === 'false' && token.value !== undefined) faults.push(`${name} takes no value`)
+      else if (!text || isNextOption(token, known)) faults.push(`${name} needs a value: ${name} VALUE`)
+      else flags.push({ name, variable: flag.variable, text })
     } else if (commands === undefined) {
       faults.push(`${name} is no option${didYouMean(name, [...known.keys(), ...Object.keys(SWITCHES)])}`)
     } else if (!commands.includes(command ?? 'serve')) {
@@ -77,29 +113,21 @@ export function parseArguments(args: readonly string[]): Command {
       switches.add(name)
     }
   }
-  // Whoever asks for help gets it, whatever else is wrong.
-  if (switches.has('--help')) return { name: 'help', of: command }
-  if (switches.has('--version')) return { name: 'version' }
-  // Behind an option that is not known, it is probably the value of that.
-  if (first !== undefined && command === undefined && faults.length === 0) {
-    faults.push(`${JSON.stringify(first)} is no command${didYouMean(first, COMMAND_NAMES)}`)
-  }
-  const operandsMax = command === 'token' ? 1 : 0
-  if (command !== undefined && operands.length > operandsMax) {
-    faults.push(
-      `unexpected: ${operands
-        .slice(operandsMax)
-        .map((operand) => JSON.stringify(operand))
-        .join(' ')}`,
-    )
-  }
-  if (command === 'token' && !operands[0]) faults.push('the command token needs a name: causeway token NAME')
-  if (faults.length > 0) throw new UsageError(faults.join('\n'))
-  if (command === 'token') return { name: 'token', tokenName: operands[0]! }
-  if (command === 'check') {
-    return { name: 'check', flags, connect: switches.has('--connect'), json: switches.has('--json') }
-  }
-  return { name: 'serve', flags }
+  return { flags, switches, faults }
+}
+
+/** @param words the command, if there is one, and what it is about */
+function wordFaults([first, ...operands]: readonly string[], command: CommandName | undefined): string[] {
+  if (first === undefined) return []
+  if (command === undefined) return [`${JSON.stringify(first)} is no command${didYouMean(first, COMMAND_NAMES)}`]
+  if (command === 'token' && !operands[0]) return ['the command token needs a name: causeway token NAME']
+  const unexpected = operands.slice(command === 'token' ? 1 : 0)
+  return unexpected.map((word) => `unexpected: ${JSON.stringify(word)}`)
+}
+
+/** Whether the value was left out, so that the option behind was taken for it. */
+function isNextOption({ value, inlineValue }: OptionToken, known: ReadonlyMap<string, KnownFlag>): boolean {
+  return inlineValue === false && value !== undefined && (known.has(value.split('=', 1)[0]!) || value in SWITCHES)
 }
 
 function knownFlags(): Map<string, KnownFlag> {
