@@ -175,6 +175,7 @@ export async function startApp({ config, readFile, logger, version, tracing, wor
   metrics.setGauges(gaugesOf({ config, links, presence, cluster, pushes, redis, memory, broker, server }))
   // A server closes once its responses have ended, which open streams never do by themselves.
   server.addHook('preClose', async () => {
+    isShuttingDown = true
     await Promise.all(links.all.map((link) => link.endStreams()))
   })
 
@@ -190,7 +191,6 @@ export async function startApp({ config, readFile, logger, version, tracing, wor
 
   async function close(): Promise<void> {
     isDraining = true
-    isShuttingDown = true
     // Requests that do not end are cut off while there is still time to disconnect from the broker.
     const cut = new AbortController()
     cut.signal.addEventListener('abort', () => (https?.server ?? server.server).closeAllConnections())

@@ -17,7 +17,7 @@ interface Compose {
   services: Record<string, { environment?: Record<string, string>; ports?: string[]; volumes?: string[] }>
 }
 
-const FILES = ['docker-compose.yml', 'deploy/secure/compose.yml'] as const
+const FILES = ['docker-compose.yml', 'deploy/secure/compose.yml', 'deploy/replicas.yml'] as const
 const composes = FILES.map((file) => ({ file, compose: parse(read(file)) as Compose }))
 const { services } = composes[0]!.compose
 
@@ -30,7 +30,8 @@ test.each(composes)('$file is what the compose specification allows, and sets wh
   // The package has the specification as it was before `name` came.
   const { name: _name, ...known } = compose
   expect([validate(known), validate.errors]).toEqual([true, null])
-  const config = loadConfig(compose.services['causeway']!.environment!, () => 'x'.repeat(32))
+  const [, causeway] = Object.entries(compose.services).find(([name]) => name.startsWith('causeway'))!
+  const config = loadConfig(causeway.environment!, () => 'x'.repeat(32))
   // As max_queued_messages of the broker's configuration.
   expect(config).toMatchObject({ httpHost: '0.0.0.0', adminPort: 9090, brokerQueueMax: 0 })
 })
@@ -44,8 +45,19 @@ test.each(composes)('the files that $file mounts are there', ({ file, compose })
   for (const source of sources) expect(existsSync(resolve(ROOT, file, '..', source)), source).toBe(true)
 })
 
+test('the proxies have the replicas of their compose file', () => {
+  const { compose } = composes.find(({ file }) => file === 'deploy/replicas.yml')!
+  const names = Object.keys(compose.services).filter((name) => name.startsWith('causeway-'))
+  expect(names.length).toBeGreaterThan(2)
+  for (const file of ['nginx.conf', 'haproxy.cfg', 'Caddyfile']) {
+    const upstreams = new Set([...read(`deploy/${file}`).matchAll(/(causeway-\d+):8080/g)].map(([, name]) => name))
+    expect([...upstreams], file).toEqual(names)
+  }
+})
+
 test('compose publishes every port on loopback only', () => {
-  const ports = Object.values(services).flatMap((service) => service.ports ?? [])
+  const all = composes.filter(({ file }) => file !== 'deploy/secure/compose.yml')
+  const ports = all.flatMap(({ compose }) => Object.values(compose.services)).flatMap((service) => service.ports ?? [])
   expect(ports.length).toBeGreaterThan(0)
   for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:/)
 })

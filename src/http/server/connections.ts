@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events'
-import { BlockList, isIPv6, type Socket } from 'node:net'
+import { BlockList, isIPv6, Server, type Socket } from 'node:net'
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import { networkOf } from '../../auth/network.ts'
 
@@ -12,6 +13,14 @@ export interface ConnectionsOptions {
   onRefused(): void
 }
 
+/** A turn of the event loop that took so long at most had nothing else to do. */
+const QUIET_TURN_MS = 1
+/** How long a quiet turn is waited for. */
+const QUIET_MAX_MS = 1000
+/** How long a new connection may take to bring its first request. */
+const FIRST_REQUEST_MS = 500
+const CHECK_MS = 10
+
 /** The open connections of one listener. */
 export class Connections {
   readonly #perAddress: number
@@ -21,6 +30,8 @@ export class Connections {
   /** HTTP/1.1 over TLS. */
   readonly #secured = new Set<Socket>()
   readonly #byNetwork = new Map<string, number>()
+  /** How many there were so far. */
+  #taken = 0
 
   constructor({ perAddress, trustProxy, onRefused }: ConnectionsOptions) {
     this.#perAddress = perAddress
@@ -36,12 +47,34 @@ export class Connections {
   /** Counts the connections of this server from now on, and refuses those beyond the limit of an address. */
   track(server: EventEmitter): void {
     server.on('connection', (socket: Socket) => {
+      this.#taken += 1
       this.#remember(this.#sockets, socket)
       if (this.#perAddress > 0) this.#count(socket)
     })
     server.on('secureConnection', (socket: TLSSocket) => {
       if (socket.alpnProtocol !== 'h2') this.#remember(this.#secured, socket)
     })
+  }
+
+  /**
+   * Takes no more connections, and waits until those that were taken have brought a request, for half a second. A proxy
+   * has already sent its request on a connection that the kernel took for us. If such a connection is reset, because
+   * nobody listens any more, the proxy cannot send a POST to another replica. So the listener is closed in a turn of the
+   * event loop that brought no connection and was short: then none waits in the kernel.
+   */
+  async stopListening(server: Server): Promise<void> {
+    const untilMs = performance.now() + QUIET_MAX_MS
+    for (;;) {
+      const [taken, beganAt] = [this.#taken, performance.now()]
+      await nextTurn()
+      if (this.#taken === taken && performance.now() - beganAt < QUIET_TURN_MS) break
+      if (performance.now() > untilMs) break
+    }
+    // The `close` of an HTTP server would also close connections.
+    Server.prototype.close.call(server)
+    const lastMs = performance.now() + FIRST_REQUEST_MS
+    const isAwaited = () => [...this.#sockets].some(({ bytesRead }) => bytesRead === 0)
+    while (isAwaited() && performance.now() < lastMs) await delay(CHECK_MS)
   }
 
   /**

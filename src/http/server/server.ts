@@ -211,9 +211,9 @@ export function createServer({
       },
     ]
   })
-  app.addHook('preClose', (done) => {
+  app.addHook('preClose', async () => {
+    await connections.stopListening(server)
     connections.closeUnused((socket) => pipelining.isIdle(socket))
-    done()
   })
 
   function watchHttp2({ raw }: FastifyRequest, reply: FastifyReply): void {
