@@ -59,8 +59,8 @@ export class Connections {
   /**
    * Takes no more connections, and waits until those that were taken have brought a request, for half a second. A proxy
    * has already sent its request on a connection that the kernel took for us. If such a connection is reset, because
-   * nobody listens any more, the proxy cannot send a POST to another replica. So the listener is closed in a turn of the
-   * event loop that brought no connection and was short: then none waits in the kernel.
+   * nobody listens any more, the proxy cannot send a POST to another replica. So the listener is closed in a turn of
+   * the event loop that brought no connection and was short: then none waits in the kernel.
    */
   async stopListening(server: Server): Promise<void> {
     const untilMs = performance.now() + QUIET_MAX_MS
