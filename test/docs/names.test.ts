@@ -19,7 +19,7 @@ test('every setting that a page names is one', () => {
       secret === true ? [variableName(key), `${variableName(key)}_FILE`] : [variableName(key)],
     ),
   )
-  const ofTests = ['CAUSEWAY_PORT', 'CAUSEWAY_TOKEN', 'CAUSEWAY_BROKERS_CACHE', 'CAUSEWAY_BROKERS_TRACES']
+  const ofTests = ['CAUSEWAY_PORT', 'CAUSEWAY_BROKERS_CACHE', 'CAUSEWAY_BROKERS_TRACES']
   for (const name of ofTests) settings.add(name)
   expect(unknown(/\b(?<!ST)(CAUSEWAY_(?!TEST_|BENCH_)[A-Z0-9_]+[A-Z0-9])\b/g, settings)).toEqual([])
 })
