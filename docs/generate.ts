@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
-import { ConfigSchema, variableName } from '../src/config/config.ts'
+import { allSettings } from '../src/config/setting.ts'
 import { PROBLEM_KINDS } from '../src/errors.ts'
 import { createMetrics } from '../src/metrics.ts'
 import { CHECKS } from '../test/clients/checks.ts'
@@ -9,13 +9,17 @@ import { readRuns } from '../test/clients/results.ts'
 
 type Rows = readonly (readonly string[])[]
 
-/** Every table that is written from the code, by its name in the page: the cells of its head, then those of each row. */
-const TABLES: Record<string, { head: readonly string[]; rows: () => Rows | Promise<Rows> }> = {
-  settings: { head: ['variable', 'default', ''], rows: settings },
-  problems: { head: ['code', 'status', 'retryable', ''], rows: problems },
-  metrics: { head: ['metric', 'labels', ''], rows: metrics },
-  clients: { head: ['client', 'version', ...CHECKS, 'run'], rows: clients },
-  notes: { head: ['client', ''], rows: () => KINDS.map(({ name, note }) => [name, note]) },
+/** What is written from the code, by its name in the page. */
+const TABLES: Record<string, () => string | Promise<string>> = {
+  settings,
+  problems: () => table(['code', 'status', 'retryable', ''], problems()),
+  metrics: async () => table(['metric', 'labels', ''], await metrics()),
+  clients: () => table(['client', 'version', ...CHECKS, 'run'], clients()),
+  notes: () =>
+    table(
+      ['client', ''],
+      KINDS.map(({ name, note }) => [name, note]),
+    ),
 }
 const PAGES = ['configuration.md', 'errors.md', 'metrics.md', 'clients.md']
 const LANGUAGES: Record<string, string> = { '.mjs': 'js', '.py': 'python', '.go': 'go', '.java': 'java', '.sh': 'bash' }
@@ -25,9 +29,7 @@ const PART = /<!-- (table|file) (\S+), written by `npm run docs` -->\n[^]*?<!-- 
 /** The pages that have parts written from the code, as they are and as they should be. */
 export async function generatedPages(): Promise<{ page: string; committed: string; generated: string }[]> {
   const tables = Object.fromEntries(
-    await Promise.all(
-      Object.entries(TABLES).map(async ([name, { head, rows }]) => [name, table(head, await rows())] as const),
-    ),
+    await Promise.all(Object.entries(TABLES).map(async ([name, write]) => [name, await write()] as const)),
   )
   return PAGES.map((page) => {
     const committed = readFileSync(new URL(page, import.meta.url), 'utf8')
@@ -51,13 +53,16 @@ function table(head: readonly string[], rows: Rows): string {
     .join('')
 }
 
-function settings(): Rows {
-  const properties = ConfigSchema.properties as Record<string, { default?: unknown; description?: string }>
-  return Object.entries(properties).map(([key, { default: fallback, description }]) => [
-    `\`${variableName(key)}\``,
-    fallback === undefined ? '–' : `\`${String(fallback)}\``,
-    description ?? '',
-  ])
+/** A heading and a table for each group of settings. */
+function settings(): string {
+  const groups = new Map<string, string[][]>()
+  for (const { group, variable, fallback, description, isSecret } of allSettings()) {
+    const rows = groups.get(group) ?? []
+    groups.set(group, rows)
+    const text = isSecret ? `${description}. Also from a file: \`${variable}_FILE\`` : description
+    rows.push([`\`${variable}\``, fallback === undefined ? '–' : `\`${fallback}\``, text])
+  }
+  return [...groups].map(([group, rows]) => `## ${group}\n\n${table(['variable', 'default', ''], rows)}`).join('\n')
 }
 
 function problems(): Rows {

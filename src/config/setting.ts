@@ -25,6 +25,7 @@ const GROUPS: readonly (readonly [title: string, keys: RegExp])[] = [
   ['Streams and retained messages', /^(subscribe|stream|retained|topicLevels)/],
   ['Sessions', /^session/],
   ['Push', /^push/],
+  ['Replicas', /^(cluster|redis)/],
   ['Authentication', /^(auth|jwt|link)/],
 ]
 const OTHERS = 'Process'

@@ -3,20 +3,18 @@ import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { startCable } from '../clients/cable.ts'
-import { KINDS } from '../clients/kinds.ts'
 import { startBridge } from '../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
+import { hasChromium, launchBrowser } from '../support/browser.ts'
 import { consumers, EXAMPLES, startConsumer, startExample } from '../support/example.ts'
 import { openStream } from '../support/stream.ts'
 import { makeToken, tokenFile } from '../support/token-file.ts'
 
 const run = promisify(execFile)
-const chromium = KINDS.find(({ name }) => name.includes('Chromium'))!.install()
 
 describe.each(consumers())('the example $name', (example) => {
   test('sends its token with everything, and stops when it is not accepted', { timeout: 60_000 }, async () => {
@@ -81,41 +79,36 @@ test('a device that only knows a URL publishes', async () => {
   expect(JSON.parse(stdout)).toMatchObject({ topic: 'home/button' })
 })
 
-test.runIf(typeof chromium === 'object')(
-  'the dashboard shows each topic once, and what others publish as text',
-  async () => {
-    const page = createServer((_request, response) => {
-      response.setHeader('content-type', 'text/html').end(readFileSync(join(EXAMPLES, 'dashboard.html')))
-    })
-    page.listen(0, '127.0.0.1')
-    await once(page, 'listening')
-    onTestFinished(() => void page.close().closeAllConnections())
-    const origin = `http://127.0.0.1:${(page.address() as AddressInfo).port}`
-    const bridge = await startBridge({ CORS_ORIGINS: origin })
-    const publish = (topic: string, body: string) =>
-      fetch(`${bridge.url}/publish?topic=${topic}&retain=true`, { method: 'POST', body })
-    await publish('home/temp', '21.5')
+test.runIf(hasChromium)('the dashboard shows each topic once, and what others publish as text', async () => {
+  const page = createServer((_request, response) => {
+    response.setHeader('content-type', 'text/html').end(readFileSync(join(EXAMPLES, 'dashboard.html')))
+  })
+  page.listen(0, '127.0.0.1')
+  await once(page, 'listening')
+  onTestFinished(() => void page.close().closeAllConnections())
+  const origin = `http://127.0.0.1:${(page.address() as AddressInfo).port}`
+  const bridge = await startBridge({ CORS_ORIGINS: origin })
+  const publish = (topic: string, body: string) =>
+    fetch(`${bridge.url}/publish?topic=${topic}&retain=true`, { method: 'POST', body })
+  await publish('home/temp', '21.5')
 
-    const { chromium: browsers } = createRequire(new URL('../clients/main.ts', import.meta.url))('playwright-core')
-    const [executablePath] = (chromium as { command: { args: string[] } }).command.args.slice(-1)
-    const browser = await browsers.launch({ executablePath, args: ['--no-sandbox'] })
-    onTestFinished(() => browser.close())
-    const tab = await browser.newPage()
-    await tab.goto(`${origin}/?bridge=${bridge.url}&topic=home/%23`)
-    const cells = () =>
-      tab
-        .locator('tbody tr')
-        .evaluateAll((rows: { cells: { textContent: string }[] }[]) =>
-          rows.map((row) => [row.cells[0]!.textContent, row.cells[1]!.textContent]),
-        )
-    await expect.poll(cells, { timeout: 30_000 }).toEqual([['home/temp', '21.5']])
-    expect(await tab.getByRole('status').textContent()).toBe('broker connected')
-    await publish('home/temp', '22')
-    await publish('home/door', '<img src=x onerror="document.title=1">')
-    await expect.poll(cells).toEqual([
-      ['home/temp', '22'],
-      ['home/door', '<img src=x onerror="document.title=1">'],
-    ])
-    expect(await tab.title()).toBe('Dashboard')
-  },
-)
+  const browser = await launchBrowser()
+  onTestFinished(() => browser.close())
+  const tab = await browser.newPage()
+  await tab.goto(`${origin}/?bridge=${bridge.url}&topic=home/%23`)
+  const cells = () =>
+    tab
+      .locator('tbody tr')
+      .evaluateAll((rows: { cells: { textContent: string }[] }[]) =>
+        rows.map((row) => [row.cells[0]!.textContent, row.cells[1]!.textContent]),
+      )
+  await expect.poll(cells, { timeout: 30_000 }).toEqual([['home/temp', '21.5']])
+  expect(await tab.getByRole('status').textContent()).toBe('broker connected')
+  await publish('home/temp', '22')
+  await publish('home/door', '<img src=x onerror="document.title=1">')
+  await expect.poll(cells).toEqual([
+    ['home/temp', '22'],
+    ['home/door', '<img src=x onerror="document.title=1">'],
+  ])
+  expect(await tab.title()).toBe('Dashboard')
+})
