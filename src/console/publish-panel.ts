@@ -73,22 +73,9 @@ export class PublishPanel {
   async #show(answer: Response, milliseconds: number): Promise<void> {
     const copy = answer.clone()
     const name = { 200: 'OK', 202: 'Accepted' }[answer.status]
-    if (name === undefined) {
-      say(this.#answer, `${answer.status} ${problemText(await problemIn(answer))} · ${milliseconds} ms`, 'bad')
-    } else {
-      const { reasonCode, reason, matchedSubscribers } = (await answer.json()) as Result
-      const said =
-        reason === null ? 'sent, and the broker says no more' : `the broker says: ${reason} (${reasonCode ?? '–'})`
-      const unsaid = answer.status === 200 ? 'acknowledged; over MQTT 3.1.1 the broker gives no reason' : said
-      const who = { true: ' · somebody subscribes to it', false: ' · nobody subscribes to it' }[
-        String(matchedSubscribers)
-      ]
-      say(
-        this.#answer,
-        `${answer.status} ${name} · ${reason === null ? unsaid : said}${who ?? ''} · ${milliseconds} ms`,
-        'good',
-      )
-    }
+    const text = name === undefined ? problemText(await problemIn(answer)) : resultText((await answer.json()) as Result)
+    const status = `${answer.status}${name === undefined ? '' : ` ${name} ·`}`
+    say(this.#answer, `${status} ${text} · ${milliseconds} ms`, name === undefined ? 'bad' : 'good')
     byId('answer-body-details').hidden = false
     this.#body.textContent = await copy.text()
   }
@@ -147,10 +134,22 @@ export class PublishPanel {
   }
 }
 
+/** The answer to a publish that succeeded. */
 interface Result {
+  qos: number
+  /** As all of them, null where the broker does not say that. */
   reasonCode: number | null
   reason: string | null
   matchedSubscribers: boolean | null
+}
+
+function resultText({ qos, reasonCode, reason, matchedSubscribers }: Result): string {
+  const matched = { true: ' · somebody subscribes to it', false: ' · nobody subscribes to it', null: '' }
+  const who = matched[`${matchedSubscribers}`]
+  if (reason !== null) return `the broker says: ${reason}${reasonCode === null ? '' : ` (${reasonCode})`}${who}`
+  return qos === 0
+    ? 'sent; at QoS 0 the broker does not answer'
+    : `acknowledged; over MQTT 3.1.1 the broker gives no reason${who}`
 }
 
 class InvalidField extends Error {}

@@ -51,6 +51,8 @@ export class StatePanel {
   readonly #tables = new Map<string, HTMLElement>()
   #before: Figures | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
+  /** Counts the calls of `start`, so that an answer to an earlier one does not go on beside a later one. */
+  #round = 0
 
   constructor(api: Api, settings: Settings) {
     this.#api = api
@@ -64,10 +66,11 @@ export class StatePanel {
   /** Called again after a login: begins anew. */
   start(): void {
     clearTimeout(this.#timer)
-    void this.#poll()
+    this.#round += 1
+    void this.#poll(this.#round)
   }
 
-  async #poll(): Promise<void> {
+  async #poll(round: number): Promise<void> {
     if (!document.hidden) {
       try {
         const isWelcome = await this.#read()
@@ -78,7 +81,7 @@ export class StatePanel {
         this.#before = undefined
       }
     }
-    this.#timer = setTimeout(() => void this.#poll(), POLL_MS)
+    if (round === this.#round) this.#timer = setTimeout(() => void this.#poll(round), POLL_MS)
   }
 
   /** @returns false where the credentials are not accepted */

@@ -24,13 +24,17 @@ export class TreeView {
   readonly #onChosen: (path: string | undefined) => void
   #rows = new Map<string, Row>()
   #chosen: string | undefined
+  /** The path of the row that has the focus, or had it last. */
+  #active = ''
 
   constructor(root: HTMLElement, tree: TopicTree, onChosen: (path: string | undefined) => void) {
     this.#root = root
     this.#tree = tree
     this.#onChosen = onChosen
     root.addEventListener('keydown', (event) => this.#onKey(event))
-    root.addEventListener('focus', () => this.#rowAt(0)?.element.focus())
+    root.addEventListener('focusin', ({ target }) => this.#onFocus(target as HTMLElement))
+    // Then the Tab key comes to the tree again, and from there to the row that had the focus.
+    root.addEventListener('focusout', () => (root.tabIndex = 0))
     root.addEventListener('click', (event) => this.#onClick(event))
   }
 
@@ -38,6 +42,9 @@ export class TreeView {
   render(): void {
     const nodes = this.#tree.visibleRows(ROWS_MAX)
     const rows = new Map<string, Row>()
+    const shown = new Set(nodes.map(({ path }) => path))
+    // First, as a row that has to be moved would lose the focus.
+    for (const [path, row] of this.#rows) if (!shown.has(path)) row.element.remove()
     let next = this.#root.firstElementChild
     for (const each of nodes) {
       const row = this.#rows.get(each.path) ?? makeRow(each)
@@ -47,10 +54,7 @@ export class TreeView {
       else this.#root.insertBefore(row.element, next)
       this.#update(row)
     }
-    for (const [path, row] of this.#rows) if (!rows.has(path)) row.element.remove()
     this.#rows = rows
-    // An empty tree has nothing to focus but itself.
-    this.#root.tabIndex = rows.size === 0 || this.#focused !== undefined ? -1 : 0
   }
 
   choose(path: string | undefined): void {
@@ -59,13 +63,15 @@ export class TreeView {
     this.render()
   }
 
-  get #focused(): Row | undefined {
-    const { activeElement } = document
-    return [...this.#rows.values()].find((row) => row.element === activeElement)
+  #rowOf(target: Element | null): Row | undefined {
+    return [...this.#rows.values()].find((row) => row.element.contains(target))
   }
 
-  #rowAt(index: number): Row | undefined {
-    return [...this.#rows.values()].at(index)
+  #onFocus(target: HTMLElement): void {
+    const row = this.#rowOf(target)
+    if (row === undefined) return (this.#rows.get(this.#active) ?? [...this.#rows.values()][0])?.element.focus()
+    this.#active = row.node.path
+    this.#root.tabIndex = -1
   }
 
   #update({ element: row, node, twisty, value, rate }: Row): void {
@@ -79,7 +85,7 @@ export class TreeView {
 
   #onClick(event: MouseEvent): void {
     const target = event.target as HTMLElement
-    const row = [...this.#rows.values()].find(({ element: each }) => each.contains(target))
+    const row = this.#rowOf(target)
     if (row === undefined) return
     row.element.focus()
     if (target === row.twisty) this.#toggle(row.node, !isOpen(row.node))
@@ -87,7 +93,7 @@ export class TreeView {
   }
 
   #onKey(event: KeyboardEvent): void {
-    const row = this.#focused
+    const row = this.#rowOf(document.activeElement)
     if (row === undefined) return
     const rows = [...this.#rows.values()]
     const index = rows.indexOf(row)
