@@ -4,7 +4,7 @@ import { chromium } from 'playwright-core'
 
 const [executablePath, url] = process.argv.slice(2)
 const text = readFileSync(new URL('../../docs/browsers.md', import.meta.url), 'utf8')
-const follow = /```js\n(function follow[^]*?)```/.exec(text)[1]
+const follow = /```js .*\n(function follow[^]*?)```/.exec(text)[1]
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
 const page = await browser.newPage()
 await page.exposeFunction('print', (name, data) =>

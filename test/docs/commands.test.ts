@@ -1,5 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { startBridge } from '../support/bridge.ts'
@@ -69,6 +70,27 @@ test('the lines that publish work in each language', async () => {
     expect((await stream.next()).data).toMatchObject({ topic: 'home/temp', payload: '21.5' })
   }
 })
+
+test('code in other languages is run by a test, or says why not', () => {
+  const included = /<!-- file (\S+), written/
+  const hidden = pages().flatMap((page) => {
+    // Whole programs of examples are run by test/clients.
+    const own = page.text
+      .split(/(?=<!-- file )/)
+      .map((part) => (included.test(part) ? part.split('<!-- end of file -->')[1]! : part))
+    return fencesOf({ ...page, text: own.join('') })
+      .filter(({ language }) => ['js', 'ts', 'python', 'go', 'java', 'bash'].includes(language))
+      .filter(({ mark, text }) => !/^(await fetch\('http|import urllib)/.test(text) && !isShownToRun(mark))
+      .map(({ text }) => `${page.path}: ${text.split('\n')[0]}`)
+  })
+  expect(hidden).toEqual([])
+})
+
+/** `not-run` and why, or `run-by` and the file that runs it. */
+function isShownToRun(mark: string): boolean {
+  const by = /^run-by (\S+)$/.exec(mark)
+  return by === null ? /^not-run .{5,}/.test(mark) : existsSync(ROOT + by[1]!)
+}
 
 test('there are commands, and each mark is one that this test knows', () => {
   const blocks = documents.flatMap((page) => page.blocks)

@@ -1,4 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest'
+import { fencesOf, pages } from '../support/documents.ts'
+import { makeToken, tokenFile } from '../support/token-file.ts'
 import { startBridge } from '../support/bridge.ts'
 import { hasChromium, launchBrowser } from '../support/browser.ts'
 
@@ -30,4 +32,20 @@ test.runIf(hasChromium)('the page at /docs is a list, and offers to try everythi
     .poll(() => page.locator('#operations-publish-publish .live-responses-table').textContent(), { timeout: 20_000 })
     .toContain('"reasonCode"')
   expect(faults).toEqual([])
+})
+
+test.runIf(hasChromium)('the lines for a cookie give an EventSource the rights of a token', async () => {
+  const token = makeToken('page', ['home/#'])
+  const { url } = await startBridge({ AUTH: 'token', AUTH_COOKIE: true, ...tokenFile([token]).settings })
+  const lines = pages()
+    .flatMap(fencesOf)
+    .find(({ text }) => text.startsWith("await fetch('/cookie'"))!.text
+  const browser = await launchBrowser()
+  onTestFinished(() => browser.close())
+  const page = await browser.newPage()
+  await page.goto(`${url}/docs`)
+  const script = lines.replace('new EventSource', 'const source = new EventSource')
+  const opened = "return new Promise((resolve) => source.addEventListener('status', ({ data }) => resolve(data)))"
+  const status = await page.evaluate(`(async (token) => { ${script}\n${opened} })('${token.token}')`)
+  expect(JSON.parse(String(status))).toEqual({ broker: 'connected' })
 })

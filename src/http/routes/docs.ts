@@ -59,7 +59,14 @@ export async function docs(app: FastifyInstance, { version }: { version: string 
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
         description:
           'HTTP-to-MQTT bridge: publish with POST, follow topics as server-sent events. Every error is a problem ' +
-          'document (RFC 9457) with a stable `code`, and `retryable` says whether the same request may succeed later.',
+          'document (RFC 9457) with a stable `code`, and `retryable` says whether the same request may succeed later.' +
+          '\n\nWhat OpenAPI has no words for:\n\n' +
+          '- `text/event-stream` is a stream without end. Its events are what `Event` says, as the fields `event`, ' +
+          '`id` and `data` of a block. Read it with an `EventSource` or the like; a generated client would wait for ' +
+          'its end.\n' +
+          '- `application/x-ndjson` is one JSON value on each line, of the schema that `contentSchema` names. Bodies ' +
+          'and answers may be of any length, and come while they are made.\n' +
+          '- `application/octet-stream` stands for bytes of any type. Their real type is in `Content-Type`.',
       },
       // Relative, so that the page calls the origin it was loaded from. Another origin would refuse it.
       servers: [{ url: '/' }],
