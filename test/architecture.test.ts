@@ -72,7 +72,7 @@ const ROOMS: Record<string, string[]> = {
     'http/server/read-body.ts',
     'auth',
     'mqtt',
-    'push/push.ts',
+    'push/info.ts',
     'stream',
     'errors.ts',
   ],

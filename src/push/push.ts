@@ -9,6 +9,7 @@ import type { WindowLimits } from '../stream/sessions/window.ts'
 import type { DeadLetter } from './dead-letters.ts'
 import { Delivery, type Failure, type Item, newId, type PushOutcome } from './delivery.ts'
 import { Endpoint } from './endpoint.ts'
+import type { PushInfo, PushState } from './info.ts'
 import { retryDelayMs } from './retry.ts'
 import { publicUrl, type Target } from './target.ts'
 
@@ -17,38 +18,6 @@ export interface PushSession extends BrokerSession<Message> {
   readonly state: ConnectionState | undefined
   /** Ends subscriptions that an earlier version of the target had. */
   unsubscribe(filters: readonly string[]): Promise<void>
-}
-
-/** How a target is here. */
-export const PUSH_STATES = [
-  /** The session is being opened, or the broker is away. */
-  'connecting',
-  /** Another bridge delivers. */
-  'standby',
-  /** Messages are delivered as they come. */
-  'active',
-  /** The last request failed, and is tried again. */
-  'retrying',
-  /** The endpoint answered 410: nothing is sent until the next SIGHUP. */
-  'paused',
-  /** The broker refuses the session or a filter; it is tried again from time to time. */
-  'refused',
-] as const
-
-export type PushState = (typeof PUSH_STATES)[number]
-
-/** A target, as `GET /push` shows it. */
-export interface PushInfo {
-  name: string
-  /** Without its query. */
-  url: string
-  topics: string[]
-  state: PushState
-  /** When the state began, in ISO 8601. */
-  since: string
-  /** Messages that this bridge holds for the endpoint. */
-  waiting: number
-  lastError?: { reason: string; at: string }
 }
 
 /** Which of several bridges has the session of a target. */

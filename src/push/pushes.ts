@@ -1,4 +1,5 @@
-import type { Push, PushInfo } from './push.ts'
+import type { PushInfo } from './info.ts'
+import type { Push } from './push.ts'
 import type { Target } from './target.ts'
 
 /** What the files of pushes contain. */

@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import { insufficient } from '../../auth/challenge.ts'
 import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
-import { PUSH_STATES, type PushInfo } from '../../push/push.ts'
+import { PUSH_STATES, type PushInfo } from '../../push/info.ts'
 import { problems } from '../message/problem-responses.ts'
 
 export interface PushRoutes {
