@@ -17,7 +17,6 @@ const ROOMS: Record<string, string[]> = {
   // For browsers; only its own files go there.
   console: [],
   command: ['config', 'auth/create.ts', 'mqtt', 'push/push-files.ts'],
-  'healthcheck.ts': [],
   'log-destination.ts': [],
   'node-support.ts': [],
   'app.ts': [

@@ -4,7 +4,7 @@ import { closeSync, constants, mkdtempSync, openSync, rmSync, writeSync } from '
 import { Agent, get as getHttp, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { spawnBridge } from '../support/bridge-process.ts'
@@ -125,7 +125,7 @@ describe('whatever becomes of the log', () => {
 describe('the health check of the image', () => {
   async function check(settings: Record<string, string>): Promise<number | null> {
     const env = Object.entries(settings).map(([name, value]) => [`CAUSEWAY_${name}`, value] as const)
-    const child = spawn(process.execPath, [distFile('healthcheck.js')], {
+    const child = spawn(resolve(import.meta.dirname, '../../deploy/healthcheck'), {
       env: { ...plainEnvironment(), ...Object.fromEntries(env) },
       stdio: 'inherit',
     })
@@ -148,7 +148,7 @@ describe('the health check of the image', () => {
     await expect.poll(() => check(settings), { timeout: 30_000, interval: 500 }).toBe(0)
     bridge.kill('SIGKILL')
     await bridge.exited
-    expect(await check(settings)).toBe(1)
+    expect(await check(settings)).toBeGreaterThan(0)
   })
 
   test('asks the admin port where there is one', async () => {
@@ -157,7 +157,7 @@ describe('the health check of the image', () => {
     const bridge = spawnBridge(settings)
     await bridge.url
     expect(await check(settings)).toBe(0)
-    expect(await check({ ADMIN_PORT: port })).toBe(1)
+    expect(await check({ ADMIN_PORT: port })).toBeGreaterThan(0)
   })
 })
 
