@@ -8,12 +8,10 @@ export interface OpenLogger {
   flush(): void
 }
 
-/** Makes a line of JSON one for people; undefined where the optional package for that is not installed. */
-async function prettyFormat(colorize: boolean): Promise<((line: string) => string) | undefined> {
-  const module = await import('pino-pretty').catch(() => undefined)
-  return module?.prettyFactory({ colorize, singleLine: true, translateTime: 'SYS:HH:MM:ss.l' }) as
-    | ((line: string) => string)
-    | undefined
+/** Makes a line of JSON one for people. The package is loaded for them only. */
+async function prettyFormat(colorize: boolean): Promise<(line: string) => string> {
+  const { prettyFactory } = await import('pino-pretty')
+  return prettyFactory({ colorize, singleLine: true, translateTime: 'SYS:HH:MM:ss.l' }) as (line: string) => string
 }
 
 /**
@@ -28,8 +26,5 @@ export async function openLogger({ logLevel, logFormat }: Config, base: object |
     { level: logLevel, base, timestamp: pino.stdTimeFunctions.isoTime },
     format === undefined ? log : { write: (line) => log.write(format(line)) },
   )
-  if (isPretty && format === undefined && logFormat === 'pretty') {
-    logger.warn('CAUSEWAY_LOG_FORMAT=pretty needs the package pino-pretty, which is not installed; writing JSON')
-  }
   return { logger, flush: () => log.flush() }
 }

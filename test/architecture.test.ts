@@ -151,7 +151,6 @@ test('only the entry points touch the process', () => {
     .filter(({ text }) => /(?<![\w.'"])process\.(?!version\b|nextTick\b)\w+/.test(text.replace(/(\/\/|\*).*$/gm, '')))
     .map(({ name }) => name)
   expect(touching.filter((name) => name !== 'shutdown.ts')).toEqual([
-    'healthcheck.ts',
     'logger.ts',
     'main.ts',
     'serve.ts',
