@@ -28,7 +28,7 @@ export class Unacknowledged {
   /** Those that arrived on the current connection. Their PUBACKs are sent in this order [MQTT-4.6.0-2]. */
   #arrived: UnacknowledgedMessage[] = []
   /** Unacknowledged messages of earlier connections that have not come again, oldest first. */
-  #expected: UnacknowledgedMessage[] = []
+  readonly #expected = new Set<UnacknowledgedMessage>()
   /** Packet identifiers of abandoned messages that were delivered before. They come again, perhaps without DUP. */
   readonly #redelivered = new Set<number>()
   /** No message has come on the current connection yet. */
@@ -60,7 +60,7 @@ export class Unacknowledged {
     const known = this.#byMessageId.get(messageId)
     const isKnown = known !== undefined && !known.isAcknowledgeable && isSame(known.message, message)
     if (isKnown && dup) {
-      this.#expected = this.#expected.filter((expected) => expected !== known)
+      this.#expected.delete(known)
       known.isAcknowledgeable = true
       this.#arrived.push(known)
       this.#acknowledgeDone()
@@ -99,14 +99,15 @@ export class Unacknowledged {
   connectionLost(): void {
     for (const known of this.#arrived) known.isAcknowledgeable = false
     this.#arrived = []
-    this.#expected = [...this.#byMessage.values()]
+    this.#expected.clear()
+    for (const known of this.#byMessage.values()) this.#expected.add(known)
     this.#isFirst = true
   }
 
   /** The broker has lost the session, and all messages with it. */
   sessionLost(): void {
     this.#arrived = []
-    this.#expected = []
+    this.#expected.clear()
     this.#byMessage.clear()
     this.#byMessageId.clear()
     this.#redelivered.clear()
@@ -128,12 +129,14 @@ export class Unacknowledged {
    * of the messages that it has not sent again.
    */
   #resendingEnded(): void {
-    for (const known of this.#expected.splice(0)) if (known.isDone) this.#forget(known)
+    for (const known of this.#expected) if (known.isDone) this.#forget(known)
+    this.#expected.clear()
   }
 
   /** The broker does not keep packet identifiers: nothing that comes can be told to be a message that was delivered. */
   #deliverAllAgain(): void {
-    for (const known of this.#expected.splice(0)) this.#forget(known)
+    for (const known of this.#expected) this.#forget(known)
+    this.#expected.clear()
   }
 
   #forget(known: UnacknowledgedMessage): void {

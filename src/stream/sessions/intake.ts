@@ -57,7 +57,8 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }> {
     this.#window.push(message)
     if (!this.#window.isOverfull) return
     this.#isOverflowing = true
-    this.#leaveToBroker(this.#window.dropWaiting())
+    // A large backlog comes again as a whole each time, so as much of it is kept as there is room for.
+    this.#leaveToBroker(this.#window.dropExcess())
   }
 
   /**

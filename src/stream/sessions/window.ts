@@ -94,16 +94,31 @@ export class Window<Message> {
     return acknowledged.map(({ message }) => message)
   }
 
+  /** Removes the latest of the messages that wait, until the others are within the limits, and returns them. */
+  dropExcess(): Message[] {
+    let kept = this.#waiting.length
+    while (this.isOverfull && kept > 0) {
+      kept -= 1
+      this.#stopWaiting(this.#waiting[kept]!)
+    }
+    return this.#waiting.splice(kept)
+  }
+
   /** Removes the messages that wait for room, and returns them. */
   dropWaiting(): Message[] {
-    this.#options.held.shrink(this.#waitingBytes)
-    this.#waitingBytes = 0
+    for (const message of this.#waiting) this.#stopWaiting(message)
     return this.#waiting.splice(0)
   }
 
   /** Gives its memory back. Nothing may be pushed after that. */
   release(): void {
     this.#options.held.release()
+  }
+
+  #stopWaiting(message: Message): void {
+    const bytes = this.#options.sizeOf(message)
+    this.#waitingBytes -= bytes
+    this.#options.held.shrink(bytes)
   }
 
   #fill(): void {
