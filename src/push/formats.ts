@@ -8,7 +8,7 @@ export interface Delivered {
   message: Message
   /** The same for all tries of the message in this process. */
   id: string
-  /** When it came from the broker, in milliseconds of `Date.now()`. */
+  /** When it came from the broker or, if it does not expire, into the window; in milliseconds of `Date.now()`. */
   receivedAt: number
 }
 

@@ -222,14 +222,14 @@ export class Push {
     const { target, source, share, window, connect, counters, log } = this.#options
     const { name } = target
     const held = share.hold('push')
-    /** When each message came. */
+    /** When messages came that expire. */
     const receivedAt = new WeakMap<Message, number>()
     const isCurrent = () => this.#work === work
     const session = connect(target, {
       message: (message) => {
         counters.received(message.qos, message.payload.length)
         if (message.redelivered) counters.redelivered()
-        receivedAt.set(message, Date.now())
+        if (message.properties?.messageExpiryInterval !== undefined) receivedAt.set(message, Date.now())
         intake.message(message)
       },
       lost: () => isCurrent() && this.#connectionLost(),
@@ -269,7 +269,7 @@ export class Push {
       broker: session,
       deliver: (message) => {
         const sequence = (this.#sequence += 1)
-        const item = { message, sequence, id: newId(), receivedAt: receivedAt.get(message)! }
+        const item = { message, sequence, id: newId(), receivedAt: receivedAt.get(message) ?? Date.now() }
         // In this turn the message is not in the window yet.
         queueMicrotask(() => delivery.add(item))
         return { sequence, position: sequence }
