@@ -2,7 +2,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
 import { allSettings } from '../src/config/setting.ts'
 import { PROBLEM_KINDS } from '../src/errors.ts'
+import { problemExamples } from '../src/http/message/problem-responses.ts'
 import { createMetrics } from '../src/metrics.ts'
+import { FIRST_REFUSAL, reasonName, refusal } from '../src/mqtt/reason-codes.ts'
 import { CHECKS } from '../test/clients/checks.ts'
 import { KINDS } from '../test/clients/kinds.ts'
 import { readRuns } from '../test/clients/results.ts'
@@ -12,7 +14,8 @@ type Rows = readonly (readonly string[])[]
 /** What is written from the code, by its name in the page. */
 const TABLES: Record<string, () => string | Promise<string>> = {
   settings,
-  problems: () => table(['code', 'status', 'retryable', ''], problems()),
+  problems: () => table(['code', 'status', 'retryable', '', 'for example'], problems()),
+  reasons: () => table(['the broker says', '', 'status', 'code'], reasons()),
   metrics: async () => table(['metric', 'labels', ''], await metrics()),
   clients: () => table(['client', 'version', ...CHECKS, 'run'], clients()),
   notes: () =>
@@ -66,12 +69,25 @@ function settings(): string {
 }
 
 function problems(): Rows {
+  const examples = problemExamples() as Record<string, { value: { detail: string } }>
   return [...PROBLEM_KINDS.values()].map(({ code, status, title, retryable }) => [
     `\`${code}\``,
     String(status),
     retryable ? 'yes' : 'no',
     title,
+    `${examples[code]!.value.detail}`,
   ])
+}
+
+/** The reason codes of MQTT 5 that have a problem of their own, then all others. */
+function reasons(): Rows {
+  const codes = Array.from({ length: 0x100 - FIRST_REFUSAL }, (_, index) => FIRST_REFUSAL + index)
+  const other = refusal(FIRST_REFUSAL, '').kind
+  const own = codes
+    .map((code) => ({ code, kind: refusal(code, '').kind }))
+    .filter(({ kind }) => kind !== other)
+    .map(({ code, kind }) => [`0x${code.toString(16)}`, reasonName(code), String(kind.status), `\`${kind.code}\``])
+  return [...own, [`any other from 0x${FIRST_REFUSAL.toString(16)} on`, '', String(other.status), `\`${other.code}\``]]
 }
 
 async function metrics(): Promise<Rows> {
