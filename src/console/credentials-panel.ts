@@ -20,6 +20,7 @@ export class CredentialsPanel {
   readonly #keep = byId<HTMLInputElement>('keep')
   readonly #answer = byId('credentials-answer')
   readonly #signOut = byId<HTMLButtonElement>('sign-out')
+  #isSigningIn = false
 
   constructor(settings: Settings, onSignedIn: () => void) {
     this.#settings = settings
@@ -34,9 +35,9 @@ export class CredentialsPanel {
     byId('credentials-hint').textContent = `${HINTS[settings.auth]} ${KEPT_HERE}`
     this.#form.addEventListener('submit', (event) => {
       event.preventDefault()
-      void this.#signIn()
+      this.#signInOnce()
     })
-    this.#token.addEventListener('change', () => void this.#signIn())
+    this.#token.addEventListener('change', () => this.#signInOnce())
     this.#signOut.addEventListener('click', () => void this.#end())
   }
 
@@ -53,9 +54,20 @@ export class CredentialsPanel {
   #authorization(): string | undefined {
     const text = this.#token.value.trim()
     if (text === '' || this.#settings.auth === 'none') return undefined
-    if (/^(bearer|basic) /i.test(text)) return text
-    if (this.#settings.auth !== 'broker' || !text.includes(':')) return `Bearer ${text}`
+    const isBasic = this.#settings.auth === 'broker' && text.includes(':') && !/^(bearer|basic) /i.test(text)
+    if (!isBasic) {
+      // Other characters cannot be in a header.
+      if (/[^\x20-\x7e]/.test(text)) return undefined
+      return /^(bearer|basic) /i.test(text) ? text : `Bearer ${text}`
+    }
     return `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(text)))}`
+  }
+
+  /** The Enter key changes the box and submits the form. Two refused attempts would count as two guesses. */
+  #signInOnce(): void {
+    if (this.#isSigningIn) return
+    this.#isSigningIn = true
+    void this.#signIn().finally(() => (this.#isSigningIn = false))
   }
 
   async #signIn(): Promise<void> {
@@ -94,7 +106,8 @@ export class CredentialsPanel {
 
   #refused(answer: Response): void {
     const why = /error_description="([^"]*)"/.exec(answer.headers.get('www-authenticate') ?? '')?.[1]
-    const isMissing = this.#authorization() === undefined
-    say(this.#answer, isMissing ? '401: a token is needed.' : `401: ${why ?? 'the token is not accepted'}`, 'bad')
+    const isSent = this.#authorization() !== undefined
+    const unsent = this.#token.value === '' ? 'a token is needed' : 'this is no token'
+    say(this.#answer, `401: ${isSent ? (why ?? 'the token is not accepted') : unsent}.`, 'bad')
   }
 }

@@ -187,12 +187,13 @@ function secondsOf(text: string): number {
 }
 
 function propertiesOf(fields: Fields): Record<string, unknown> {
-  const userProperties: Record<string, string[]> = {}
+  // A map, as a property of an object cannot have every name.
+  const userProperties = new Map<string, string[]>()
   for (const line of fields['user-properties'].split('\n')) {
     if (line.trim() === '') continue
     const [, name, value] = /^([^:]+):\s*(.*)$/.exec(line) ?? []
     if (name === undefined) throw new InvalidField(`User properties: expected name: value, got ${line}`)
-    ;(userProperties[name] ??= []).push(value!)
+    userProperties.set(name, [...(userProperties.get(name) ?? []), value!])
   }
   return {
     ...(fields['content-type'] && { contentType: fields['content-type'] }),
@@ -200,6 +201,6 @@ function propertiesOf(fields: Fields): Record<string, unknown> {
     ...(fields.correlation && { correlationData: fields.correlation }),
     ...(fields.expiry && { messageExpiryInterval: secondsOf(fields.expiry) }),
     ...(fields.isText && { payloadFormatIndicator: true }),
-    ...(Object.keys(userProperties).length > 0 && { userProperties }),
+    ...(userProperties.size > 0 && { userProperties: Object.fromEntries(userProperties) }),
   }
 }
