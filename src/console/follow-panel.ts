@@ -35,6 +35,8 @@ export class FollowPanel {
   readonly #search = byId<HTMLInputElement>('search')
   readonly #sample = new Sample(performance.now())
   #stream: Stream | undefined
+  #settled: Promise<void> = Promise.resolve()
+  #settle = () => {}
   /** What came since the log was drawn last. */
   #waiting: Entry[] = []
   #branch: string | undefined
@@ -82,8 +84,15 @@ export class FollowPanel {
     setInterval(() => this.#rate(), RATES_MS)
   }
 
+  /** Settles once it is known whether the bridge follows what was asked for last. */
+  get settled(): Promise<void> {
+    return this.#settled
+  }
+
   #follow(): void {
     this.#stream?.stop()
+    this.#settle()
+    this.#settled = new Promise((resolve) => (this.#settle = resolve))
     const query = new URLSearchParams({
       qos: byId<HTMLSelectElement>('follow-qos').value,
       retained: String(byId<HTMLInputElement>('with-retained').checked),
@@ -100,10 +109,12 @@ export class FollowPanel {
         event: (event) => this.#take(event),
         opened: (awaySeconds) => this.#opened(filters, awaySeconds),
         waiting: (why, delayMs) => {
+          this.#settle()
           const text = `Not connected: ${why}. Trying again in ${(delayMs / 1000).toFixed(1)} s.`
           say(this.#state, text, 'warn')
         },
         refused: (why) => {
+          this.#settle()
           say(this.#state, why, 'bad')
           byId<HTMLButtonElement>('stop').disabled = true
         },
@@ -112,6 +123,7 @@ export class FollowPanel {
   }
 
   #opened(filters: readonly string[], awaySeconds: number | undefined): void {
+    this.#settle()
     const names = filters.filter((filter) => filter !== '').map((filter) => visible(filter, 60))
     say(this.#state, `Following ${names.join(', ')}.`, 'good')
     if (awaySeconds === undefined) return
@@ -150,6 +162,7 @@ export class FollowPanel {
   #stop(): void {
     this.#stream?.stop()
     this.#stream = undefined
+    this.#settle()
     byId<HTMLButtonElement>('stop').disabled = true
     say(this.#state, 'Stopped.')
   }

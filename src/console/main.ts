@@ -10,7 +10,7 @@ byId('version').textContent = settings.version
 
 const credentials = new CredentialsPanel(settings, () => state.start())
 const state = new StatePanel(credentials.api, settings)
-new PublishPanel(credentials.api, settings)
-new FollowPanel(credentials.api, settings)
+const follow = new FollowPanel(credentials.api, settings)
+new PublishPanel(credentials.api, settings, () => follow.settled)
 if (settings.auth !== 'none') say(byId('broker'), 'Sign in to see the state', 'warn')
 await credentials.start()

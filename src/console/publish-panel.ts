@@ -5,6 +5,8 @@ import { type Message, problemText } from './message.ts'
 import { clock, visible } from './visible.ts'
 
 const HISTORY_MAX = 50
+/** Longest time that a publish waits for a subscription of the page. */
+const SUBSCRIBED_MS = 1000
 /** Larger payloads are not kept for sending again, so that the history stays small. */
 const KEPT_PAYLOAD_MAX = 10_000
 
@@ -26,13 +28,16 @@ const FIELDS = [
 export class PublishPanel {
   readonly #api: Api
   readonly #settings: Settings
+  readonly #subscribed: () => Promise<void>
   readonly #answer = byId('answer')
   readonly #body = byId('answer-body')
   readonly #curl = byId('curl')
   readonly #history = byId<HTMLOListElement>('history')
   readonly #form = byId<HTMLFormElement>('publish-form')
 
-  constructor(api: Api, settings: Settings) {
+  /** @param subscribed settles when what the user follows is subscribed to, if that is going on */
+  constructor(api: Api, settings: Settings, subscribed: () => Promise<void>) {
+    this.#subscribed = subscribed
     this.#api = api
     this.#settings = settings
     this.#form.addEventListener('submit', (event) => {
@@ -49,11 +54,13 @@ export class PublishPanel {
 
   async #publish(): Promise<void> {
     const fields = this.#fields()
-    const startedAt = performance.now()
     let status = '–'
     try {
       const message = messageOf(fields)
       say(this.#answer, 'Waiting for the broker…')
+      // Who has just asked to follow wants to see the message.
+      await Promise.race([this.#subscribed(), new Promise((resolve) => setTimeout(resolve, SUBSCRIBED_MS))])
+      const startedAt = performance.now()
       const answer = await this.#api.fetch('publish', {
         method: 'POST',
         headers: { 'content-type': 'application/json' },

@@ -274,6 +274,7 @@ describe.skipIf(!hasChromium)('the page at / in a browser, at length', () => {
     const { page } = await openPage(browser, bridge.url, { ...options, bypassCSP: true })
     const { follow, messages } = partsOf(page)
     await follow.click()
+    // The page waits for the subscription before it publishes, so its user sees the message.
     await publishByHand(page, 'home/temp', '21.5')
     await messages.getByText('home/temp').click()
     await page.getByText('Properties (MQTT 5)').click()
