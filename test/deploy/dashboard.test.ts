@@ -1,6 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -73,6 +75,23 @@ test('no panel of the dashboard lies on another', () => {
   }
 })
 
+/** A file with one push target for topic `a`, whose endpoint takes everything. */
+async function pushFile(): Promise<string> {
+  const endpoint = createServer((request, response) => request.resume().on('end', () => response.end()))
+  endpoint.listen(0, '127.0.0.1')
+  await once(endpoint, 'listening')
+  const directory = mkdtempSync(join(tmpdir(), 'causeway-push-'))
+  onTestFinished(() => {
+    endpoint.closeAllConnections()
+    endpoint.close()
+    rmSync(directory, { recursive: true, force: true })
+  })
+  const url = `http://127.0.0.1:${(endpoint.address() as AddressInfo).port}`
+  const file = join(directory, 'push.json')
+  writeFileSync(file, JSON.stringify([{ name: 'one', topics: ['a'], url }]))
+  return file
+}
+
 /** A Prometheus with the configuration that is shipped, which scrapes this bridge each second. Ends with the test. */
 async function startPrometheus(target: string): Promise<(path: string, query?: string) => Promise<any>> {
   const directory = mkdtempSync(join(tmpdir(), 'causeway-prometheus-'))
@@ -110,7 +129,11 @@ async function startPrometheus(target: string): Promise<(path: string, query?: s
 test.runIf(hasPrometheus && hasMosquitto)(
   'a Prometheus that scrapes a bridge has data for every query of the dashboard and every alert',
   async () => {
-    const bridge = await startBridge({ MQTT_URL: (await startMosquitto()).url, ADMIN_PORT: 0 })
+    const bridge = await startBridge({
+      MQTT_URL: (await startMosquitto()).url,
+      ADMIN_PORT: 0,
+      PUSH_FILE: await pushFile(),
+    })
     const ask = await startPrometheus(new URL(bridge.adminUrl).host)
     const valueOf = async (query: string): Promise<number | undefined> => {
       const value = (await ask('query', query))?.result?.[0]?.value?.[1]
@@ -126,6 +149,7 @@ test.runIf(hasPrometheus && hasMosquitto)(
     await stream.take(3)
     expect((await fetch(`${bridge.url}/publish?topic=%23`, { method: 'POST' })).status).toBe(400)
     await expected('sum(rate(causeway_publish_ack_seconds_count[10s])) > 0').toBeGreaterThan(0)
+    await expected('sum(rate(causeway_push_deliveries_total{outcome="delivered"}[10s])) > 0').toBeGreaterThan(0)
     await expected('sum(rate(causeway_http_requests_total{status_code="400"}[10s])) > 0').toBeGreaterThan(0)
 
     const queries = panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })))
@@ -150,5 +174,14 @@ test.runIf(hasPrometheus && hasMosquitto)(
     // Each name that an alert asks for exists: a query of a metric that does not would never fire.
     const names = new Set(rules.flatMap(({ expr }) => expr.match(/\b(causeway|process|nodejs)_\w+|\bup\b/g) ?? []))
     for (const name of names) expect(await valueOf(`count(${name})`), name).toBeGreaterThan(0)
+    // And so does each value that it asks a label for.
+    const selectors = rules.flatMap(({ expr }) => [...expr.matchAll(/(\w+)\{(\w+)=~?"([^"]+)"\}/g)])
+    expect(selectors.length).toBeGreaterThan(4)
+    for (const [, name, label, values] of selectors) {
+      for (const value of values!.split('|')) {
+        const selector = `${name}{${label}="${value}"}`
+        expect(await valueOf(`count(${selector})`), selector).toBeGreaterThan(0)
+      }
+    }
   },
 )
