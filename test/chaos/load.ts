@@ -24,6 +24,8 @@ const LETTERS = ['a', 'b', 'c']
 
 const PAYLOAD_BASE_BYTES = 10
 const BEHIND_MAX_MS = 250
+/** Behind the answer of a 503 that does not say when to come back. */
+export const WITHOUT_RETRY_AFTER = ' without Retry-After'
 /** Requests without an answer; what is more is not begun. */
 const REQUESTS_MAX = 5000
 
@@ -100,7 +102,10 @@ function post(agent: Agent, url: string, publication: Publication, payload: stri
       body += text
     })
     response.on('error', (error: NodeJS.ErrnoException) => answered(error.code ?? error.message))
-    response.on('end', () => answered(describeAnswer(response.statusCode!, body)))
+    response.on('end', () => {
+      const lacksRetryAfter = response.statusCode === 503 && response.headers['retry-after'] === undefined
+      answered(describeAnswer(response.statusCode!, body) + (lacksRetryAfter ? WITHOUT_RETRY_AFTER : ''))
+    })
   })
   sent.on('error', (error: NodeJS.ErrnoException) => answered(error.code ?? error.message))
   sent.end(payload)

@@ -2,18 +2,21 @@ import { writeFileSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
 import type { BrokerKind } from './broker.ts'
+import { writeDocument } from './document.ts'
 import { briefFaults, faults } from './faults.ts'
+import { saveResults } from './results.ts'
 import { TABLE_HEAD, tableRow } from './report.ts'
 import { type Row, runFault, type RunOptions } from './run.ts'
 import { seedFromEnvironment } from './seed.ts'
 import type { Stage } from './stage.ts'
 
-const USAGE = `npm run chaos [-- FAULT… --brief --broker KIND --protocol VERSION --json FILE --keep-logs --list]
+const USAGE = `npm run chaos [-- FAULT… --brief --broker KIND --protocol VERSION --document --json FILE --keep-logs --list]
 
 FAULT               those to make, one after the other; all unless named
 --brief             the most important ones, about two minutes
 --broker KIND       mosquitto (default) or embedded, the one that Causeway brings
 --protocol VERSION  5 (default) or 3.1.1
+--document          keeps the rows in results.json, and writes docs/chaos.md
 --json FILE         writes the rows there as well, to compare them with another run's
 --keep-logs         keeps the logs of brokers and bridges; the notes say where
 --list              says which faults there are
@@ -27,6 +30,7 @@ const { values, positionals } = parseArgs({
     brief: { type: 'boolean', default: false },
     broker: { type: 'string', default: 'mosquitto' },
     protocol: { type: 'string', default: '5' },
+    document: { type: 'boolean', default: false },
     json: { type: 'string' },
     'keep-logs': { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
@@ -88,4 +92,6 @@ if (values.json !== undefined) {
   const run = { at: new Date().toISOString(), node: process.version, seed, broker, protocol, rows }
   writeFileSync(values.json, `${JSON.stringify(run, undefined, 2)}\n`)
 }
+// After each run of some, so that one row can be made again.
+if (values.document) writeDocument(saveResults(rows, options.seed))
 process.exit(failed.length > 0 || rows.some(({ breaks }) => breaks.length > 0) ? 1 : 0)

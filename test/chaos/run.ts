@@ -8,7 +8,7 @@ import { FaultProxy } from './fault-proxy.ts'
 import type { Fault, World } from './fault.ts'
 import { judge, LATE_MS, owedTo, type Verdict } from './judge.ts'
 import { isAnsweredWell, keyOf, Ledger, type Publication } from './ledger.ts'
-import { LOOSE, publishOverHttp, publishOverMqtt, SURE } from './load.ts'
+import { LOOSE, publishOverHttp, publishOverMqtt, SURE, WITHOUT_RETRY_AFTER } from './load.ts'
 import { Reader, type ReaderSpec } from './reader.ts'
 import { Stage } from './stage.ts'
 import { startWitness } from './witness.ts'
@@ -201,7 +201,7 @@ async function observe(
 }
 
 function brokenRules(
-  { neverArrived, missed, duplicatesQos2, recoverySeconds }: Verdict,
+  { neverArrived, missed, duplicatesQos2, recoverySeconds, saw }: Verdict,
   { withinSeconds = WITHIN_SECONDS }: Fault,
   watchedSeconds: number,
 ): string[] {
@@ -209,6 +209,8 @@ function brokenRules(
   if (neverArrived > 0) broken.push(`${neverArrived} answered 200 never arrived`)
   if (missed > 0) broken.push(`${missed} missed without a gap`)
   if (duplicatesQos2 > 0) broken.push(`${duplicatesQos2} duplicates at QoS 2`)
+  const silent = Object.keys(saw).filter((answer) => answer.endsWith(WITHOUT_RETRY_AFTER))
+  if (silent.length > 0) broken.push(`callers saw ${silent.join(', ')}`)
   if (withinSeconds === null) return broken
   if (recoverySeconds === null) broken.push(`does not work again within ${Math.round(watchedSeconds)} s`)
   else if (recoverySeconds > withinSeconds) broken.push(`works again after ${recoverySeconds} s, not ${withinSeconds}`)

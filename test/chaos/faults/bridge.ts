@@ -4,7 +4,8 @@ import { connect } from 'node:net'
 import { join, resolve } from 'node:path'
 import { connectAsync } from 'mqtt'
 import type { Fault, World } from '../fault.ts'
-import type { Publication } from '../ledger.ts'
+import { keyOf, type Ledger, type Publication } from '../ledger.ts'
+import { SURE } from '../load.ts'
 
 const CLOCK = resolve(import.meta.dirname, '../clock.mjs')
 const HOUR_MS = 3_600_000
@@ -96,7 +97,7 @@ export const bridgeFaults: readonly Fault[] = [
     issue: '18',
     http: { rate: (3 * 2 * 20) / 0.2, qos: [1], bytes: 100 },
     mqtt: { rate: 20 },
-    async strike({ proxy, ledger, bridges: [bridge], seconds, note, breaks }) {
+    async strike({ proxy, ledger, readers, bridges: [bridge], seconds, note, breaks }) {
       proxy.delay(100)
       await seconds(2)
       const from = performance.now()
@@ -111,10 +112,14 @@ export const bridgeFaults: readonly Fault[] = [
       const accepted = percentile99(during.filter(({ answer }) => answer === '200'))
       const shed = percentile99(during.filter(({ answer }) => answer?.startsWith('503')))
       const livez = Math.max(...alive)
+      const events = readers
+        .filter(({ spec }) => spec.filter === SURE)
+        .map(({ arrivals }) => slowestEvent(ledger, arrivals, from, performance.now() - 2000))
       proxy.delay(0)
       note(
-        `p99 of 200 ${Math.round(accepted)} ms, of 503 ${Math.round(shed)} ms, /livez at worst ${Math.round(livez)} ms`,
+        `p99 of 200 ${Math.round(accepted)} ms, of 503 ${Math.round(shed)} ms, /livez at worst ${Math.round(livez)} ms, events ${Math.round(Math.max(...events))} ms`,
       )
+      if (Math.max(...events) > 2000) breaks('streams stood still')
       if (accepted > 1000) breaks(`accepted publishes take ${Math.round(accepted)} ms (p99), not 1000`)
       if (shed > 50) breaks(`what is shed waits ${Math.round(shed)} ms (p99), not 50`)
       if (livez > 100) breaks(`/livez answers after ${Math.round(livez)} ms, not 100`)
@@ -123,6 +128,14 @@ export const bridgeFaults: readonly Fault[] = [
   clockJump('clock-forward', "the bridge's clock jumps an hour ahead", HOUR_MS),
   clockJump('clock-back', "the bridge's clock jumps an hour back", -HOUR_MS),
 ]
+
+/** How long the slowest event took that the load sent straight to the broker in this time; Infinity if it never came. */
+function slowestEvent(ledger: Ledger, arrivals: ReadonlyMap<string, number>, from: number, until: number): number {
+  const sent = ledger.publications.filter(
+    ({ by, begunAt, qos }) => by === 'mqtt' && qos > 0 && begunAt > from && begunAt < until,
+  )
+  return Math.max(0, ...sent.map((publication) => (arrivals.get(keyOf(publication)) ?? Infinity) - publication.begunAt))
+}
 
 /** Streams that read all or nothing of what comes. Returns what ends them. */
 async function openIdleStreams(
