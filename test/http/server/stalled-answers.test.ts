@@ -60,7 +60,9 @@ test('methods that nobody knows are refused without a line in the log', async ()
     expect([status, headers['allow']]).toEqual([405, 'POST'])
   }
   const plain = await startBridge()
-  const { answers } = await exchange(plain.url, Buffer.from('PROPFIND / HTTP/1.1\r\nHost: localhost\r\n\r\n'), ['GET'])
+  const { answers } = await exchange(plain.url, Buffer.from('PROPFIND /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n'), [
+    'GET',
+  ])
   expect(answers[0]!.status).toBe(404)
   for (const { logs } of [bridge, plain]) {
     expect(logs.filter(({ level }) => Number(level) >= 40)).toEqual([])
