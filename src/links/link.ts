@@ -209,6 +209,8 @@ export class Link {
           retained,
           timeoutMs,
           sharedOver311,
+          markerTopic: () =>
+            markers.work === true ? markers.sessionTopic(sessionClientId(id, sessionClientIds)) : undefined,
           ignores: (topic) => markers.isMarkerTopic(topic) || ignores(topic),
           events,
         }),

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { NetworkConnection } from './client/network-connection.ts'
 import type { Acknowledgement } from './client/packets.ts'
@@ -7,6 +7,7 @@ import { FIRST_REFUSAL } from './reason-codes.ts'
 import { withTimeout } from './with-timeout.ts'
 
 const RANDOM_BYTES = 12
+const SESSION_DIGITS = 32
 /**
  * Packet identifiers of markers count down from the highest one. MQTT.js takes the lowest free one for its SUBSCRIBE
  * and UNSUBSCRIBE, so the two never meet.
@@ -50,6 +51,14 @@ export class Markers {
   /** Whether it is a topic of any bridge's markers. No reader gets messages from there. */
   isMarkerTopic(topic: string): boolean {
     return topic.startsWith(this.#prefix)
+  }
+
+  /**
+   * The topic at which a durable session has a marker of its own. The same at every bridge, so that a session that goes
+   * from one to the other has one subscription more, not one for each.
+   */
+  sessionTopic(clientId: string): string {
+    return `${this.#prefix}${createHash('sha256').update(clientId).digest('hex').slice(0, SESSION_DIGITS)}`
   }
 
   /** A connection was lost while the first marker was unanswered. */

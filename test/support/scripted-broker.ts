@@ -13,6 +13,8 @@ export interface Peer {
   sendRaw(bytes: Uint8Array | number[]): void
   /** Sends CONNACK, over MQTT 5 with a Receive Maximum of 20. */
   accept(sessionPresent?: boolean): void
+  /** Begins a new session, as `accept(false)` does, but its CONNACK is lost. */
+  beginSession(): void
   /** As `send`, also while `hold` holds back what is sent. */
   sendNow(...packets: Packet[]): void
   /** Holds back what is sent until `flow`. */
@@ -126,6 +128,7 @@ function createPeer(socket: Socket, onAccepted: (sessionPresent: boolean) => voi
         ...(mqtt5 ? { reasonCode: 0, properties: { receiveMaximum: 20 } } : { returnCode: 0 }),
       } as Packet)
     },
+    beginSession: () => onAccepted(false),
     close: () => void socket.end(),
   }
   return peer

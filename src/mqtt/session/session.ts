@@ -12,6 +12,10 @@ import { type Receipt, Unacknowledged } from './unacknowledged.ts'
 /** How long a session is tried to be taken over from another client while the broker answers elsewhere. */
 const TAKE_OVER_MS = 5000
 const RETRY_MS = 100
+/** MQTT.js gives SUBSCRIBE the lowest identifier that is free, so the two never meet. */
+const MARKER_PACKET_ID = 65_535
+/** No marker is waited for that long (MQTT 5). */
+const MARKER_EXPIRY_S = 60
 
 export interface SessionEvents {
   /** The receiver calls `done` or `abandon` with it. */
@@ -37,6 +41,8 @@ export interface SessionOptions {
   timeoutMs: number
   /** Whether to assume over MQTT 3.1.1 that the broker has shared subscriptions. */
   sharedOver311: boolean
+  /** The topic of the session's own marker; undefined where markers do not work, as far as is known. */
+  markerTopic?: () => string | undefined
   /** Topics whose messages are not for readers: those of the bridge's markers, which a filter such as # brings. */
   ignores?: (topic: string) => boolean
   events: SessionEvents
@@ -71,6 +77,12 @@ export class Session implements ConnectionHandlers {
   /** Settles when the broker has answered the SUBSCRIBEs of the current connection. */
   #granted: Promise<void> = Promise.resolve()
   #isOpen = false
+  /** The broker has the subscription to the marker, in the session that it has now. */
+  #marker: string | undefined
+  /** Called with whether the broker kept the session, where CONNACK leaves that in doubt; undefined once decided. */
+  #inDoubt: ((isSame: boolean) => void) | undefined
+  /** It was in doubt on a connection that was lost before it was decided. */
+  #isUndecided = false
 
   constructor(options: SessionOptions) {
     this.#options = options
@@ -168,7 +180,41 @@ export class Session implements ConnectionHandlers {
     return existed
   }
 
-  connected(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
+  connected(
+    network: NetworkConnection,
+    capabilities: Capabilities,
+    sessionPresent: boolean,
+    hasSession: boolean,
+  ): void {
+    const isCertain = sessionPresent && !this.#isUndecided
+    if (isCertain || !hasSession || this.#marker === undefined) {
+      this.#isUndecided = false
+      return this.#begin(network, capabilities, isCertain)
+    }
+    const decide = (isSame: boolean): void => {
+      if (this.#inDoubt !== decide) return
+      this.#inDoubt = undefined
+      this.#isUndecided = false
+      this.#begin(network, capabilities, isSame)
+    }
+    this.#inDoubt = decide
+    this.#isUndecided = true
+    void this.#untilMessageOrAnswer(network, this.#marker).then(() => decide(false))
+  }
+
+  /**
+   * Only the session of the connection before has subscriptions, and messages to send again: a new one answers a ping
+   * without any.
+   */
+  async #untilMessageOrAnswer(network: NetworkConnection, topic: string): Promise<void> {
+    const properties = { messageExpiryInterval: MARKER_EXPIRY_S }
+    network.publish({ topic, payload: Buffer.alloc(0), qos: 1, retain: false, properties }, MARKER_PACKET_ID, false)
+    await withTimeout(network.roundTrip(), this.#options.timeoutMs)
+      .then(() => network.roundTrip())
+      .catch(() => {})
+  }
+
+  #begin(network: NetworkConnection, capabilities: Capabilities, sessionPresent: boolean): void {
     const { events } = this.#options
     this.#isPresent = sessionPresent
     if (!sessionPresent) this.#sessionLost()
@@ -187,6 +233,7 @@ export class Session implements ConnectionHandlers {
   }
 
   lost(): void {
+    this.#inDoubt = undefined
     this.#duplicates.reset()
     this.#unacknowledged.connectionLost()
     if (this.#isOpen) this.#options.events.lost()
@@ -201,6 +248,7 @@ export class Session implements ConnectionHandlers {
   message(message: Message, identifiers: readonly number[], receipt?: Receipt): void {
     // A connection that is being closed may still receive messages. The broker sends them again on the next one.
     if (this.#connection === undefined) return
+    this.#inDoubt?.(true)
     if (receipt !== undefined && !this.#unacknowledged.receive(message, receipt)) return
     if (this.#options.ignores?.(message.topic)) return this.done(message)
     // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE, even if they are not wanted.
@@ -238,6 +286,7 @@ export class Session implements ConnectionHandlers {
     // Mosquitto 2.0 restores a session after a restart, but without its shared subscriptions.
     const filters = this.#isGranted ? this.#options.filters.filter(isShared) : this.#options.filters
     for (const filter of filters) checkSubscribe(filter, capabilities)
+    const marked = this.#subscribeMarker(network)
     const grants = await Promise.all(
       filters.map((filter, index) => {
         const identifier = capabilities.subscriptionIdentifiers && filters.length > 1 ? index + 1 : undefined
@@ -250,18 +299,32 @@ export class Session implements ConnectionHandlers {
     if (grants.includes(0)) {
       throw new CausewayError('qos-not-supported', 'The broker grants QoS 0 only, with which no session is durable')
     }
+    await marked
     this.#isGranted = true
+  }
+
+  async #subscribeMarker(network: NetworkConnection): Promise<void> {
+    const marker = this.#options.markerTopic?.()
+    if (marker === undefined || this.#marker !== undefined) return
+    const granted = network.subscribe(marker, 1, { identifier: undefined, retained: 'never' })
+    await withTimeout(granted, this.#options.timeoutMs).then(
+      () => (this.#marker = marker),
+      () => {},
+    )
   }
 
   #dropConnection(): void {
     this.#connection = undefined
     this.#isOpen = false
+    this.#inDoubt = undefined
+    this.#isUndecided = false
     this.#duplicates.reset()
     this.#unacknowledged.connectionLost()
   }
 
   #sessionLost(): void {
     this.#isGranted = false
+    this.#marker = undefined
     this.#unacknowledged.sessionLost()
   }
 }

@@ -76,6 +76,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   #wasConnected = false
   /** Called with whether the broker kept the session, where CONNACK leaves that in doubt; undefined once decided. */
   #inDoubt: ((isSame: boolean) => void) | undefined
+  /** It was in doubt on a connection that was lost before it was decided. */
+  #isUndecided = false
   /** A subscription was made meanwhile, so messages that arrive may be for that one. */
   #isNewAsked = false
   /** Messages since the connection was made. */
@@ -141,7 +143,9 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
    * @throws CausewayError if the broker refuses it or cannot be reached; later calls and reconnects try again
    */
   async sync(subscription: Subscription<Target>): Promise<void> {
-    const { timeoutMs, events, identifiers } = this.#options
+    const { timeoutMs, events, identifiers, markers } = this.#options
+    // Should CONNACK leave it in doubt one day whether the broker kept the session, a marker shows it.
+    const markersHere = markers.work === true ? this.#line.subscribe() : undefined
     try {
       await subscription.sync(() => {
         this.#isNewAsked = true
@@ -154,6 +158,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
           timeoutMs,
         }
       })
+      await markersHere
     } finally {
       if (subscription.isRemoved && this.#byIdentifier.delete(subscription.identifier)) {
         identifiers.give(subscription.identifier)
@@ -243,14 +248,17 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     this.#isNewAsked = false
     this.#triedIdsMs = -Infinity
     const showsSession = this.#options.markers.work === true && this.#line.isSubscribed
-    const mayBePresent = sessionPresent || (hasSession && showsSession)
+    const isCertain = sessionPresent && !(this.#isUndecided && showsSession)
+    const mayBePresent = isCertain || (hasSession && showsSession)
+    this.#isUndecided = mayBePresent && !isCertain
     this.#line.connected(network, mayBePresent)
     if (mayBePresent) this.#received.reconnected()
     else this.#received.reset()
-    if (sessionPresent || !mayBePresent) return this.#restore(network, sessionPresent, isReconnect)
+    if (isCertain || !mayBePresent) return this.#restore(network, isCertain, isReconnect)
     const decide = (isSame: boolean): void => {
       if (this.#inDoubt !== decide) return
       this.#inDoubt = undefined
+      this.#isUndecided = false
       if (!isSame) this.#line.connected(network, false)
       this.#restore(network, isSame, isReconnect)
     }
