@@ -197,6 +197,10 @@ export async function startApp({ config, readFile, logger, version, tracing, wor
     const timer = setTimeout(() => cut.abort(), Math.max(config.shutdownMs - DISCONNECT_MS, config.shutdownMs / 2))
     await Promise.all([server.close(), pushes?.close(cut.signal)])
     clearTimeout(timer)
+    logUnanswered(
+      sumOf(links, ({ publisher }) => publisher.unacknowledged),
+      logger,
+    )
     await Promise.all([presence?.close(), cluster.close(), links.close()])
     await Promise.all([embedded?.close(), redis?.close()])
     // The admin listener closes last: until then it says that the bridge is shutting down.
@@ -264,6 +268,12 @@ function logAnswers(answered: Metrics['answered'], log: LimitedLog): ServersOpti
 async function startPushes(options: CreatePushesOptions): Promise<RunningPushes> {
   const { createPushes } = await import('./push/create.ts')
   return createPushes(options)
+}
+
+/** One line at the end of the process: how many publishes were sent and stayed without an answer. */
+function logUnanswered(unanswered: number, logger: Logger): void {
+  if (unanswered === 0) return logger.info({ unanswered }, 'the broker has answered every publish')
+  logger.warn({ unanswered }, `publishes that stayed unanswered: ${unanswered}. Whether the broker has them is unknown`)
 }
 
 /** Connects to Redis, and logs one line each time that it goes or comes back. */

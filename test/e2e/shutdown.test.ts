@@ -55,6 +55,17 @@ describe('the process', () => {
     for (const { received } of live) expect(received.at(-1)).toMatchObject({ cmd: 'disconnect' })
   })
 
+  test('says how many publishes the broker has not answered', async () => {
+    const broker = await startScriptedBroker((packet, peer) => packet.cmd === 'publish' && isPublisher(peer))
+    const bridge = spawnBridge({ MQTT_URL: broker.url, SHUTDOWN_MS: 1000, PUBLISH_TIMEOUT_MS: 200 })
+    const url = await bridge.url
+    // Its caller has an answer, and nobody knows whether the broker has the message.
+    expect((await post(url, 'a')).status).toBe(504)
+    bridge.kill('SIGTERM')
+    expect(await bridge.exited).toEqual({ code: 0, signal: null })
+    expect(bridge.stdout()).toContain('"unanswered":1,"msg":"publishes that stayed unanswered: 1')
+  })
+
   test('exits with 0 and disconnects from the broker in spite of a request that never ends', async () => {
     const broker = await startScriptedBroker(() => {})
     const bridge = spawnBridge({ MQTT_URL: broker.url, SHUTDOWN_MS: 1000 })

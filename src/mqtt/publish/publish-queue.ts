@@ -85,7 +85,12 @@ export class PublishQueue implements ConnectionHandlers {
     return this.#count
   }
 
-  /** How many of them are not sent yet. */
+  /** How many were sent and are not acknowledged, whether their callers have an answer (504) or not. */
+  get unacknowledged(): number {
+    return this.#sent.size
+  }
+
+  /** How many of those in flight are not sent yet. */
   get waiting(): number {
     return this.#window.waiting.count
   }

@@ -55,6 +55,11 @@ export class Publisher {
     return this.#queues.reduce((sum, queue) => sum + queue.inFlight, 0)
   }
 
+  /** How many were sent and the broker has not acknowledged, whether their callers have an answer (504) or not. */
+  get unacknowledged(): number {
+    return this.#queues.reduce((sum, queue) => sum + queue.unacknowledged, 0)
+  }
+
   get inFlightMax(): number {
     return this.#inFlightMax
   }
