@@ -5,7 +5,21 @@ import { FollowPanel } from './follow-panel.ts'
 import { PublishPanel } from './publish-panel.ts'
 import { StatePanel } from './state-panel.ts'
 
-const settings = (await (await fetch(urlOf('console/settings.json'))).json()) as Settings
+const RETRY_MS = 2000
+
+async function readSettings(): Promise<Settings> {
+  for (;;) {
+    try {
+      return (await (await fetch(urlOf('console/settings.json'))).json()) as Settings
+    } catch {
+      // The page came from a cache, or the bridge has just been stopped.
+      say(byId('broker'), 'The bridge cannot be reached', 'bad')
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+    }
+  }
+}
+
+const settings = await readSettings()
 byId('version').textContent = settings.version
 
 const credentials = new CredentialsPanel(settings, () => state.start())

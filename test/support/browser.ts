@@ -12,8 +12,8 @@ if (!hasChromium && process.env['CI']) throw new Error('chromium is required and
 
 /** A browser for the tests of one file, which close it. */
 export function launchBrowser(): Promise<Browser> {
-  // Chromium's sandbox does not run as root, which is who tests are in most containers.
-  return chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox'] })
+  // In containers, tests are often root, for whom Chromium's sandbox does not run, and /dev/shm is too small for it.
+  return chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox', '--disable-dev-shm-usage'] })
 }
 
 export interface OpenedPage {
