@@ -7,6 +7,7 @@ import { firehose } from './scenarios/firehose.ts'
 import { idle } from './scenarios/idle.ts'
 import { latency } from './scenarios/latency.ts'
 import { publishes } from './scenarios/publish.ts'
+import { push } from './scenarios/push.ts'
 import { soakScenario } from './scenarios/soak.ts'
 
 /** All scenarios, in the order of the table. */
@@ -16,6 +17,7 @@ export const scenarios: readonly Scenario[] = [
   fanOut100Filters,
   ...publishes,
   batch,
+  push,
   firehose,
   latency,
   idle,

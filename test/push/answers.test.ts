@@ -201,3 +201,20 @@ test.runIf(hasOpenssl)(
     }
   },
 )
+
+test('of an answer without end only the status counts, and its connection is closed', async () => {
+  const { endpoint, bridge, send } = await startPush()
+  let closed = 0
+  endpoint.answer = () => (response) => {
+    response.writeHead(200).once('close', () => (closed += 1))
+    const more = () => {
+      while (!response.destroyed && response.write(Buffer.alloc(65_536)));
+      response.once('drain', more)
+    }
+    more()
+  }
+  await send('one', 'two')
+  await expect.poll(() => outcomes(bridge, 'delivered')).toBe(2)
+  expect(endpoint.payloads()).toEqual(['one', 'two'])
+  await expect.poll(() => closed).toBe(2)
+})
