@@ -3,6 +3,7 @@ import type { Settings } from '../support/bridge.ts'
 import { type BridgeProcess, spawnBridge } from '../support/bridge-process.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { Consumer, type ConsumerSpec, type Processed } from '../support/session-storm/consumer.ts'
+import { startStormEndpoint } from '../support/session-storm/endpoint.ts'
 import { startPublisher } from '../support/session-storm/publisher.ts'
 import { untilEmpty } from '../support/progress.ts'
 import { Random } from '../support/storm/random.ts'
@@ -86,8 +87,14 @@ test.runIf(hasMosquitto).each(STORMS)(
     console.log(`session storm: ${replay}`)
     const random = new Random(seed)
     const broker = await startMosquitto({ persistence: true, config: ['max_queued_messages 0'] })
+    const endpoint = isGroup ? undefined : await startStormEndpoint('s/#', random.fork())
     const bridges = startBridges(
-      { MQTT_URL: broker.url, SESSION_MAX_UNACKED: 20, STREAM_LINGER_MS: lingerMs },
+      {
+        MQTT_URL: broker.url,
+        SESSION_MAX_UNACKED: 20,
+        STREAM_LINGER_MS: lingerMs,
+        ...(endpoint && { PUSH_FILE: endpoint.path }),
+      },
       random.fork(),
     )
     await bridges.started()
@@ -107,6 +114,10 @@ test.runIf(hasMosquitto).each(STORMS)(
         .map(({ name }) => name)
         .toSorted()
     await expect.poll(open, { timeout: 20_000 }).toEqual(specs.map(({ name }) => name).toSorted())
+    const pushes = async (url: string) => (await (await fetch(`${url}/push`)).json()) as { state: string }[]
+    const pushStates = async () => (await Promise.all(bridges.urls().map(pushes))).flat().map(({ state }) => state)
+    // One bridge has the target, and the other one stands by.
+    if (endpoint) await expect.poll(async () => (await pushStates()).toSorted()).toEqual(['active', 'standby'])
 
     const publishers = TOPICS.map((topic) =>
       startPublisher({
@@ -134,16 +145,19 @@ test.runIf(hasMosquitto).each(STORMS)(
     await untilPublished()
     isOver = true
     crashProbability = 0
+    endpoint?.recover()
     await Promise.all(publishers.map(({ ended }) => ended))
     const acknowledged = publishers.flatMap(({ acknowledged: sequences }, index) =>
       [...sequences].map((sequence) => `${TOPICS[index]!.topic} ${sequence}`),
     )
-    const missing = (processed: Processed[]) => {
+    const missing = (processed: readonly { topic: string; sequence: number }[]) => {
       const seen = new Set(processed.map(({ topic, sequence }) => `${topic} ${sequence}`))
       return acknowledged.filter((each) => !seen.has(each))
     }
-    const sets = () =>
-      isGroup ? [consumers.flatMap(({ processed }) => processed)] : consumers.map(({ processed }) => processed)
+    const sets = () => [
+      ...(isGroup ? [consumers.flatMap(({ processed }) => processed)] : consumers.map(({ processed }) => processed)),
+      ...(endpoint ? [endpoint.accepted] : []),
+    ]
     await untilEmpty(() => sets().flatMap(missing))
     for (const consumer of consumers) await consumer.stop()
     const summary = consumers.map(({ spec, processed, crashes }) => ({
@@ -154,6 +168,11 @@ test.runIf(hasMosquitto).each(STORMS)(
       crashes,
     }))
     console.log(`session storm: ${acknowledged.length} acknowledged; ${JSON.stringify(summary)}`)
+    if (endpoint) {
+      const again = endpoint.accepted.filter(({ redelivered }) => redelivered).length
+      console.log(`session storm: ${endpoint.accepted.length} pushed, ${again} again, ${endpoint.failures} failures`)
+      expect(endpoint.failures).toBeGreaterThan(0)
+    }
     expect(acknowledged.length).toBeGreaterThan(100)
     expect(consumers.reduce((sum, each) => sum + each.crashes, 0)).toBeGreaterThan(0)
     for (const { gaps } of consumers) expect(gaps).toEqual([])
