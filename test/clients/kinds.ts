@@ -48,6 +48,19 @@ function python(program: string, packageName: string): () => { command: Command;
   }
 }
 
+/** A program in Go, which is built. */
+function go(folder: string, module: string): () => { command: Command; version: string } | string {
+  return () => {
+    // `go --version` is not one of its commands.
+    if (spawnSync('go', ['version']).error !== undefined) return 'go is not installed'
+    const cwd = join(EXAMPLES, folder)
+    const file = join(CACHE, `follow-${folder}`)
+    execFileSync('go', ['build', '-o', file, '.'], { cwd, stdio: ['ignore', 'ignore', 'inherit'] })
+    const versions = readFileSync(join(cwd, 'go.mod'), 'utf8')
+    return { command: { file, args: [] }, version: new RegExp(`${module} v([\\d.]+)`).exec(versions)![1]! }
+  }
+}
+
 /** Every client, in the order of the table. */
 export const KINDS: readonly ClientKind[] = [
   {
@@ -123,16 +136,7 @@ export const KINDS: readonly ClientKind[] = [
     program: 'go/main.go',
     everywhere: false,
     note: 'ends at an event of more than 64 KB unless it gets a larger buffer; returns after a clean end',
-    install() {
-      if (!has('go')) return 'go is not installed'
-      const file = join(CACHE, 'follow-go')
-      execFileSync('go', ['build', '-o', file, '.'], {
-        cwd: join(EXAMPLES, 'go'),
-        stdio: ['ignore', 'ignore', 'inherit'],
-      })
-      const module = readFileSync(join(EXAMPLES, 'go/go.mod'), 'utf8')
-      return { command: { file, args: [] }, version: /go-sse v([\d.]+)/.exec(module)![1]! }
-    },
+    install: go('go', 'go-sse'),
   },
   {
     name: 'okhttp-sse (Java)',
