@@ -8,8 +8,11 @@ interface Options {
   port: number
   connections: number
   qos: 0 | 1 | 2
-  warmUp: number
-  seconds: number
+  /** Seconds, unless `requests` says when it is over. */
+  warmUp?: number
+  seconds?: number
+  /** How many requests there are in all. */
+  requests?: number
   /** Highest rate of all connections together, in requests per second. */
   rate?: number
 }
@@ -18,13 +21,22 @@ const HEAD_END = Buffer.from('\r\n\r\n')
 
 /** On each connection posts a message, waits for the response, and posts the next. */
 answerCalls({
-  async run({ port, connections, qos, warmUp, seconds, rate = Infinity }: Options): Promise<object> {
+  async run({
+    port,
+    connections,
+    qos,
+    warmUp = 0,
+    seconds = Infinity,
+    requests = Infinity,
+    rate = Infinity,
+  }: Options): Promise<object> {
     const startedAt = now()
     const countFrom = startedAt + warmUp * 1e6
     const until = countFrom + seconds * 1e6
     const latencies: number[] = []
     let failed = 0
     let answered = 0
+    let begun = 0
 
     async function post(index: number): Promise<void> {
       const socket = connect(port, '127.0.0.1').setNoDelay(true)
@@ -41,6 +53,8 @@ answerCalls({
       let sentAt = now()
       let answer: Buffer = Buffer.alloc(0)
       const next = (): void => {
+        if (begun >= requests) return done()
+        begun += 1
         sentAt = now()
         socket.write(request)
       }

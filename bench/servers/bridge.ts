@@ -7,11 +7,18 @@ export interface Bridge {
   pid: number
 }
 
-/** Starts the built bridge with its default settings and these. Resolves when it listens. */
-export async function startBridge(stage: Stage, settings: Record<string, string | number>): Promise<Bridge> {
+/**
+ * Starts the built bridge with its default settings and these. Resolves when it listens.
+ * @param dist the folder of the build
+ */
+export async function startBridge(
+  stage: Stage,
+  settings: Record<string, string | number>,
+  dist = stage.dist,
+): Promise<Bridge> {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
   const own = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
-  const child = spawn(stage.node, [...stage.nodeOptions, join(stage.dist, 'main.js')], {
+  const child = spawn(stage.node, [...stage.nodeOptions, join(dist, 'main.js')], {
     env: Object.fromEntries([...inherited, ...own]),
     stdio: ['ignore', 'pipe', 'inherit'],
   })
