@@ -70,7 +70,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
       logger.error(
         { topic, reason },
         'bridges cannot agree on which of them delivers to push endpoints; allow them to publish and subscribe to ' +
-          'this topic. Until then let only one bridge have the push file',
+          'this topic, and restart them. Until then let only one bridge have the push file',
       ),
   })
   const publisher = new Lazy(
@@ -146,7 +146,11 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
       })
     },
   })
-  void pushes.replace(files)
+  const replace = (read: PushFiles) =>
+    pushes
+      .replace(read)
+      .catch((error: unknown) => logger.error({ err: error }, 'push targets were not replaced: an unexpected error'))
+  void replace(files)
 
   return {
     get list() {
@@ -167,7 +171,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
     reload() {
       try {
         const read = readPushFiles(config, readFile)!
-        void pushes.replace(read)
+        void replace(read)
         logger.info(`${read.targets.length} push targets read from ${config.pushFile}`)
       } catch (error) {
         logger.error(`push targets not reloaded, the current ones stay in use: ${(error as Error).message}`)

@@ -44,6 +44,7 @@ export class Endpoint {
     this.#pool = new Pool(origin, {
       connections,
       clientTtl: CONNECTION_MS,
+      // HTTP/2 stays off, as it is by default: undici 7.30 takes an answer for whole whose stream was cut off.
       // The whole request has one limit.
       headersTimeout: 0,
       bodyTimeout: 0,

@@ -143,9 +143,10 @@ export class Push {
     return this.#work?.session.state
   }
 
-  /** Goes on after the endpoint answered 410. */
+  /** Goes on after the endpoint answered 410, or after another client took the session and nobody can be asked. */
   resume(): void {
     this.#work?.delivery.resume()
+    if (this.#opening === 'standby' && !this.#seat.isShared) this.#seat.ask()
     this.#changed()
   }
 

@@ -41,16 +41,17 @@ export class Pushes {
   /**
    * Starts the targets that are new, ends those that are gone, and replaces those that have changed. All others go on
    * undisturbed, and one whose endpoint was gone is tried again.
+   * @throws unexpected errors only
    */
   replace(files: PushFiles): Promise<void> {
-    return (this.#changing = this.#changing.then(() => this.#replace(files)))
+    return (this.#changing = this.#changing.catch(() => {}).then(() => this.#replace(files)))
   }
 
   /** Ends all. Open requests have until the signal is aborted. The broker keeps the messages. */
   async close(signal: AbortSignal): Promise<void> {
     this.#isClosed = true
     await Promise.all(this.all.map((push) => push.close(signal)))
-    await this.#changing
+    await this.#changing.catch(() => {})
   }
 
   async #replace({ targets, ca }: PushFiles): Promise<void> {

@@ -65,7 +65,7 @@ const ANSWER_MS = 1000
 /** Several bridges that stand by do not ask all at once. */
 const SPREAD_MS = 500
 /** How long a message of the bridge to itself may take at the start, before the topic is taken to be forbidden. */
-const UNHEARD_MS = 5000
+const UNHEARD_MS = 10_000
 /** Most seats in one message: larger envelopes are not opened. */
 const SEATS_MAX = 200
 /** After so many losses over the first message, the broker is taken to refuse it that way. */
@@ -206,6 +206,8 @@ export class Seats implements ConnectionHandlers {
 
   #heardSelf({ kind, seats = [] }: SeatMessage): void {
     clearTimeout(this.#unheard)
+    // It only took longer than expected.
+    this.#isAlone = false
     const isFirst = this.#heardSelfAt === undefined
     this.#heardSelfAt = performance.now()
     if (isFirst) {
