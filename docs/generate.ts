@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
 import { allSettings } from '../src/config/setting.ts'
 import { PROBLEM_KINDS } from '../src/errors.ts'
+import { GAP_REASONS } from '../src/http/message/event-schemas.ts'
 import { problemExamples } from '../src/http/message/problem-responses.ts'
 import { createMetrics } from '../src/metrics.ts'
 import { FIRST_REFUSAL, reasonName, refusal } from '../src/mqtt/reason-codes.ts'
@@ -16,6 +17,11 @@ const TABLES: Record<string, () => string | Promise<string>> = {
   settings,
   problems: () => table(['code', 'status', 'retryable', '', 'for example'], problems()),
   reasons: () => table(['the broker says', '', 'status', 'code'], reasons()),
+  gaps: () =>
+    table(
+      ['reason', ''],
+      Object.entries(GAP_REASONS).map(([reason, meaning]) => [`\`${reason}\``, meaning]),
+    ),
   metrics: async () => table(['metric', 'labels', ''], await metrics()),
   clients: () => table(['client', 'version', ...CHECKS, 'run'], clients()),
   notes: () =>
@@ -24,7 +30,7 @@ const TABLES: Record<string, () => string | Promise<string>> = {
       KINDS.map(({ name, note }) => [name, note]),
     ),
 }
-const PAGES = ['configuration.md', 'errors.md', 'metrics.md', 'clients.md']
+const PAGES = ['configuration.md', 'errors.md', 'metrics.md', 'clients.md', 'subscribing.md']
 const LANGUAGES: Record<string, string> = { '.mjs': 'js', '.py': 'python', '.go': 'go', '.java': 'java', '.sh': 'bash' }
 
 const PART = /<!-- (table|file) (\S+), written by `npm run docs` -->\n[^]*?<!-- end of \1 -->\n/g

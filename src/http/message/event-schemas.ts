@@ -3,12 +3,12 @@ import type { AckMode, EventName, GapReason } from '../../stream/events.ts'
 import { MessageSchema } from './schemas.ts'
 
 /** Typed by the reasons there are, so that a new one cannot be missing here. */
-const GAP_REASONS = {
+export const GAP_REASONS = {
   'unknown-id': 'the reader’s last event is not known here, or no longer',
   overrun: 'the reader was slower than the log',
   'broker-session-lost': 'the broker lost what it kept while the connection was lost',
   'broker-connection-lost': 'the connection was lost, and the broker does not keep all messages',
-  'message-too-large': 'one message was larger than the log',
+  'message-too-large': 'one message is larger than `CAUSEWAY_STREAM_LOG_BYTES`, or than JSON text can be',
   'broker-queue': 'the broker may have dropped messages while the connection was lost',
   'retained-unknown': 'retained messages could not be read in time, or not be told from live ones',
   'subscription-refused': 'the broker does not grant a filter any more; the stream ends',
