@@ -8,7 +8,7 @@ import { MemoryAccount } from '../memory/account.ts'
 import { Broker } from '../mqtt/connection/broker.ts'
 import { type BrokerDescription, describeBroker } from '../mqtt/connection/describe-broker.ts'
 import { startEmbeddedBroker } from '../mqtt/embedded/embedded-broker.ts'
-import { type Trial, tryBroker } from '../mqtt/trial.ts'
+import { type Learnt, type Trial, tryBroker } from '../mqtt/trial.ts'
 import { readPushFiles } from '../push/push-files.ts'
 
 export interface CheckOptions {
@@ -157,7 +157,11 @@ function textOf(report: Report): string {
     )
     if (reached) sections.push(table('What it supports', limitRows(broker.limits ?? {})))
   }
-  if (connected && trial !== undefined) sections.push(table(`Tried out on ${trial.topic}`, trialRows(trial)))
+  if (connected && trial !== undefined) {
+    sections.push(
+      table(`Tried out on ${trial.topic}`, [...trialRows(trial), ...learntRows(trial.learnt, broker?.limits)]),
+    )
+  }
   return sections.join('\n')
 }
 
@@ -191,6 +195,23 @@ function trialRows({ grantedQos, fault, publishes }: Trial): Row[] {
       const arrived = arrivedMs === undefined ? 'did not arrive' : `arrived after ${arrivedMs.toFixed(1)} ms`
       return [`Publish QoS ${qos}`, `${answered}${said}, ${arrived}`]
     }),
+  ]
+}
+
+function learntRows(learnt: Learnt, limits: BrokerDescription['broker']['limits'] = {}): Row[] {
+  const { saysNobodySubscribes, sharedSubscriptions, copiesOfOverlaps, retained, retainedForWildcards } = learnt
+  const answer = (value: boolean | undefined, yes: string, no: string) =>
+    value === undefined ? 'no answer, or refused' : value ? yes : no
+  // Over MQTT 3.1.1 the bridge believes only the setting.
+  const hint =
+    limits['sharedSubscriptions'] === false ? '; set CAUSEWAY_MQTT_SHARED_SUBSCRIPTIONS=true to use them' : ''
+  const copies = ['no copy', 'one copy'][copiesOfOverlaps ?? -1] ?? 'a copy for each filter'
+  return [
+    ['Topic of nobody', answer(saysNobodySubscribes, 'it says so', 'it does not say so at QoS 1')],
+    ['Shared subscription', answer(sharedSubscriptions, `gets messages${hint}`, 'gets none')],
+    ['Overlapping filters', copiesOfOverlaps === undefined ? answer(undefined, '', '') : copies],
+    ['Retained message', answer(retained, 'comes', 'does not come')],
+    ['Retained, by wildcard', answer(retainedForWildcards, 'comes', 'does not come')],
   ]
 }
 

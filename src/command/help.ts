@@ -26,8 +26,8 @@ const COMMANDS: Record<CommandName, string> = {
 
 Checks the configuration: all settings, whether they go together, and the files that they name. Starts nothing.
 
-  --connect   also connect to the broker; show what it is and what it supports, and try out with one message at each
-              QoS, below CAUSEWAY_MARKER_TOPIC, whether publishing and subscribing work
+  --connect   also connect to the broker; show what it is and what it supports, and try out with some messages
+              below CAUSEWAY_MARKER_TOPIC what it does
   --json      print the result as JSON
 
 The settings are those of causeway --help.

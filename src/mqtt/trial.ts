@@ -1,5 +1,5 @@
 import type { MemoryShare } from '../memory/account.ts'
-import type { NetworkConnection } from './client/network-connection.ts'
+import { NO_MATCHING_SUBSCRIBERS } from './reason-codes.ts'
 import type { Broker } from './connection/broker.ts'
 import { Connection } from './connection.ts'
 import type { Message, QoS } from './message.ts'
@@ -30,6 +30,19 @@ export interface TrialPublish {
   fault?: string
 }
 
+/** What the broker did where MQTT leaves a choice, or brokers differ. Missing: it did not answer, or refused. */
+export interface Learnt {
+  /** Whether PUBACK says that nobody subscribes to the topic (MQTT 5). */
+  saysNobodySubscribes?: boolean
+  /** Whether a shared subscription gets messages. Over MQTT 3.1.1 no broker says so. */
+  sharedSubscriptions?: boolean
+  /** How many copies of a message come where two filters of one connection match it. */
+  copiesOfOverlaps?: number
+  /** Whether a retained message comes for its topic, and for a filter with a wildcard. */
+  retained?: boolean
+  retainedForWildcards?: boolean
+}
+
 export interface Trial {
   topic: string
   /** The QoS that the broker granted to the subscription; undefined where it refused it. */
@@ -37,6 +50,7 @@ export interface Trial {
   /** Why there is no subscription. */
   fault?: string
   publishes: TrialPublish[]
+  learnt: Learnt
   /** What the broker publishes as its version; undefined where it publishes none or does not allow to read it. */
   version?: string
 }
@@ -45,87 +59,201 @@ export interface Trial {
 const VERSION_TOPIC = '$SYS/broker/version'
 /** A message that takes longer to come back counts as lost. */
 const ARRIVAL_MS = 2000
-const VERSION_MS = 500
+/** The same for one that may come behind others that were published later. */
+const LATE_MS = 500
 
 /**
- * Connects, subscribes to a topic, and publishes one message at each QoS to it.
- * @returns undefined where there is no connection; `broker.reports` then says why
+ * Connects and tries the broker out with a few messages below one topic. Retained ones are deleted again.
  * @param whileConnected called before the connections are closed
+ * @returns undefined where there is no connection; `broker.reports` then says why
  */
-export async function tryBroker(
-  { broker, clientId, topic, timeoutMs, share }: TrialOptions,
-  whileConnected: () => void,
-): Promise<Trial | undefined> {
-  /** By payload, of our own messages; by topic, of others. */
-  const arrivals = new Map<string, (payload: Buffer) => void>()
-  const subscriber = new Connection({
-    role: 'subscribe',
-    broker,
-    clientId: `${clientId}-subscribe`,
-    keepSession: false,
-    handlers: {
-      message: ({ topic: from, payload }) => arrivals.get(from === topic ? payload.toString() : from)?.(payload),
-    },
-  })
-  const publisher = new Publisher({
-    connections: 1,
-    connection: () => ({ role: 'publish', broker, clientId: `${clientId}-publish`, keepSession: false }),
-    maxInFlight: 10,
-    maxInFlightBytes: 1024,
-    timeoutMs,
-    observe: () => {},
-  })
+export async function tryBroker(options: TrialOptions, whileConnected: () => void): Promise<Trial | undefined> {
+  const run = new TrialRun(options)
+  try {
+    const isConnected = await run.connect()
+    whileConnected()
+    return isConnected ? await run.trial() : undefined
+  } finally {
+    await run.close()
+  }
+}
 
-  async function publish(qos: QoS): Promise<TrialPublish> {
-    const payload = `QoS ${qos}`
-    const startedAt = performance.now()
-    const arrival = new Promise<number>((resolve) => {
-      arrivals.set(payload, () => resolve(millisecondsSince(startedAt)))
-    })
-    const message: Message = { topic, payload: Buffer.from(payload), qos, retain: false }
-    try {
-      const { reason } = await publisher.publish(message, share)
-      const acknowledgedMs = millisecondsSince(startedAt)
-      const arrivedMs = await withTimeout(arrival, ARRIVAL_MS).catch(() => undefined)
-      return {
-        qos,
-        reason,
-        ...(qos > 0 && { acknowledgedMs }),
-        ...(arrivedMs !== undefined && { arrivedMs }),
+/** The messages that came. */
+class Inbox {
+  readonly #messages: Message[] = []
+  readonly #listeners = new Set<() => void>()
+
+  take(message: Message): void {
+    this.#messages.push(message)
+    for (const listener of this.#listeners) listener()
+  }
+
+  find(topic: string, text?: string): Message[] {
+    return this.#messages.filter(
+      (message) => message.topic === topic && (text === undefined || message.payload.toString() === text),
+    )
+  }
+
+  /** Undefined where none comes in time. */
+  async wait(timeoutMs: number, topic: string, text?: string): Promise<Message | undefined> {
+    let listener = () => {}
+    const arrival = new Promise<Message>((resolve) => {
+      listener = () => {
+        const [found] = this.find(topic, text)
+        if (found !== undefined) resolve(found)
       }
+      listener()
+      this.#listeners.add(listener)
+    })
+    try {
+      return await withTimeout(arrival, timeoutMs)
+    } catch {
+      return undefined
+    } finally {
+      this.#listeners.delete(listener)
+    }
+  }
+}
+
+class TrialRun {
+  readonly #options: TrialOptions
+  readonly #inbox = new Inbox()
+  readonly #subscriber: Connection
+  readonly #publisher: Publisher
+  #markers = 0
+
+  constructor(options: TrialOptions) {
+    const { broker, clientId, timeoutMs } = options
+    this.#options = options
+    this.#subscriber = new Connection({
+      role: 'subscribe',
+      broker,
+      clientId: `${clientId}-subscribe`,
+      keepSession: false,
+      handlers: { message: (message) => this.#inbox.take(message) },
+    })
+    this.#publisher = new Publisher({
+      connections: 1,
+      connection: () => ({ role: 'publish', broker, clientId: `${clientId}-publish`, keepSession: false }),
+      maxInFlight: 10,
+      maxInFlightBytes: 1024,
+      timeoutMs,
+      observe: () => {},
+    })
+  }
+
+  /** @returns whether the broker is there */
+  async connect(): Promise<boolean> {
+    await Promise.all([this.#subscriber.attempted(), this.#publisher.attempted()])
+    return this.#subscriber.network !== undefined
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#subscriber.close(), this.#publisher.close()])
+  }
+
+  async trial(): Promise<Trial> {
+    const { topic } = this.#options
+    const trial: Trial = { topic, publishes: [], learnt: {} }
+    try {
+      trial.grantedQos = await this.#subscribe(topic, 'never', 2)
+    } catch (error) {
+      trial.fault = messageOf(error)
+    }
+    for (const qos of [0, 1, 2] as const) trial.publishes.push(await this.#tryPublish(qos))
+    // Without the subscription to the topic itself nothing is learnt from what does not come.
+    if (trial.fault === undefined) trial.learnt = await this.#learn()
+    // Last, as some brokers close the connection over a subscription that they refuse.
+    const version = await this.#readVersion()
+    return version === undefined ? trial : { ...trial, version }
+  }
+
+  async #tryPublish(qos: QoS): Promise<TrialPublish> {
+    const { topic } = this.#options
+    const text = `QoS ${qos}`
+    const startedAt = performance.now()
+    const arrival = this.#inbox.wait(ARRIVAL_MS, topic, text).then((found) => found && millisecondsSince(startedAt))
+    try {
+      const { reason } = await this.#publish(topic, text, qos)
+      const acknowledgedMs = millisecondsSince(startedAt)
+      const arrivedMs = await arrival
+      return { qos, reason, ...(qos > 0 && { acknowledgedMs }), ...(arrivedMs !== undefined && { arrivedMs }) }
     } catch (error) {
       return { qos, fault: messageOf(error) }
     }
   }
 
-  async function readVersion(network: NetworkConnection): Promise<string | undefined> {
-    const arrival = new Promise<Buffer>((resolve) => arrivals.set(VERSION_TOPIC, resolve))
+  /** All topics are beside the first one, as access rules may allow one level below the marker topic only. */
+  async #learn(): Promise<Learnt> {
+    const { topic } = this.#options
+    const findings: { [Name in keyof Learnt]-?: () => Promise<Learnt[Name]> } = {
+      saysNobodySubscribes: async () => {
+        return (await this.#publish(`${topic}-nobody`, 'x', 1)).reasonCode === NO_MATCHING_SUBSCRIBERS
+      },
+      sharedSubscriptions: async () => {
+        await this.#subscribe(`$share/check/${topic}-shared`, 'never', 1)
+        await this.#publish(`${topic}-shared`, 'x', 1)
+        return (await this.#arrived(`${topic}-shared`)) > 0
+      },
+      copiesOfOverlaps: async () => {
+        for (const filter of [`${topic}-overlap`, `${topic}-overlap/#`]) await this.#subscribe(filter, 'never', 1)
+        await this.#publish(`${topic}-overlap`, 'x', 1)
+        return this.#arrived(`${topic}-overlap`)
+      },
+      retained: () => this.#tryRetained(`${topic}-retained`, `${topic}-retained`),
+      retainedForWildcards: () => this.#tryRetained(`${topic}-wildcard`, `${topic}-wildcard/#`),
+    }
+    const learnt: Record<string, unknown> = {}
+    for (const [name, find] of Object.entries(findings)) {
+      try {
+        learnt[name] = await find()
+      } catch {
+        // What the broker refuses it has not shown, and it may have closed the connection.
+        await this.connect()
+      }
+    }
+    return learnt
+  }
+
+  async #tryRetained(topic: string, filter: string): Promise<boolean> {
+    await this.#publish(topic, 'kept', 1, true)
     try {
-      await withTimeout(network.subscribe(VERSION_TOPIC, 0, { identifier: undefined, retained: 'always' }), timeoutMs)
-      return (await withTimeout(arrival, VERSION_MS)).toString()
+      await this.#subscribe(filter, 'always', 1)
+      return (await this.#arrived(topic)) > 0
+    } finally {
+      await this.#publish(topic, '', 1, true)
+    }
+  }
+
+  /**
+   * How many messages of a topic have come. Brokers hand messages on in the order in which they took them, so all are
+   * there when a later one is; retained ones may come later.
+   */
+  async #arrived(topic: string): Promise<number> {
+    const text = `marker ${(this.#markers += 1)}`
+    await this.#publish(this.#options.topic, text, 1)
+    await this.#inbox.wait(ARRIVAL_MS, this.#options.topic, text)
+    await this.#inbox.wait(LATE_MS, topic)
+    return this.#inbox.find(topic).length
+  }
+
+  async #readVersion(): Promise<string | undefined> {
+    try {
+      await this.#subscribe(VERSION_TOPIC, 'always', 0)
+      return (await this.#inbox.wait(LATE_MS, VERSION_TOPIC))?.payload.toString()
     } catch {
       return undefined
     }
   }
 
-  try {
-    await Promise.all([subscriber.attempted(), publisher.attempted()])
-    whileConnected()
-    const { network } = subscriber
-    if (network === undefined) return undefined
-    const trial: Trial = { topic, publishes: [] }
-    try {
-      const options = { identifier: undefined, retained: 'never' } as const
-      trial.grantedQos = await withTimeout(network.subscribe(topic, 2, options), timeoutMs)
-    } catch (error) {
-      trial.fault = messageOf(error)
-    }
-    for (const qos of [0, 1, 2] as const) trial.publishes.push(await publish(qos))
-    // Last, as some brokers close the connection over a subscription that they refuse.
-    const version = await readVersion(network)
-    return version === undefined ? trial : { ...trial, version }
-  } finally {
-    await Promise.all([subscriber.close(), publisher.close()])
+  #subscribe(filter: string, retained: 'always' | 'never', qos: QoS): Promise<QoS> {
+    const network = this.#subscriber.requireNetwork()
+    return withTimeout(network.subscribe(filter, qos, { identifier: undefined, retained }), this.#options.timeoutMs)
+  }
+
+  #publish(topic: string, text: string, qos: QoS, retain = false): ReturnType<Publisher['publish']> {
+    const message: Message = { topic, payload: Buffer.from(text), qos, retain }
+    return this.#publisher.publish(message, this.#options.share)
   }
 }
 

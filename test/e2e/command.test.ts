@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers'
 import { expect, test } from 'vitest'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { distFile } from '../support/dist.ts'
+import { collect, mqttClient } from '../support/mqtt-client.ts'
 import { freePort } from '../support/free-port.ts'
 import { plainEnvironment } from '../support/plain-environment.ts'
 import { tokenFile } from '../support/token-file.ts'
@@ -61,6 +62,17 @@ test.skipIf(!hasMosquitto)('check --connect shows what Mosquitto is and does', a
   for (const row of [/Protocol +MQTT 5/, /Calls itself +mosquitto version/, /Unacknowledged publishes +20 at most/]) {
     expect(stdout).toMatch(row)
   }
+  for (const row of [/Topic of nobody +it says so/, /Overlapping filters +a copy for each/, /by wildcard +comes/]) {
+    expect(stdout).toMatch(row)
+  }
+  const options = ['--mqtt-url', url, '--mqtt-protocol', '3.1.1', '--marker-topic', 'trial']
+  const over311 = await causeway('check', '--connect', ...options)
+  expect(over311.stdout).toMatch(/Shared subscription +gets messages; set CAUSEWAY_MQTT_SHARED_SUBSCRIPTIONS=true/)
+  // The retained messages of the trial are deleted again: the first one to come is not one of them.
+  const client = await mqttClient(url)
+  const { next } = await collect(client, 'trial/#')
+  await client.publishAsync('trial/end', 'x', { qos: 1 })
+  expect((await next()).topic).toBe('trial/end')
   expect(stdout).toMatch(/Publish QoS 1 +acknowledged after [\d.]+ ms \(Success\), arrived after [\d.]+ ms/)
 })
 
