@@ -132,6 +132,7 @@ export async function startApp({ config, readFile, logger, version, tracing, wor
     },
     topic: config.clusterTopic!,
     secret: config.sessionSecret,
+    isAccountOptional: config.auth === 'broker',
     answer: (question) => replicas.answer(question),
     onRefused: ({ message }) =>
       logger.warn(

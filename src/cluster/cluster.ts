@@ -12,6 +12,7 @@ import {
   type ConnectionState,
 } from '../mqtt/connection.ts'
 import type { Message, MessageProperties } from '../mqtt/message.ts'
+import { isCredentialsRefused } from '../mqtt/monitor.ts'
 import { FIRST_REFUSAL, refusal } from '../mqtt/reason-codes.ts'
 import { Envelopes } from './envelope.ts'
 import { type Answer, type ClusterMessage, type Question, type QuestionResult, readMessage } from './messages.ts'
@@ -24,7 +25,9 @@ export interface ClusterOptions {
   secret: string | undefined
   /** Answers what another replica asks; undefined where this one does not have the session. */
   answer(question: Question): Promise<Answer | undefined>
-  /** Called once, if the broker does not let the bridge use the topic. */
+  /** The bridge works without an account of its own, so a broker that refuses its credentials is not asked again. */
+  isAccountOptional: boolean
+  /** Called once, if the broker does not let the bridge use the topic, or in if that is optional. */
   onRefused(error: CausewayError): void
   /** Called for messages that are not of a replica with the same secret. */
   onForeign(): void
@@ -82,9 +85,13 @@ export class Cluster implements ConnectionHandlers {
 
   constructor(options: ClusterOptions) {
     this.#options = options
+    const { onState = () => {} } = options.connection
     this.#envelopes = new Envelopes(options.secret)
     this.#connection = new Connection({
       ...options.connection,
+      onState: (state, change) => {
+        if (!this.#isUnwanted(change.cause)) onState(state, change)
+      },
       role: 'cluster',
       // What came while it was away is too old to be answered.
       keepSession: false,
@@ -133,6 +140,10 @@ export class Cluster implements ConnectionHandlers {
       // The connection was lost, and `connected` is called again.
       if (error.kind.code !== 'broker-unavailable') this.#refused(error)
     })
+  }
+
+  unreachable(error: CausewayError): void {
+    if (this.#isUnwanted(error)) this.#refused(error)
   }
 
   lost(): void {
@@ -267,6 +278,11 @@ export class Cluster implements ConnectionHandlers {
     if (this.#isRefused) return
     const payload = this.#envelopes.seal(message)
     this.#connection.network?.publish({ topic, payload, qos: 0, retain: false, properties }, 0, false)
+  }
+
+  /** The bridge has no account, and needs none. */
+  #isUnwanted(error: CausewayError | undefined): boolean {
+    return this.#options.isAccountOptional && isCredentialsRefused(error)
   }
 
   /** Some brokers close the connection over each refusal, so nothing is sent any more. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { type Bridge, metric, type Settings, startBridge } from '../support/bridge.ts'
+import { basic, hasAccounts, startMosquittoWithAccounts } from '../support/accounts.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { publish } from '../support/http.ts'
 import { mqttClient } from '../support/mqtt-client.ts'
@@ -201,3 +202,33 @@ test.runIf(hasMosquitto)('a question over MQTT 5 says where its answer goes', as
   expect(questions[0]!.responseTopic).toMatch(/^causeway\/cluster\/to\/[0-9a-f]{24}$/)
   expect(questions[0]!.correlationData).toEqual(Buffer.from('1'))
 })
+
+test.runIf(hasAccounts)(
+  'with accounts of the callers, acknowledgements are handed over if the bridge has one of its own',
+  async () => {
+    const names = ['alice', 'bob', 'bridge']
+    const broker = await startMosquittoWithAccounts(
+      Object.fromEntries(names.map((name) => [name, { password: `secret of ${name}` }])),
+    )
+    const settings = { MQTT_URL: broker.url, AUTH: 'broker', ADMIN_PORT: 0 }
+    const own = { MQTT_USERNAME: 'bridge', MQTT_PASSWORD: 'secret of bridge' }
+    const [one, two] = await replicas(2, { ...settings, ...own })
+    const [alice, bob] = [basic('alice', 'secret of alice'), basic('bob', 'secret of bob')]
+    const alone = await startBridge(settings)
+    await expect.poll(() => alone.logs.filter(({ msg }) => String(msg).includes('is not handed over')).length).toBe(1)
+    const reader = await openStream(`${one!.url}/subscribe?topic=a&session=s&ack=explicit`, alice)
+    const { data } = await reader.next()
+    await publish(two!, { topic: 'a', payload: '0' }, alice)
+    const { id } = await reader.next()
+    const ack = (bridge: Bridge, by: Record<string, string>) =>
+      fetch(`${bridge.url}/sessions/${data.id}/ack`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...by },
+        body: JSON.stringify({ id }),
+      })
+    expect((await ack(two!, bob)).status).toBe(404)
+    expect((await ack(alone, alice)).status).toBe(404)
+    expect(await (await ack(two!, alice)).json()).toEqual({ acknowledged: 1, unacknowledged: 0 })
+    expect(alone.logs.filter(({ msg }) => /trying again/.test(String(msg)))).toEqual([])
+  },
+)

@@ -32,6 +32,10 @@ interface Position {
   repeat: number | undefined
   /** The sequences that came live, and how many restarts of the broker were over when they came. */
   readonly seen: Map<number, number>
+  /** What was begun to be published when the broker was back last: messages up to this one may come late. */
+  lateUpTo: number
+  /** Acknowledged messages that newer ones came before, and what is wrong if they never come. */
+  readonly late: Map<number, string>
   /** It came back, and no live message has come since: retained messages may come. */
   mayBeRetained?: boolean
 }
@@ -51,16 +55,19 @@ interface Position {
  *   others.
  * - A QoS 1 message from the bridge may come twice in a row: when its connection breaks between PUBLISH and PUBACK, it
  *   publishes the message again.
- * - A message of QoS 1 or 2 that a `gap` covers may come after newer live ones. When Mosquitto 2.0 has many messages
- *   queued for a resumed session, it sends newly published ones before them.
+ * - A message of QoS 1 or 2 that a `gap` covers, or that was begun before the broker was back, may come after newer live
+ *   ones. When Mosquitto 2.0 has many messages queued for a resumed session, it sends newly published ones before them.
+ *   Without a `gap` it has to come.
  * - A QoS 2 message may be redelivered like one of QoS 1 after a restart of the broker. Mosquitto 2.0 saves more
  *   messages in the state PUBREL than its window (20) and sends those beyond it as PUBLISH after the restart, which
  *   [MQTT-4.3.3-1] of MQTT 3.1.1 forbids. A receiver that has sent PUBCOMP cannot tell them from new messages.
+ *
+ * @param hasLeft the follower did not wait for messages that come late
  */
-export function breach(history: readonly Happening[], ledger: Ledger): string | undefined {
+export function breach(history: readonly Happening[], ledger: Ledger, hasLeft = false): string | undefined {
   let positions = new Map<string, Position>()
   for (const [index, happening] of history.entries()) {
-    const fault = happening.kind === 'message' ? breachOf(happening, positions, ledger) : undefined
+    const fault = happening.kind === 'message' ? breachOf(happening, index, positions, ledger) : undefined
     if (fault !== undefined) return `#${index}: ${fault}`
     if (happening.kind === 'gap' && happening.reason === 'subscription-refused') {
       return `#${index}: a filter was refused, though no broker refuses any`
@@ -69,7 +76,16 @@ export function breach(history: readonly Happening[], ledger: Ledger): string | 
       positions = new Map(
         [...happening.begun].map(([topic, begun]) => [
           topic,
-          { last: undefined, excused: begun, isNew: true, isBrokerAway: false, repeat: undefined, seen: new Map() },
+          {
+            last: undefined,
+            excused: begun,
+            isNew: true,
+            isBrokerAway: false,
+            repeat: undefined,
+            seen: new Map(),
+            lateUpTo: 0,
+            late: new Map(),
+          },
         ]),
       )
     } else if (happening.kind === 'opened') {
@@ -80,7 +96,8 @@ export function breach(history: readonly Happening[], ledger: Ledger): string | 
       }
     }
   }
-  return undefined
+  const [neverCame] = hasLeft ? [] : [...positions.values()].flatMap(({ late }) => [...late.values()])
+  return neverCame
 }
 
 function interrupt(
@@ -93,15 +110,18 @@ function interrupt(
   if (happening.kind === 'gap') {
     if (happening.reason === 'unknown-id') Object.assign(position, { isNew: true, isBrokerAway: false, excused: begun })
     else position.excused = happening.reason.startsWith('broker-') ? Infinity : Math.max(position.excused, begun)
+    for (const sequence of position.late.keys()) if (sequence <= position.excused) position.late.delete(sequence)
     return
   }
   position.isBrokerAway = !happening.connected
+  if (happening.connected) position.lateUpTo = begun
   if (position.isBrokerAway && position.isNew && qos === 0) position.excused = Infinity
   if (!position.isBrokerAway && position.excused === Infinity) position.excused = begun
 }
 
 function breachOf(
   { topic, sequence, qos, retained, restarts }: Extract<Happening, { kind: 'message' }>,
+  index: number,
   positions: Map<string, Position>,
   ledger: Ledger,
 ): string | undefined {
@@ -134,6 +154,10 @@ function breachOf(
     if (leftOut !== undefined) return `${what} came after a redelivery of ${repeat}, without ${leftOut}`
   }
   if (last !== undefined && sequence <= last) {
+    if (position.late.delete(sequence)) {
+      position.seen.set(sequence, restarts.over)
+      return undefined
+    }
     if (publication.mayBeDoubled && sequence === (repeat || last)) return undefined
     if (qos > 0 && sequence <= excused && !position.seen.has(sequence) && position.seen.has(last)) {
       position.seen.set(sequence, restarts.over)
@@ -148,8 +172,14 @@ function breachOf(
     position.repeat = sequence
     return undefined
   }
-  const missing = acknowledged(Math.max(last ?? 0, excused), sequence)
-  if (missing !== undefined) return `${what} came after ${last ?? 'nothing'}, without ${missing}`
+  for (let after = Math.max(last ?? 0, excused); ;) {
+    const missing = acknowledged(after, sequence)
+    if (missing === undefined) break
+    const fault = `${what} came after ${last ?? 'nothing'}, without ${missing}`
+    if (qos === 0 || missing > position.lateUpTo) return fault
+    position.late.set(missing, `#${index}: ${fault}`)
+    after = missing
+  }
   position.repeat = undefined
   position.last = sequence
   position.seen.set(sequence, restarts.over)

@@ -117,7 +117,7 @@ export class Storm {
   breaches(): string[] {
     return [...this.#followers, ...this.#left].flatMap((follower) => {
       const found =
-        breach(follower.history, this.#ledger) ??
+        breach(follower.history, this.#ledger, this.#left.includes(follower)) ??
         (this.#left.includes(follower) ? undefined : this.#unfinished(follower))
       return found === undefined
         ? []
