@@ -151,6 +151,7 @@ test.runIf(hasMosquitto)('nobody without the secret, and nothing that was record
   // What is handed over afterwards is carried out, so the others were seen, and were not.
   await count(one!, 0, 1)
   expect(await acknowledge(two!, again, await again.next())).toMatchObject({ status: 200 })
+  await expect.poll(() => seen.some(({ payload }) => payload.includes('"acknowledged"'))).toBe(true)
   expect(answers()).toBe(before + 1)
   expect(one!.logs.some(({ msg }) => String(msg).includes('not of a replica'))).toBe(true)
 })
