@@ -9,10 +9,14 @@ COPY src ./src
 RUN npm run build
 # Traces need OpenTelemetry, which takes 80 MB: docker build --build-arg TRACING=true
 ARG TRACING=false
-RUN if [ "$TRACING" = true ]; then npm pkg set "dependencies[@opentelemetry/sdk-node]=*"; fi; \
-  npm prune --omit=dev --no-audit --no-fund
+RUN npm pkg delete peerDependencies peerDependenciesMeta \
+  && if [ "$TRACING" = true ]; then \
+  locked="require('./package-lock.json').packages['node_modules/@opentelemetry/sdk-node'].version" \
+  && npm install --save-prod --omit=dev --ignore-scripts --no-audit --no-fund "@opentelemetry/sdk-node@$(node -p "$locked")"; \
+  fi \
+  && npm prune --omit=dev --no-audit --no-fund
 # `npm sbom --omit=dev` leaves out what development needs as well, such as ajv. So development is taken out first.
-RUN npm pkg delete devDependencies peerDependencies peerDependenciesMeta && npm sbom --sbom-format=cyclonedx > sbom.json
+RUN npm pkg delete devDependencies && npm sbom --sbom-format=cyclonedx > sbom.json
 
 FROM node:26-alpine
 ARG VERSION=0.1.0

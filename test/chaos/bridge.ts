@@ -18,6 +18,8 @@ export interface BridgeOptions {
   heapMegabytes?: number | undefined
   /** A module that is loaded before the bridge. */
   preload?: { path: string; environment: Record<string, string> } | undefined
+  /** Variables that are not Causeway's own. */
+  environment?: Record<string, string> | undefined
   /** A hosts file in place of /etc/hosts, in a mount namespace of its own; needs root. */
   hostsFile?: string | undefined
 }
@@ -33,7 +35,7 @@ export interface Bridge {
 /** The bridge as production runs it: dist/main.js, a process of its own. */
 export async function startBridge(stage: Stage, name: string, options: BridgeOptions): Promise<Bridge> {
   const port = await freePort()
-  const { settings, descriptors, heapMegabytes, preload, hostsFile } = options
+  const { settings, descriptors, heapMegabytes, preload, environment, hostsFile } = options
   let command = [process.execPath]
   if (heapMegabytes !== undefined) command.push(`--max-old-space-size=${heapMegabytes}`)
   if (preload !== undefined) command.push('--import', preload.path)
@@ -49,6 +51,7 @@ export async function startBridge(stage: Stage, name: string, options: BridgeOpt
   const program = new Program(stage, name, command, {
     ...plainEnvironment(),
     ...preload?.environment,
+    ...environment,
     ...Object.fromEntries(ours),
   })
   async function start(): Promise<void> {

@@ -25,13 +25,15 @@ export function render(results: readonly Result[]): string {
   const sum = (count: (row: Result) => number) => inOrder.reduce((total, row) => total + count(row), 0)
   const days = [...new Set(inOrder.map(({ day }) => day))].toSorted()
   const nodes = [...new Set(inOrder.map(({ node }) => node))].toSorted()
+  const loads = inOrder.map(({ machineLoad }) => machineLoad)
   const summary =
     `${inOrder.length} faults, ${broken === 0 ? 'none' : broken} of which broke a rule: of ` +
     `${sum(({ answered200 }) => answered200)} publishes that were answered 200 ` +
     `${sum(({ neverArrived }) => neverArrived)} never arrived, ` +
     `${sum(({ missed }) => missed)} messages were missed without a gap, and ` +
     `${sum(({ duplicatesQos2 }) => duplicatesQos2)} came twice at QoS 2. ` +
-    `Run on ${days.join(', ')} with Node ${nodes.join(', ')} and Mosquitto.\n\n`
+    `Run on ${days.join(', ')} with Node ${nodes.join(', ')} and Mosquitto, on two cores whose load average was ` +
+    `${Math.min(...loads)} to ${Math.max(...loads)}.\n\n`
   return INTRODUCTION + summary + TABLE_HEAD + inOrder.map(tableRow).join('')
 }
 

@@ -31,6 +31,8 @@ export interface Fault {
     descriptors?: number
     heapMegabytes?: number
     preload?: (stage: Stage) => { path: string; environment: Record<string, string> }
+    /** Variables that are not Causeway's own. */
+    environment?: (stage: Stage) => Promise<Record<string, string>>
     hostsFile?: (stage: Stage) => string
     /** Host in the broker's URL. */
     host?: string

@@ -86,7 +86,7 @@ async function observe(
   const witness = await startWitness(stage, broker.url, protocolVersion)
   const bridges: Bridge[] = []
   for (let index = 0; index < (fault.bridge?.count ?? 1); index += 1) {
-    const { descriptors, heapMegabytes, preload, hostsFile, host = '127.0.0.1' } = fault.bridge ?? {}
+    const { descriptors, heapMegabytes, preload, environment, hostsFile, host = '127.0.0.1' } = fault.bridge ?? {}
     bridges.push(
       await startBridge(stage, `bridge-${index}`, {
         settings: {
@@ -97,6 +97,7 @@ async function observe(
         descriptors,
         heapMegabytes,
         preload: preload?.(stage),
+        environment: await environment?.(stage),
         hostsFile: hostsFile?.(stage),
       }),
     )

@@ -15,3 +15,9 @@ export function isDisconnected(reply: FastifyReply): boolean {
 export function wasAborted(reply: FastifyReply): boolean {
   return streamOf(reply)?.aborted === true
 }
+
+/** Whether the whole answer went to the client. To be asked once the answer is closed. */
+export function isWhole(reply: FastifyReply): boolean {
+  const stream = streamOf(reply)
+  return stream === undefined ? reply.raw.writableFinished : stream.writableFinished && !stream.aborted
+}

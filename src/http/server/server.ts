@@ -23,7 +23,7 @@ import { inPieces, PIECE_BYTES } from '../message/send-pieces.ts'
 import type { Validation } from '../message/validation.ts'
 import { BodyDeadline } from './body-deadline.ts'
 import { Connections } from './connections.ts'
-import { wasAborted } from './disconnects.ts'
+import { isWhole, wasAborted } from './disconnects.ts'
 import { discardRest, isBodyArriving, lingerBeforeClose, throwAway } from './early-answer.ts'
 import { holdHeaders, limitHeaders } from './header-limit.ts'
 import { hostFault } from './host-header.ts'
@@ -318,17 +318,16 @@ export function createServer({
 function trace(tracing: Tracing, { method, headers, routeOptions }: FastifyRequest, reply: FastifyReply): RequestTrace {
   const span = tracing.request(method, headers)
   reply.raw.once('close', () => {
-    const { statusCode: status, raw } = reply
-    span.end({ route: routeOptions.url ?? NO_ROUTE, status, isCutOff: !raw.writableFinished })
+    span.end({ route: routeOptions.url ?? NO_ROUTE, status: reply.statusCode, isCutOff: !isWhole(reply) })
   })
   return span
 }
 
 /** One line about a request that is over, without its URL: a query may have a token in it. */
 function logRequest(logger: Logger, { id, method, routeOptions }: FastifyRequest, reply: FastifyReply): void {
-  const { statusCode: status, elapsedTime, raw } = reply
+  const { statusCode: status, elapsedTime } = reply
   const route = routeOptions.url ?? NO_ROUTE
-  const isCutOff = !raw.writableFinished
+  const isCutOff = !isWhole(reply)
   logger.debug(
     { requestId: id, method, route, status, ms: Math.round(elapsedTime), ...(isCutOff && { isCutOff }) },
     'request',

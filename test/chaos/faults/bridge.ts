@@ -1,6 +1,7 @@
+import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { Agent, get } from 'node:http'
-import { connect } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { join, resolve } from 'node:path'
 import { connectAsync } from 'mqtt'
 import type { Fault, World } from '../fault.ts'
@@ -124,6 +125,26 @@ export const bridgeFaults: readonly Fault[] = [
       if (shed > 50) breaks(`what is shed waits ${Math.round(shed)} ms (p99), not 50`)
       if (livez > 100) breaks(`/livez answers after ${Math.round(livez)} ms, not 100`)
     },
+  },
+  {
+    name: 'collector-away',
+    what: 'traces of all requests go to a collector that accepts connections and never answers, for 10 s',
+    issue: '18',
+    bridge: {
+      async environment(stage) {
+        const sockets = new Set<Socket>()
+        const collector = createServer((socket) => sockets.add(socket.on('error', () => {})))
+        collector.listen(0, '127.0.0.1')
+        await once(collector, 'listening')
+        stage.onEnd(() => {
+          for (const socket of sockets) socket.destroy()
+          collector.close()
+        })
+        const { port } = collector.address() as AddressInfo
+        return { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`, OTEL_BSP_SCHEDULE_DELAY: '200' }
+      },
+    },
+    strike: ({ seconds }) => seconds(10),
   },
   clockJump('clock-forward', "the bridge's clock jumps an hour ahead", HOUR_MS),
   clockJump('clock-back', "the bridge's clock jumps an hour back", -HOUR_MS),

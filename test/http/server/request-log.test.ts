@@ -1,9 +1,12 @@
 import { once } from 'node:events'
+import { constants } from 'node:http2'
 import { connect } from 'node:net'
 import { expect, test } from 'vitest'
 import { metric, startBridge } from '../../support/bridge.ts'
 import { spawnBridge } from '../../support/bridge-process.ts'
 import { get, publishRaw } from '../../support/http.ts'
+import { ask, openSession } from '../../support/http2.ts'
+import { startSecureBridge } from '../../support/secure-bridge.ts'
 import { openStream } from '../../support/stream.ts'
 
 const idOf = async (url: string, id?: string): Promise<string | null> =>
@@ -62,4 +65,17 @@ test('the log is for people where that is asked for', async () => {
   expect(bridge.stdout()).toMatch(/^\[\d\d:\d\d:\d\d\.\d+\] INFO: publish: {3}curl -d 21\.5 '/m)
   expect(bridge.stdout()).not.toContain('\u001b')
   expect((await get({ url: await bridge.url } as never, '/livez')).status).toBe(200)
+})
+
+test('over HTTP/2 too, a line says whether the client had the whole answer', async () => {
+  const bridge = await startSecureBridge()
+  const session = await openSession(bridge.url, bridge.ca)
+  await ask(session, 'POST', '/publish?topic=a', { 'x-request-id': 'whole' }, 'x')
+  const stream = session.request({ ':path': '/subscribe?topic=a', 'x-request-id': 'left' })
+  await once(stream, 'response')
+  stream.close(constants.NGHTTP2_CANCEL)
+  const lineOf = (id: string) => bridge.logs.find(({ requestId }) => requestId === id)
+  await expect.poll(() => lineOf('left')).toMatchObject({ route: '/subscribe', status: 200, isCutOff: true })
+  expect(lineOf('whole')).toMatchObject({ route: '/publish', status: 200 })
+  expect(lineOf('whole')).not.toHaveProperty('isCutOff')
 })
