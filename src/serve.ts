@@ -59,8 +59,8 @@ export async function serve({ config, readFile, version, notices, worker }: Serv
   if (worker === undefined) logNotices(logger, notices)
 
   try {
-    const tracing = await tracingOf(process.env, version, logger)
-    const starting = startApp({ config, readFile, logger, version, tracing, worker })
+    const startingTracing = tracingOf(process.env, version, logger)
+    const starting = startingTracing.then((tracing) => startApp({ config, readFile, logger, version, tracing, worker }))
     // Before the start has finished, too: without a handler, process 1 of a container ignores these signals.
     // Ctrl-C reaches every process of a terminal. Workers leave it to their parent, which sends SIGTERM.
     if (worker !== undefined) process.on('SIGINT', () => {})
@@ -69,7 +69,7 @@ export async function serve({ config, readFile, version, notices, worker }: Serv
       drainMs: config.drainMs,
       close: async () => {
         await (await starting).close()
-        await tracing?.close()
+        await (await startingTracing)?.close()
       },
       timeoutMs: config.shutdownMs,
       logger,
