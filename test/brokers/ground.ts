@@ -140,7 +140,8 @@ export function createGround({ protocol, broker, bridge, isEmbedded, startWithAc
     query: Record<string, string> = {},
     lastEventId?: string,
   ): Promise<StreamReader> {
-    const parameters = new URLSearchParams(query)
+    // Some brokers refuse retained messages of wildcards; that is told by checks of its own.
+    const parameters = new URLSearchParams(query['session'] === undefined ? { retained: 'false', ...query } : query)
     for (const topic of [topics].flat()) parameters.append('topic', topic)
     // URLSearchParams writes a space as `+`, which is a literal plus here.
     const reader = await openStream(

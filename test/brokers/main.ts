@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import type { BrokerKind } from './broker-process.ts'
 import type { Check } from './check.ts'
 import { capabilities } from './checks/all.ts'
 import { render } from './document.ts'
@@ -11,6 +12,9 @@ import { brokerKinds } from './start/all.ts'
 
 const ERRORS = fileURLToPath(new URL('../../docs/errors.md', import.meta.url))
 const DOCUMENT = fileURLToPath(new URL('../../docs/brokers.md', import.meta.url))
+
+/** Brokers that `--brief` runs at the same time: their checks mostly wait. */
+const SIDE_BY_SIDE = 2
 
 const HELP = `npm run test:brokers [-- NAME… | all] [--only TEXT] [--brief] [--document]
 
@@ -57,31 +61,33 @@ async function main(interrupted: AbortSignal): Promise<number> {
   const missing: string[] = []
   let broken = false
 
-  for (const kind of values.document === true ? [] : kinds) {
+  async function runKind(kind: BrokerKind): Promise<void> {
+    // Those of brokers that run side by side do not mix.
+    const lines: string[] = []
+    const report = (line: string): void => void (values.brief === true ? lines.push(line) : console.log(line))
     try {
       const installed = await kind.install()
-      if (typeof installed === 'string') {
-        missing.push(`${kind.name}: ${installed}`)
-        continue
-      }
-      console.log(`${kind.title} ${installed.version}`)
-      const done = await runBroker(kind, installed, {
-        documented,
-        isChosen,
-        report: (line) => console.log(line),
-        interrupted,
-      })
-      runs.push(...done)
+      if (typeof installed === 'string') return void missing.push(`${kind.name}: ${installed}`)
+      report(`${kind.title} ${installed.version}`)
+      runs.push(...(await runBroker(kind, installed, { documented, isChosen, report, interrupted })))
     } catch (error) {
-      if (interrupted.aborted) return 130
       const said = error instanceof Error ? error.message : String(error)
       // One that CI runs has to run.
       if (kind.everywhere === true) broken = true
       missing.push(`${kind.name}: ${said}`)
     }
+    for (const line of lines) console.log(line)
     // What has been run stays, should a later broker hang the machine.
     if (values.brief !== true) write(runs, names)
   }
+  const waiting = values.document === true ? [] : [...kinds]
+  async function runNext(): Promise<void> {
+    for (let kind = waiting.shift(); kind !== undefined && !interrupted.aborted; kind = waiting.shift()) {
+      await runKind(kind)
+    }
+  }
+  await Promise.all(Array.from({ length: values.brief === true ? SIDE_BY_SIDE : 1 }, runNext))
+  if (interrupted.aborted) return 130
   if (values.document === true) write([], names)
 
   console.log('')

@@ -70,7 +70,7 @@ async function runChecks(
       const why = outcome.outcome === 'held' ? '' : `: ${outcome.why}`
       const status = outcome.outcome === 'refused' ? ` ${outcome.status} ${outcome.code}` : ''
       report(`  ${outcome.outcome.padEnd(7)} ${seconds.padStart(5)} s  ${check.title}${status}${why}`)
-      const isFailure = outcome.outcome === 'wrong' || (outcome.outcome === 'refused' && outcome.status >= 500)
+      const isFailure = outcome.outcome === 'wrong' || (outcome.outcome === 'refused' && outcome.status > 501)
       if (isFailure) report(`          packets: ${writeTrace(run, check, packets)}`)
       await stage.mend(isFailure)
     }

@@ -124,7 +124,7 @@ export const outages: Capability = {
       dishonest: ['not-found'],
       async run(ground) {
         const watching = await ground.bridge()
-        const reader = await ground.stream(watching, ground.topic('status'), { retained: 'false' })
+        const reader = await ground.stream(watching, ground.topic('status'))
         const bridge = await ground.ownBridge({ STATUS_TOPIC: ground.topic('status') })
         if (!(await reader.until(() => reader.payloads().includes('online')))) throw new Wrong('never online')
         await bridge.end('SIGKILL')

@@ -105,9 +105,9 @@ export const retained: Capability = {
           bridge,
           numbers(0, 60).map((payload) => ({ topic: ground.topic(payload), payload, retain: true })),
         )
-        const first = await ground.stream(bridge, ground.topic('#'))
+        const first = await ground.stream(bridge, ground.topic('#'), { retained: 'true' })
         await first.count(60)
-        const second = await ground.stream(bridge, ground.topic('#'))
+        const second = await ground.stream(bridge, ground.topic('#'), { retained: 'true' })
         await second.count(60)
         await publish(bridge, { topic: ground.topic('live'), payload: 'live' })
         for (const reader of [first, second]) {
