@@ -34,7 +34,7 @@ export async function openApiYaml(): Promise<string> {
     sessionCount: () => 0,
     isReachable: () => true,
     isDraining: () => false,
-    broker: { addresses: [], reports: [] },
+    broker: { addresses: [], reports: [], learnt: {} },
     redis: undefined,
     pushes: () => [],
     isShuttingDown: () => false,

@@ -41,6 +41,7 @@ const PROBLEMS = [
   ['transfer-coding-not-supported', 501, 'The transfer coding is not supported', false],
   ['requests-not-supported', 501, 'Request and response require MQTT 5', false],
   ['retained-wildcards-not-supported', 501, 'The broker serves retained messages for exact topics only', false],
+  ['topic-not-supported', 501, 'The broker changes this topic', false],
   ['broker-refused', 502, 'The broker refused the request', false],
   ['publish-interrupted', 502, 'The broker connection was lost while the message was in flight', true],
   ['broker-unavailable', 503, 'The broker cannot be reached', true],

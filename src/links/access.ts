@@ -53,7 +53,7 @@ export function createAccess(linkOf: (identity: Identity) => Link, clusterTopic:
       return traced(caller, message, (sent) => requester.request(sent, timeoutMs, signal, caller.share))
     },
     readRetained: async (caller: Caller, filters: readonly string[]): Promise<RetainedMessages> =>
-      linkToSubscribe(caller, filters).retained.read(filters, caller.share),
+      linkToSubscribe(caller, filters).readRetained(filters, caller.share),
     /** Waits for the broker for `CAUSEWAY_SUBSCRIBE_WAIT_MS`, or until the signal is aborted. */
     openStream: async (caller: Caller, request: StreamRequest<Message>, signal: AbortSignal): Promise<OpenedStream> =>
       linkToSubscribe(caller, request.filters)

@@ -10,7 +10,7 @@ import { type Message, sizeOf } from '../mqtt/message.ts'
 import { Markers } from '../mqtt/markers.ts'
 import { Publisher } from '../mqtt/publish/publisher.ts'
 import { Requester } from '../mqtt/requester.ts'
-import { Retained } from '../mqtt/retained.ts'
+import { Retained, type RetainedMessages } from '../mqtt/retained.ts'
 import { sessionClientId } from '../mqtt/session/session-id.ts'
 import { isBelow } from '../mqtt/topic.ts'
 import { Session } from '../mqtt/session/session.ts'
@@ -238,15 +238,20 @@ export class Link {
     lastEventId: string | undefined,
     signal: AbortSignal,
   ): Promise<OpenedStream | undefined> {
-    return this.#wait.run(() => this.sessions.open(request, lastEventId), signal)
+    return this.#wait.run(async () => {
+      await this.#subscriber.get().checkTopics(request.filters)
+      return this.sessions.open(request, lastEventId)
+    }, signal)
   }
 
   get requester(): Requester {
     return this.#requester.get()
   }
 
-  get retained(): Retained {
-    return this.#retained.get()
+  /** As `Retained.read`. */
+  async readRetained(filters: readonly string[], share: MemoryShare): Promise<RetainedMessages> {
+    await this.#subscriber.get().checkTopics(filters)
+    return this.#retained.get().read(filters, share)
   }
 
   /** Whether publishes and subscriptions would reach the broker. */

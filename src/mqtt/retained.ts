@@ -69,7 +69,7 @@ export class Retained implements ConnectionHandlers {
       // Where it comes at QoS 0, the retained messages do, too, so it cannot overtake them.
       () => Promise.resolve(),
     )
-    this.#trial = new RetainedTrial(options.markers, this.#line)
+    this.#trial = new RetainedTrial(options.markers, this.#line, options.connection.broker)
     this.#queue = new SnapshotQueue({
       runningMax: () => {
         const receiveMaximum = this.#connection.capabilities?.receiveMaximum ?? Infinity
@@ -212,7 +212,8 @@ export class Retained implements ConnectionHandlers {
       if (hasWildcard(filter) && this.#trial.wildcards === false) {
         throw new CausewayError(
           'retained-wildcards-not-supported',
-          `The broker hands on retained messages for exact topics only, and ${filter} has wildcards`,
+          `The broker hands on retained messages for exact topics only, and ${filter} has wildcards; a stream with ` +
+            'retained=false does without them',
         )
       }
       // Over MQTT 3.1.1 a client cannot set Receive Maximum, and Mosquitto drops all but 1020 retained messages at

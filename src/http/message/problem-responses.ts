@@ -93,6 +93,7 @@ const PROBLEM_EXAMPLES: Record<ProblemCode, [detail: string, details?: ProblemDe
   'retained-wildcards-not-supported': [
     'The broker hands on retained messages for exact topics only, and home/# has wildcards',
   ],
+  'topic-not-supported': ['The broker changes . in topics, so messages to home/temp.1 arrive elsewhere'],
   'no-reply': ['Nobody replied within 5000 ms'],
   'broker-refused': [
     'The broker refused the subscription to home/#: Unspecified error',

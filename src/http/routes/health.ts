@@ -9,7 +9,7 @@ export interface HealthRoutes {
   isReachable(): boolean
   /** Whether the process is asked to end. */
   isDraining(): boolean
-  broker: Pick<Broker, 'addresses' | 'reports'>
+  broker: Pick<Broker, 'addresses' | 'reports' | 'learnt'>
   /** How Redis is; undefined where none is configured. */
   redis: (() => object) | undefined
   /** Runs before `/readyz?verbose` is answered, and refuses those who may not see that; undefined where all may. */

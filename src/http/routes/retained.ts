@@ -28,6 +28,7 @@ const READ_PROBLEMS = [
   'wildcards-not-supported',
   'too-many-retained',
   'retained-wildcards-not-supported',
+  'topic-not-supported',
   'broker-refused',
   'broker-unavailable',
   'overloaded',

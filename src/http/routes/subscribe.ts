@@ -113,6 +113,7 @@ export async function subscribeRoutes(
           'shared-subscriptions-not-supported',
           'too-many-retained',
           'retained-wildcards-not-supported',
+          'topic-not-supported',
           'quota-exceeded',
           'broker-refused',
           'broker-unavailable',

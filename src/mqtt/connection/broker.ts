@@ -3,6 +3,7 @@ import type { CausewayError } from '../../errors.ts'
 import type { Capabilities } from '../capabilities.ts'
 import { addressOf, type Endpoint } from '../client/endpoint.ts'
 import { isUnanswered } from '../client/failures.ts'
+import type { Learnt } from './learnt.ts'
 import { ProtocolChoice } from './protocol-choice.ts'
 import { referredUrl } from './server-reference.ts'
 
@@ -112,6 +113,8 @@ const SUFFIX_BYTES = 4
 export class Broker {
   readonly #options: BrokerOptions
   readonly #protocols = new Map<string, ProtocolChoice>()
+  /** By URL: another address may be another broker. */
+  readonly #learnt = new Map<string, Learnt>()
   readonly #members = new Set<Member>()
   /** The members that are connected, and where. */
   readonly #connected = new Map<Member, Server>()
@@ -139,6 +142,14 @@ export class Broker {
   /** All addresses, for people, in the order in which they are tried. */
   get addresses(): string[] {
     return this.#options.servers.map(({ url }) => addressOf(url))
+  }
+
+  /** What is known of the broker at the current address. Whoever finds something out notes it here. */
+  get learnt(): Learnt {
+    const { url } = this.#current
+    let learnt = this.#learnt.get(url)
+    if (learnt === undefined) this.#learnt.set(url, (learnt = {}))
+    return learnt
   }
 
   get reports(): ConnectionReport[] {

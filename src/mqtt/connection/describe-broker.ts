@@ -1,4 +1,5 @@
 import type { Broker, ConnectionReport } from './broker.ts'
+import type { Learnt } from './learnt.ts'
 
 /** The broker as found, for people: `GET /readyz?verbose` and `causeway check --connect`. */
 export interface BrokerDescription {
@@ -10,6 +11,8 @@ export interface BrokerDescription {
     protocol?: '5' | '3.1.1'
     /** What CONNACK said, or what MQTT 3.1.1 implies. */
     limits?: Record<string, unknown>
+    /** What the bridge has found out; grows as it is used. */
+    learnt?: Learnt
   }
   /** The bridge's own connections. */
   connections: Record<string, unknown>[]
@@ -18,7 +21,11 @@ export interface BrokerDescription {
 }
 
 /** Client ids of sessions and of callers are not shown: other callers may see this. */
-export function describeBroker({ addresses, reports }: Pick<Broker, 'addresses' | 'reports'>): BrokerDescription {
+export function describeBroker({
+  addresses,
+  reports,
+  learnt,
+}: Pick<Broker, 'addresses' | 'reports' | 'learnt'>): BrokerDescription {
   const isOwn = ({ role, isCallers }: ConnectionReport) => role !== 'session' && !isCallers
   const found = reports.find(({ state, capabilities }) => state === 'connected' && capabilities !== undefined)
   const { protocol: _protocol, ...limits } = found?.capabilities ?? {}
@@ -30,7 +37,7 @@ export function describeBroker({ addresses, reports }: Pick<Broker, 'addresses' 
   return {
     broker: {
       addresses,
-      ...(found && { address: found.address, protocol: found.protocol, limits }),
+      ...(found && { address: found.address, protocol: found.protocol, limits, learnt }),
     },
     connections: reports.filter(isOwn).map(({ role, clientId, state, address, protocol, reason }) => ({
       role,

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { NetworkConnection } from '../client/network-connection.ts'
+import type { Broker } from '../connection/broker.ts'
 import type { MarkerLine, Markers } from '../markers.ts'
 
 /** How long a broker may take to hand on one retained message before it is taken not to do so at all. */
@@ -21,6 +22,7 @@ export type FilterKind = 'exact' | 'wildcard'
 export class RetainedTrial {
   /** Whether the broker hands them on for filters with wildcards; undefined where that is not known. */
   wildcards: boolean | undefined
+  readonly #broker: Broker
   readonly #line: MarkerLine
   readonly #topic: string
   readonly #parent: string
@@ -31,7 +33,9 @@ export class RetainedTrial {
   /** The broker has the message. */
   #isKept = false
 
-  constructor(markers: Markers, line: MarkerLine) {
+  /** @param broker what is found out is noted there, for people */
+  constructor(markers: Markers, line: MarkerLine, broker: Broker) {
+    this.#broker = broker
     this.#line = line
     this.#parent = `${markers.topic}/retained`
     this.#topic = `${this.#parent}/1`
@@ -45,6 +49,7 @@ export class RetainedTrial {
   sawLate(): void {
     if (this.#isLate) return
     this.#isLate = true
+    this.#note()
     void this.#keep()
   }
 
@@ -69,6 +74,7 @@ export class RetainedTrial {
       this.wildcards = comesForWildcard
     }
     this.#isDone = true
+    this.#note()
     if (!this.#isLate) this.end()
   }
 
@@ -85,6 +91,12 @@ export class RetainedTrial {
     if (!this.#isKept) return
     this.#isKept = false
     void this.#line.publish({ topic: this.#topic, retain: true, payload: Buffer.alloc(0) })
+  }
+
+  #note(): void {
+    const { learnt } = this.#broker
+    if (this.wildcards !== undefined) learnt.retainedForWildcards = this.wildcards
+    learnt.retainedLate = this.#isLate
   }
 
   async #keep(): Promise<void> {

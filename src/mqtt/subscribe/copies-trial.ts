@@ -1,14 +1,10 @@
 import type { NetworkConnection } from '../client/network-connection.ts'
+import type { Learnt } from '../connection/learnt.ts'
 import type { MarkerLine, Markers } from '../markers.ts'
 import { withTimeout } from '../with-timeout.ts'
 import type { Identifiers } from './identifiers.ts'
 
-/**
- * How a message comes that matches several subscriptions of one connection. `told-apart`: a copy for each of them with
- * its own identifier, or one copy with all identifiers. `mixed`: anything else, such as copies without an identifier, a
- * copy with one of them alone, or a copy for each with all identifiers. Then nothing shows which copy is which.
- */
-export type Copies = 'told-apart' | 'mixed'
+export type Copies = NonNullable<Learnt['copies']>
 
 /** Tries out how copies come, with two filters of its own that overlap. */
 export class CopiesTrial {

@@ -11,6 +11,7 @@ import { untilSilent } from '../retained/until-silent.ts'
 import type { Receipt } from '../session/unacknowledged.ts'
 import { withTimeout } from '../with-timeout.ts'
 import { CopiesTrial, type Copies } from './copies-trial.ts'
+import { tryTopics } from './topics-trial.ts'
 import type { Identifiers } from './identifiers.ts'
 import { ReceivedPackets } from './received-packets.ts'
 import type { Subscription } from './subscription.ts'
@@ -87,6 +88,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   /** When it was last tried to find out how the broker counts packet identifiers. */
   #triedIdsMs = -Infinity
   #copiesTrial: Promise<Copies | undefined> | undefined
+  #topicsTrial: Promise<string | undefined> | undefined
 
   constructor(options: SubscribeConnectionOptions<Target>) {
     const { connection, sharedOver311, markers, source, timeoutMs } = options
@@ -136,6 +138,12 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   tryCopies(): Promise<Copies | undefined> {
     this.#copiesTrial ??= this.#tryCopies().finally(() => (this.#copiesTrial = undefined))
     return this.#copiesTrial
+  }
+
+  /** Finds out which characters of topics the broker changes; undefined where that does not show. */
+  tryTopics(): Promise<string | undefined> {
+    this.#topicsTrial ??= this.#tryTopics().finally(() => (this.#topicsTrial = undefined))
+    return this.#topicsTrial
   }
 
   /**
@@ -349,10 +357,22 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   async #tryCopies(): Promise<Copies | undefined> {
     const { markers, identifiers, timeoutMs } = this.#options
+    const network = await this.#networkOfMarkers()
+    return network && new CopiesTrial(markers, this.#line, identifiers, timeoutMs).run(network)
+  }
+
+  async #tryTopics(): Promise<string | undefined> {
+    const { markers, timeoutMs } = this.#options
+    const network = await this.#networkOfMarkers()
+    return network && tryTopics(network, markers, this.#line, timeoutMs)
+  }
+
+  /** The connection once markers arrive on it; undefined where they do not work. */
+  async #networkOfMarkers(): Promise<NetworkConnection | undefined> {
+    const { markers } = this.#options
     await markers.learning
     const network = await this.#connection.ready()
-    if (!markers.work || !(await this.#line.subscribe())) return undefined
-    return new CopiesTrial(markers, this.#line, identifiers, timeoutMs).run(network)
+    return markers.work && (await this.#line.subscribe()) ? network : undefined
   }
 
   /** Finds out how the broker counts packet identifiers: see `ReceivedPackets`. */

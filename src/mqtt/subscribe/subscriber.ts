@@ -1,4 +1,6 @@
 import { CausewayError } from '../../errors.ts'
+import type { Broker } from '../connection/broker.ts'
+import type { Learnt } from '../connection/learnt.ts'
 import type { ConnectionOptions, ConnectionState } from '../connection.ts'
 import type { Message, QoS } from '../message.ts'
 import type { Markers } from '../markers.ts'
@@ -9,6 +11,7 @@ import type { Copies } from './copies-trial.ts'
 import { Identifiers } from './identifiers.ts'
 import { type Interruption, SubscribeConnection } from './subscribe-connection.ts'
 import { Subscription } from './subscription.ts'
+import { SUSPECT_CHARACTERS } from './topics-trial.ts'
 
 /** What happens to the targets of subscriptions. */
 export interface SubscriberEvents<Target> {
@@ -77,17 +80,17 @@ export class Subscriber<Target> {
   readonly #byTopic = new TopicTree<SubscribedFilter<Target>[]>()
   readonly #connections: SubscribeConnection<Target>[] = []
   readonly #identifiers: Identifiers
+  readonly #broker: Broker
   /** Connections that are lost, or whose subscriptions are not restored yet. */
   readonly #lost = new Set<SubscribeConnection<Target>>()
   #age = 0
-  /** How copies come for filters that overlap; undefined until there are such filters. */
-  #copies: Copies | undefined
   /** For the last topic, as the copies of one message follow each other. */
   #matching: Matching<Target> | undefined
 
   constructor(options: SubscriberOptions<Target>) {
     this.#options = options
     this.#identifiers = new Identifiers()
+    this.#broker = options.connection(0).broker
     this.#connect()
   }
 
@@ -110,7 +113,8 @@ export class Subscriber<Target> {
    */
   async add(target: Target, filters: readonly string[], qos: QoS): Promise<void> {
     await this.#connections[0]!.ready()
-    if (this.#mustTryCopies(filters)) this.#copies = await this.#connections[0]!.tryCopies()
+    await this.checkTopics(filters)
+    if (this.#mustTryCopies(filters)) this.#noteCopies(await this.#connections[0]!.tryCopies())
     try {
       const results = await Promise.allSettled(filters.map((filter) => this.#addOne(target, filter, qos)))
       const failed = results.find((result) => result.status === 'rejected')
@@ -118,6 +122,27 @@ export class Subscriber<Target> {
     } catch (error) {
       this.remove(target, filters)
       throw error
+    }
+  }
+
+  /**
+   * Refuses filters with characters that the broker changes on the way: what is published there arrives elsewhere.
+   * @throws CausewayError
+   */
+  async checkTopics(filters: readonly string[]): Promise<void> {
+    const suspects = filters.filter((filter) => changeable(filter, SUSPECT_CHARACTERS) !== undefined)
+    if (suspects.length === 0) return
+    if (this.#learnt.changedCharacters === undefined) {
+      const changed = await this.#connections[0]!.tryTopics()
+      if (changed !== undefined) this.#learnt.changedCharacters = changed
+    }
+    for (const filter of suspects) {
+      const character = changeable(filter, this.#learnt.changedCharacters ?? '')
+      if (character === undefined) continue
+      throw new CausewayError(
+        'topic-not-supported',
+        `The broker changes ${character} in topics, so messages to ${filter} arrive elsewhere`,
+      )
     }
   }
 
@@ -175,9 +200,17 @@ export class Subscriber<Target> {
     return new Set(filters.flatMap((filter) => this.#byFilter.get(filter)?.connection ?? []))
   }
 
+  get #learnt(): Learnt {
+    return this.#broker.learnt
+  }
+
+  #noteCopies(copies: Copies | undefined): void {
+    if (copies !== undefined) this.#learnt.copies = copies
+  }
+
   /** Whether filters of one connection would overlap, and it is not known what copies would come. */
   #mustTryCopies(filters: readonly string[]): boolean {
-    if (this.#copies !== undefined || !this.#connections[0]!.supportsIdentifiers) return false
+    if (this.#learnt.copies !== undefined || !this.#connections[0]!.supportsIdentifiers) return false
     const added = new TopicTree<true>()
     for (const filter of filters) {
       if (this.#byFilter.has(filter)) continue
@@ -222,7 +255,7 @@ export class Subscriber<Target> {
    */
   #connectionFor(topics: string): SubscribeConnection<Target> {
     const areToldApart = ({ supportsIdentifiers }: SubscribeConnection<Target>): boolean =>
-      supportsIdentifiers && this.#copies !== 'mixed'
+      supportsIdentifiers && this.#learnt.copies !== 'mixed'
     const overlapping = new Set<SubscribeConnection<Target>>()
     const apart = this.#connections.filter(areToldApart)
     if (apart.length < this.#connections.length) {
@@ -321,7 +354,7 @@ export class Subscriber<Target> {
       .map(({ subscription }) => subscription)
     if (subscriptions.length === 0) return onUnmatched(message.topic)
     // The broker said that it sends identifiers.
-    if (subscriptions.length > 1 && connection.supportsIdentifiers) this.#copies = 'mixed'
+    if (subscriptions.length > 1 && connection.supportsIdentifiers) this.#noteCopies('mixed')
     this.#deliver(message, subscriptions)
   }
 
@@ -377,4 +410,9 @@ function targetsOf<Target>(subscriptions: Iterable<Subscription<Target>>): Set<T
   const targets = new Set<Target>()
   for (const subscription of subscriptions) for (const target of subscription.targets) targets.add(target)
   return targets
+}
+
+/** The first of these characters that the filter has. */
+function changeable(filter: string, characters: string): string | undefined {
+  return [...characters].find((character) => filter.includes(character))
 }

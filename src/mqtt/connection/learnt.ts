@@ -1,0 +1,15 @@
+/** How the broker behaves beyond what CONNACK says, as far as the bridge has found out. */
+export interface Learnt {
+  /**
+   * How a message comes that matches several filters of one connection. `told-apart`: a copy for each of them with its
+   * own identifier, or one copy with all identifiers. `mixed`: anything else, such as copies without an identifier, a
+   * copy with one of them alone, or a copy for each with all identifiers. Then nothing shows which copy is which.
+   */
+  copies?: 'told-apart' | 'mixed'
+  /** Whether it hands on retained messages for filters with wildcards. */
+  retainedForWildcards?: boolean
+  /** Retained messages may come behind what was published after the SUBSCRIBE. */
+  retainedLate?: boolean
+  /** Characters of topics that become others on their way, such as `.` in RabbitMQ, which becomes `/`. */
+  changedCharacters?: string
+}
