@@ -43,7 +43,7 @@ test('the package installs into an empty folder, and has the command, its page a
     detached: true,
   })
   onTestFinished(() => {
-    if (child.exitCode === null) process.kill(-child.pid!, 'SIGKILL')
+    if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid!, 'SIGKILL')
   })
   let url: string | undefined
   for await (const line of createInterface(child.stdout)) {
