@@ -15,7 +15,7 @@ import { Session } from '../mqtt/session/session.ts'
 import { isBelow } from '../mqtt/topic.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { PushInfo } from './info.ts'
-import { Push } from './push.ts'
+import { Push, type PushLog } from './push.ts'
 import { readPushFiles } from './push-files.ts'
 import { type PushFiles, Pushes } from './pushes.ts'
 import { Seats } from './seats.ts'
@@ -137,7 +137,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
           }),
         takeSeat: (handlers) => seats.take(seat, handlers),
         deadLetter: (letter, signal) => deadLetters.publish(letter, signal),
-        log: logger,
+        log: limitedFor(target.name, limitedLog),
         counters: {
           outcome: metrics.pushed,
           received: metrics.received,
@@ -181,5 +181,14 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
       await pushes.close(signal)
       await Promise.all([seats.close(), publisher.existing?.close()])
     },
+  }
+}
+
+/** An endpoint that fails now and then must not fill the log: each text once a second, for each target. */
+function limitedFor(name: string, log: LimitedLog): PushLog {
+  return {
+    info: (fields, text) => log.info(`push ${name} ${text}`, fields, text),
+    warn: (fields, text) => log.warn(`push ${name} ${text}`, fields, text),
+    error: (fields, text) => log.error(`push ${name} ${text}`, fields, text),
   }
 }

@@ -35,6 +35,11 @@ test('check reads the files that the settings name, and lists what is wrong with
   const args = ['--auth', 'token', '--auth-tokens-file', tokens.path]
   const fault = `CAUSEWAY_AUTH_TOKENS_FILE ${tokens.path}: expected JSON`
   expect(await causeway('check', ...args)).toMatchObject({ code: 1, stdout: expect.stringContaining(fault) })
+  const pushFault = `CAUSEWAY_PUSH_FILE ${tokens.path}: expected JSON`
+  expect(await causeway('check', '--push-file', tokens.path)).toMatchObject({
+    code: 1,
+    stdout: expect.stringContaining(pushFault),
+  })
   const { code, stdout } = await causeway('check', '--json', '--http-port=x')
   expect(code).toBe(1)
   expect(JSON.parse(stdout)).toEqual({
