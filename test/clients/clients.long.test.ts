@@ -1,4 +1,4 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { checkClient } from './checks.ts'
 import { createGround } from './ground.ts'
 import { KINDS } from './kinds.ts'
@@ -11,14 +11,15 @@ test('the clients from Debian and npm are installed where CI runs', () => {
   if (process.env['CI'] === 'true') expect(missing).toEqual([])
 })
 
-test.each(ofCi.filter(({ installed }) => typeof installed === 'object'))(
+// They mostly wait, to come back, and each has a broker and a bridge of its own.
+test.concurrent.for(ofCi.filter(({ installed }) => typeof installed === 'object'))(
   '$name does what the table of clients says',
   { timeout: 240_000 },
-  async ({ name, installed }) => {
+  async ({ name, installed }, { expect: expectHere, onTestFinished }) => {
     if (typeof installed === 'string') return
     const ground = await createGround()
     onTestFinished(() => ground.end())
     const outcomes = await checkClient(installed.command, ground)
-    expect(outcomes).toEqual(readRuns().find((run) => run.name === name)?.outcomes)
+    expectHere(outcomes).toEqual(readRuns().find((run) => run.name === name)?.outcomes)
   },
 )
