@@ -8,7 +8,7 @@ import { MemoryAccount } from '../memory/account.ts'
 import { Broker } from '../mqtt/connection/broker.ts'
 import { type BrokerDescription, describeBroker } from '../mqtt/connection/describe-broker.ts'
 import { startEmbeddedBroker } from '../mqtt/embedded/embedded-broker.ts'
-import { type Learnt, type Trial, tryBroker } from '../mqtt/trial.ts'
+import { type Findings, type Trial, tryBroker } from '../mqtt/trial.ts'
 import { readPushFiles } from '../push/push-files.ts'
 
 export interface CheckOptions {
@@ -159,7 +159,7 @@ function textOf(report: Report): string {
   }
   if (connected && trial !== undefined) {
     sections.push(
-      table(`Tried out on ${trial.topic}`, [...trialRows(trial), ...learntRows(trial.learnt, broker?.limits)]),
+      table(`Tried out on ${trial.topic}`, [...trialRows(trial), ...findingRows(trial.findings, broker?.limits)]),
     )
   }
   return sections.join('\n')
@@ -198,8 +198,8 @@ function trialRows({ grantedQos, fault, publishes }: Trial): Row[] {
   ]
 }
 
-function learntRows(learnt: Learnt, limits: BrokerDescription['broker']['limits'] = {}): Row[] {
-  const { saysNobodySubscribes, sharedSubscriptions, copiesOfOverlaps, retained, retainedForWildcards } = learnt
+function findingRows(findings: Findings, limits: BrokerDescription['broker']['limits'] = {}): Row[] {
+  const { saysNobodySubscribes, sharedSubscriptions, copiesOfOverlaps, retained, retainedForWildcards } = findings
   const answer = (value: boolean | undefined, yes: string, no: string) =>
     value === undefined ? 'no answer, or refused' : value ? yes : no
   // Over MQTT 3.1.1 the bridge believes only the setting.

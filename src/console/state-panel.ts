@@ -40,6 +40,14 @@ const LIMIT_NAMES: Record<string, string> = {
   sessionExpiryS: 'Keeps sessions, in seconds',
 }
 
+/** What the bridge has found out about the broker. */
+const LEARNT_NAMES: Record<string, string> = {
+  copies: 'Copies where filters overlap',
+  retainedForWildcards: 'Retained messages by wildcard',
+  retainedLate: 'Retained messages may come late',
+  changedCharacters: 'Changes characters of topics',
+}
+
 type Json = Record<string, unknown>
 
 /** How the bridge and its broker are, read anew every two seconds while the page is in view. */
@@ -128,15 +136,14 @@ export class StatePanel {
     const isReady = status === 200
     const protocol = broker['protocol'] === undefined ? '' : `, MQTT ${String(broker['protocol'])}`
     this.#broker(isReady ? `Broker connected${protocol}` : 'Broker not connected', isReady ? 'good' : 'bad')
-    const limits = Object.entries((broker['limits'] ?? {}) as Json).map(([name, value]) => [
-      LIMIT_NAMES[name] ?? name,
-      textOf(value),
-    ])
+    const factsOf = (facts: unknown, names: Record<string, string>) =>
+      Object.entries((facts ?? {}) as Json).map(([name, value]) => [names[name] ?? name, textOf(value)] as const)
     fill(byId('broker-facts'), [
       ['Address', textOf(broker['address'] ?? broker['addresses'])],
       ...(broker['protocol'] === undefined ? [] : [['Protocol', `MQTT ${textOf(broker['protocol'])}`] as const]),
       ...(isReady ? [] : [['Not ready', textOf(ready['detail'])] as const]),
-      ...(limits as [string, string][]),
+      ...factsOf(broker['limits'], LIMIT_NAMES),
+      ...factsOf(broker['learnt'], LEARNT_NAMES),
     ])
     this.#table(
       'Connections to the broker',

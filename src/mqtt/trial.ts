@@ -31,7 +31,7 @@ export interface TrialPublish {
 }
 
 /** What the broker did where MQTT leaves a choice, or brokers differ. Missing: it did not answer, or refused. */
-export interface Learnt {
+export interface Findings {
   /** Whether PUBACK says that nobody subscribes to the topic (MQTT 5). */
   saysNobodySubscribes?: boolean
   /** Whether a shared subscription gets messages. Over MQTT 3.1.1 no broker says so. */
@@ -50,7 +50,7 @@ export interface Trial {
   /** Why there is no subscription. */
   fault?: string
   publishes: TrialPublish[]
-  learnt: Learnt
+  findings: Findings
   /** What the broker publishes as its version; undefined where it publishes none or does not allow to read it. */
   version?: string
 }
@@ -154,15 +154,15 @@ class TrialRun {
 
   async trial(): Promise<Trial> {
     const { topic } = this.#options
-    const trial: Trial = { topic, publishes: [], learnt: {} }
+    const trial: Trial = { topic, publishes: [], findings: {} }
     try {
       trial.grantedQos = await this.#subscribe(topic, 'never', 2)
     } catch (error) {
       trial.fault = messageOf(error)
     }
     for (const qos of [0, 1, 2] as const) trial.publishes.push(await this.#tryPublish(qos))
-    // Without the subscription to the topic itself nothing is learnt from what does not come.
-    if (trial.fault === undefined) trial.learnt = await this.#learn()
+    // Without the subscription to the topic itself, what does not come says nothing.
+    if (trial.fault === undefined) trial.findings = await this.#find()
     // Last, as some brokers close the connection over a subscription that they refuse.
     const version = await this.#readVersion()
     return version === undefined ? trial : { ...trial, version }
@@ -184,9 +184,9 @@ class TrialRun {
   }
 
   /** All topics are beside the first one, as access rules may allow one level below the marker topic only. */
-  async #learn(): Promise<Learnt> {
+  async #find(): Promise<Findings> {
     const { topic } = this.#options
-    const findings: { [Name in keyof Learnt]-?: () => Promise<Learnt[Name]> } = {
+    const ways: { [Name in keyof Findings]-?: () => Promise<Findings[Name]> } = {
       saysNobodySubscribes: async () => {
         return (await this.#publish(`${topic}-nobody`, 'x', 1)).reasonCode === NO_MATCHING_SUBSCRIBERS
       },
@@ -203,16 +203,16 @@ class TrialRun {
       retained: () => this.#tryRetained(`${topic}-retained`, `${topic}-retained`),
       retainedForWildcards: () => this.#tryRetained(`${topic}-wildcard`, `${topic}-wildcard/#`),
     }
-    const learnt: Record<string, unknown> = {}
-    for (const [name, find] of Object.entries(findings)) {
+    const findings: Record<string, unknown> = {}
+    for (const [name, find] of Object.entries(ways)) {
       try {
-        learnt[name] = await find()
+        findings[name] = await find()
       } catch {
         // What the broker refuses it has not shown, and it may have closed the connection.
         await this.connect()
       }
     }
-    return learnt
+    return findings
   }
 
   async #tryRetained(topic: string, filter: string): Promise<boolean> {
