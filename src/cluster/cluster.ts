@@ -41,6 +41,8 @@ const ANSWER_MS = 1500
 const EXPIRY_S = 2
 /** How long after its own hello a replica waits to hear of the others before it asks them. */
 const MEET_MS = 300
+/** A hello again, in case somebody did not get an earlier one. */
+const HELLO_MS = 60_000
 /** Most replicas, and most that asked once and are remembered. Without a secret anybody may say that he is one. */
 const MEMBERS_MAX = 1000
 const ASKERS_MAX = 10_000
@@ -81,6 +83,7 @@ export class Cluster implements ConnectionHandlers {
   #heardOwnHello: (() => void) | undefined
   #isHelloUnanswered = false
   #losses = 0
+  readonly #helloTimer: NodeJS.Timeout
   #isRefused = false
 
   constructor(options: ClusterOptions) {
@@ -98,6 +101,11 @@ export class Cluster implements ConnectionHandlers {
       will: { topic: this.#all, payload: this.#envelopes.seal(this.#bye), qos: 0, retain: false },
       handlers: this,
     })
+    this.#helloTimer = setInterval(() => {
+      const { network } = this.#connection
+      if (network !== undefined && !this.#isRefused) this.#sayHello(network)
+    }, HELLO_MS)
+    this.#helloTimer.unref()
   }
 
   get state(): ConnectionState {
@@ -175,6 +183,7 @@ export class Cluster implements ConnectionHandlers {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#helloTimer)
     this.#send(this.#all, this.#bye)
     for (const { done } of this.#pending.values()) done()
     await this.#connection.close()
