@@ -45,7 +45,7 @@ export async function startCable(bridge: string): Promise<Cable> {
     keep(there, client)
     client.pipe(there)
     there.on('data', (chunk: Buffer) => {
-      // Clients of a bridge that send more than they read are not among those who are tested here.
+      // Without back-pressure: a test sends a few megabytes at most.
       if (answersPass) client.write(chunk)
     })
   })
