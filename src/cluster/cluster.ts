@@ -62,9 +62,9 @@ interface PendingQuestion {
 
 /**
  * What replicas ask each other about durable sessions, over the broker. Each says hello when it connects, and so they
- * know of each other; a question names the replicas it is for, and is answered by each of them. One that does not
- * answer is forgotten until it is heard of again. What counts is the JSON envelope, so that replicas over MQTT 5 and
- * over 3.1.1 understand each other; over MQTT 5 questions are requests (section 4.10) as well, and expire.
+ * know of each other; a question goes to each of the others by itself, and each of them answers it. One that does not
+ * is forgotten until it is heard of again. What counts is the JSON envelope, so that replicas over MQTT 5 and over
+ * 3.1.1 understand each other; over MQTT 5 questions are requests (section 4.10) as well, and expire.
  */
 export class Cluster implements ConnectionHandlers {
   readonly #options: ClusterOptions
@@ -83,8 +83,8 @@ export class Cluster implements ConnectionHandlers {
   #heardOwnHello: (() => void) | undefined
   #isHelloUnanswered = false
   #losses = 0
-  readonly #helloTimer: NodeJS.Timeout
   #isRefused = false
+  readonly #helloTimer: NodeJS.Timeout
 
   constructor(options: ClusterOptions) {
     this.#options = options
@@ -304,7 +304,8 @@ export class Cluster implements ConnectionHandlers {
     if (this.#isRefused) return
     this.#isRefused = true
     this.#options.onRefused(error)
-    void this.#connection.close()
+    // The connection calls its handlers before it plans the next attempt, which `close` takes back.
+    queueMicrotask(() => void this.#connection.close())
   }
 }
 
