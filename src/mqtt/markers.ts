@@ -9,8 +9,8 @@ import { withTimeout } from './with-timeout.ts'
 const RANDOM_BYTES = 12
 const SESSION_DIGITS = 32
 /**
- * Packet identifiers of markers count down from the highest one. MQTT.js takes the lowest free one for its SUBSCRIBE
- * and UNSUBSCRIBE, so the two never meet.
+ * Packet identifiers of markers count down from the highest one. Those of SUBSCRIBE and UNSUBSCRIBE are below (see
+ * `PacketIds`), so the two never meet.
  */
 const PACKET_ID_MAX = 65_535
 const PACKET_ID_MIN = 60_000

@@ -1,4 +1,4 @@
-import { connect, type IPublishPacket, type MqttClient, type Packet, Store, UniqueMessageIdProvider } from 'mqtt'
+import { connect, type IPublishPacket, type MqttClient, type Packet, Store } from 'mqtt'
 import { CausewayError } from '../../errors.ts'
 import type { Capabilities } from '../capabilities.ts'
 import { clientOptions } from './client-options.ts'
@@ -6,6 +6,7 @@ import type { Endpoint, Will } from './endpoint.ts'
 import { connectTimeout, notAnswering, packetTooLarge } from './failures.ts'
 import type { Message, QoS } from '../message.ts'
 import { PacketBuffer } from './packet-buffer.ts'
+import { PacketIds } from './packet-ids.ts'
 import { PacketScanner } from './packet-scanner.ts'
 import {
   type Acknowledgement,
@@ -115,7 +116,7 @@ export class NetworkConnection {
     const client = (this.#client = connect({
       ...clientOptions(options),
       incomingStore: options.session,
-      messageIdProvider: new UniqueMessageIdProvider(),
+      messageIdProvider: new PacketIds(),
     }))
     this.#watchBytes()
     this.#keepAlive()

@@ -39,6 +39,29 @@ test('a session connects without Clean Start, with its expiry and limit, and lea
   expect(packets(broker.session(), 'disconnect')[0]).not.toHaveProperty('properties.sessionExpiryInterval')
 })
 
+test.each([
+  ['5', (peer: Peer, messageId: number) => peer.send({ cmd: 'suback', messageId, granted: [0x91] })],
+  ['3.1.1', (peer: Peer) => peer.close()],
+] as const)(
+  'a session is taken up where the broker refuses the ids of its own messages in SUBSCRIBE, MQTT %s',
+  async (protocol, refuse) => {
+    const broker = await startScriptedBroker((packet, peer) => {
+      if (!isSession(peer)) return false
+      if (packet.cmd === 'connect') {
+        peer.accept(true)
+        for (const id of [1, 2, 3]) peer.send(message(id, `${id}`, true))
+        return true
+      }
+      if (packet.cmd !== 'subscribe' || packet.messageId! > 3) return false
+      refuse(peer, packet.messageId!)
+      return true
+    })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    const reader = await openSession(bridge, { ack: 'explicit' })
+    expect(told(await reader.take(3))).toEqual(['!1', '!2', '!3'])
+  },
+)
+
 test('the expiry in the first event is the broker’s, if it differs from the configured one', async () => {
   const broker = await startSessionBroker((peer) => {
     peer.send({
