@@ -15,7 +15,7 @@ import { Session } from '../mqtt/session/session.ts'
 import { isBelow } from '../mqtt/topic.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { PushInfo } from './info.ts'
-import { Push, type PushLog } from './push.ts'
+import { Push, type PushLog, type Seat } from './push.ts'
 import { readPushFiles } from './push-files.ts'
 import { type PushFiles, Pushes } from './pushes.ts'
 import { Seats } from './seats.ts'
@@ -48,6 +48,9 @@ export interface RunningPushes {
 
 /** Owner of the sessions: no caller's identity has this name. */
 const OWNER = 'push'
+const UNHEARD =
+  'bridges cannot agree on which of them delivers to push endpoints; allow them to publish and subscribe to this ' +
+  'topic, and restart them. Until then let only one bridge have the push file'
 /** Digits that name a session without telling its client id, with which anybody could take it. */
 const SEAT_DIGITS = 24
 
@@ -58,21 +61,20 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
   const timeoutMs = config.publishTimeoutMs
   const topic = `${config.clusterTopic}/push`
   const envelopes = new Envelopes(config.sessionSecret)
-  const seats = new Seats({
-    connection: {
-      ...common,
-      clientId: `${clientId}-push`,
-      onState: reportStates('push', log, () => metrics.reconnected('push')),
-    },
-    topic,
-    envelopes,
-    onUnheard: (reason) =>
-      logger.error(
-        { topic, reason },
-        'bridges cannot agree on which of them delivers to push endpoints; allow them to publish and subscribe to ' +
-          'this topic, and restart them. Until then let only one bridge have the push file',
-      ),
-  })
+  // No other bridge outlives an embedded broker, so there is nobody to ask.
+  const isOnlyBridge = config.mqttUrl === 'embedded:'
+  const seats = isOnlyBridge
+    ? undefined
+    : new Seats({
+        connection: {
+          ...common,
+          clientId: `${clientId}-push`,
+          onState: reportStates('push', log, () => metrics.reconnected('push')),
+        },
+        topic,
+        envelopes,
+        onUnheard: (reason) => logger.error({ topic, reason }, UNHEARD),
+      })
   const publisher = new Lazy(
     () =>
       new Publisher({
@@ -126,7 +128,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
               clientId: sessionClient,
               onState: reportSession(sessionClient, limitedLog, () => metrics.reconnected('session')),
             },
-            durable: { expiryS: config.sessionExpiryS, isBrokerThere: () => seats.answers() },
+            durable: { expiryS: config.sessionExpiryS, isBrokerThere: async () => seats?.answers() ?? true },
             filters: topics,
             retained,
             timeoutMs,
@@ -135,7 +137,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
             ignores: (name) => name === deadLetterTopic || isOfBridges(name),
             events,
           }),
-        takeSeat: (handlers) => seats.take(seat, handlers),
+        takeSeat: (handlers) => seats?.take(seat, handlers) ?? onlySeat(handlers),
         deadLetter: (letter, signal) => deadLetters.publish(letter, signal),
         log: limitedFor(target.name, limitedLog),
         counters: {
@@ -161,7 +163,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
     },
     get connections() {
       return [
-        { role: 'push', state: seats.state },
+        ...(seats === undefined ? [] : [{ role: 'push', state: seats.state }]),
         ...pushes.all.flatMap(({ connectionState: state }) =>
           state === undefined ? [] : [{ role: 'session', state }],
         ),
@@ -179,9 +181,14 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
     },
     async close(signal) {
       await pushes.close(signal)
-      await Promise.all([seats.close(), publisher.existing?.close()])
+      await Promise.all([seats?.close(), publisher.existing?.close()])
     },
   }
+}
+
+/** The seat of a bridge that shares it with nobody. */
+function onlySeat({ granted }: { granted(): void }): Seat {
+  return { ask: () => queueMicrotask(granted), evicted() {}, leave() {}, isShared: false }
 }
 
 /** An endpoint that fails now and then must not fill the log: each text once a second, for each target. */
