@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { freePort } from '../support/free-port.ts'
@@ -12,7 +11,7 @@ export type Settings = Record<string, string | number>
 
 export interface BridgeOptions {
   settings: Settings
-  /** Most open files once it runs. Node itself needs more than 128 to load its modules. */
+  /** Most open files. Node itself needs more than 128 to load its modules. */
   descriptors?: number | undefined
   /** `--max-old-space-size`. */
   heapMegabytes?: number | undefined
@@ -40,6 +39,7 @@ export async function startBridge(stage: Stage, name: string, options: BridgeOpt
   if (heapMegabytes !== undefined) command.push(`--max-old-space-size=${heapMegabytes}`)
   if (preload !== undefined) command.push('--import', preload.path)
   command.push(MAIN)
+  if (descriptors !== undefined) command = ['/bin/sh', '-c', `ulimit -n ${descriptors} && exec "$0" "$@"`, ...command]
   if (hostsFile !== undefined) {
     const script = `mount --bind "$0" /etc/hosts && exec "$@"`
     command = ['unshare', '--mount', '/bin/sh', '-c', script, hostsFile, ...command]
@@ -54,15 +54,11 @@ export async function startBridge(stage: Stage, name: string, options: BridgeOpt
     ...environment,
     ...Object.fromEntries(ours),
   })
-  async function start(): Promise<void> {
-    await program.start(port)
-    if (descriptors !== undefined) execFileSync('prlimit', ['--pid', `${program.pid}`, `--nofile=${descriptors}`])
-  }
-  await start()
+  await program.start(port)
   return {
     url: `http://127.0.0.1:${port}`,
     program,
     log: () => readFileSync(program.logFile, 'utf8'),
-    start,
+    start: () => program.start(port),
   }
 }

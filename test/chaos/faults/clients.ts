@@ -13,19 +13,19 @@ const CADDY = '/usr/bin/caddy'
 export const clientFaults: readonly Fault[] = [
   {
     name: 'descriptors-exhausted',
-    what: '128 descriptors; 200 clients take every one with a stream and come back at once, while the broker restarts',
+    what: 'ulimit -n 200; 300 clients take every connection with a stream and come back at once, while the broker restarts',
     issue: '16.4',
-    bridge: { descriptors: 128 },
+    bridge: { descriptors: 200 },
     http: { connections: 8 },
     async strike({ stage, bridges: [bridge], stopBroker, startBroker, seconds, note }) {
-      const clients = Array.from({ length: 200 }, () => new StubbornClient(bridge!.url, '/subscribe?topic=idle'))
+      const clients = Array.from({ length: 300 }, () => new StubbornClient(bridge!.url, '/subscribe?topic=idle'))
       // They stay: the bridge has to live with them.
       stage.onEnd(() => clients.forEach((client) => client.leave()))
       await seconds(2)
       await stopBroker('SIGKILL')
       await seconds(2)
       await startBroker()
-      note(`${clients.filter(({ isIn }) => isIn).length} of 200 streams were in`)
+      note(`${clients.filter(({ isIn }) => isIn).length} of 300 streams were in`)
     },
   },
   {
