@@ -14,7 +14,8 @@ second with five readers. Written by \`npm run chaos -- --document\`; do not edi
 
 To hold: nothing that was answered 200 never arrives, nothing is missed without a \`gap\`, nothing is twice at QoS 2, all works
 again within five seconds of the fault's end (or what the fault allows), and each 503 has \`Retry-After\`. What breaks that is in
-bold. \`unknown\` and \`not-sent\` are what the answer says of its message.
+bold, with the load average of the machine: times mean little where others use its two cores. \`unknown\` and \`not-sent\`
+are what the answer says of its message.
 
 `
 

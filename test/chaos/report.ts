@@ -32,9 +32,13 @@ function cells(row: Row): string[] {
       .sort(([, one], [, other]) => other - one)
       .map(([answer, count]) => `${answer}: ${count}`)
       .join(', '),
-    [...broken, ...notesOf(row)].join('; ') || '–',
+    [...broken, ...loadOf(row), ...notesOf(row)].join('; ') || '–',
   ].map((cell) => cell.replaceAll('|', '\\|'))
 }
+
+/** A rule in seconds may be broken by a machine that others use. */
+const loadOf = ({ breaks, machineLoad }: Row): string[] =>
+  breaks.length === 0 ? [] : [`load average of the machine ${machineLoad}`]
 
 function missed({ missed: total, readers }: Row): string {
   const which = Object.entries(readers).filter(([, reader]) => reader.missed > 0)
