@@ -223,6 +223,9 @@ export class PublishQueue implements ConnectionHandlers {
   acknowledged({ cmd, messageId, reasonCode, properties }: Acknowledgement): void {
     const publish = this.#sent.get(messageId)
     if (publish === undefined) return
+    // A broker acknowledges what came on this connection. After a resume mochi and comqtt send acknowledgements that
+    // they kept from the connection before, although they have not passed the message on: it is sent again, marked.
+    if (this.#replay.isPending(publish)) return
     const { qos } = publish.message
     // Brokers without QoS 2, such as RabbitMQ, answer it with PUBACK and have taken the message as one of QoS 1.
     const isLowered = qos === 2 && cmd === 'puback' && publish.state === 'published'
@@ -237,7 +240,8 @@ export class PublishQueue implements ConnectionHandlers {
       this.#completed(publish, code)
     } else if (cmd === 'pubrec' && code === PACKET_IDENTIFIER_IN_USE && network !== undefined) {
       // The broker holds an earlier message under this identifier, and would do so for ever.
-      publish.fail(refusal(code, refusedText(publish)))
+      if (publish.connections === 1) publish.fail(refusal(code, refusedText(publish)))
+      else publish.failUnknown('the broker holds a message with its identifier, which may be this one')
       publish.freeIdentifier(network)
     } else this.#answered(publish, code, properties?.reasonString, isLowered)
     this.#pump(this.#lastAnswerAt)

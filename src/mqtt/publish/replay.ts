@@ -40,6 +40,11 @@ export class Replay {
     return this.#pending.length === 0 && this.#unanswered.size === 0 && this.#abandoned.length === 0
   }
 
+  /** Whether it is still to be sent on this network connection. */
+  isPending(publish: InFlight): boolean {
+    return this.#pending.includes(publish)
+  }
+
   /**
    * @returns whether the broker may hold a QoS 2 message that it cannot be told to release. It counts such a message
    *   against its Receive Maximum for as long as the session lasts, so the session has to be discarded.
