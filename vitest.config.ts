@@ -5,6 +5,9 @@ const LONG = 'test/**/*.long.test.ts'
 /** Many random operations: a few of them among the brief tests, many among the long ones. */
 const STORMS = 'test/**/*.storm.test.ts'
 
+/** The clients of `test/clients` have packages of their own, with tests in them. */
+const INSTALLED = '**/node_modules/**'
+
 declare module 'vitest' {
   interface ProvidedContext {
     length: 'brief' | 'long'
@@ -19,9 +22,17 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'brief', include: ['test/**/*.test.ts'], exclude: [LONG], provide: { length: 'brief' } },
+        test: {
+          name: 'brief',
+          include: ['test/**/*.test.ts'],
+          exclude: [LONG, INSTALLED],
+          provide: { length: 'brief' },
+        },
       },
-      { extends: true, test: { name: 'long', include: [LONG, STORMS], provide: { length: 'long' } } },
+      {
+        extends: true,
+        test: { name: 'long', include: [LONG, STORMS], exclude: [INSTALLED], provide: { length: 'long' } },
+      },
     ],
     globalSetup: ['test/support/build.ts'],
     setupFiles: ['test/support/setup.ts'],
