@@ -79,8 +79,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   #inDoubt: ((isSame: boolean) => void) | undefined
   /** It was in doubt on a connection that was lost before it was decided. */
   #isUndecided = false
-  /** A subscription was made meanwhile, so messages that arrive may be for that one. */
-  #isNewAsked = false
+  /** Settles once it is decided, or the connection is lost. */
+  #decision: { promise: Promise<void>; settle: () => void } | undefined
   /** Messages since the connection was made. */
   #arrived = 0
   /** Called once more messages than this have arrived. */
@@ -152,11 +152,12 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
    */
   async sync(subscription: Subscription<Target>): Promise<void> {
     const { timeoutMs, events, identifiers, markers } = this.#options
+    // Messages for a new subscription would look like those that a kept session holds.
+    await this.#decision?.promise
     // Should CONNACK leave it in doubt one day whether the broker kept the session, a marker shows it.
     const markersHere = markers.work === true ? this.#line.subscribe() : undefined
     try {
       await subscription.sync(() => {
-        this.#isNewAsked = true
         const network = this.#connection.requireNetwork()
         const capabilities = this.#connection.capabilities!
         return {
@@ -253,7 +254,6 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const isReconnect = this.#wasConnected
     this.#wasConnected = true
     this.#arrived = 0
-    this.#isNewAsked = false
     this.#triedIdsMs = -Infinity
     const showsSession = this.#options.markers.work === true && this.#line.isSubscribed
     const isCertain = sessionPresent && !(this.#isUndecided && showsSession)
@@ -265,17 +265,26 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     if (isCertain || !mayBePresent) return this.#restore(network, isCertain, isReconnect)
     const decide = (isSame: boolean): void => {
       if (this.#inDoubt !== decide) return
-      this.#inDoubt = undefined
+      this.#settleDoubt()
       this.#isUndecided = false
       if (!isSame) this.#line.connected(network, false)
       this.#restore(network, isSame, isReconnect)
     }
     this.#inDoubt = decide
+    let settle = (): void => {}
+    const promise = new Promise<void>((resolve) => (settle = resolve))
+    this.#decision = { promise, settle }
     void this.#untilMessageOrAnswer(network).then(() => decide(false))
   }
 
-  lost(): void {
+  #settleDoubt(): void {
     this.#inDoubt = undefined
+    this.#decision?.settle()
+    this.#decision = undefined
+  }
+
+  lost(): void {
+    this.#settleDoubt()
     this.#line.lost()
     this.#options.events.lost()
   }
@@ -286,7 +295,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   message(message: Message, identifiers: readonly number[], receipt?: Receipt): void {
     // A session that has just begun has no subscriptions, so no message comes for it. A gap stands before the message.
-    if (!this.#isNewAsked) this.#inDoubt?.(true)
+    this.#inDoubt?.(true)
     this.#arrived += 1
     if (this.#arrivedMore !== undefined && this.#arrived > this.#arrivedMore.than) this.#arrivedMore.resolve(false)
     if (receipt !== undefined) {
