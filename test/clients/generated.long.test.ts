@@ -45,13 +45,17 @@ describe('a client that is generated from openapi.yaml', { timeout: 180_000 }, (
     expect(JSON.parse(stdout)).toEqual(EXPECTED)
   })
 
-  test.runIf(hasPython)('in Python reads and writes what it says', async () => {
-    const { url } = spawnBridge()
-    const base = await url
-    const folder = await temporaryFolder(CACHE)
-    const output = ['--output-path', join(folder, 'causeway_client'), '--meta', 'none']
-    await run(PYTHON, ['-m', 'openapi_python_client', 'generate', '--path', DOCUMENT, ...output])
-    const { stdout } = await run(PYTHON, [join(CLIENTS, 'generated/use.py'), base], { env: { PYTHONPATH: folder } })
-    expect(JSON.parse(stdout)).toEqual(EXPECTED)
-  })
+  // Its generator is of a registry that CI does not use; `npm run test:clients` fetches it.
+  const inPython = 'in Python reads and writes what it says'
+  if (hasPython) {
+    test(inPython, async () => {
+      const { url } = spawnBridge()
+      const base = await url
+      const folder = await temporaryFolder(CACHE)
+      const output = ['--output-path', join(folder, 'causeway_client'), '--meta', 'none']
+      await run(PYTHON, ['-m', 'openapi_python_client', 'generate', '--path', DOCUMENT, ...output])
+      const { stdout } = await run(PYTHON, [join(CLIENTS, 'generated/use.py'), base], { env: { PYTHONPATH: folder } })
+      expect(JSON.parse(stdout)).toEqual(EXPECTED)
+    })
+  }
 })
