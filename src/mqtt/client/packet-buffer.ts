@@ -13,9 +13,16 @@ export class PacketBuffer {
     return this.#parts.length === 0
   }
 
+  /** @throws if the packet cannot be written; then nothing of it is added */
   add(packet: Packet): void {
-    // `writeToStream` calls `write` for each field of the packet, and uses no other method of a stream than these two.
-    writeToStream(packet, this as never, { protocolVersion: this.#protocolVersion })
+    const before = this.#parts.length
+    try {
+      // `writeToStream` calls `write` for each field of the packet, and uses no other method of a stream than these two.
+      writeToStream(packet, this as never, { protocolVersion: this.#protocolVersion })
+    } catch (error) {
+      this.#parts.length = before
+      throw error
+    }
   }
 
   /** Returns all packets added since the last call. */
@@ -30,7 +37,9 @@ export class PacketBuffer {
     return bytes
   }
 
-  write(part: Buffer | string): boolean {
+  write(part: Buffer | string | undefined): boolean {
+    // What mqtt-packet looks up in a table, such as a number above 65,535.
+    if (part === undefined) throw new Error('The packet has a value that MQTT cannot write')
     this.#parts.push(part)
     return true
   }

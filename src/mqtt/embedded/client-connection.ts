@@ -14,6 +14,7 @@ import { filterFault, parseShare } from '../topic.ts'
 import { type BrokerMessage, brokerMessage } from './broker-message.ts'
 import type { MqttSession, SessionConnection } from './mqtt-session.ts'
 
+const UNSPECIFIED_ERROR = 0x80
 const MALFORMED_PACKET = 0x81
 const PROTOCOL_ERROR = 0x82
 const NOT_AUTHORIZED = 0x87
@@ -181,10 +182,11 @@ export class ClientConnection implements SessionConnection {
     try {
       if (packet.cmd === 'connect') this.#onConnect(packet)
       else if (this.#session === undefined) this.end(PROTOCOL_ERROR)
+      else if (lacksIdentifier(packet)) this.end(MALFORMED_PACKET)
       else this.#onSessionPacket(packet, this.#session)
     } catch (error) {
-      if (!(error instanceof ProtocolFault)) throw error
-      this.end(error.reasonCode)
+      // Whatever a client sends ends no more than its own connection.
+      this.end(error instanceof ProtocolFault ? error.reasonCode : UNSPECIFIED_ERROR)
     }
   }
 
@@ -392,4 +394,13 @@ function isWildcard(topic: string): boolean {
 /** 0xFFFFFFFF is for ever (MQTT 5 section 3.1.2.11.2). */
 function expiryOf(seconds: number): number {
   return seconds === 0xffff_ffff ? Infinity : seconds
+}
+
+/** Packets that have a packet identifier. Of PUBLISH only those above QoS 0. */
+const IDENTIFIED = new Set(['publish', 'puback', 'pubrec', 'pubrel', 'pubcomp', 'subscribe', 'unsubscribe'])
+
+/** The packet is cut off before its packet identifier, which mqtt-packet does not notice, or has 0 there. */
+function lacksIdentifier(packet: Packet): boolean {
+  if (!IDENTIFIED.has(packet.cmd) || (packet.cmd === 'publish' && packet.qos === 0)) return false
+  return !(Number(packet.messageId) > 0)
 }

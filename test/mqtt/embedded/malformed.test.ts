@@ -51,6 +51,25 @@ const odd = fc
     return changed.subarray(0, length ?? changed.length)
   })
 
+test.each([
+  ['PUBLISH at QoS 1', [0x32, 0x03, 0x00, 0x01, 0x61]],
+  ['PUBLISH at QoS 2', [0x34, 0x03, 0x00, 0x01, 0x61]],
+  ['PUBLISH with 0', [0x32, 0x06, 0x00, 0x01, 0x61, 0x00, 0x00, 0x00]],
+  ['PUBREL', [0x62, 0x00]],
+  ['SUBSCRIBE', [0x82, 0x00]],
+  ['UNSUBSCRIBE', [0xa2, 0x00]],
+])('%s without a packet identifier ends its own connection alone', async (_name, packet) => {
+  const memory = new MemoryAccount({ totalBytes: 64 * 1024 * 1024 })
+  const broker = await startEmbeddedBroker({ port: 0, maxPacketBytes: 1024 * 1024, memory })
+  onTestFinished(() => broker.close())
+  const other = await mqttClient(broker.url, { protocolVersion: 5 })
+  const socket = connect(Number(new URL(broker.url).port), '127.0.0.1')
+  socket.on('error', () => {}).resume()
+  socket.write(Buffer.concat([CONNECT, Uint8Array.from(packet)]))
+  await once(socket, 'close')
+  await other.publishAsync('a', 'x', { qos: 1 })
+})
+
 test('packets that are malformed in any way harm no other client of the embedded broker', async () => {
   const memory = new MemoryAccount({ totalBytes: 64 * 1024 * 1024 })
   const broker = await startEmbeddedBroker({ port: 0, maxPacketBytes: 1024 * 1024, memory })
