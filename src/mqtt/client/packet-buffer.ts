@@ -17,7 +17,7 @@ export class PacketBuffer {
   add(packet: Packet): void {
     const before = this.#parts.length
     try {
-      // `writeToStream` calls `write` for each field of the packet, and uses no other method of a stream than these two.
+      // `writeToStream` calls `write` for each field of the packet, and uses no other method of a stream but `destroy`.
       writeToStream(packet, this as never, { protocolVersion: this.#protocolVersion })
     } catch (error) {
       this.#parts.length = before
