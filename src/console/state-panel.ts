@@ -45,6 +45,7 @@ const LEARNT_NAMES: Record<string, string> = {
   copies: 'Copies where filters overlap',
   retainedForWildcards: 'Retained messages by wildcard',
   retainedLate: 'Retained messages may come late',
+  redelivery: 'Unacknowledged messages come again',
   changedCharacters: 'Changes characters of topics',
 }
 

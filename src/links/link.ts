@@ -239,7 +239,9 @@ export class Link {
     signal: AbortSignal,
   ): Promise<OpenedStream | undefined> {
     return this.#wait.run(async () => {
-      await this.#subscriber.get().checkTopics(request.filters)
+      const subscriber = this.#subscriber.get()
+      await subscriber.checkTopics(request.filters)
+      await subscriber.learnRedelivery()
       return this.sessions.open(request, lastEventId)
     }, signal)
   }

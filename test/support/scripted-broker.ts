@@ -38,7 +38,7 @@ export type Script = (packet: Packet, peer: Peer) => boolean | void
 /**
  * A small broker over real sockets that handles each packet as the script says. All others it accepts and acknowledges
  * as the standard says, and it delivers no message. It ends with the test. The bridge's connection to its other replicas
- * is not among the peers.
+ * is not among the peers, nor are those with which it finds out how messages are sent again.
  *
  * @param options `handlesMarkers: false` where the script sees the bridge's markers. By default it never does, and they
  *   are delivered as any broker does
@@ -60,6 +60,11 @@ export async function startScriptedBroker(
     const parse = parser()
     parse.on('packet', (packet) => {
       if (packet.cmd === 'connect') peer.connect = packet
+      if (isRedeliveryTrial(peer)) {
+        if (packet.cmd === 'connect') peers.splice(peers.indexOf(peer), 1)
+        if (markers?.tryRedelivery(packet, peer) !== true) answer(packet, peer)
+        return
+      }
       if (isCluster(peer)) {
         // The connection to other replicas, of which there are none. The script says only how it is connected to.
         if (packet.cmd !== 'connect') return answer(packet, peer)
@@ -91,6 +96,10 @@ export async function startScriptedBroker(
 /** Whether this is one of the bridge's connections for publishing, by its client id. */
 export function isPublisher(peer: Peer): boolean {
   return peer.connect?.clientId.includes('-publish-') === true
+}
+
+function isRedeliveryTrial(peer: Peer): boolean {
+  return peer.connect?.clientId.includes('-redelivery-') === true
 }
 
 function isCluster(peer: Peer): boolean {
@@ -147,6 +156,8 @@ interface MarkerManners {
   lateRetained?: boolean | (() => boolean)
   /** Whether it comes for filters with wildcards. */
   retainedWildcards?: boolean
+  /** What becomes of unacknowledged messages on the next connection; unless set, the broker refuses to be tried. */
+  redelivery?: 'marked' | 'unmarked' | 'lost'
 }
 
 /** Delivers markers and what the bridge tries out below their topic in order, as a broker does that does all of it. */
@@ -155,10 +166,42 @@ class MarkerTopics {
   /** By client id: a session lasts until a CONNECT is accepted without it. */
   readonly #sessions = new Map<string, MarkerSession>()
   readonly #retained = new Map<string, IPublishPacket>()
+  #trial: { peer: Peer; topic?: string; kept: (Buffer | string)[] } | undefined
   #lastId = MARKER_ID_MAX
 
   constructor(manners: MarkerManners) {
     this.#manners = manners
+  }
+
+  /**
+   * The session of the trial gets all that is published at the topic of the trial, first the one message that it left
+   * unacknowledged, and then what came meanwhile. Returns true where it has handled the packet.
+   */
+  tryRedelivery(packet: Packet, peer: Peer): boolean {
+    const { redelivery } = this.#manners
+    const mqtt5 = peer.connect?.protocolVersion === 5
+    if (packet.cmd !== 'connect') {
+      if (packet.cmd === 'subscribe') this.#trial = { peer, kept: [] }
+      return false
+    }
+    if (redelivery === undefined) {
+      peer.send({
+        cmd: 'connack',
+        sessionPresent: false,
+        ...(mqtt5 ? { reasonCode: 0x87 } : { returnCode: 5 }),
+      } as Packet)
+      peer.close()
+      return true
+    }
+    const trial = packet.clean === true ? undefined : this.#trial
+    peer.accept(trial !== undefined)
+    if (trial === undefined) return true
+    const [unacknowledged, ...kept] = trial.kept
+    const send = (payload: Buffer | string, messageId: number, dup: boolean) =>
+      peer.send({ cmd: 'publish', topic: trial.topic!, payload, qos: 1, retain: false, dup, messageId } as Packet)
+    if (redelivery !== 'lost') send(unacknowledged!, 1, redelivery === 'marked')
+    for (const payload of kept) send(payload, redelivery === 'lost' ? 1 : 2, false)
+    return true
   }
 
   /** Returns true where it has handled the packet. */
@@ -176,6 +219,11 @@ class MarkerTopics {
       if (packet.retain && packet.payload.length > 0) this.#retained.set(packet.topic, packet)
       else if (packet.retain) this.#retained.delete(packet.topic)
       peer.send({ cmd: 'puback', messageId: packet.messageId! })
+      if (packet.topic.endsWith('/redelivery') && this.#trial !== undefined) {
+        this.#trial.topic = packet.topic
+        this.#trial.kept.push(packet.payload)
+        if (this.#trial.kept.length === 1) this.#trial.peer.send({ ...packet, messageId: 1, properties: {} } as Packet)
+      }
       for (const { peer: other, filters, waiting } of this.#sessions.values()) {
         for (const [filter, id] of filters) {
           if (!matches(filter, packet.topic)) continue

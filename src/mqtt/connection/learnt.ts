@@ -10,6 +10,12 @@ export interface Learnt {
   retainedForWildcards?: boolean
   /** Retained messages may come behind what was published after the SUBSCRIBE. */
   retainedLate?: boolean
+  /**
+   * What becomes of messages that were sent to a session and not acknowledged, once it is connected again. `marked`:
+   * they come again with DUP. `unmarked`: they come again without it, like new ones. `lost`: other messages get their
+   * packet identifiers, so an acknowledgement of these is taken for theirs and they may never come again.
+   */
+  redelivery?: 'marked' | 'unmarked' | 'lost'
   /** Characters of topics that become others on their way, such as `.` in RabbitMQ, which becomes `/`. */
   changedCharacters?: string
 }

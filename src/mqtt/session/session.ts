@@ -1,7 +1,8 @@
+import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CausewayError } from '../../errors.ts'
 import { type Capabilities, checkSubscribe } from '../capabilities.ts'
-import type { NetworkConnection } from '../client/network-connection.ts'
+import { type NetworkConnection, SETTLING_ROUND_TRIPS } from '../client/network-connection.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions } from '../connection.ts'
 import type { Message } from '../message.ts'
 import { isShared } from '../topic.ts'
@@ -14,15 +15,24 @@ const TAKE_OVER_MS = 5000
 const RETRY_MS = 100
 /** MQTT.js gives SUBSCRIBE the lowest identifier that is free, so the two never meet. */
 const MARKER_PACKET_ID = 65_535
+const END_MARKER_PACKET_ID = 65_534
 /** No marker is waited for that long (MQTT 5). */
 const MARKER_EXPIRY_S = 60
+/** Fewer messages than any broker sends before it waits for acknowledgements: where so few wait, it holds none back. */
+const WINDOW_MIN = 10
+/** Pauses between two round trips that may show that. */
+const TRIP_MIN_MS = 20
+const TRIP_MAX_MS = 1000
 
 export interface SessionEvents {
   /** The receiver calls `done` or `abandon` with it. */
   message(message: Message): void
   /** The connection was lost; reconnecting has begun. */
   lost(): void
-  /** Called after `lost`: the broker did not keep the session. */
+  /**
+   * The broker did not keep the session; called after `lost`. Or it kept the session, and is known to lose messages
+   * that were not acknowledged on the connection before; called at `open` too, before any message.
+   */
   forgotten(): void
   /** Called after `lost`, and after `forgotten` if that was called: the broker delivers again. */
   restored(): void
@@ -83,6 +93,12 @@ export class Session implements ConnectionHandlers {
   #inDoubt: ((isSame: boolean) => void) | undefined
   /** It was in doubt on a connection that was lost before it was decided. */
   #isUndecided = false
+
+  /**
+   * What comes may have come before, to another reader as well, though the broker does not mark it. What has the text
+   * as its payload is the marker that ends this.
+   */
+  #mayComeAgain: { text: string; ended: () => void } | undefined
 
   constructor(options: SessionOptions) {
     this.#options = options
@@ -219,17 +235,47 @@ export class Session implements ConnectionHandlers {
     this.#isPresent = sessionPresent
     if (!sessionPresent) this.#sessionLost()
     const isReconnect = this.#isOpen
-    if (isReconnect && !sessionPresent) events.forgotten()
+    const { redelivery } = this.#options.connection.broker.learnt
+    if (sessionPresent ? redelivery === 'lost' : isReconnect) events.forgotten()
     // The messages that a kept session holds follow CONNACK at once.
     if (isReconnect && this.#isGranted) events.restored()
     // Otherwise it is restored, or refused, when the broker has answered the SUBSCRIBEs.
     const isRestoredLater = isReconnect && !this.#isGranted
     const isCurrent = () => isRestoredLater && this.#isOpen && this.#connection?.network === network
     this.#granted = this.#subscribe(network, capabilities)
+    this.#mayComeAgain = undefined
+    if (sessionPresent && redelivery === 'unmarked') void this.#markUntilNew(network).catch(() => {})
     this.#granted.then(
       () => isCurrent() && events.restored(),
       (error: CausewayError) => isCurrent() && error.kind.code !== 'broker-unavailable' && events.refused(error),
     )
+  }
+
+  /**
+   * Marks everything until the session's own marker has come, which the broker took behind all that it held, and
+   * nothing can be held back for want of acknowledgements any more.
+   */
+  async #markUntilNew(network: NetworkConnection): Promise<void> {
+    const text = randomUUID()
+    let ended = (): void => {}
+    const marked = new Promise<void>((resolve) => (ended = resolve))
+    const mine = (this.#mayComeAgain = { text, ended })
+    await this.#granted
+    const isCurrent = (): boolean => this.#mayComeAgain === mine && this.#connection?.network === network
+    if (!isCurrent()) return
+    if (this.#marker !== undefined) {
+      const properties = { messageExpiryInterval: MARKER_EXPIRY_S }
+      const marker = { topic: this.#marker, payload: Buffer.from(text), qos: 1, retain: false, properties } as const
+      network.publish(marker, END_MARKER_PACKET_ID, false)
+      await marked
+    }
+    let tripsLeft = SETTLING_ROUND_TRIPS
+    for (let pauseMs = TRIP_MIN_MS; isCurrent() && tripsLeft > 0; pauseMs = Math.min(2 * pauseMs, TRIP_MAX_MS)) {
+      await network.roundTrip()
+      if (this.#unacknowledged.size < WINDOW_MIN) tripsLeft -= 1
+      await delay(pauseMs, undefined, { ref: false })
+    }
+    if (isCurrent()) this.#mayComeAgain = undefined
   }
 
   lost(): void {
@@ -250,6 +296,10 @@ export class Session implements ConnectionHandlers {
     if (this.#connection === undefined) return
     this.#inDoubt?.(true)
     if (receipt !== undefined && !this.#unacknowledged.receive(message, receipt)) return
+    if (this.#mayComeAgain !== undefined) {
+      message.redelivered = true
+      if (message.payload.equals(Buffer.from(this.#mayComeAgain.text))) this.#mayComeAgain.ended()
+    }
     if (this.#options.ignores?.(message.topic)) return this.done(message)
     // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE, even if they are not wanted.
     if (this.#duplicates.isDuplicate(message, identifiers) || (message.retain && !this.#options.retained)) {
@@ -317,6 +367,7 @@ export class Session implements ConnectionHandlers {
     this.#connection = undefined
     this.#isOpen = false
     this.#inDoubt = undefined
+    this.#mayComeAgain = undefined
     this.#isUndecided = false
     this.#duplicates.reset()
     this.#unacknowledged.connectionLost()

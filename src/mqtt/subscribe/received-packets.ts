@@ -24,22 +24,65 @@ export class ReceivedPackets {
   #bytes = 0
   /** Packets of the connection before, by identifier; forgotten one by one as they come again. */
   #before = new Map<number, Message>()
+  /**
+   * By topic, the messages of the connection before. Their PUBACKs may not have reached the broker, or it may have
+   * forgotten them as it was restarted. Not every broker sets DUP then.
+   */
+  #mayComeAgain = new Map<string, Message[]>()
   /** The identifier that had certainly been acknowledged before the next packet came. */
   #acknowledged: number | undefined
   /** Whether the broker took a higher identifier although a lower one was free. */
   #countsOn = false
   #isFirst = true
+  /** Packets came on the connection before, and the session is the same one. */
+  #isResumed = false
 
-  /** The connection was lost, and the next one continues the session. */
-  reconnected(): void {
+  /**
+   * The connection was lost, and the next one continues the session.
+   * @returns whether any of what comes may have come before: then `settled` is to be called later
+   */
+  reconnected(): boolean {
     const packets = this.#packets.slice(this.#first)
+    this.#isResumed = packets.length > 0
     this.#before = new Map(this.#countsOn ? packets.map(({ messageId, message }) => [messageId, message]) : [])
+    this.#mayComeAgain.clear()
+    for (const { message } of packets) {
+      const others = this.#mayComeAgain.get(message.topic)
+      if (others === undefined) this.#mayComeAgain.set(message.topic, [message])
+      else others.push(message)
+    }
     this.#restart()
+    return this.#isResumed
+  }
+
+  /** Nothing comes any more that the broker sent on the connection before. */
+  settled(): void {
+    this.#mayComeAgain.clear()
+  }
+
+  /**
+   * Whether the packet shows that the broker counts from 1 on each connection, and does not begin with what it sends
+   * again. To be called before `isKnown`.
+   */
+  countsAnew({ messageId, dup }: Receipt): boolean {
+    return this.#isFirst && this.#isResumed && messageId === 1 && !dup
+  }
+
+  /** Whether the message equals one of the connection before, each of which counts once. */
+  mayComeAgain(message: Message): boolean {
+    if (this.#mayComeAgain.size === 0) return false
+    const others = this.#mayComeAgain.get(message.topic)
+    const at = others?.findIndex((other) => isSame(other, message)) ?? -1
+    if (at === -1) return false
+    others!.splice(at, 1)
+    return true
   }
 
   /** The session is a new one. */
   reset(): void {
+    this.#isResumed = false
     this.#before.clear()
+    this.#mayComeAgain.clear()
     this.#countsOn = false
     this.#restart()
   }

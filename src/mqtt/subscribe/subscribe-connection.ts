@@ -11,6 +11,7 @@ import { untilSilent } from '../retained/until-silent.ts'
 import type { Receipt } from '../session/unacknowledged.ts'
 import { withTimeout } from '../with-timeout.ts'
 import { CopiesTrial, type Copies } from './copies-trial.ts'
+import { type Redelivery, tryRedelivery } from './redelivery-trial.ts'
 import { tryTopics } from './topics-trial.ts'
 import type { Identifiers } from './identifiers.ts'
 import { ReceivedPackets } from './received-packets.ts'
@@ -32,6 +33,8 @@ export interface SubscribeConnectionEvents<Target> {
   restored(sessionPresent: boolean): void
   /** Called after `restored`, once every subscription is at the broker again, or refused. */
   resubscribed(): void
+  /** Behind `restored`: the broker counts its packets in a way in which it may lose messages with a connection. */
+  countsAnew(): void
   /** The broker may have dropped some of the messages that it kept while the connection was lost. */
   queueOverflowed(): void
   refused(error: CausewayError, subscription: Subscription<Target>): void
@@ -89,6 +92,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   #triedIdsMs = -Infinity
   #copiesTrial: Promise<Copies | undefined> | undefined
   #topicsTrial: Promise<string | undefined> | undefined
+  #redeliveryTrial: Promise<Redelivery | undefined> | undefined
 
   constructor(options: SubscribeConnectionOptions<Target>) {
     const { connection, sharedOver311, markers, source, timeoutMs } = options
@@ -144,6 +148,12 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   tryTopics(): Promise<string | undefined> {
     this.#topicsTrial ??= this.#tryTopics().finally(() => (this.#topicsTrial = undefined))
     return this.#topicsTrial
+  }
+
+  /** Finds out how the broker sends messages again that were not acknowledged; undefined where that does not show. */
+  tryRedelivery(): Promise<Redelivery | undefined> {
+    this.#redeliveryTrial ??= this.#tryRedelivery().finally(() => (this.#redeliveryTrial = undefined))
+    return this.#redeliveryTrial
   }
 
   /**
@@ -260,8 +270,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const mayBePresent = isCertain || (hasSession && showsSession)
     this.#isUndecided = mayBePresent && !isCertain
     this.#line.connected(network, mayBePresent)
-    if (mayBePresent) this.#received.reconnected()
-    else this.#received.reset()
+    if (!mayBePresent) this.#received.reset()
+    else if (this.#received.reconnected()) void this.#settleReceived(network)
     if (isCertain || !mayBePresent) return this.#restore(network, isCertain, isReconnect)
     const decide = (isSame: boolean): void => {
       if (this.#inDoubt !== decide) return
@@ -275,6 +285,12 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const promise = new Promise<void>((resolve) => (settle = resolve))
     this.#decision = { promise, settle }
     void this.#untilMessageOrAnswer(network).then(() => decide(false))
+  }
+
+  async #settleReceived(network: NetworkConnection): Promise<void> {
+    // Under a load that fills the broker's window all the time it ends after as many round trips as that may take.
+    await this.settled().catch(() => false)
+    if (this.#connection.network === network) this.#received.settled()
   }
 
   #settleDoubt(): void {
@@ -299,9 +315,10 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     this.#arrived += 1
     if (this.#arrivedMore !== undefined && this.#arrived > this.#arrivedMore.than) this.#arrivedMore.resolve(false)
     if (receipt !== undefined) {
+      if (this.#received.countsAnew(receipt)) this.#options.events.countsAnew()
       // The packet is one that the readers have.
       if (this.#received.isKnown(message, receipt)) return
-      if (receipt.dup) message.redelivered = true
+      if (this.#received.mayComeAgain(message) || receipt.dup) message.redelivered = true
       if (this.#received.isUnknown) this.#learnIds()
     }
     if (this.#line.message(message, identifiers) || this.#options.ignores(message.topic)) return
@@ -374,6 +391,19 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const { markers, timeoutMs } = this.#options
     const network = await this.#networkOfMarkers()
     return network && tryTopics(network, markers, this.#line, timeoutMs)
+  }
+
+  async #tryRedelivery(): Promise<Redelivery | undefined> {
+    const { connection, markers, timeoutMs } = this.#options
+    if ((await this.#networkOfMarkers()) === undefined) return undefined
+    const { onState: _ofThisOne, ...rest } = connection
+    const topic = `${markers.topic}/redelivery`
+    return tryRedelivery({
+      connection: rest,
+      topic,
+      publish: (payload) => this.#line.publish({ topic, payload }),
+      timeoutMs,
+    })
   }
 
   /** The connection once markers arrive on it; undefined where they do not work. */

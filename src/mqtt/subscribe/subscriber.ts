@@ -83,6 +83,7 @@ export class Subscriber<Target> {
   readonly #broker: Broker
   /** Connections that are lost, or whose subscriptions are not restored yet. */
   readonly #lost = new Set<SubscribeConnection<Target>>()
+  #redeliveryTrial: Promise<Learnt['redelivery']> | undefined
   #age = 0
   /** For the last topic, as the copies of one message follow each other. */
   #matching: Matching<Target> | undefined
@@ -143,6 +144,19 @@ export class Subscriber<Target> {
         'topic-not-supported',
         `The broker changes ${character} in topics, so messages to ${filter} arrive elsewhere`,
       )
+    }
+  }
+
+  /** Finds out, once, how the broker sends messages again that were not acknowledged: see `Learnt`. */
+  async learnRedelivery(): Promise<void> {
+    if (this.#learnt.redelivery !== undefined) return
+    this.#redeliveryTrial ??= this.#connections[0]!.tryRedelivery()
+    try {
+      const redelivery = await this.#redeliveryTrial
+      if (redelivery !== undefined) this.#learnt.redelivery = redelivery
+    } catch {
+      // The connection was lost meanwhile, so it is tried again next time.
+      this.#redeliveryTrial = undefined
     }
   }
 
@@ -308,15 +322,25 @@ export class Subscriber<Target> {
           if (this.#lost.size === 1) events.connected(false, this.#allTargets())
         },
         restored: (sessionPresent) => {
+          const loses = this.#learnt.redelivery === 'lost'
           const interrupted = targetsOf(
             [...created.subscriptions].filter(
               (subscription) =>
-                !sessionPresent || subscription.mayLoseMessages || this.#mayMissCopies(subscription, created),
+                !sessionPresent || loses || subscription.mayLoseMessages || this.#mayMissCopies(subscription, created),
             ),
           )
           if (interrupted.size > 0) {
-            events.gap(sessionPresent ? 'broker-connection-lost' : 'broker-session-lost', interrupted)
+            events.gap(sessionPresent && !loses ? 'broker-connection-lost' : 'broker-session-lost', interrupted)
           }
+        },
+        countsAnew: () => {
+          if (this.#learnt.redelivery !== undefined) return
+          void this.learnRedelivery().then(() => {
+            const interrupted = targetsOf(created.subscriptions)
+            if (this.#learnt.redelivery === 'lost' && interrupted.size > 0) {
+              events.gap('broker-session-lost', interrupted)
+            }
+          })
         },
         resubscribed: () => {
           this.#lost.delete(created)
