@@ -300,6 +300,8 @@ export class NetworkConnection {
     this.#packetsRead += 1
     // The connection is being closed over this packet. It came in one piece with its length.
     if ((packet.length ?? 0) > this.#maxPacketBytes) return void this.#alreadyDelivered.add(packet)
+    // Over MQTT 3.1.1 mochi and comqtt send one too, which says nothing: it stands for the close alone.
+    if (packet.cmd === 'disconnect' && this.#protocol === 4) return
     if (packet.cmd === 'disconnect') {
       this.disconnectReason = packet.reasonCode ?? 0
       this.serverReference = packet.properties?.serverReference

@@ -100,6 +100,22 @@ test('PUBACKs follow the reader’s acknowledgements in message order, on the ne
   await expect.poll(() => acknowledged(second)).toEqual([10, 20, 30])
 })
 
+// mochi and comqtt. Two bridges that took the session from each other went on with that for ever.
+test('a DISCONNECT over MQTT 3.1.1 says nothing: after two of them another client has the session', async () => {
+  const broker = await startSessionBroker()
+  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: '3.1.1' })
+  const reader = await openSession(bridge, { ack: 'explicit' })
+  const close = (peer: Peer) => {
+    peer.send({ cmd: 'disconnect' } as Packet)
+    peer.close()
+  }
+  close(broker.session())
+  expect((await reader.next()).data).toEqual({ broker: 'disconnected' })
+  expect((await reader.next()).data).toEqual({ broker: 'connected' })
+  close(broker.session())
+  await expect.poll(() => reader.events.at(-1)?.data).toEqual({ session: 'taken-over' })
+})
+
 test('a broker that says that the session was taken over ends it at once', async () => {
   const broker = await startSessionBroker()
   const bridge = await startBridge({ MQTT_URL: broker.url })
