@@ -9,7 +9,7 @@ import type { Notice } from './notices.ts'
 import { asWorker } from './workers/worker.ts'
 
 /** The exit codes that `causeway --help` lists. */
-const EXIT = { done: 0, failed: 1, usage: 2, noBroker: 3 } as const
+const EXIT = { done: 0, failed: 1, usage: 2, noConnection: 3 } as const
 const COLUMNS_MAX = 110
 
 const readFile = (path: string) => readFileSync(path, 'utf8')

@@ -16,7 +16,7 @@ const ROOMS: Record<string, string[]> = {
   workers: ['config', 'logger.ts', 'metrics', 'notices.ts'],
   // For browsers; only its own files go there.
   console: [],
-  command: ['config', 'auth/create.ts', 'mqtt', 'push/push-files.ts'],
+  command: ['config', 'auth/create.ts', 'mqtt', 'push/push-files.ts', 'redis'],
   'log-destination.ts': [],
   'node-support.ts': [],
   'app.ts': [

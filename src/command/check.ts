@@ -7,9 +7,12 @@ import { type Config, ConfigError } from '../config/config.ts'
 import { MemoryAccount } from '../memory/account.ts'
 import { Broker } from '../mqtt/connection/broker.ts'
 import { type BrokerDescription, describeBroker } from '../mqtt/connection/describe-broker.ts'
+import type { Learnt } from '../mqtt/connection/learnt.ts'
 import { startEmbeddedBroker } from '../mqtt/embedded/embedded-broker.ts'
+import { learnBroker } from '../mqtt/learn-broker.ts'
 import { type Findings, type Trial, tryBroker } from '../mqtt/trial.ts'
 import { readPushFiles } from '../push/push-files.ts'
+import { Redis } from '../redis/redis.ts'
 
 export interface CheckOptions {
   connect: boolean
@@ -21,7 +24,7 @@ export interface CheckOptions {
 
 export interface CheckResult {
   output: string
-  verdict: 'done' | 'failed' | 'noBroker'
+  verdict: 'done' | 'failed' | 'noConnection'
 }
 
 interface Report extends Partial<BrokerDescription> {
@@ -30,6 +33,8 @@ interface Report extends Partial<BrokerDescription> {
   notices?: string[]
   /** Whether the broker was connected to. Only with `--connect`. */
   connected?: boolean
+  /** How Redis is. Only with `--connect`, and where CAUSEWAY_REDIS_URL is set. */
+  redis?: Redis['report']
   trial?: Trial
 }
 
@@ -38,7 +43,11 @@ export async function check(options: CheckOptions): Promise<CheckResult> {
   const report = await examine(options)
   return {
     output: options.json ? `${JSON.stringify(report, null, 2)}\n` : textOf(report),
-    verdict: !report.valid ? 'failed' : report.connected === false ? 'noBroker' : 'done',
+    verdict: !report.valid
+      ? 'failed'
+      : report.connected === false || (report.redis !== undefined && report.redis.state !== 'connected')
+        ? 'noConnection'
+        : 'done',
   }
 }
 
@@ -49,7 +58,10 @@ async function examine({ connect, readFile, settings }: CheckOptions): Promise<R
     const faults = fileFaults(config, readFile, memory)
     if (faults.length > 0) return { valid: false, faults }
     const report: Report = { valid: true, faults, notices: notices.map(({ text }) => text) }
-    return connect ? { ...report, ...(await examineBroker(config, readFile, memory)) } : report
+    if (!connect) return report
+    const redis = await examineRedis(config, readFile)
+    const found = await examineBroker(config, readFile, memory)
+    return { ...report, ...found, ...(redis && { redis }) }
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     return { valid: false, faults: error.faults }
@@ -72,6 +84,16 @@ function fileFaults(config: Config, readFile: CheckOptions['readFile'], memory: 
       return [(error as Error).message]
     }
   })
+}
+
+async function examineRedis(config: Config, readFile: CheckOptions['readFile']): Promise<Redis['report'] | undefined> {
+  const { redisUrl: url, redisCaFile, redisPrefix } = config
+  if (url === undefined) return undefined
+  const ca = redisCaFile === undefined ? undefined : readFile(redisCaFile)
+  const redis = await Redis.connect({ url, ca, prefix: redisPrefix!, onChange() {} })
+  const { report } = redis
+  await redis.close()
+  return report
 }
 
 const OWN_ACCOUNT =
@@ -101,6 +123,16 @@ async function examineBroker(
     },
     () => (description = describeBroker(broker)),
   )
+  if (trial !== undefined) {
+    await learnBroker({
+      broker,
+      clientId: `${config.mqttClientId ?? 'causeway'}-${suffix}`,
+      markerTopic: config.markerTopic!,
+      timeoutMs: config.publishTimeoutMs,
+      sharedOver311: config.mqttSharedSubscriptions === 'true',
+    })
+    description!.broker.learnt = broker.learnt
+  }
   await embedded?.close()
   const isOthers = config.auth === 'broker' && trial === undefined
   return {
@@ -134,10 +166,48 @@ const UNSAID: Record<string, string> = {
   sessionExpiryS: 'as long as asked',
 }
 
+/** What the bridge has found out, in words: what it means for those who read and publish. */
+function learntRows(learnt: Learnt): Row[] {
+  const { markers, copies, retainedForWildcards, retainedLate, redelivery, changedCharacters } = learnt
+  const say = <Value extends string | boolean>(value: Value | undefined, words: Record<`${Value}`, string>): string =>
+    value === undefined ? 'not known' : words[`${value}`]
+  return [
+    ['Markers', say(markers, { true: 'come back', false: 'do not come back, so some streams begin later' })],
+    [
+      'Copies of overlaps',
+      say(copies, {
+        'told-apart': 'say which is which',
+        mixed: 'do not say which is which, so filters that overlap get connections of their own',
+      }),
+    ],
+    ['Retained, by wildcard', say(retainedForWildcards, { true: 'read', false: 'not handed on, so 501' })],
+    [
+      'Retained, last one',
+      say(retainedLate, { true: 'does not show, so reads wait until none comes', false: 'shows by a marker' }),
+    ],
+    [
+      'Not acknowledged',
+      say(redelivery, {
+        marked: 'comes again, marked',
+        unmarked: 'comes again unmarked, so all that waits in a session is marked',
+        lost: 'may be lost, so a session that goes on begins with a gap',
+      }),
+    ],
+    [
+      'Characters of topics',
+      changedCharacters === undefined
+        ? 'not known'
+        : changedCharacters === ''
+          ? 'stay as they are'
+          : `${changedCharacters} become others, so filters with them get 501`,
+    ],
+  ]
+}
+
 type Row = readonly [name: string, value: string]
 
 function textOf(report: Report): string {
-  const { valid, faults, notices = [], broker, connections = [], connected, trial } = report
+  const { valid, faults, notices = [], broker, connections = [], connected, trial, redis } = report
   if (!valid) return `Configuration is not valid:\n${faults.map((fault) => `  ${fault}\n`).join('')}`
   const sections = [
     table('Configuration', [['Settings and files', 'valid'], ...notices.map((text): Row => ['Note', text])]),
@@ -160,6 +230,12 @@ function textOf(report: Report): string {
   if (connected && trial !== undefined) {
     sections.push(
       table(`Tried out on ${trial.topic}`, [...trialRows(trial), ...findingRows(trial.findings, broker?.limits)]),
+    )
+  }
+  if (connected) sections.push(table('What the bridge has found out', learntRows(broker?.learnt ?? {})))
+  if (redis !== undefined) {
+    sections.push(
+      table('Redis', [[redis.address, redis.state === 'connected' ? 'answers' : `does not answer: ${redis.reason}`]]),
     )
   }
   return sections.join('\n')

@@ -42,6 +42,7 @@ const LIMIT_NAMES: Record<string, string> = {
 
 /** What the bridge has found out about the broker. */
 const LEARNT_NAMES: Record<string, string> = {
+  markers: 'Markers come back',
   copies: 'Copies where filters overlap',
   retainedForWildcards: 'Retained messages by wildcard',
   retainedLate: 'Retained messages may come late',

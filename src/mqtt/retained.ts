@@ -121,6 +121,14 @@ export class Retained implements ConnectionHandlers {
     }
   }
 
+  /**
+   * Resolves once it is known how the broker serves retained messages, as far as that shows.
+   * @throws CausewayError where the broker cannot be reached
+   */
+  learnt(): Promise<void> {
+    return this.#ready()
+  }
+
   async close(): Promise<void> {
     this.#trial.end()
     this.#line.close()
@@ -165,8 +173,10 @@ export class Retained implements ConnectionHandlers {
   }
 
   async #learn(network: NetworkConnection, { retain, wildcards }: Capabilities): Promise<void> {
+    const { markers, connection } = this.#options
     await this.#line.learn()
-    if (this.#options.markers.work && retain) await this.#trial.run(network, wildcards)
+    if (markers.work !== undefined) connection.broker.learnt.markers = markers.work
+    if (markers.work && retain) await this.#trial.run(network, wildcards)
   }
 
   #add(snapshot: Snapshot, message: Message): void {

@@ -7,6 +7,7 @@ import { distFile } from '../support/dist.ts'
 import { collect, mqttClient } from '../support/mqtt-client.ts'
 import { freePort } from '../support/free-port.ts'
 import { plainEnvironment } from '../support/plain-environment.ts'
+import { hasRedis, startRedis } from '../support/redis.ts'
 import { tokenFile } from '../support/token-file.ts'
 
 async function causeway(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
@@ -54,6 +55,7 @@ test('check --connect tries the embedded broker out', async () => {
   expect(JSON.parse(stdout)).toMatchObject({
     valid: true,
     connected: true,
+    broker: { learnt: { markers: true, copies: 'told-apart', redelivery: 'marked', changedCharacters: '' } },
     trial: {
       publishes: [0, 1, 2].map((qos) => ({ qos, arrivedMs: expect.any(Number) })),
     },
@@ -70,6 +72,11 @@ test.skipIf(!hasMosquitto)('check --connect shows what Mosquitto is and does', a
   for (const row of [/Topic of nobody +it says so/, /Overlapping filters +a copy for each/, /by wildcard +comes/]) {
     expect(stdout).toMatch(row)
   }
+  for (const row of [/Markers +come back/, /Copies of overlaps +say which/, /Not acknowledged +comes again, marked/]) {
+    expect(stdout).toMatch(row)
+  }
+  expect(stdout).toMatch(/Retained, by wildcard +read\n +Retained, last one +shows by a marker/)
+  expect(stdout).toMatch(/Characters of topics +stay as they are\n$/)
   const options = ['--mqtt-url', url, '--mqtt-protocol', '3.1.1', '--marker-topic', 'trial']
   const over311 = await causeway('check', '--connect', ...options)
   expect(over311.stdout).toMatch(/Shared subscription +gets messages; set CAUSEWAY_MQTT_SHARED_SUBSCRIPTIONS=true/)
@@ -85,4 +92,15 @@ test('check --connect exits with 3 where no broker answers, and says why', async
   const { code, stdout } = await causeway('check', '--connect', '--mqtt-url', `mqtt://127.0.0.1:${await freePort()}`)
   expect(code).toBe(3)
   expect(stdout).toMatch(/Not connected +.*nothing listens there/)
+})
+
+test.skipIf(!hasRedis)('check --connect tries Redis too, and exits with 3 where that does not answer', async () => {
+  const { url, kill } = await startRedis()
+  const here = await causeway('check', '--connect', '--redis-url', url)
+  expect(here).toMatchObject({ code: 0, stdout: expect.stringMatching(/Redis\n +redis:\S+ +answers\n$/) })
+  await kill()
+  const away = await causeway('check', '--connect', '--redis-url', url)
+  expect(away).toMatchObject({ code: 3, stdout: expect.stringMatching(/Redis\n +redis:\S+ +does not answer: .+\n$/) })
+  const json = await causeway('check', '--connect', '--json', '--redis-url', url)
+  expect(JSON.parse(json.stdout)).toMatchObject({ connected: true, redis: { state: 'away' } })
 })

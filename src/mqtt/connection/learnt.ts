@@ -1,6 +1,12 @@
 /** How the broker behaves beyond what CONNACK says, as far as the bridge has found out. */
 export interface Learnt {
   /**
+   * Whether markers come back: messages without meaning that the bridge publishes to itself, below
+   * CAUSEWAY_MARKER_TOPIC. Without them nothing else here can be found out, and nothing shows where a read of retained
+   * messages ends: it waits until none comes.
+   */
+  markers?: boolean
+  /**
    * How a message comes that matches several filters of one connection. `told-apart`: a copy for each of them with its
    * own identifier, or one copy with all identifiers. `mixed`: anything else, such as copies without an identifier, a
    * copy with one of them alone, or a copy for each with all identifiers. Then nothing shows which copy is which.

@@ -133,10 +133,7 @@ export class Subscriber<Target> {
   async checkTopics(filters: readonly string[]): Promise<void> {
     const suspects = filters.filter((filter) => changeable(filter, SUSPECT_CHARACTERS) !== undefined)
     if (suspects.length === 0) return
-    if (this.#learnt.changedCharacters === undefined) {
-      const changed = await this.#connections[0]!.tryTopics()
-      if (changed !== undefined) this.#learnt.changedCharacters = changed
-    }
+    await this.#learnTopics()
     for (const filter of suspects) {
       const character = changeable(filter, this.#learnt.changedCharacters ?? '')
       if (character === undefined) continue
@@ -145,6 +142,18 @@ export class Subscriber<Target> {
         `The broker changes ${character} in topics, so messages to ${filter} arrive elsewhere`,
       )
     }
+  }
+
+  /**
+   * Finds out all that can be known before the first subscription.
+   * @throws CausewayError where the broker cannot be reached
+   */
+  async learn(): Promise<void> {
+    const [first] = this.#connections
+    await first!.ready()
+    await this.#learnTopics()
+    if (first!.supportsIdentifiers) this.#noteCopies(await first!.tryCopies())
+    await this.learnRedelivery()
   }
 
   /** Finds out, once, how the broker sends messages again that were not acknowledged: see `Learnt`. */
@@ -216,6 +225,12 @@ export class Subscriber<Target> {
 
   get #learnt(): Learnt {
     return this.#broker.learnt
+  }
+
+  async #learnTopics(): Promise<void> {
+    if (this.#learnt.changedCharacters !== undefined) return
+    const changed = await this.#connections[0]!.tryTopics()
+    if (changed !== undefined) this.#learnt.changedCharacters = changed
   }
 
   #noteCopies(copies: Copies | undefined): void {

@@ -1,0 +1,55 @@
+import type { Broker } from './connection/broker.ts'
+import { Markers } from './markers.ts'
+import { Retained } from './retained.ts'
+import { Subscriber } from './subscribe/subscriber.ts'
+
+export interface LearnBrokerOptions {
+  /** What is found out is in its `learnt` then. */
+  broker: Broker
+  /** Prefix of the client ids. */
+  clientId: string
+  /** The topic below which the markers of all bridges are. */
+  markerTopic: string
+  /** How long to wait for each answer. */
+  timeoutMs: number
+  sharedOver311: boolean
+}
+
+/** Finds out at once all that a bridge otherwise finds out as it needs it. What does not show stays undefined. */
+export async function learnBroker(options: LearnBrokerOptions): Promise<void> {
+  const { broker, clientId, markerTopic, timeoutMs, sharedOver311 } = options
+  const markers = new Markers(markerTopic)
+  const ignore = (): void => {}
+  const retained = new Retained({
+    connection: { broker, role: 'retained', clientId: `${clientId}-retained` },
+    timeoutMs,
+    limits: { messages: 1, bytes: 1 },
+    markers,
+  })
+  const subscriber = new Subscriber<never>({
+    connection: (index) => ({ broker, role: 'subscribe', clientId: `${clientId}-subscribe-${index}` }),
+    connectionsMax: 1,
+    timeoutMs,
+    sharedOver311,
+    brokerQueueMax: 0,
+    markers,
+    ignores: () => false,
+    onUnmatched: ignore,
+    events: {
+      received: ignore,
+      message: ignore,
+      shared: ignore,
+      gap: ignore,
+      connected: ignore,
+      refused: ignore,
+    },
+  })
+  try {
+    await retained.learnt()
+    await subscriber.learn()
+  } catch {
+    // The connection was lost, which its report says.
+  } finally {
+    await Promise.all([retained.close(), subscriber.close()])
+  }
+}
