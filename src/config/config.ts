@@ -233,7 +233,7 @@ export const ConfigSchema = Type.Object(
       0,
       2 ** 31,
       'Messages that the broker keeps for a client while it is away (Mosquitto: `max_queued_messages`). If about so ' +
-        'many come after a loss of the connection, streams get the gap `broker-queue`. `0`: no limit',
+        'many have waited there, streams and sessions get the gap `broker-queue`. `0`: no limit',
     ),
     topicLevelsMax: integer(
       100,

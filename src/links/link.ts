@@ -117,6 +117,8 @@ export class Link {
     const logLimits = { bytes: config.streamLogBytes, messages: config.streamLogMessages }
 
     const markers = new Markers(config.markerTopic!)
+    // The embedded broker keeps what memory allows, and ends a session instead of dropping messages of it.
+    const brokerQueueMax = config.mqttUrl === 'embedded:' ? 0 : config.brokerQueueMax
     const ignores = (topic: string): boolean => isBelow(topic, config.clusterTopic!)
 
     this.publisher = new Publisher({
@@ -177,7 +179,7 @@ export class Link {
           connectionsMax: config.subscribeConnectionsMax,
           timeoutMs,
           sharedOver311,
-          brokerQueueMax: config.brokerQueueMax,
+          brokerQueueMax,
           markers,
           ignores,
           onUnmatched: warnOfUnmatched(logger, metrics),
@@ -209,6 +211,7 @@ export class Link {
           retained,
           timeoutMs,
           sharedOver311,
+          brokerQueueMax,
           markerTopic: () =>
             markers.work === true ? markers.sessionTopic(sessionClientId(id, sessionClientIds)) : undefined,
           ignores: (topic) => markers.isMarkerTopic(topic) || ignores(topic),

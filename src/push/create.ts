@@ -133,6 +133,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
             retained,
             timeoutMs,
             sharedOver311: config.mqttSharedSubscriptions === 'true',
+            brokerQueueMax: isOnlyBridge ? 0 : config.brokerQueueMax,
             // A filter such as # would bring them.
             ignores: (name) => name === deadLetterTopic || isOfBridges(name),
             events,
@@ -144,6 +145,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
           outcome: metrics.pushed,
           received: metrics.received,
           redelivered: metrics.redelivered,
+          queueOverflowed: () => metrics.streams.gap('broker-queue', 0),
         },
       })
     },

@@ -59,6 +59,8 @@ export interface PushOptions {
     outcome(name: string, outcome: PushOutcome, messages: number, seconds: number | undefined): void
     received(qos: 0 | 1 | 2, bytes: number): void
     redelivered(): void
+    /** The broker may have dropped messages. */
+    queueOverflowed(): void
   }
 }
 
@@ -203,6 +205,15 @@ export class Push {
     log.warn({ push: this.target.name }, 'the broker has lost the session of a push target; messages may be missing')
   }
 
+  #queueOverflowed(): void {
+    const { counters, log } = this.#options
+    counters.queueOverflowed()
+    log.warn(
+      { push: this.target.name },
+      'the broker’s queue for a push target was full or nearly so (CAUSEWAY_BROKER_QUEUE_MAX); messages may be missing',
+    )
+  }
+
   async #endFormerSubscriptions(session: PushSession): Promise<void> {
     if (this.#formerTopics.length > 0) await session.unsubscribe(this.#formerTopics)
     this.#formerTopics = []
@@ -244,6 +255,7 @@ export class Push {
       lost: () => isCurrent() && this.#connectionLost(),
       forgotten: () => this.#forgotten(),
       restored: () => isCurrent() && this.#setOpening('open'),
+      queueOverflowed: () => this.#queueOverflowed(),
       refused: (error) => isCurrent() && void this.#refusedAgain(error as CausewayError),
       takenOver: () => isCurrent() && this.#evicted(),
     })

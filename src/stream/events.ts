@@ -40,7 +40,8 @@ export const GAP_REASONS = [
   /** A message was too large to be written as an event, or to be kept for the readers. */
   'message-too-large',
   /**
-   * After the connection was lost, about as many messages came as the broker keeps at most. It may have dropped more.
+   * About as many messages waited at the broker as it keeps at most: while the connection was lost, or for a durable
+   * session also while its reader was away or slow. It may have dropped more.
    */
   'broker-queue',
   /** Some retained messages to begin with could not be read, or not be told from live ones. */

@@ -21,9 +21,6 @@ are what the answer says of its message.
 
 /** What is known of faults that break a rule. Shown below the table while they do. */
 const KNOWN: Record<string, string> = {
-  'queue-overflow':
-    'Mosquitto as it comes keeps 1,000 messages for a client and drops the rest in silence. Streams get the gap ' +
-    '`broker-queue`; a session gets none. `max_queued_messages 0`, as in deploy/mosquitto.conf, ends that.',
   'batch-through-caddy':
     'Caddy ends an answer that was cut short as if it were whole. The last line, `"end": true`, is then missing: look ' +
     'for it.',

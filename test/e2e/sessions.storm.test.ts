@@ -91,6 +91,7 @@ test.runIf(hasMosquitto).each(STORMS)(
     const bridges = startBridges(
       {
         MQTT_URL: broker.url,
+        BROKER_QUEUE_MAX: 0,
         SESSION_MAX_UNACKED: 20,
         STREAM_LINGER_MS: lingerMs,
         ...(endpoint && { PUSH_FILE: endpoint.path }),

@@ -9,7 +9,7 @@ export const GAP_REASONS = {
   'broker-session-lost': 'the broker lost what it kept while the connection was lost',
   'broker-connection-lost': 'the connection was lost, and the broker does not keep all messages',
   'message-too-large': 'one message is larger than `CAUSEWAY_STREAM_LOG_BYTES`, or than JSON text can be',
-  'broker-queue': 'the broker may have dropped messages while the connection was lost',
+  'broker-queue': 'the broker’s queue was full or nearly so, so it may have dropped messages',
   'retained-unknown': 'retained messages could not be read in time, or not be told from live ones',
   'subscription-refused': 'the broker does not grant a filter any more; the stream ends',
 } satisfies Record<GapReason, string>

@@ -3,21 +3,32 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { CausewayError } from '../../errors.ts'
 import { type Capabilities, checkSubscribe } from '../capabilities.ts'
 import { type NetworkConnection, SETTLING_ROUND_TRIPS } from '../client/network-connection.ts'
+import type { Acknowledgement } from '../client/packets.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions } from '../connection.ts'
 import type { Message } from '../message.ts'
+import { FIRST_REFUSAL } from '../reason-codes.ts'
 import { isShared } from '../topic.ts'
 import { withTimeout } from '../with-timeout.ts'
 import { DuplicateFilter } from './duplicate-filter.ts'
+import { QueueMeter } from './queue-meter.ts'
 import { type Receipt, Unacknowledged } from './unacknowledged.ts'
 
 /** How long a session is tried to be taken over from another client while the broker answers elsewhere. */
 const TAKE_OVER_MS = 5000
 const RETRY_MS = 100
-/** MQTT.js gives SUBSCRIBE the lowest identifier that is free, so the two never meet. */
-const MARKER_PACKET_ID = 65_535
-const END_MARKER_PACKET_ID = 65_534
-/** No marker is waited for that long (MQTT 5). */
-const MARKER_EXPIRY_S = 60
+/** Those of SUBSCRIBE are below (see `PacketIds`), so the two never meet. Markers count down. */
+const MARKER_PACKET_ID_MAX = 65_535
+const MARKER_PACKET_ID_MIN = 60_000
+/**
+ * Seconds after which the broker forgets a marker (MQTT 5). One that came too late would look like one for which there
+ * was no room, so it is longer than a reader may take.
+ */
+const MARKER_EXPIRY_S = 86_400
+/**
+ * A marker is acknowledged behind the messages in front of it, so with a reader that acknowledges nothing they pile up
+ * here and at the broker. So many may be here.
+ */
+const MARKERS_MAX = 32
 /** Fewer messages than any broker sends before it waits for acknowledgements: where so few wait, it holds none back. */
 const WINDOW_MIN = 10
 /** Pauses between two round trips that may show that. */
@@ -36,6 +47,8 @@ export interface SessionEvents {
   forgotten(): void
   /** Called after `lost`, and after `forgotten` if that was called: the broker delivers again. */
   restored(): void
+  /** The broker may have dropped messages, as its queue for the session was full or nearly so. */
+  queueOverflowed(): void
   /** The broker refuses a filter that it granted before. */
   refused(error: CausewayError): void
   /** Another client has taken over the session. No event follows. */
@@ -51,6 +64,8 @@ export interface SessionOptions {
   timeoutMs: number
   /** Whether to assume over MQTT 3.1.1 that the broker has shared subscriptions. */
   sharedOver311: boolean
+  /** How many messages the broker keeps for a client; 0 for no limit. */
+  brokerQueueMax: number
   /** The topic of the session's own marker; undefined where markers do not work, as far as is known. */
   markerTopic?: () => string | undefined
   /** Topics whose messages are not for readers: those of the bridge's markers, which a filter such as # brings. */
@@ -72,7 +87,11 @@ export interface OpenedSession {
  */
 export class Session implements ConnectionHandlers {
   readonly #options: SessionOptions
-  readonly #unacknowledged = new Unacknowledged((messageId) => this.#connection?.network?.acknowledge(messageId))
+  readonly #unacknowledged = new Unacknowledged((messageId) => {
+    this.#markerIds.delete(messageId)
+    this.#meter?.acknowledged()
+    this.#connection?.network?.acknowledge(messageId)
+  })
   readonly #duplicates = new DuplicateFilter()
   /** Undefined while the session is closed here. */
   #connection: Connection | undefined
@@ -93,6 +112,13 @@ export class Session implements ConnectionHandlers {
   #inDoubt: ((isSame: boolean) => void) | undefined
   /** It was in doubt on a connection that was lost before it was decided. */
   #isUndecided = false
+  #lastMarkerPacketId = MARKER_PACKET_ID_MAX
+  /** Packet identifiers of markers that have come and are not acknowledged. */
+  readonly #markerIds = new Set<number>()
+  /** Undefined where the broker's queue has no limit. */
+  readonly #meter: QueueMeter | undefined
+  /** The broker does not take markers. */
+  #areMarkersRefused = false
 
   /**
    * What comes may have come before, to another reader as well, though the broker does not mark it. What has the text
@@ -101,7 +127,15 @@ export class Session implements ConnectionHandlers {
   #mayComeAgain: { text: string; ended: () => void } | undefined
 
   constructor(options: SessionOptions) {
+    const { brokerQueueMax, events } = options
     this.#options = options
+    if (brokerQueueMax > 0) {
+      this.#meter = new QueueMeter({
+        max: brokerQueueMax,
+        send: (payload) => this.#measureWith(payload),
+        overflowed: () => events.queueOverflowed(),
+      })
+    }
   }
 
   /** The state of the connection; undefined while the session is closed here. */
@@ -215,16 +249,15 @@ export class Session implements ConnectionHandlers {
     }
     this.#inDoubt = decide
     this.#isUndecided = true
-    void this.#untilMessageOrAnswer(network, this.#marker).then(() => decide(false))
+    void this.#untilMessageOrAnswer(network).then(() => decide(false))
   }
 
   /**
    * Only the session of the connection before has subscriptions, and messages to send again: a new one answers a ping
    * without any.
    */
-  async #untilMessageOrAnswer(network: NetworkConnection, topic: string): Promise<void> {
-    const properties = { messageExpiryInterval: MARKER_EXPIRY_S }
-    network.publish({ topic, payload: Buffer.alloc(0), qos: 1, retain: false, properties }, MARKER_PACKET_ID, false)
+  async #untilMessageOrAnswer(network: NetworkConnection): Promise<void> {
+    this.#publishMarker(Buffer.alloc(0), network)
     await withTimeout(network.roundTrip(), this.#options.timeoutMs)
       .then(() => network.roundTrip())
       .catch(() => {})
@@ -264,9 +297,7 @@ export class Session implements ConnectionHandlers {
     const isCurrent = (): boolean => this.#mayComeAgain === mine && this.#connection?.network === network
     if (!isCurrent()) return
     if (this.#marker !== undefined) {
-      const properties = { messageExpiryInterval: MARKER_EXPIRY_S }
-      const marker = { topic: this.#marker, payload: Buffer.from(text), qos: 1, retain: false, properties } as const
-      network.publish(marker, END_MARKER_PACKET_ID, false)
+      this.#publishMarker(Buffer.from(text), network)
       await marked
     }
     let tripsLeft = SETTLING_ROUND_TRIPS
@@ -280,9 +311,17 @@ export class Session implements ConnectionHandlers {
 
   lost(): void {
     this.#inDoubt = undefined
+    this.#meter?.stop()
     this.#duplicates.reset()
     this.#unacknowledged.connectionLost()
     if (this.#isOpen) this.#options.events.lost()
+  }
+
+  acknowledged({ reasonCode = 0 }: Acknowledgement): void {
+    // Only markers are published here.
+    if (reasonCode < FIRST_REFUSAL) return
+    this.#areMarkersRefused = true
+    this.#meter?.stop()
   }
 
   takenOver(): void {
@@ -295,10 +334,18 @@ export class Session implements ConnectionHandlers {
     // A connection that is being closed may still receive messages. The broker sends them again on the next one.
     if (this.#connection === undefined) return
     this.#inDoubt?.(true)
+    // Retained messages follow SUBSCRIBE; over MQTT 5 the broker may send all of them at once.
+    const isQueued = receipt !== undefined && (!message.retain || this.#connection.capabilities?.protocol === 4)
+    // Those that come again count, too: while a client is away, Mosquitto counts what is unacknowledged with the rest.
+    if (isQueued) this.#meter?.received(!receipt.dup && this.#mayComeAgain === undefined)
     if (receipt !== undefined && !this.#unacknowledged.receive(message, receipt)) return
     if (this.#mayComeAgain !== undefined) {
       message.redelivered = true
       if (message.payload.equals(Buffer.from(this.#mayComeAgain.text))) this.#mayComeAgain.ended()
+    }
+    if (message.topic === this.#marker) {
+      if (this.#meter?.arrived(message.payload) && receipt !== undefined) this.#markerIds.add(receipt.messageId)
+      return this.done(message)
     }
     if (this.#options.ignores?.(message.topic)) return this.done(message)
     // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE, even if they are not wanted.
@@ -353,14 +400,58 @@ export class Session implements ConnectionHandlers {
     this.#isGranted = true
   }
 
+  /** Subscribes to the marker where the session does not have it, and begins to measure the broker's queue. */
   async #subscribeMarker(network: NetworkConnection): Promise<void> {
-    const marker = this.#options.markerTopic?.()
-    if (marker === undefined || this.#marker !== undefined) return
+    const marker = this.#areMarkersRefused ? undefined : this.#options.markerTopic?.()
+    if (this.#marker !== undefined && marker !== undefined) return this.#startMeter()
+    if (marker === undefined) return void this.#measureUntilQuiet(network)
     const granted = network.subscribe(marker, 1, { identifier: undefined, retained: 'never' })
-    await withTimeout(granted, this.#options.timeoutMs).then(
-      () => (this.#marker = marker),
-      () => {},
-    )
+    this.#marker = marker
+    // Behind SUBSCRIBE, so that it comes back, and before the answer, as messages may come at once.
+    this.#startMeter()
+    await withTimeout(granted, this.#options.timeoutMs).catch(() => {
+      if (this.#connection?.network !== network) return
+      this.#marker = undefined
+      this.#meter?.stop()
+    })
+  }
+
+  #startMeter(): void {
+    // While a client is connected, Mosquitto counts what is unacknowledged beyond its Receive Maximum, which is the
+    // largest possible one over MQTT 5. Over 3.1.1 it takes 20.
+    this.#meter?.start(true, this.#connection?.capabilities?.protocol === 4)
+  }
+
+  #measureWith(payload: Buffer): boolean {
+    if (this.#markerIds.size >= MARKERS_MAX) return false
+    this.#publishMarker(payload)
+    return true
+  }
+
+  #publishMarker(payload: Buffer, network = this.#connection?.network): void {
+    const topic = this.#marker
+    if (topic === undefined || network === undefined) return
+    if (this.#lastMarkerPacketId <= MARKER_PACKET_ID_MIN) this.#lastMarkerPacketId = MARKER_PACKET_ID_MAX + 1
+    this.#lastMarkerPacketId -= 1
+    const properties = { messageExpiryInterval: MARKER_EXPIRY_S }
+    network.publish({ topic, payload, qos: 1, retain: false, properties }, this.#lastMarkerPacketId, false)
+  }
+
+  /**
+   * Where markers do not work: nothing waits at the broker once a round trip brings few messages and all are
+   * acknowledged.
+   */
+  async #measureUntilQuiet(network: NetworkConnection): Promise<void> {
+    const meter = this.#meter
+    if (meter === undefined) return
+    meter.start(false, false)
+    for (let pauseMs = TRIP_MIN_MS; ; pauseMs = Math.min(2 * pauseMs, TRIP_MAX_MS)) {
+      const before = network.inboundPackets
+      await network.roundTrip().catch(() => {})
+      if (this.#connection?.network !== network || !meter.countsAll) return
+      if (network.inboundPackets - before < WINDOW_MIN && this.#unacknowledged.size === 0) return meter.quiet()
+      await delay(pauseMs, undefined, { ref: false })
+    }
   }
 
   #dropConnection(): void {
@@ -369,6 +460,7 @@ export class Session implements ConnectionHandlers {
     this.#inDoubt = undefined
     this.#mayComeAgain = undefined
     this.#isUndecided = false
+    this.#meter?.stop()
     this.#duplicates.reset()
     this.#unacknowledged.connectionLost()
   }
@@ -376,6 +468,7 @@ export class Session implements ConnectionHandlers {
   #sessionLost(): void {
     this.#isGranted = false
     this.#marker = undefined
+    this.#markerIds.clear()
     this.#unacknowledged.sessionLost()
   }
 }

@@ -46,7 +46,7 @@ export interface BrokerSession<Message> extends IntakeBroker<Message> {
 /** What happens to the session at the broker. */
 export type SessionEvents<Message extends SessionMessage> = Pick<
   SessionStream<Message>,
-  'message' | 'lost' | 'forgotten' | 'restored' | 'refused' | 'takenOver'
+  'message' | 'lost' | 'forgotten' | 'restored' | 'queueOverflowed' | 'refused' | 'takenOver'
 >
 
 export interface SessionRequest<Message> {
@@ -285,6 +285,11 @@ export class SessionStream<Message extends SessionMessage> {
   restored(): void {
     if (this.#isBrokerAway) this.#append('status', { broker: 'connected' })
     this.#isBrokerAway = false
+  }
+
+  /** From the broker: it may have dropped messages, as its queue for the session was full or nearly so. */
+  queueOverflowed(): void {
+    this.#gap('broker-queue')
   }
 
   /** From the broker: it refuses a filter that it granted before. */

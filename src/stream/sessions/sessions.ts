@@ -218,6 +218,7 @@ const IGNORE_EVENTS: SessionEvents<SessionMessage> = {
   lost() {},
   forgotten() {},
   restored() {},
+  queueOverflowed() {},
   refused() {},
   takenOver() {},
 }
