@@ -9,8 +9,7 @@ import { mediaType, messageHeaders } from '../../mqtt/message-headers.ts'
 export function sendPayload(message: Message, reply: FastifyReply): FastifyReply {
   reply.headers({
     ...messageHeaders(message),
-    // Anyone who may publish chooses payload and type. A browser must neither guess another type nor run it as a page.
-    'x-content-type-options': 'nosniff',
+    // Anyone who may publish chooses payload and type. A browser must not run it as a page.
     'content-security-policy': "sandbox; default-src 'none'",
     'cache-control': 'no-store',
   })

@@ -7,6 +7,7 @@ import {
 } from 'node:http2'
 import type { Socket } from 'node:net'
 import { type Http1Limits, http1Options } from './http1-options.ts'
+import { Response } from './response.ts'
 
 /** PEM. `cert` may also contain the intermediate certificates, after the server's own. */
 export interface Certificate {
@@ -70,6 +71,7 @@ export class SecureServer {
       {
         ...this.#certificate,
         allowHTTP1: true,
+        Http1ServerResponse: Response,
         ...TLS,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         settings: {

@@ -31,6 +31,7 @@ import { type Http1Limits, http1Options } from './http1-options.ts'
 import { Pipelining } from './pipelining.ts'
 import { wholeBody } from './read-body.ts'
 import { createRequestIds } from './request-id.ts'
+import { Response } from './response.ts'
 import type { SecureServer } from './secure-server.ts'
 import { StalledAnswers } from './stalled-answers.ts'
 import { requireWholeBodies } from './whole-body.ts'
@@ -104,14 +105,16 @@ export interface ServerLimits extends Http1Limits {
 /** Stands for the route in metrics where none matches. */
 const NO_ROUTE = 'none'
 const SERVED_DURING_SHUTDOWN = new Set(['/livez', '/readyz', '/metrics'])
-/** Answers are data, never a page or a part of one. The routes of pages override these headers. */
+/** Answers are data, never a page or a part of one. The routes of pages have a policy of their own. */
+const POLICY = { 'content-security-policy': "default-src 'none'; frame-ancestors 'none'" }
 const SECURITY_HEADERS = {
-  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'cross-origin-resource-policy': 'same-origin',
   'referrer-policy': 'no-referrer',
   'x-content-type-options': 'nosniff',
   'x-frame-options': 'DENY',
 }
+const POLICY_LINE = linesOf(POLICY)
+const SECURITY_LINES = linesOf(SECURITY_HEADERS)
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'DELETE']
 /** The methods that Fastify knows. */
 const KNOWN_METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE'])
@@ -245,7 +248,7 @@ export function createServer({
       request.isLast = true
       reply.header('connection', 'close')
     }
-    reply.headers(SECURITY_HEADERS).header('x-request-id', request.id)
+    addReadyHeaders(request, reply)
     if (fault !== undefined) return done(new CausewayError('invalid-request', fault))
     if (!isCodingKnown && request.raw.httpVersionMajor === 1) {
       return done(
@@ -334,6 +337,24 @@ function logRequest(logger: Logger, { id, method, routeOptions }: FastifyRequest
   )
 }
 
+/** The headers of every answer. */
+function addReadyHeaders({ id }: FastifyRequest, reply: FastifyReply): void {
+  const { raw } = reply as { raw: unknown }
+  if (raw instanceof Response) {
+    raw.readyPolicy = POLICY_LINE
+    raw.readyLines = `${SECURITY_LINES}x-request-id: ${id}\r\n`
+  } else {
+    // HTTP/2 has no lines.
+    reply.headers({ ...POLICY, ...SECURITY_HEADERS, 'x-request-id': id })
+  }
+}
+
+function linesOf(headers: Record<string, string>): string {
+  return Object.entries(headers)
+    .map(([name, value]) => `${name}: ${value}\r\n`)
+    .join('')
+}
+
 /** Makes an answer a stream of pieces, so that little is written and not read. All of it is held in the account. */
 function sendLarge(
   { share }: FastifyRequest,
@@ -395,7 +416,7 @@ function withListener(secure: SecureServer | undefined, limits: ServerLimits): o
       handler(request, response)
     }
     return secure === undefined
-      ? createHttpServer({ ...http1Options(limits), requestTimeout: 0 }, known)
+      ? createHttpServer({ ...http1Options(limits), ServerResponse: Response, requestTimeout: 0 }, known)
       : secure.create(known as never, limits)
   }
   const options = secure === undefined ? {} : { http2: true, https: { allowHTTP1: true } }
