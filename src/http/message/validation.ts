@@ -1,4 +1,4 @@
-import type { ErrorObject, Format } from 'ajv'
+import type { ErrorObject, Format, ValidateFunction } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
 import { CausewayError, type Fault } from '../../errors.ts'
@@ -82,7 +82,7 @@ export function createValidation(rules: TopicRules): Validation {
       }
     },
     validatorCompiler({ schema, httpPart }) {
-      if (httpPart !== 'body') return notBody.compile(schema)
+      if (httpPart !== 'body') return whereGiven(notBody.compile(schema), schema)
       const validate = body.compile(schema)
       // A Buffer is a raw payload, which may be any bytes.
       return (value: unknown) => Buffer.isBuffer(value) || validate(value) || { error: validate.errors as never }
@@ -94,6 +94,28 @@ export function createValidation(rules: TopicRules): Validation {
       )
     },
   }
+}
+
+/**
+ * The same validation, which does nothing where a request has none of the parameters of the schema. Most have none: no
+ * query, and of the headers only those that everybody sends.
+ */
+function whereGiven(validate: ValidateFunction, schema: object): ReturnType<FastifySchemaCompiler<object>> {
+  const { properties = {}, additionalProperties } = schema as { properties?: object; additionalProperties?: boolean }
+  const names = Object.keys(properties)
+  const empty: object = {}
+  // A parameter may be required, or have a default.
+  if (!validate(empty) || Object.keys(empty).length > 0) return validate
+  const isNoneGiven =
+    additionalProperties === false
+      ? (value: object) => isEmpty(value)
+      : (value: object) => names.every((name) => !(name in value))
+  return (value: object) => isNoneGiven(value) || validate(value) || { error: validate.errors as never }
+}
+
+function isEmpty(value: object): boolean {
+  for (const _name in value) return false
+  return true
 }
 
 /** For keywords whose fault is in a member of the value: the parameter of Ajv's error that names the member. */
