@@ -47,6 +47,9 @@ export function clientOptions({
     connectTimeout: NO_CONNECT_TIMEOUT_MS,
     reconnectPeriod: 0,
     resubscribe: false,
+    // Otherwise MQTT.js sets a new timer with each acknowledgement that it receives. Now a ping is sent once in each
+    // keep-alive, whatever else is sent.
+    reschedulePings: false,
   }
 }
 
