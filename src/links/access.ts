@@ -38,7 +38,8 @@ export function createAccess(linkOf: (identity: Identity) => Link, clusterTopic:
   }
 
   return {
-    publish: async (caller: Caller, message: Message): Promise<PublishResult> => {
+    /** Not async, as it is called for each publish. It throws what it refuses, and does not reject with it. */
+    publish: (caller: Caller, message: Message): Promise<PublishResult> => {
       const { publisher } = linkToPublish(caller, message)
       return traced(caller, message, (sent) => publisher.publish(sent, caller.share))
     },

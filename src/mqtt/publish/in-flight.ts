@@ -19,8 +19,8 @@ export interface PublishResult {
 const LOWERED = 'Acknowledged with PUBACK, as QoS 1: the broker does not support QoS 2'
 
 export interface InFlightHooks {
-  /** Called once, just before the caller gets the result or the error. */
-  settled(publish: InFlight): void
+  /** Called once, just before the caller gets the result or the error, one of which is undefined. */
+  settled(publish: InFlight, result: PublishResult | undefined, error: CausewayError | undefined): void
   /** Called after `settled`, if the timeout was the reason. */
   timedOut(publish: InFlight): void
 }
@@ -49,8 +49,12 @@ export class InFlight {
   pubrecCode: number | undefined
   /** When it was sent, in milliseconds of `performance.now()`. */
   sentAt = 0
-  /** When its caller gets an error if nothing has come, in the same milliseconds. */
+  /** When it was accepted, and when its caller gets an error if nothing has come, in the same milliseconds. */
+  readonly acceptedAt: number
   readonly deadline: number
+  /** Its neighbours among all whose callers wait. Set by `Deadlines`. */
+  earlier: InFlight | undefined
+  later: InFlight | undefined
   /** It may be refused, as long as it waits, when another caller needs its room. Messages of a batch do not. */
   readonly givesWay: boolean
   /** The caller has the result or the error. */
@@ -64,7 +68,6 @@ export class InFlight {
   readonly #bytes: number
   #resolve!: (result: PublishResult) => void
   #reject!: (error: CausewayError) => void
-  readonly #timer: NodeJS.Timeout
   readonly #hooks: InFlightHooks
 
   /**
@@ -84,15 +87,12 @@ export class InFlight {
     this.#share = share
     this.#bytes = sizeOf(message)
     if (!share.take('publishes', this.#bytes)) throw memoryIsShort()
+    this.acceptedAt = now
     this.deadline = now + timeoutMs
     this.result = new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
     })
-    this.#timer = setTimeout(() => {
-      this.fail(timeoutError(timeoutMs, this.state !== 'waiting'))
-      hooks.timedOut(this)
-    }, timeoutMs)
   }
 
   /** The name of its caller's share. */
@@ -145,21 +145,31 @@ export class InFlight {
    * @param isLowered PUBACK came for QoS 2
    */
   succeed(reasonCode: number | undefined, tellsNoSubscribers: boolean, isLowered = false): void {
-    if (!this.#settle()) return
+    if (this.isSettled) return
     const { topic, qos } = this.message
     const matchedSubscribers =
       reasonCode === NO_MATCHING_SUBSCRIBERS ? false : reasonCode === SUCCESS && tellsNoSubscribers ? true : null
-    this.#resolve({
+    const result = {
       topic,
       qos: isLowered ? 1 : qos,
       reasonCode: reasonCode ?? null,
       reason: isLowered ? LOWERED : reasonCode === undefined ? null : reasonName(reasonCode),
       matchedSubscribers,
-    })
+    } as const
+    this.#settle(result, undefined)
+    this.#resolve(result)
   }
 
   fail(error: CausewayError): void {
-    if (this.#settle()) this.#reject(error)
+    if (this.isSettled) return
+    this.#settle(undefined, error)
+    this.#reject(error)
+  }
+
+  /** Its deadline has come. */
+  expire(timeoutMs: number): void {
+    this.fail(timeoutError(timeoutMs, this.state !== 'waiting'))
+    this.#hooks.timedOut(this)
   }
 
   /** Fails with an error that says that nobody knows whether the message was published. */
@@ -176,13 +186,10 @@ export class InFlight {
     network.release(this.packetId)
   }
 
-  #settle(): boolean {
-    if (this.isSettled) return false
+  #settle(result: PublishResult | undefined, error: CausewayError | undefined): void {
     this.isSettled = true
-    clearTimeout(this.#timer)
     if (!this.#isInUse) this.#share.give('publishes', this.#bytes)
-    this.#hooks.settled(this)
-    return true
+    this.#hooks.settled(this, result, error)
   }
 }
 

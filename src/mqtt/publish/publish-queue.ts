@@ -14,6 +14,7 @@ import {
   refusal,
 } from '../reason-codes.ts'
 import { AnswerTime } from './answer-time.ts'
+import { Deadlines } from './deadlines.ts'
 import { InFlight, type InFlightHooks, type PublishResult } from './in-flight.ts'
 import { Replay } from './replay.ts'
 import { SendWindow } from './send-window.ts'
@@ -51,11 +52,12 @@ export class PublishQueue implements ConnectionHandlers {
   readonly #saysNoSubscribers: SaysNoSubscribers
   readonly #connection: QueueConnection
   readonly #hooks: InFlightHooks = {
-    settled: (publish) => this.#settled(publish),
+    settled: (publish, result, error) => this.#settled(publish, result, error),
     timedOut: (publish) => this.#timedOut(publish),
   }
   /** Those that have a packet identifier: also timed out ones, so that their identifiers are not used again. */
   readonly #sent = new SentPublishes()
+  readonly #deadlines: Deadlines
   readonly #answerTime: AnswerTime
   readonly #window: SendWindow
   readonly #replay = new Replay(this.#sent)
@@ -66,6 +68,13 @@ export class PublishQueue implements ConnectionHandlers {
   #stuckTimer: NodeJS.Timeout | undefined
   /** Called when there may be room: a publish was answered, or the broker cannot be reached and none has to wait. */
   onRoom = () => {}
+  /** Called with each message that was accepted, and how it ended, just before its caller gets that. */
+  onSettled = (
+    _message: Message,
+    _acceptedAt: number,
+    _result: PublishResult | undefined,
+    _error: CausewayError | undefined,
+  ): void => {}
 
   /** @param connect makes the connection with these handlers */
   constructor(
@@ -75,6 +84,7 @@ export class PublishQueue implements ConnectionHandlers {
   ) {
     this.#limits = limits
     this.#saysNoSubscribers = saysNoSubscribers
+    this.#deadlines = new Deadlines(limits.timeoutMs)
     this.#answerTime = new AnswerTime(limits.timeoutMs)
     this.#window = new SendWindow(this.#sent, this.#answerTime)
     this.#connection = connect(this)
@@ -97,7 +107,7 @@ export class PublishQueue implements ConnectionHandlers {
 
   /** When the oldest of them was accepted, of `performance.now()`; Infinity where there is none. */
   get oldestAt(): number {
-    return Math.min(this.#sent.earliestDeadline, this.#window.earliestDeadline) - this.#limits.timeoutMs
+    return this.#deadlines.first?.acceptedAt ?? Infinity
   }
 
   /**
@@ -125,10 +135,13 @@ export class PublishQueue implements ConnectionHandlers {
     const refused = this.#slowness(share.name) ?? this.#makeRoom(message, share.name)
     if (refused !== undefined) throw refused
     const publish = new InFlight(message, share, this.#limits.timeoutMs, this.#hooks, { now, givesWay })
+    this.#deadlines.add(publish)
     this.#count += 1
     this.#bytes += message.payload.length
-    this.#window.waiting.add(publish)
-    this.#pump(now)
+    if (!this.#trySend(publish, now)) {
+      this.#window.waiting.add(publish)
+      this.#pump(now)
+    }
     return publish.result
   }
 
@@ -269,6 +282,12 @@ export class PublishQueue implements ConnectionHandlers {
     else publish.succeed(code, this.#saysNoSubscribers[publish.message.qos], isLowered)
   }
 
+  #trySend(publish: InFlight, now: number): boolean {
+    const { network, capabilities } = this.#connection
+    if (network === undefined || !this.#replay.isDone) return false
+    return this.#window.trySend(publish, network, capabilities!, this.#windowSize(capabilities!), now)
+  }
+
   /** Sends what may be sent now. */
   #pump(now = performance.now()): void {
     const { network, capabilities } = this.#connection
@@ -283,10 +302,12 @@ export class PublishQueue implements ConnectionHandlers {
     return Math.min(receiveMaximum, this.#limits.maxInFlight)
   }
 
-  #settled(publish: InFlight): void {
+  #settled(publish: InFlight, result: PublishResult | undefined, error: CausewayError | undefined): void {
+    this.#deadlines.remove(publish)
     this.#sent.abandoned(publish)
     this.#count -= 1
     this.#bytes -= publish.message.payload.length
+    this.onSettled(publish.message, publish.acceptedAt, result, error)
     this.onRoom()
   }
 

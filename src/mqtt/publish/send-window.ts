@@ -25,9 +25,24 @@ export class SendWindow {
     this.#answerTime = answerTime
   }
 
-  /** Infinity where none waits. */
-  get earliestDeadline(): number {
-    return Math.min(this.waiting.earliestDeadline, this.#written[0]?.deadline ?? Infinity)
+  /**
+   * Sends a new publish at once, without the detour over `waiting`, where nothing waits and the window and the socket
+   * have room for it.
+   * @returns whether it was sent, or refused because the broker does not allow it. Otherwise it has to wait
+   */
+  trySend(
+    publish: InFlight,
+    network: NetworkConnection,
+    capabilities: Capabilities,
+    windowSize: number,
+    now: number,
+  ): boolean {
+    if (this.waiting.count > 0 || !network.writable) return false
+    if (publish.message.qos > 0) {
+      if (this.#sent.size >= windowSize || now + this.#answerTime.expectedMs(now) > publish.deadline) return false
+    }
+    this.#sendOne(publish, network, capabilities, now)
+    return true
   }
 
   /** Sends what waits, as far as the window has room and the socket takes it. */

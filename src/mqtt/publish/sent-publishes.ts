@@ -25,15 +25,6 @@ export class SentPublishes {
     return this.#size - this.#abandoned
   }
 
-  /** Of those that a caller waits for; Infinity where there is none. Looks at all of them. */
-  get earliestDeadline(): number {
-    let earliest = Infinity
-    for (const publish of this.#byPacketId) {
-      if (publish?.isSettled === false && publish.deadline < earliest) earliest = publish.deadline
-    }
-    return earliest
-  }
-
   get(packetId: number): InFlight | undefined {
     return this.#byPacketId[packetId]
   }

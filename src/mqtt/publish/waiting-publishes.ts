@@ -19,13 +19,6 @@ export class WaitingPublishes {
     return undefined
   }
 
-  /** When the first of them times out; Infinity where there is none. */
-  get earliestDeadline(): number {
-    let earliest = Infinity
-    for (const [first] of this.#callers.values()) earliest = Math.min(earliest, first!.deadline)
-    return earliest
-  }
-
   /** The most that one more publish of a caller may have to wait for. */
   countAhead(caller: string): number {
     if (this.#callers.size <= 1 && this.#callers.has(caller)) return this.#count

@@ -9,7 +9,6 @@ const share = new MemoryAccount({ totalBytes: 2 ** 30 }).shareOf('a')
 function publish(): InFlight {
   const message = { topic: 'a', payload: Buffer.alloc(0), qos: 1 as const, retain: false }
   const one = new InFlight(message, share, 60_000, { settled: () => {}, timedOut: () => {} })
-  // Ends its timer, which would keep the process alive.
   one.succeed(undefined, false)
   return one
 }
