@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { CausewayError } from '../errors.ts'
 import type { MemoryShare } from '../memory/account.ts'
 import { type Capabilities, checkSubscribe } from './capabilities.ts'
@@ -35,9 +36,15 @@ const SOURCE = 'retained'
 const SNAPSHOTS_MAX = 6
 /** Each snapshot has one unacknowledged marker. So many more unacknowledged publishes may be made at the same time. */
 const OTHER_PUBLISHES_MAX = 4
-/** Where retained messages come behind the marker, how many times as long as one did the silence has to last. */
+/**
+ * Where retained messages come behind the marker, how many times as long as one did the silence has to last, and how
+ * long at least: HiveMQ hands them on in lots of 25, with some milliseconds in between.
+ */
 const SILENCE_FACTOR = 3
+const SILENCE_MIN_MS = 100
 const SILENCE_MAX_MS = 1000
+/** Between two round trips while nothing comes. */
+const QUIET_TRIP_MS = 10
 
 /**
  * Reads retained messages. It does so on a connection of its own, so that no live stream receives them.
@@ -261,19 +268,29 @@ export class Retained implements ConnectionHandlers {
     let arrivedMs = performance.now()
     /** The longest that a message took behind the one before it or SUBACK; only where they come late. */
     let pauseMs = comparison === undefined ? 0 : (await silent(comparison)) - arrivedMs
-    const isQuiet = (): boolean =>
-      performance.now() - arrivedMs >= Math.min(SILENCE_FACTOR * pauseMs, hasMarkers ? SILENCE_MAX_MS : 0)
-    for (let quietTrips = 0; quietTrips < SETTLING_ROUND_TRIPS || !isQuiet();) {
+    const silenceMs = (): number =>
+      hasMarkers ? Math.min(Math.max(SILENCE_FACTOR * pauseMs, SILENCE_MIN_MS), SILENCE_MAX_MS) : 0
+    const isQuiet = (): boolean => performance.now() - arrivedMs >= silenceMs()
+    for (let quietTrips = 0; ;) {
       const before = snapshot.arrived
       await silent(network.roundTrip())
-      if (snapshot.arrived === before) quietTrips += 1
-      else {
+      if (snapshot.arrived !== before) {
         quietTrips = 0
         pauseMs = Math.max(pauseMs, performance.now() - arrivedMs)
         arrivedMs = performance.now()
+        continue
       }
+      quietTrips += 1
+      if (quietTrips < SETTLING_ROUND_TRIPS || !isQuiet()) {
+        if (hasMarkers) await delay(QUIET_TRIP_MS)
+        continue
+      }
+      if (!hasMarkers) return
+      // Behind a pause of the broker, the marker may be what shows that it was one.
+      snapshot.marker = { source: SOURCE, number: await silent(this.#markerTrip()) }
+      if (snapshot.arrived === before) return
+      arrivedMs = performance.now()
     }
-    if (hasMarkers) snapshot.marker = { source: SOURCE, number: this.#line.send() }
   }
 
   /** A round trip to the broker with a marker, whose number it resolves with. */

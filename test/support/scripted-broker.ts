@@ -152,8 +152,10 @@ const LATE_MS = 100
 
 /** How the broker treats the retained message with which the bridge tries it out. */
 interface MarkerManners {
-  /** It comes a while after all else; not at all while this returns false. */
-  lateRetained?: boolean | (() => boolean)
+  /** It comes a while after all else, or so many milliseconds; not at all while this returns false. */
+  lateRetained?: boolean | number | (() => boolean)
+  /** Called for each marker, before it is delivered. */
+  onMarker?: (from: Peer) => void
   /** Whether it comes for filters with wildcards. */
   retainedWildcards?: boolean
   /** What becomes of unacknowledged messages on the next connection; unless set, the broker refuses to be tried. */
@@ -216,6 +218,7 @@ class MarkerTopics {
       for (const send of session.waiting.splice(0)) send(peer)
     }
     if (packet.cmd === 'publish' && packet.topic.startsWith(MARKERS)) {
+      this.#manners.onMarker?.(peer)
       if (packet.retain && packet.payload.length > 0) this.#retained.set(packet.topic, packet)
       else if (packet.retain) this.#retained.delete(packet.topic)
       peer.send({ cmd: 'puback', messageId: packet.messageId! })
@@ -242,6 +245,7 @@ class MarkerTopics {
         if (!matches(topic, name) || (topic !== name && !retainedWildcards)) continue
         const send = (): void => this.#send(peer, retained, true, identifier)
         if (lateRetained === false) send()
+        else if (typeof lateRetained === 'number') setTimeout(send, lateRetained)
         else if (lateRetained === true || lateRetained()) setTimeout(send, LATE_MS)
       }
     } else if (packet.cmd === 'unsubscribe' && String(packet.unsubscriptions[0]).startsWith(MARKERS)) {
