@@ -168,11 +168,12 @@ const UNSAID: Record<string, string> = {
 
 /** What the bridge has found out, in words: what it means for those who read and publish. */
 function learntRows(learnt: Learnt): Row[] {
-  const { markers, copies, retainedForWildcards, retainedLate, redelivery, changedCharacters } = learnt
+  const { markers, order, copies, retainedForWildcards, retainedLate, redelivery, changedCharacters } = learnt
   const say = <Value extends string | boolean>(value: Value | undefined, words: Record<`${Value}`, string>): string =>
     value === undefined ? 'not known' : words[`${value}`]
   return [
     ['Markers', say(markers, { true: 'come back', false: 'do not come back, so some streams begin later' })],
+    ['Order', say(order, { kept: 'is kept', mixed: 'is mixed, so the bridge publishes one message after the other' })],
     [
       'Copies of overlaps',
       say(copies, {

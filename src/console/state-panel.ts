@@ -43,6 +43,7 @@ const LIMIT_NAMES: Record<string, string> = {
 /** What the bridge has found out about the broker. */
 const LEARNT_NAMES: Record<string, string> = {
   markers: 'Markers come back',
+  order: 'Order of messages',
   copies: 'Copies where filters overlap',
   retainedForWildcards: 'Retained messages by wildcard',
   retainedLate: 'Retained messages may come late',

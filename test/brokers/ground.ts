@@ -270,6 +270,12 @@ export async function request(
   return { status: response.status, text, headers: response.headers }
 }
 
+/** Whether the bridge says that the broker mixes the order of messages. */
+export async function saysMixed({ url }: Pick<BridgeProcess, 'url'>): Promise<boolean> {
+  const { text } = await request(`${url}/readyz?verbose`)
+  return (JSON.parse(text) as { broker?: { learnt?: { order?: string } } }).broker?.learnt?.order === 'mixed'
+}
+
 export const inQuery = (topic: string) => encodeURIComponent(topic)
 
 /** What a promise gives; `Limit` where it gives nothing in time, for what is not the bridge's. */

@@ -154,6 +154,8 @@ const LATE_MS = 100
 interface MarkerManners {
   /** It comes a while after all else, or so many milliseconds; not at all while this returns false. */
   lateRetained?: boolean | number | (() => boolean)
+  /** `mixed`: of the messages with which the bridge tries out the order, each second one waits for the next. */
+  order?: 'kept' | 'mixed'
   /** Called for each marker, before it is delivered. */
   onMarker?: (from: Peer) => void
   /** Whether it comes for filters with wildcards. */
@@ -168,6 +170,7 @@ class MarkerTopics {
   /** By client id: a session lasts until a CONNECT is accepted without it. */
   readonly #sessions = new Map<string, MarkerSession>()
   readonly #retained = new Map<string, IPublishPacket>()
+  #heldBack: (() => void) | undefined
   #trial: { peer: Peer; topic?: string; kept: (Buffer | string)[] } | undefined
   #lastId = MARKER_ID_MAX
 
@@ -231,8 +234,14 @@ class MarkerTopics {
         for (const [filter, id] of filters) {
           if (!matches(filter, packet.topic)) continue
           const send = (to: Peer): void => this.#send(to, packet, false, id)
+          if (this.#manners.order === 'mixed' && packet.topic.endsWith('/order') && this.#heldBack === undefined) {
+            this.#heldBack = () => other && send(other)
+            continue
+          }
           if (other === undefined) waiting.push(send)
           else send(other)
+          this.#heldBack?.()
+          this.#heldBack = undefined
         }
       }
     } else if (packet.cmd === 'subscribe' && packet.subscriptions[0]!.topic.startsWith(MARKERS)) {

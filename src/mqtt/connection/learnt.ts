@@ -12,6 +12,11 @@ export interface Learnt {
    * copy with one of them alone, or a copy for each with all identifiers. Then nothing shows which copy is which.
    */
   copies?: 'told-apart' | 'mixed'
+  /**
+   * Whether messages of one topic come in the order in which they were published, while several are on their way.
+   * `mixed`: the bridge publishes the next one only once the one before is acknowledged.
+   */
+  order?: 'kept' | 'mixed'
   /** Whether it hands on retained messages for filters with wildcards. */
   retainedForWildcards?: boolean
   /** Retained messages may come behind what was published after the SUBSCRIBE. */

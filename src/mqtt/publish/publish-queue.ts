@@ -50,6 +50,7 @@ type QueueConnection = Pick<Connection, 'network' | 'capabilities' | 'unavailabl
 export class PublishQueue implements ConnectionHandlers {
   readonly #limits: PublishQueueLimits
   readonly #saysNoSubscribers: SaysNoSubscribers
+  readonly #mixesOrder: () => boolean
   readonly #connection: QueueConnection
   readonly #hooks: InFlightHooks = {
     settled: (publish, result, error) => this.#settled(publish, result, error),
@@ -76,13 +77,18 @@ export class PublishQueue implements ConnectionHandlers {
     _error: CausewayError | undefined,
   ): void => {}
 
-  /** @param connect makes the connection with these handlers */
+  /**
+   * @param connect makes the connection with these handlers
+   * @param mixesOrder whether the broker mixes messages that are on their way together, so that they go one by one
+   */
   constructor(
     limits: PublishQueueLimits,
     saysNoSubscribers: SaysNoSubscribers,
     connect: (handlers: ConnectionHandlers) => QueueConnection,
+    mixesOrder: () => boolean = () => false,
   ) {
     this.#limits = limits
+    this.#mixesOrder = mixesOrder
     this.#saysNoSubscribers = saysNoSubscribers
     this.#deadlines = new Deadlines(limits.timeoutMs)
     this.#answerTime = new AnswerTime(limits.timeoutMs)
@@ -299,6 +305,7 @@ export class PublishQueue implements ConnectionHandlers {
   }
 
   #windowSize({ receiveMaximum = DEFAULT_WINDOW }: Capabilities): number {
+    if (this.#mixesOrder()) return 1
     return Math.min(receiveMaximum, this.#limits.maxInFlight)
   }
 

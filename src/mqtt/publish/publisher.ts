@@ -1,6 +1,6 @@
 import { CausewayError } from '../../errors.ts'
 import type { MemoryShare } from '../../memory/account.ts'
-import { Connection, type ConnectionOptions, type ConnectionState } from '../connection.ts'
+import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from '../connection.ts'
 import { BatchAdmission } from './batch-admission.ts'
 import type { PublishResult } from './in-flight.ts'
 import { PublishQueue, type PublishQueueLimits, type SaysNoSubscribers } from './publish-queue.ts'
@@ -40,11 +40,14 @@ export class Publisher {
     this.#inFlightMax = connections * limits.maxInFlight
     const saysNoSubscribers: SaysNoSubscribers = [false, false, false]
     for (let index = 0; index < connections; index += 1) {
-      const queue = new PublishQueue(limits, saysNoSubscribers, (handlers) => {
-        const created = new Connection({ ...connection(index), handlers })
+      const options = connection(index)
+      const connect = (handlers: ConnectionHandlers): Connection => {
+        const created = new Connection({ ...options, handlers })
         this.#connections.push(created)
         return created
-      })
+      }
+      const mixesOrder = (): boolean => options.broker.learnt.order === 'mixed'
+      const queue = new PublishQueue(limits, saysNoSubscribers, connect, mixesOrder)
       queue.onSettled = (message, acceptedAt, result, error) =>
         this.#settled(
           message,

@@ -7,7 +7,7 @@ import type { Acknowledgement } from '../client/packets.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions } from '../connection.ts'
 import type { Message } from '../message.ts'
 import { FIRST_REFUSAL } from '../reason-codes.ts'
-import { isShared } from '../topic.ts'
+import { filterContains, isShared, plainFilter } from '../topic.ts'
 import { withTimeout } from '../with-timeout.ts'
 import { DuplicateFilter } from './duplicate-filter.ts'
 import { QueueMeter } from './queue-meter.ts'
@@ -349,9 +349,15 @@ export class Session implements ConnectionHandlers {
     }
     if (this.#options.ignores?.(message.topic)) return this.done(message)
     // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE, even if they are not wanted.
-    if (this.#duplicates.isDuplicate(message, identifiers) || (message.retain && !this.#options.retained)) {
+    if (this.#duplicates.isDuplicate(message, identifiers) || (message.retain && !this.#isWanted(message))) {
       this.done(message)
     } else this.#options.events.message(message)
+  }
+
+  /** Retained messages of topics beside the filters are no reader's: amqtt sends all of them behind CONNACK. */
+  #isWanted({ topic }: Message): boolean {
+    const { retained, filters } = this.#options
+    return retained && filters.some((filter) => filterContains(plainFilter(filter), topic))
   }
 
   async #connect(): Promise<Connection> {

@@ -21,6 +21,8 @@ export interface RedeliveryTrialOptions {
 const EXPIRY_S = 60
 /** How long each message may take. NATS sends again only after half a minute: then nothing is known. */
 const MESSAGE_MS = 1000
+/** After this a session in which nothing has come, though the broker says that it has it, counts as empty. */
+const NOTHING_MS = 3000
 const RANDOM_BYTES = 6
 
 /**
@@ -61,6 +63,7 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
           .then(() => publish(before))
           .catch(reject)
       }),
+      timeoutMs + MESSAGE_MS,
     )
     if (first === undefined) return undefined
     await client!.close(false)
@@ -72,11 +75,16 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
             if (payload.equals(before)) resolve(dup ? 'marked' : 'unmarked')
             // Whose PUBACK it waits for now does not show any more, to it neither.
             else if (messageId === first.messageId) resolve('lost')
+            else void delay(MESSAGE_MS, undefined, { ref: false }).then(resolve)
           },
-          (isPresent) => isPresent || resolve(undefined),
+          (isPresent) => {
+            if (!isPresent) return resolve(undefined)
+            void delay(NOTHING_MS, 'lost' as const, { ref: false }).then(resolve)
+          },
         )
         client!.ready().catch(reject)
       }),
+      timeoutMs + NOTHING_MS,
     )
   } catch {
     return undefined
@@ -86,6 +94,6 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
 }
 
 /** Undefined where there is no answer in time. */
-function inTime<Answer>(answer: Promise<Answer>): Promise<Answer | undefined> {
-  return Promise.race([answer, delay(MESSAGE_MS, undefined, { ref: false })])
+function inTime<Answer>(answer: Promise<Answer>, ms: number): Promise<Answer | undefined> {
+  return Promise.race([answer, delay(ms, undefined, { ref: false })])
 }

@@ -12,6 +12,7 @@ import type { Receipt } from '../session/unacknowledged.ts'
 import { withTimeout } from '../with-timeout.ts'
 import { CopiesTrial, type Copies } from './copies-trial.ts'
 import { type Redelivery, tryRedelivery } from './redelivery-trial.ts'
+import { tryOrder } from './order-trial.ts'
 import { tryTopics } from './topics-trial.ts'
 import type { Identifiers } from './identifiers.ts'
 import { ReceivedPackets } from './received-packets.ts'
@@ -148,6 +149,14 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   tryTopics(): Promise<string | undefined> {
     this.#topicsTrial ??= this.#tryTopics().finally(() => (this.#topicsTrial = undefined))
     return this.#topicsTrial
+  }
+
+  /** Finds out whether messages come in the order of their publishing; undefined where that does not show. */
+  async tryOrder(): Promise<'kept' | 'mixed' | undefined> {
+    const { markers, timeoutMs } = this.#options
+    const network = await this.#networkOfMarkers()
+    const receiveMaximum = this.#connection.capabilities?.receiveMaximum ?? Infinity
+    return network && tryOrder(network, markers, this.#line, receiveMaximum, timeoutMs)
   }
 
   /** Finds out how the broker sends messages again that were not acknowledged; undefined where that does not show. */

@@ -83,6 +83,7 @@ export class Subscriber<Target> {
   readonly #broker: Broker
   /** Connections that are lost, or whose subscriptions are not restored yet. */
   readonly #lost = new Set<SubscribeConnection<Target>>()
+  #orderTrial: Promise<Learnt['order']> | undefined
   #redeliveryTrial: Promise<Learnt['redelivery']> | undefined
   #age = 0
   /** For the last topic, as the copies of one message follow each other. */
@@ -115,6 +116,7 @@ export class Subscriber<Target> {
   async add(target: Target, filters: readonly string[], qos: QoS): Promise<void> {
     await this.#connections[0]!.ready()
     await this.checkTopics(filters)
+    await this.#learnOrder()
     if (this.#mustTryCopies(filters)) this.#noteCopies(await this.#connections[0]!.tryCopies())
     try {
       const results = await Promise.allSettled(filters.map((filter) => this.#addOne(target, filter, qos)))
@@ -152,6 +154,7 @@ export class Subscriber<Target> {
     const [first] = this.#connections
     await first!.ready()
     await this.#learnTopics()
+    await this.#learnOrder()
     if (first!.supportsIdentifiers) this.#noteCopies(await first!.tryCopies())
     await this.learnRedelivery()
   }
@@ -225,6 +228,14 @@ export class Subscriber<Target> {
 
   get #learnt(): Learnt {
     return this.#broker.learnt
+  }
+
+  /** The publisher goes by it. */
+  async #learnOrder(): Promise<void> {
+    if (this.#learnt.order !== undefined) return
+    this.#orderTrial ??= this.#connections[0]!.tryOrder().finally(() => (this.#orderTrial = undefined))
+    const order = await this.#orderTrial
+    if (order !== undefined) this.#learnt.order = order
   }
 
   async #learnTopics(): Promise<void> {
