@@ -1,6 +1,6 @@
-import type { Readable } from 'node:stream'
+import type { IncomingHttpHeaders } from 'node:http'
 import { rootCertificates } from 'node:tls'
-import { errors, Pool } from 'undici'
+import { type Dispatcher, errors, Pool } from 'undici'
 import { systemFault } from '../mqtt/connection/system-fault.ts'
 import { tlsFault } from '../mqtt/connection/tls-fault.ts'
 import { retryAfterMs } from './retry.ts'
@@ -34,8 +34,10 @@ export class Endpoint {
   readonly #pool: Pool
   readonly #path: string
   readonly #timeoutMs: number
-  /** The requests that are open. */
-  readonly #open = new Set<AbortController>()
+  /** The requests that are open, in the order in which their time ends. */
+  readonly #open = new Set<PostRequest>()
+  /** One timer for all of them. A timer and an AbortSignal for each took a seventh of the time of a delivery. */
+  #timer: NodeJS.Timeout | undefined
 
   constructor({ url, connections, timeoutMs, ca }: EndpointOptions) {
     const { origin, pathname, search } = new URL(url)
@@ -52,61 +54,94 @@ export class Endpoint {
     })
   }
 
-  /** Posts once. Never rejects. */
-  async post(body: Buffer, headers: Record<string, string>): Promise<Answer> {
-    const request = new AbortController()
-    this.#open.add(request)
-    let isTimedOut = false
-    const timer = setTimeout(() => {
-      isTimedOut = true
-      request.abort()
-    }, this.#timeoutMs)
-    try {
-      const response = await this.#pool.request({
-        path: this.#path,
-        method: 'POST',
-        headers,
-        body,
-        signal: request.signal,
-      })
-      await readToEnd(response.body)
-      const { statusCode: status } = response
-      const retryAfter = response.headers['retry-after']
-      return {
-        status,
-        retryAfterMs: retryAfterMs(typeof retryAfter === 'string' ? retryAfter : undefined, Date.now()),
-        reason: `it answered ${status}`,
-      }
-    } catch (error) {
-      const reason = isTimedOut ? `no whole answer came within ${this.#timeoutMs} ms` : faultOf(error)
-      return { status: undefined, retryAfterMs: undefined, reason }
-    } finally {
-      clearTimeout(timer)
+  /** Posts once. `answered` is called once, with the answer or with why there is none. */
+  post(body: Buffer, headers: Record<string, string>, answered: (answer: Answer) => void): void {
+    const request = new PostRequest(performance.now() + this.#timeoutMs, (answer) => {
       this.#open.delete(request)
-    }
+      answered(answer)
+    })
+    this.#open.add(request)
+    this.#timer ??= setTimeout(this.#endLate, this.#timeoutMs)
+    this.#pool.dispatch({ path: this.#path, method: 'POST', headers, body }, request)
   }
 
   /** Aborts the requests that are open. */
   async close(): Promise<void> {
-    for (const request of this.#open) request.abort()
+    clearTimeout(this.#timer)
+    for (const request of this.#open) request.abort('it was ended here')
     await this.#pool.destroy()
+  }
+
+  /** Aborts the requests whose time is over, and waits for the next one. */
+  readonly #endLate = (): void => {
+    this.#timer = undefined
+    for (const request of this.#open) {
+      const leftMs = request.endsAt - performance.now()
+      if (leftMs > 0) {
+        this.#timer = setTimeout(this.#endLate, Math.ceil(leftMs))
+        return
+      }
+      request.abort(`no whole answer came within ${this.#timeoutMs} ms`)
+    }
   }
 }
 
-/** Rejects where the connection breaks before the end. With listeners, as an async iterator takes twice the time. */
-function readToEnd(body: Readable): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let read = 0
-    body
-      .on('data', (chunk: Buffer) => {
-        read += chunk.length
-        if (read <= ANSWER_BYTES_MAX) return
-        resolve()
-        body.destroy()
-      })
-      .once('end', resolve)
-      .once('error', reject)
-  })
+/** One request, as undici sees it. */
+class PostRequest implements Dispatcher.DispatchHandler {
+  /** As `performance.now()`. */
+  readonly endsAt: number
+  #answered: ((answer: Answer) => void) | undefined
+  #controller: Dispatcher.DispatchController | undefined
+  /** Why it was aborted here. */
+  #abortReason: string | undefined
+  #status = 0
+  #retryAfter: string | undefined
+  #bodyBytes = 0
+
+  constructor(endsAt: number, answered: (answer: Answer) => void) {
+    this.endsAt = endsAt
+    this.#answered = answered
+  }
+
+  /** Before it has a connection, undici ends it when none could be made in time. */
+  abort(reason: string): void {
+    this.#abortReason ??= reason
+    this.#controller?.abort(new Error(reason))
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    if (this.#abortReason !== undefined) this.abort(this.#abortReason)
+  }
+
+  /** Also called for 1xx, before the answer itself. */
+  onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
+    this.#status = status
+    const retryAfter = headers['retry-after']
+    this.#retryAfter = typeof retryAfter === 'string' ? retryAfter : undefined
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#bodyBytes += chunk.length
+    if (this.#bodyBytes <= ANSWER_BYTES_MAX) return
+    this.onResponseEnd()
+    controller.abort(new Error('the rest of the answer is not read'))
+  }
+
+  onResponseEnd(): void {
+    const status = this.#status
+    this.#settle({ status, retryAfterMs: retryAfterMs(this.#retryAfter, Date.now()), reason: `it answered ${status}` })
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#settle({ status: undefined, retryAfterMs: undefined, reason: this.#abortReason ?? faultOf(error) })
+  }
+
+  #settle(answer: Answer): void {
+    const answered = this.#answered
+    this.#answered = undefined
+    answered?.(answer)
+  }
 }
 
 /** What undici's own errors mean. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CausewayError } from '../errors.ts'
 import type { Held, MemoryShare } from '../memory/account.ts'
@@ -7,7 +8,7 @@ import { Intake } from '../stream/sessions/intake.ts'
 import type { BrokerSession, SessionEvents } from '../stream/sessions/session-stream.ts'
 import type { WindowLimits } from '../stream/sessions/window.ts'
 import type { DeadLetter } from './dead-letters.ts'
-import { Delivery, type Failure, type Item, newId, type PushOutcome } from './delivery.ts'
+import { Delivery, type Failure, type Item, type PushOutcome } from './delivery.ts'
 import { Endpoint } from './endpoint.ts'
 import type { PushInfo, PushState } from './info.ts'
 import { retryDelayMs } from './retry.ts'
@@ -93,6 +94,8 @@ export class Push {
   readonly #seat: Seat
   #work: Work | undefined
   #sequence = 0
+  /** No other process has the same one. */
+  readonly #idPrefix = `msg_${randomUUID()}-`
   #opening: 'connecting' | 'standby' | 'open' | 'refused' = 'connecting'
   #openFailures = 0
   /** The broker had the session while this bridge had it last. */
@@ -262,7 +265,7 @@ export class Push {
     const delivery = new Delivery({
       target,
       source,
-      post: (body, headers) => this.#endpoint.post(body, headers),
+      post: (body, headers, answered) => this.#endpoint.post(body, headers, answered),
       held,
       failed: (item, failure, signal) => this.#giveUp(item, failure, signal),
       done: ({ sequence }) => {
@@ -281,6 +284,7 @@ export class Push {
         fault: (error) => log.error({ push: name, err: error }, 'an unexpected error ended a delivery'),
       },
     })
+    const arrived: Item[] = []
     /** Messages that are done, behind one that is not. */
     const done = new Set<number>()
     let acknowledging: NodeJS.Timeout | undefined
@@ -296,9 +300,10 @@ export class Push {
       broker: session,
       deliver: (message) => {
         const sequence = (this.#sequence += 1)
-        const item = { message, sequence, id: newId(), receivedAt: receivedAt.get(message) ?? Date.now() }
+        const receivedMs = receivedAt.get(message) ?? Date.now()
+        arrived.push({ message, sequence, id: this.#idPrefix + sequence, receivedAt: receivedMs })
         // In this turn the message is not in the window yet.
-        queueMicrotask(() => delivery.add(item))
+        if (arrived.length === 1) queueMicrotask(() => arrived.splice(0).forEach((item) => delivery.add(item)))
         return { sequence, position: sequence }
       },
       // A session has granted QoS 1, so this comes from publishers at QoS 0.
