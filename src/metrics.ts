@@ -410,15 +410,17 @@ export function createMetrics(version: string) {
     asked(about: Question['about'], result: QuestionResult) {
       questions.series(about, result).value += 1
     },
-    /** A push target was started: its series begin. Its name comes from the operator. */
-    pushStarted(push: string) {
-      for (const outcome of PUSH_OUTCOMES) pushDeliveries.begin(push, outcome)
-      pushDurations.begin(push)
-    },
-    /** @param seconds of the request; undefined where there was none */
-    pushed(push: string, outcome: PushOutcome, messages: number, seconds: number | undefined) {
-      pushDeliveries.series(push, outcome).value += messages
-      if (seconds !== undefined) pushDurations.begin(push).observe(seconds)
+    /**
+     * A push target was started: its series begin. Its name comes from the operator.
+     * @returns counts what became of messages; `seconds` is the time of the request, undefined where there was none
+     */
+    pushStarted(push: string): (outcome: PushOutcome, messages: number, seconds: number | undefined) => void {
+      const counts = Object.fromEntries(PUSH_OUTCOMES.map((outcome) => [outcome, pushDeliveries.begin(push, outcome)]))
+      const durations = pushDurations.begin(push)
+      return (outcome, messages, seconds) => {
+        counts[outcome]!.value += messages
+        if (seconds !== undefined) durations.observe(seconds)
+      }
     },
     reconnected(role: ConnectionRole) {
       reconnects.series(role).value += 1

@@ -111,14 +111,12 @@ export function toJsonText(
   embedJson: boolean,
 ): string {
   const { json, encoding } = payloadText(payload, embedJson)
-  const rest = JSON.stringify({
-    encoding,
-    qos,
-    retain,
-    ...(properties && { properties }),
-    ...(redelivered && { redelivered }),
-  })
-  return escapeLineSeparators(`{"topic":${JSON.stringify(topic)},"payload":${json},${rest.slice(1)}`)
+  let rest = `"encoding":"${encoding}","qos":${qos},"retain":${retain}}`
+  if (properties !== undefined || redelivered) {
+    const more = JSON.stringify({ ...(properties && { properties }), ...(redelivered && { redelivered }) })
+    rest = `${rest.slice(0, -1)},${more.slice(1)}`
+  }
+  return escapeLineSeparators(`{"topic":${JSON.stringify(topic)},"payload":${json},${rest}`)
 }
 
 const EXPIRY = '"messageExpiryInterval":'

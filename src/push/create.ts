@@ -109,7 +109,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
   const pushes = new Pushes({
     endMs: config.shutdownMs,
     start(target, ca, formerTopics) {
-      metrics.pushStarted(target.name)
+      const outcome = metrics.pushStarted(target.name)
       const sessionClient = sessionClientId(sessionId({ owner: OWNER, name: target.name, filters: [] }), ids)
       const seat = createHash('sha256').update(sessionClient).digest('hex').slice(0, SEAT_DIGITS)
       return new Push({
@@ -142,7 +142,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
         deadLetter: (letter, signal) => deadLetters.publish(letter, signal),
         log: limitedFor(target.name, limitedLog),
         counters: {
-          outcome: metrics.pushed,
+          outcome,
           received: metrics.received,
           redelivered: metrics.redelivered,
           queueOverflowed: () => metrics.streams.gap('broker-queue', 0),

@@ -48,7 +48,7 @@ export interface DeliveryOptions {
   /** The `source` of CloudEvents. */
   source: string
   /** Calls `answered` once. */
-  post(body: Buffer, headers: Record<string, string>, answered: (answer: Answer) => void): void
+  post(body: Buffer, headers: string[], answered: (answer: Answer) => void): void
   /** Pays for the bodies of open requests. */
   held: Held
   /**
@@ -81,6 +81,7 @@ export class Delivery {
   readonly #options: DeliveryOptions
   /** Messages that no request has yet. */
   readonly #queues = new TopicQueues<Item>()
+  readonly #fixedHeaders: readonly string[]
   #requests = 0
   /** Set while the endpoint is gone. */
   #resume: (() => void) | undefined
@@ -93,6 +94,9 @@ export class Delivery {
 
   constructor(options: DeliveryOptions) {
     this.#options = options
+    const fixed = Object.entries(options.target.headers)
+    const hasAgent = fixed.some(([name]) => name.toLowerCase() === 'user-agent')
+    this.#fixedHeaders = [...(hasAgent ? [] : ['user-agent', 'causeway']), ...fixed.flat()]
     // Each request may wait with it.
     setMaxListeners(0, this.#ending.signal)
   }
@@ -233,7 +237,7 @@ export class Delivery {
     const startedAt = performance.now()
     held.growAnyway(body.length)
     const signed = webhookHeaders(id, body, target.keys, nowMs)
-    post(body, { 'user-agent': 'causeway', ...target.headers, ...headers, ...signed }, (answer) => {
+    post(body, [...without(this.#fixedHeaders, headers), ...headers, ...signed], (answer) => {
       held.shrink(body.length)
       const seconds = (performance.now() - startedAt) / 1000
       ended({ ...answer, verdict: verdictOf(answer.status), seconds })
@@ -274,6 +278,13 @@ export class Delivery {
   #wait(ms: number): Promise<void> {
     return delay(Math.ceil(ms), undefined, { signal: this.#ending.signal })
   }
+}
+
+/** The headers but those that others replace, such as a `traceparent`. Each has names and values in turn. */
+function without(headers: readonly string[], others: readonly string[]): readonly string[] {
+  const isReplaced = (name: string) => others.some((other, index) => index % 2 === 0 && other === name.toLowerCase())
+  // Mostly there is only the content type, which no target sets.
+  return others.length === 2 ? headers : headers.filter((_, index) => !isReplaced(headers[index - (index % 2)]!))
 }
 
 /** A `webhook-id` for a batch. */

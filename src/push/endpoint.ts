@@ -24,16 +24,22 @@ export interface Answer {
   reason: string
 }
 
-/** A connection that is used all the time is closed after this, so that a changed address of the host is noticed. */
+/** Connections that are used all the time are replaced after this, so that a changed address is noticed. */
 const CONNECTION_MS = 60_000
 /** What is read of an answer's body. Of a longer one only the status counts. */
 const ANSWER_BYTES_MAX = 1_048_576
 
 /** One URL that is posted to, over connections of its own that are kept open. Redirects are not followed. */
 export class Endpoint {
-  readonly #pool: Pool
+  readonly #origin: string
+  readonly #options: Pool.Options
   readonly #path: string
   readonly #timeoutMs: number
+  #pool: Pool
+  /** As `performance.now()`. undici's own limit for a connection reads the clock for each one at each request. */
+  #replaceAt: number
+  /** Pools that were replaced, until their last request has ended. */
+  readonly #replaced = new Set<Pool>()
   /** The requests that are open, in the order in which their time ends. */
   readonly #open = new Set<PostRequest>()
   /** One timer for all of them. A timer and an AbortSignal for each took a seventh of the time of a delivery. */
@@ -43,24 +49,27 @@ export class Endpoint {
     const { origin, pathname, search } = new URL(url)
     this.#path = pathname + search
     this.#timeoutMs = timeoutMs
-    this.#pool = new Pool(origin, {
+    this.#origin = origin
+    this.#options = {
       connections,
-      clientTtl: CONNECTION_MS,
       // HTTP/2 stays off, as it is by default: undici 7.30 takes an answer for whole whose stream was cut off.
       // The whole request has one limit.
       headersTimeout: 0,
       bodyTimeout: 0,
       connect: { timeout: timeoutMs, ...(ca !== undefined && { ca: [...rootCertificates, ca] }) },
-    })
+    }
+    this.#pool = new Pool(origin, this.#options)
+    this.#replaceAt = performance.now() + CONNECTION_MS
   }
 
-  /** Posts once. `answered` is called once, with the answer or with why there is none. */
-  post(body: Buffer, headers: Record<string, string>, answered: (answer: Answer) => void): void {
-    const request = new PostRequest(performance.now() + this.#timeoutMs, (answer) => {
-      this.#open.delete(request)
-      answered(answer)
-    })
-    this.#open.add(request)
+  /**
+   * Posts once. `answered` is called once, with the answer or with why there is none.
+   * @param headers names and values in turn
+   */
+  post(body: Buffer, headers: string[], answered: (answer: Answer) => void): void {
+    const now = performance.now()
+    if (now > this.#replaceAt) this.#replacePool()
+    const request = new PostRequest(this.#open, now + this.#timeoutMs, answered)
     this.#timer ??= setTimeout(this.#endLate, this.#timeoutMs)
     this.#pool.dispatch({ path: this.#path, method: 'POST', headers, body }, request)
   }
@@ -69,7 +78,16 @@ export class Endpoint {
   async close(): Promise<void> {
     clearTimeout(this.#timer)
     for (const request of this.#open) request.abort('it was ended here')
-    await this.#pool.destroy()
+    await Promise.all([this.#pool, ...this.#replaced].map((pool) => pool.destroy()))
+  }
+
+  /** The next requests have new connections. */
+  #replacePool(): void {
+    const pool = this.#pool
+    this.#replaced.add(pool)
+    void pool.close().then(() => this.#replaced.delete(pool))
+    this.#pool = new Pool(this.#origin, this.#options)
+    this.#replaceAt = performance.now() + CONNECTION_MS
   }
 
   /** Aborts the requests whose time is over, and waits for the next one. */
@@ -90,7 +108,8 @@ export class Endpoint {
 class PostRequest implements Dispatcher.DispatchHandler {
   /** As `performance.now()`. */
   readonly endsAt: number
-  #answered: ((answer: Answer) => void) | undefined
+  readonly #open: Set<PostRequest>
+  readonly #answered: (answer: Answer) => void
   #controller: Dispatcher.DispatchController | undefined
   /** Why it was aborted here. */
   #abortReason: string | undefined
@@ -98,9 +117,12 @@ class PostRequest implements Dispatcher.DispatchHandler {
   #retryAfter: string | undefined
   #bodyBytes = 0
 
-  constructor(endsAt: number, answered: (answer: Answer) => void) {
+  /** @param open where it is until it has ended */
+  constructor(open: Set<PostRequest>, endsAt: number, answered: (answer: Answer) => void) {
     this.endsAt = endsAt
+    this.#open = open
     this.#answered = answered
+    open.add(this)
   }
 
   /** Before it has a connection, undici ends it when none could be made in time. */
@@ -138,9 +160,7 @@ class PostRequest implements Dispatcher.DispatchHandler {
   }
 
   #settle(answer: Answer): void {
-    const answered = this.#answered
-    this.#answered = undefined
-    answered?.(answer)
+    if (this.#open.delete(this)) this.#answered(answer)
   }
 }
 

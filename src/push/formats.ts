@@ -14,7 +14,8 @@ export interface Delivered {
 
 export interface RequestBody {
   body: Buffer
-  headers: Record<string, string>
+  /** Names and values in turn. */
+  headers: string[]
 }
 
 export interface FormatOptions {
@@ -42,6 +43,7 @@ const RESERVED = [
   'redelivered',
 ]
 const TRACE_HEADERS = ['traceparent', 'tracestate']
+const NO_HEADERS: string[] = []
 
 /**
  * The body of one request, and the headers that describe it.
@@ -57,7 +59,7 @@ export function requestBody(items: readonly Delivered[], options: FormatOptions)
     format === 'message' ? 'application/json' : `application/cloudevents${isBatch ? '-batch' : ''}+json; charset=utf-8`
   return {
     body: Buffer.from(isBatch ? `[${texts.join()}]` : texts[0]!),
-    headers: { 'content-type': type, ...(!isBatch && traceHeaders(first!.message)) },
+    headers: isBatch ? ['content-type', type] : ['content-type', type, ...traceHeaders(first!.message)],
   }
 }
 
@@ -86,14 +88,13 @@ function rawBody(item: Delivered, nowMs: number): RequestBody {
   const message = current(item, nowMs)
   return {
     body: message.payload,
-    headers: {
-      'content-type': mediaType(message),
-      ...messageHeaders(message),
-      'mqtt-topic': headerValue(message.topic),
-      ...(message.retain && { 'mqtt-retain': 'true' }),
-      ...(message.redelivered && { 'mqtt-redelivered': 'true' }),
+    headers: [
+      ...['content-type', mediaType(message), 'mqtt-topic', headerValue(message.topic)],
+      ...Object.entries(messageHeaders(message)).flat(),
+      ...(message.retain ? ['mqtt-retain', 'true'] : []),
+      ...(message.redelivered ? ['mqtt-redelivered', 'true'] : []),
       ...traceHeaders(message),
-    },
+    ],
   }
 }
 
@@ -138,13 +139,13 @@ function extensions({ userProperties = {} }: MessageProperties = {}): Record<str
 }
 
 /** W3C trace context, which travels in user properties of the same names. */
-function traceHeaders({ properties }: Message): Record<string, string> {
-  const headers: Record<string, string> = {}
-  for (const name of TRACE_HEADERS) {
-    const value = properties?.userProperties?.[name]
-    if (typeof value === 'string') headers[name] = headerValue(value)
-  }
-  return headers
+function traceHeaders({ properties }: Message): string[] {
+  const userProperties = properties?.userProperties
+  if (userProperties === undefined) return NO_HEADERS
+  return TRACE_HEADERS.flatMap((name) => {
+    const value = userProperties[name]
+    return typeof value === 'string' ? [name, headerValue(value)] : []
+  })
 }
 
 function isJson(text: string): boolean {

@@ -57,7 +57,7 @@ export interface PushOptions {
   deadLetter(letter: DeadLetter, signal: AbortSignal): Promise<void>
   log: PushLog
   counters: {
-    outcome(name: string, outcome: PushOutcome, messages: number, seconds: number | undefined): void
+    outcome(outcome: PushOutcome, messages: number, seconds: number | undefined): void
     received(qos: 0 | 1 | 2, bytes: number): void
     redelivered(): void
     /** The broker may have dropped messages. */
@@ -273,7 +273,7 @@ export class Push {
         acknowledging ??= setTimeout(acknowledge, ACKNOWLEDGE_MS)
       },
       events: {
-        outcome: (outcome, messages, seconds) => counters.outcome(name, outcome, messages, seconds),
+        outcome: counters.outcome,
         succeeded: () => isCurrent() && this.#succeeded(),
         failing: (reason) => isCurrent() && this.#failing(reason),
         gone: (reason) => {

@@ -23,22 +23,16 @@ function parseKey(text: string): Buffer | undefined {
 
 /**
  * Headers after Standard Webhooks 1.0: the id of the message, the time of the try, and one signature for each key.
- * Without a key the first two alone.
+ * Without a key the first two alone. Names and values in turn.
  * @param nowMs of `Date.now()`; receivers refuse a time that is more than five minutes off
  */
-export function webhookHeaders(
-  id: string,
-  body: Buffer,
-  keys: readonly Buffer[],
-  nowMs: number,
-): Record<string, string> {
+export function webhookHeaders(id: string, body: Buffer, keys: readonly Buffer[], nowMs: number): string[] {
   const timestamp = String(Math.floor(nowMs / 1000))
+  const headers = ['webhook-id', id, 'webhook-timestamp', timestamp]
+  if (keys.length === 0) return headers
   const signatures = keys.map(
     (key) => `v1,${createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest('base64')}`,
   )
-  return {
-    'webhook-id': id,
-    'webhook-timestamp': timestamp,
-    ...(signatures.length > 0 && { 'webhook-signature': signatures.join(' ') }),
-  }
+  headers.push('webhook-signature', signatures.join(' '))
+  return headers
 }

@@ -83,8 +83,11 @@ export class NetworkConnection {
   /** For each PINGREQ that has no answer yet, whoever waits for that. */
   readonly #pings: { resolve: () => void; reject: (error: CausewayError) => void }[] = []
   readonly #maxPacketBytes: number
-  /** Packets whose message was handed over on `packetreceive`. MQTT.js emits `message` for them as well. */
-  readonly #alreadyDelivered = new WeakSet<Packet>()
+  /**
+   * The packet whose message was handed over on `packetreceive`. MQTT.js emits `message` for it as well, before the
+   * next packet.
+   */
+  #alreadyDelivered: Packet | undefined
   readonly #packets: PacketBuffer
   #corked = false
   #opened = false
@@ -137,7 +140,7 @@ export class NetworkConnection {
       })
     })
     client.on('message', (_topic, _payload, packet) => {
-      if (this.#opened && !this.#alreadyDelivered.delete(packet)) {
+      if (this.#opened && this.#alreadyDelivered !== packet) {
         handlers.message(messageFromPacket(packet), subscriptionIdentifiersOf(packet), receiptOf(packet))
       }
     })
@@ -175,7 +178,8 @@ export class NetworkConnection {
 
   /** Sends PUBACK. The caller sends them in the order in which the messages arrived [MQTT-4.6.0-2]. */
   acknowledge(messageId: number): void {
-    this.#write({ cmd: 'puback', messageId, reasonCode: 0 })
+    this.#cork()
+    this.#packets.addPuback(messageId)
   }
 
   /**
@@ -299,7 +303,7 @@ export class NetworkConnection {
     if (!this.#opened) return
     this.#packetsRead += 1
     // The connection is being closed over this packet. It came in one piece with its length.
-    if ((packet.length ?? 0) > this.#maxPacketBytes) return void this.#alreadyDelivered.add(packet)
+    if ((packet.length ?? 0) > this.#maxPacketBytes) return void (this.#alreadyDelivered = packet)
     // Over MQTT 3.1.1 mochi and comqtt send one too, which says nothing: it stands for the close alone.
     if (packet.cmd === 'disconnect' && this.#protocol === 4) return
     if (packet.cmd === 'disconnect') {
@@ -313,7 +317,7 @@ export class NetworkConnection {
       // MQTT.js acknowledges QoS 1 messages by itself. The only way it offers to delay that also stops it from reading
       // anything else, PINGRESP included. It acknowledges no QoS 0 message, so that is what the packet is made.
       packet.qos = 0
-      this.#alreadyDelivered.add(packet)
+      this.#alreadyDelivered = packet
       this.#handlers.message(message, subscriptionIdentifiersOf(packet), receipt)
     } else if (packet.cmd === 'publish') {
       // MQTT.js will write the acknowledgement. Corking now means that it leaves before readers are written to, so a

@@ -1,9 +1,14 @@
 import { type Packet, writeToStream } from 'mqtt-packet'
 
+/** The packet type and the Remaining Length of two bytes (MQTT 5 section 3.4). */
+const PUBACK_HEADER = 0x40_02
+const PUBACK_BYTES = 4
+
 /** Joins the packets of one turn of the event loop into one buffer. Copying them costs less than a `writev`. */
 export class PacketBuffer {
   readonly #protocolVersion: 5 | 4
-  #parts: (Buffer | string)[] = []
+  /** A number is a PUBACK with this packet identifier. */
+  #parts: (Buffer | string | number)[] = []
 
   constructor(protocolVersion: 5 | 4) {
     this.#protocolVersion = protocolVersion
@@ -25,15 +30,26 @@ export class PacketBuffer {
     }
   }
 
+  /** Adds a PUBACK with the reason code 0, which need not be written. In MQTT 3.1.1 and 5 it has the same bytes. */
+  addPuback(messageId: number): void {
+    this.#parts.push(messageId)
+  }
+
   /** Returns all packets added since the last call. */
   take(): Buffer {
     const parts = this.#parts
     this.#parts = []
     let length = 0
-    for (const part of parts) length += typeof part === 'string' ? Buffer.byteLength(part) : part.length
+    for (const part of parts) {
+      if (typeof part === 'number') length += PUBACK_BYTES
+      else length += typeof part === 'string' ? Buffer.byteLength(part) : part.length
+    }
     const bytes = Buffer.allocUnsafe(length)
     let at = 0
-    for (const part of parts) at += typeof part === 'string' ? bytes.write(part, at) : part.copy(bytes, at)
+    for (const part of parts) {
+      if (typeof part === 'number') at = bytes.writeUInt16BE(part, bytes.writeUInt16BE(PUBACK_HEADER, at))
+      else at += typeof part === 'string' ? bytes.write(part, at) : part.copy(bytes, at)
+    }
     return bytes
   }
 

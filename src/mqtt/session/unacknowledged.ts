@@ -26,7 +26,9 @@ export class Unacknowledged {
   readonly #byMessage = new Map<Message, UnacknowledgedMessage>()
   readonly #byMessageId = new Map<number, UnacknowledgedMessage>()
   /** Those that arrived on the current connection. Their PUBACKs are sent in this order [MQTT-4.6.0-2]. */
-  #arrived: UnacknowledgedMessage[] = []
+  #arrived: (UnacknowledgedMessage | undefined)[] = []
+  /** How many of those, the oldest ones, are acknowledged. Each of them is undefined. */
+  #acknowledged = 0
   /** Unacknowledged messages of earlier connections that have not come again, oldest first. */
   readonly #expected = new Set<UnacknowledgedMessage>()
   /** Packet identifiers of abandoned messages that were delivered before. They come again, perhaps without DUP. */
@@ -97,8 +99,8 @@ export class Unacknowledged {
   }
 
   connectionLost(): void {
-    for (const known of this.#arrived) known.isAcknowledgeable = false
-    this.#arrived = []
+    for (const known of this.#arrived) if (known !== undefined) known.isAcknowledgeable = false
+    this.#noneArrived()
     this.#expected.clear()
     for (const known of this.#byMessage.values()) this.#expected.add(known)
     this.#isFirst = true
@@ -106,7 +108,7 @@ export class Unacknowledged {
 
   /** The broker has lost the session, and all messages with it. */
   sessionLost(): void {
-    this.#arrived = []
+    this.#noneArrived()
     this.#expected.clear()
     this.#byMessage.clear()
     this.#byMessageId.clear()
@@ -114,14 +116,21 @@ export class Unacknowledged {
   }
 
   #acknowledgeDone(): void {
-    let acknowledged = 0
-    for (const known of this.#arrived) {
-      if (!known.isDone) break
-      acknowledged += 1
+    for (let known = this.#arrived[this.#acknowledged]; known?.isDone; known = this.#arrived[this.#acknowledged]) {
+      this.#arrived[this.#acknowledged] = undefined
+      this.#acknowledged += 1
       this.#acknowledge(known.messageId)
       this.#forget(known)
     }
-    if (acknowledged > 0) this.#arrived.splice(0, acknowledged)
+    // Moving a thousand messages up for each one took a tenth of the time of a delivery to an endpoint.
+    if (this.#acknowledged * 2 < this.#arrived.length) return
+    this.#arrived.splice(0, this.#acknowledged)
+    this.#acknowledged = 0
+  }
+
+  #noneArrived(): void {
+    this.#arrived = []
+    this.#acknowledged = 0
   }
 
   /**
