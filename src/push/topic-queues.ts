@@ -56,7 +56,10 @@ export class TopicQueues<Item extends Queued> {
       if (queue === undefined) break
       if (queue.takenBy !== undefined && queue.takenBy !== take) continue
       queue.takenBy = take
-      const { item, next } = queue.oldest!
+      const oldest = queue.oldest!
+      const { item, next } = oldest
+      // Otherwise a link of V8's old generation would keep all later ones alive after it, until that is collected.
+      oldest.next = undefined
       taken.push(item)
       queue.oldest = next
       if (next !== undefined && taken.length < count) this.#push(queue)
