@@ -35,7 +35,7 @@ async function measure(endpoint: Worker, pid: number, effort: Effort): Promise<S
 
 export const push: Scenario = {
   name: 'push',
-  title: 'Push with 16 requests at once, beside undici that posts the same without MQTT',
+  title: 'Push with 16 requests at once, beside undici that posts the same, and the least push bridge',
   subjects: {
     causeway: {
       title: 'Causeway',
@@ -66,6 +66,18 @@ export const push: Scenario = {
         return measure(endpoint, poster.pid, effort)
       },
     },
+    least: {
+      title: 'least push bridge',
+      async measure(stage, effort) {
+        const { port: mqttPort, url } = await startMosquitto(stage)
+        const endpoint = stage.worker('load/push-endpoint.ts')
+        const port = await endpoint.call<number>('listen')
+        const bridge = stage.baseline('servers/least-push.ts')
+        await bridge.call('start', { port, mqttPort, concurrency: CONCURRENCY })
+        await endpoint.call('feed', { url })
+        return measure(endpoint, bridge.pid, effort)
+      },
+    },
   },
   rows: [
     {
@@ -77,11 +89,26 @@ export const push: Scenario = {
       target: { atLeast: 0.7 },
     },
     {
+      what: 'rate',
+      unit: 'deliveries/s',
+      subject: 'causeway',
+      metric: 'rate',
+      beside: { subject: 'least', metric: 'rate' },
+      target: { atLeast: 0.9 },
+    },
+    {
       what: 'processor time per delivery',
       unit: 'µs',
       subject: 'causeway',
       metric: 'cpu',
       beside: { subject: 'undici', metric: 'cpu' },
+    },
+    {
+      what: 'processor time per delivery',
+      unit: 'µs',
+      subject: 'causeway',
+      metric: 'cpu',
+      beside: { subject: 'least', metric: 'cpu' },
     },
   ],
 }

@@ -1,8 +1,9 @@
 import { Pool } from 'undici'
 import { answerCalls } from '../answer-calls.ts'
 import { markedPayload } from '../load/payload.ts'
+import { postHeaders } from '../load/post-headers.ts'
 
-/** Posts the bodies that the bridge posts, so many at once, until the benchmark ends. There is no MQTT. */
+/** Posts what the bridge posts, so many requests at once, until the benchmark ends. There is no MQTT. */
 answerCalls({
   start({ port, concurrency }: { port: number; concurrency: number }): void {
     const pool = new Pool(`http://127.0.0.1:${port}`, { connections: concurrency })
@@ -11,7 +12,7 @@ answerCalls({
       const { statusCode, body } = await pool.request({
         path: '/',
         method: 'POST',
-        headers: { 'content-type': 'application/json' },
+        headers: postHeaders(sequence),
         body: JSON.stringify({ topic, payload: markedPayload(sequence), encoding: 'utf8', qos: 1, retain: false }),
       })
       await body.dump()

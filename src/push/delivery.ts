@@ -13,6 +13,8 @@ import { TopicQueues } from './topic-queues.ts'
 export interface Item extends Delivered {
   /** Counts the messages of the target. */
   sequence: number
+  /** It may be acknowledged. */
+  isDone: boolean
 }
 
 /** How a try ended, for the metrics. */
@@ -37,7 +39,8 @@ export interface Failure {
 }
 
 /** How one request ended. */
-interface Tried extends Answer {
+interface Tried {
+  answer: Answer
   verdict: Verdict
   /** Undefined where nothing could be sent. */
   seconds: number | undefined
@@ -56,8 +59,8 @@ export interface DeliveryOptions {
    * has to end, is aborted.
    */
   failed(item: Item, failure: Failure, signal: AbortSignal): Promise<void>
-  /** The message may be acknowledged. */
-  done(item: Item): void
+  /** A message is done. */
+  done(): void
   events: {
     /** So many messages had this outcome. `seconds` is the time of the request; undefined where there was none. */
     outcome(outcome: PushOutcome, messages: number, seconds: number | undefined): void
@@ -89,6 +92,7 @@ export class Delivery {
   /** The endpoint asked not to be called before, as `performance.now()`. */
   #notBefore = 0
   /** No request begins any more. */
+  #isEnding = false
   readonly #ending = new AbortController()
   #idle: (() => void) | undefined
 
@@ -107,7 +111,7 @@ export class Delivery {
   }
 
   add(item: Item): void {
-    if (this.#ending.signal.aborted) return
+    if (this.#isEnding) return
     this.#queues.add(item)
     this.#next()
   }
@@ -119,10 +123,11 @@ export class Delivery {
   }
 
   /**
-   * Begins no more requests and forgets all messages that no open request has. Those are not `done`. Resolves once the
+   * Begins no more requests and forgets all messages that no open request has. Those do not become done. Resolves once the
    * open requests are answered.
    */
   async end(): Promise<void> {
+    this.#isEnding = true
     this.#ending.abort()
     this.#queues.clear()
     this.resume()
@@ -131,7 +136,7 @@ export class Delivery {
 
   #next(): void {
     const { concurrency, batch } = this.#options.target
-    while (this.#requests < concurrency && this.#resume === undefined && !this.#ending.signal.aborted) {
+    while (this.#requests < concurrency && this.#resume === undefined && !this.#isEnding) {
       const items = this.#queues.take(batch)
       if (items.length === 0) return
       this.#begin(items)
@@ -187,7 +192,8 @@ export class Delivery {
         if (waiting.length === 0) return
         tried = await new Promise<Tried>((resolve) => this.#post(waiting, id, resolve))
       }
-      const { verdict, status, reason, seconds } = tried
+      const { verdict, seconds } = tried
+      const { status, reason, retryAfterMs } = tried.answer
       if (verdict === 'delivered') return this.#delivered(waiting, tried)
       if (verdict === 'rejected') {
         // One message that the endpoint refuses must not take the others of its batch with it.
@@ -203,7 +209,7 @@ export class Delivery {
       }
       events.outcome('retried', waiting.length, seconds)
       events.failing(reason)
-      if (tried.retryAfterMs !== undefined) this.#notBefore = performance.now() + tried.retryAfterMs
+      if (retryAfterMs !== undefined) this.#notBefore = performance.now() + retryAfterMs
       await this.#wait(retryDelayMs(tries, target.retryMaxMs))
       tries += 1
     }
@@ -213,7 +219,8 @@ export class Delivery {
     const { events, done } = this.#options
     events.succeeded()
     events.outcome('delivered', items.length, seconds)
-    for (const item of items) done(item)
+    for (const item of items) item.isDone = true
+    done()
   }
 
   async #deliverHalves(items: Item[]): Promise<void> {
@@ -231,7 +238,8 @@ export class Delivery {
       request = requestBody(items, { format: target.format, isBatch: target.batch > 1, source, nowMs })
     } catch (error) {
       const reason = `it cannot be written as ${target.format}: ${(error as Error).message}`
-      return ended({ status: undefined, retryAfterMs: undefined, reason, verdict: 'rejected', seconds: undefined })
+      const answer = { status: undefined, retryAfterMs: undefined, reason }
+      return ended({ answer, verdict: 'rejected', seconds: undefined })
     }
     const { body, headers } = request
     const startedAt = performance.now()
@@ -240,7 +248,7 @@ export class Delivery {
     post(body, [...without(this.#fixedHeaders, headers), ...headers, ...signed], (answer) => {
       held.shrink(body.length)
       const seconds = (performance.now() - startedAt) / 1000
-      ended({ ...answer, verdict: verdictOf(answer.status), seconds })
+      ended({ answer, verdict: verdictOf(answer.status), seconds })
     })
   }
 
@@ -248,7 +256,8 @@ export class Delivery {
     this.#options.events.outcome(failure.outcome, items.length, seconds)
     for (const item of items) {
       await this.#options.failed(item, failure, this.#ending.signal)
-      this.#options.done(item)
+      item.isDone = true
+      this.#options.done()
     }
   }
 

@@ -89,7 +89,10 @@ function rawBody(item: Delivered, nowMs: number): RequestBody {
   return {
     body: message.payload,
     headers: [
-      ...['content-type', mediaType(message), 'mqtt-topic', headerValue(message.topic)],
+      'content-type',
+      mediaType(message),
+      'mqtt-topic',
+      headerValue(message.topic),
       ...Object.entries(messageHeaders(message)).flat(),
       ...(message.retain ? ['mqtt-retain', 'true'] : []),
       ...(message.redelivered ? ['mqtt-redelivered', 'true'] : []),

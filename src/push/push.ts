@@ -6,7 +6,7 @@ import type { ConnectionState } from '../mqtt/connection.ts'
 import { type Message, sizeOf } from '../mqtt/message.ts'
 import { Intake } from '../stream/sessions/intake.ts'
 import type { BrokerSession, SessionEvents } from '../stream/sessions/session-stream.ts'
-import type { WindowLimits } from '../stream/sessions/window.ts'
+import type { LoggedEvent, WindowLimits } from '../stream/sessions/window.ts'
 import type { DeadLetter } from './dead-letters.ts'
 import { Delivery, type Failure, type Item, type PushOutcome } from './delivery.ts'
 import { Endpoint } from './endpoint.ts'
@@ -65,11 +65,14 @@ export interface PushOptions {
   }
 }
 
+/** A message in the window of those that may be unacknowledged. */
+type PushedItem = Item & LoggedEvent
+
 /** One session of the target, from when it was granted to this bridge until another one has it. */
 interface Work {
   session: PushSession
   delivery: Delivery
-  intake: Intake<Message>
+  intake: Intake<Message, PushedItem>
   held: Held
   /** Acknowledges what is done, and has no earlier message that is not. */
   acknowledge(): void
@@ -268,8 +271,7 @@ export class Push {
       post: (body, headers, answered) => this.#endpoint.post(body, headers, answered),
       held,
       failed: (item, failure, signal) => this.#giveUp(item, failure, signal),
-      done: ({ sequence }) => {
-        done.add(sequence)
+      done: () => {
         acknowledging ??= setTimeout(acknowledge, ACKNOWLEDGE_MS)
       },
       events: {
@@ -284,27 +286,32 @@ export class Push {
         fault: (error) => log.error({ push: name, err: error }, 'an unexpected error ended a delivery'),
       },
     })
-    const arrived: Item[] = []
-    /** Messages that are done, behind one that is not. */
-    const done = new Set<number>()
+    const arrived: PushedItem[] = []
     let acknowledging: NodeJS.Timeout | undefined
     const acknowledge = () => {
       clearTimeout(acknowledging)
       acknowledging = undefined
-      intake.acknowledgeWhile((event) => done.delete(event.sequence))
+      intake.acknowledgeWhile(({ isDone }) => isDone)
     }
-    const intake: Intake<Message> = new Intake<Message>({
+    const intake: Intake<Message, PushedItem> = new Intake<Message, PushedItem>({
       ...window,
       sizeOf,
       held,
       broker: session,
       deliver: (message) => {
         const sequence = (this.#sequence += 1)
-        const receivedMs = receivedAt.get(message) ?? Date.now()
-        arrived.push({ message, sequence, id: this.#idPrefix + sequence, receivedAt: receivedMs })
+        const item = {
+          message,
+          sequence,
+          position: sequence,
+          id: this.#idPrefix + sequence,
+          receivedAt: receivedAt.get(message) ?? Date.now(),
+          isDone: false,
+        }
+        arrived.push(item)
         // In this turn the message is not in the window yet.
         if (arrived.length === 1) queueMicrotask(() => arrived.splice(0).forEach((item) => delivery.add(item)))
-        return { sequence, position: sequence }
+        return item
       },
       // A session has granted QoS 1, so this comes from publishers at QoS 0.
       lost: (count) =>

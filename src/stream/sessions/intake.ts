@@ -10,10 +10,10 @@ export interface IntakeBroker<Message> {
   renew(): Promise<void>
 }
 
-export interface IntakeOptions<Message> extends WindowOptions<Message> {
+export interface IntakeOptions<Message, Event extends LoggedEvent = LoggedEvent> extends WindowOptions<Message> {
   broker: IntakeBroker<Message>
   /** A message is within the window: it goes to the reader. */
-  deliver(message: Message): LoggedEvent
+  deliver(message: Message): Event
   /** So many messages are lost: there was no room for them, and at QoS 0 the broker does not send them again. */
   lost(count: number): void
 }
@@ -23,14 +23,14 @@ export interface IntakeOptions<Message> extends WindowOptions<Message> {
  * it those that wait, bounded. What comes beyond that is left to the broker, which sends it again on a new connection
  * once the reader has acknowledged enough.
  */
-export class Intake<Message extends { qos: 0 | 1 | 2 }> {
+export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEvent = LoggedEvent> {
   readonly #broker: IntakeBroker<Message>
   readonly #lost: (count: number) => void
-  readonly #window: Window<Message>
+  readonly #window: Window<Message, Event>
   /** More came than there is room for: messages are left to the broker until the reader has acknowledged enough. */
   #isOverflowing = false
 
-  constructor({ broker, deliver, lost, ...options }: IntakeOptions<Message>) {
+  constructor({ broker, deliver, lost, ...options }: IntakeOptions<Message, Event>) {
     this.#broker = broker
     this.#lost = lost
     this.#window = new Window(options, deliver)
@@ -65,7 +65,7 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }> {
    * Acknowledges the oldest unacknowledged messages for as long as `isAcknowledged` says so.
    * @returns how many
    */
-  acknowledgeWhile(isAcknowledged: (event: LoggedEvent) => boolean): number {
+  acknowledgeWhile(isAcknowledged: (event: Event) => boolean): number {
     const messages = this.#window.acknowledgeWhile(isAcknowledged)
     for (const message of messages) {
       this.#broker.done(message)

@@ -19,8 +19,9 @@ export interface LoggedEvent {
   position: number
 }
 
-interface UnacknowledgedMessage<Message> extends LoggedEvent {
+interface UnacknowledgedMessage<Message, Event> {
   message: Message
+  event: Event
   bytes: number
 }
 
@@ -28,16 +29,16 @@ interface UnacknowledgedMessage<Message> extends LoggedEvent {
  * The messages of a session that are with its reader unacknowledged, within limits, and behind them those that wait
  * until there is room. What waits is limited too: beyond the limit in bytes the window is overfull.
  */
-export class Window<Message> {
+export class Window<Message, Event extends LoggedEvent = LoggedEvent> {
   readonly #options: WindowOptions<Message>
-  readonly #append: (message: Message) => LoggedEvent
-  #unacknowledged: UnacknowledgedMessage<Message>[] = []
+  readonly #append: (message: Message) => Event
+  #unacknowledged: UnacknowledgedMessage<Message, Event>[] = []
   #unacknowledgedBytes = 0
   #waiting: Message[] = []
   #waitingBytes = 0
 
   /** @param append makes a message an event for the reader */
-  constructor(options: WindowOptions<Message>, append: (message: Message) => LoggedEvent) {
+  constructor(options: WindowOptions<Message>, append: (message: Message) => Event) {
     this.#options = options
     this.#append = append
   }
@@ -54,7 +55,7 @@ export class Window<Message> {
 
   /** Log position of the oldest unacknowledged message. */
   get oldestPosition(): number | undefined {
-    return this.#unacknowledged[0]?.position
+    return this.#unacknowledged[0]?.event.position
   }
 
   /** More waits than the limit allows, or than the caller may hold at all. */
@@ -81,9 +82,9 @@ export class Window<Message> {
   }
 
   /** Removes the oldest unacknowledged messages for as long as `isAcknowledged` says so, and returns them. */
-  acknowledgeWhile(isAcknowledged: (event: LoggedEvent) => boolean): Message[] {
+  acknowledgeWhile(isAcknowledged: (event: Event) => boolean): Message[] {
     let count = 0
-    while (count < this.#unacknowledged.length && isAcknowledged(this.#unacknowledged[count]!)) count += 1
+    while (count < this.#unacknowledged.length && isAcknowledged(this.#unacknowledged[count]!.event)) count += 1
     if (count === 0) return []
     const acknowledged = this.#unacknowledged.splice(0, count)
     for (const { bytes } of acknowledged) {
@@ -130,7 +131,7 @@ export class Window<Message> {
       if (this.#unacknowledged.length > 0 && this.#unacknowledgedBytes + bytes > this.#options.bytes) break
       this.#waitingBytes -= bytes
       this.#unacknowledgedBytes += bytes
-      this.#unacknowledged.push({ message, bytes, ...this.#append(message) })
+      this.#unacknowledged.push({ message, bytes, event: this.#append(message) })
     }
     if (count > 0) this.#waiting.splice(0, count)
   }
