@@ -146,6 +146,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
           received: metrics.received,
           redelivered: metrics.redelivered,
           queueOverflowed: () => metrics.streams.gap('broker-queue', 0),
+          unmatched: metrics.unmatched,
         },
       })
     },

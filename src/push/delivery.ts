@@ -123,8 +123,8 @@ export class Delivery {
   }
 
   /**
-   * Begins no more requests and forgets all messages that no open request has. Those do not become done. Resolves once the
-   * open requests are answered.
+   * Begins no more requests and forgets all messages that no open request has. Those do not become done. Resolves once
+   * the open requests are answered.
    */
   async end(): Promise<void> {
     this.#isEnding = true

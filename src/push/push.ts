@@ -10,6 +10,7 @@ import type { LoggedEvent, WindowLimits } from '../stream/sessions/window.ts'
 import type { DeadLetter } from './dead-letters.ts'
 import { Delivery, type Failure, type Item, type PushOutcome } from './delivery.ts'
 import { Endpoint } from './endpoint.ts'
+import { FormerFilters } from './former-filters.ts'
 import type { PushInfo, PushState } from './info.ts'
 import { retryDelayMs } from './retry.ts'
 import { publicUrl, type Target } from './target.ts'
@@ -19,6 +20,11 @@ export interface PushSession extends BrokerSession<Message> {
   readonly state: ConnectionState | undefined
   /** Ends subscriptions that an earlier version of the target had. */
   unsubscribe(filters: readonly string[]): Promise<void>
+}
+
+export interface PushSessionEvents extends SessionEvents<Message> {
+  /** A message came, and was acknowledged, by a subscription that the session has from an earlier push file. */
+  stray(message: Message): void
 }
 
 /** Which of several bridges has the session of a target. */
@@ -51,7 +57,7 @@ export interface PushOptions {
   source: string
   share: MemoryShare
   window: WindowLimits
-  connect(target: Target, events: SessionEvents<Message>): PushSession
+  connect(target: Target, events: PushSessionEvents): PushSession
   takeSeat(handlers: { granted(): void; taken(): void }): Seat
   /** Rejects where the broker can never take it, or when the signal is aborted. */
   deadLetter(letter: DeadLetter, signal: AbortSignal): Promise<void>
@@ -62,6 +68,8 @@ export interface PushOptions {
     redelivered(): void
     /** The broker may have dropped messages. */
     queueOverflowed(): void
+    /** No filter of the target matches a message. */
+    unmatched(): void
   }
 }
 
@@ -88,6 +96,10 @@ const CUT_MS = 200
 const OPEN_RETRY_MAX_MS = 30_000
 /** How often it is logged at most that messages were dropped. */
 const DROPPED_LOG_MS = 60_000
+
+const FORMER_FILTER =
+  'a message came that no filter of a push target matches: its session has one from an earlier push file; the ' +
+  'message is dropped, and the filters that may have brought it are unsubscribed'
 
 /** One target: its session at the broker, and the delivery of what the session brings. */
 export class Push {
@@ -251,12 +263,21 @@ export class Push {
     /** When messages came that expire. */
     const receivedAt = new WeakMap<Message, number>()
     const isCurrent = () => this.#work === work
+    const formerFilters = new FormerFilters({
+      filters: target.topics,
+      unsubscribe: (filters) => session.unsubscribe(filters),
+    })
     const session = connect(target, {
       message: (message) => {
         counters.received(message.qos, message.payload.length)
         if (message.redelivered) counters.redelivered()
         if (message.properties?.messageExpiryInterval !== undefined) receivedAt.set(message, Date.now())
         intake.message(message)
+      },
+      stray: ({ topic, qos, payload }) => {
+        counters.received(qos, payload.length)
+        counters.unmatched()
+        if (formerFilters.found(topic)) log.warn({ push: name, topic }, FORMER_FILTER)
       },
       lost: () => isCurrent() && this.#connectionLost(),
       forgotten: () => this.#forgotten(),

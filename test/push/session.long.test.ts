@@ -1,8 +1,8 @@
 import { expect, test, vi } from 'vitest'
-import { startBridge } from '../support/bridge.ts'
+import { metric, startBridge } from '../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { hasAccounts, startMosquittoWithAccounts } from '../support/accounts.ts'
-import { connectOnce } from '../support/mqtt-client.ts'
+import { connectOnce, hasSubscribers } from '../support/mqtt-client.ts'
 import { pushFile, startEndpoint, untilPush } from '../support/push-endpoint.ts'
 
 test.runIf(hasMosquitto)('a new session begins with the retained messages if the target wants them', async () => {
@@ -53,6 +53,45 @@ test.runIf(hasMosquitto)(
     expect(Math.min(elsewhere, endpoint.requests.length)).toBeGreaterThan(0)
     publisher.end(true)
     other.end(true)
+  },
+)
+
+test.runIf(hasMosquitto).each(['5', '3.1.1'])(
+  'over MQTT %s a filter that a restart removed brings nothing to the endpoint, and is unsubscribed',
+  async (protocol) => {
+    const endpoint = await startEndpoint()
+    const broker = await startMosquitto()
+    const settings = { MQTT_URL: broker.url, MQTT_PROTOCOL: protocol }
+    const start = async (topics: string[]) => {
+      const { path } = pushFile([{ name: 'hook', topics, url: endpoint.url }])
+      const bridge = await startBridge({ ...settings, PUSH_FILE: path })
+      await untilPush(bridge)
+      return bridge
+    }
+    const publisher = await connectOnce(broker.url)
+    const publish = (topic: string) => publisher.publishAsync(topic, topic, { qos: 1 })
+    const before = await start(['kept', 'old/+/x', 'older'])
+    await publish('old/1/x')
+    await endpoint.take(1)
+    await before.close()
+    // The session has queued these when the next bridge opens it.
+    for (const topic of ['kept', 'old/2/x', 'older']) await publish(topic)
+    const bridge = await start(['kept', 'new/#'])
+    await vi.waitUntil(async () => !(await hasSubscribers(broker.url, 'old/2/x')))
+    await publish('old/3/x')
+    await publish('new/1')
+    await endpoint.take(3)
+    expect(endpoint.payloads()).toEqual(['old/1/x', 'kept', 'new/1'])
+    expect(await metric(bridge, 'causeway_unmatched_messages_total')).toBeGreaterThanOrEqual(2)
+    expect(bridge.logs.find(({ msg }) => /filter.*earlier push file/.test(String(msg)))).toMatchObject({ push: 'hook' })
+    // All that came is acknowledged: nothing comes again to the next bridge.
+    await expect.poll(() => metric(bridge, 'causeway_push_waiting{push="hook"}')).toBe(0)
+    await bridge.close()
+    await start(['kept', 'new/#'])
+    await publish('kept')
+    await endpoint.take(4)
+    expect(endpoint.payloads().slice(3)).toEqual(['kept'])
+    await publisher.endAsync()
   },
 )
 

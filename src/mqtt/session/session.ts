@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CausewayError } from '../../errors.ts'
 import { type Capabilities, checkSubscribe } from '../capabilities.ts'
@@ -29,6 +29,7 @@ const MARKER_EXPIRY_S = 86_400
  * here and at the broker. So many may be here.
  */
 const MARKERS_MAX = 32
+const IDENTIFIER_MAX = 268_435_455
 /** Fewer messages than any broker sends before it waits for acknowledgements: where so few wait, it holds none back. */
 const WINDOW_MIN = 10
 /** Pauses between two round trips that may show that. */
@@ -38,6 +39,11 @@ const TRIP_MAX_MS = 1000
 export interface SessionEvents {
   /** The receiver calls `done` or `abandon` with it. */
   message(message: Message): void
+  /**
+   * A message came by a subscription that the session has from before and that is not among its filters. It is
+   * acknowledged already. Without this handler, such messages are handed over as all others.
+   */
+  stray?(message: Message): void
   /** The connection was lost; reconnecting has begun. */
   lost(): void
   /**
@@ -93,6 +99,8 @@ export class Session implements ConnectionHandlers {
     this.#connection?.network?.acknowledge(messageId)
   })
   readonly #duplicates = new DuplicateFilter()
+  /** Those of its filters. */
+  readonly #identifiers: ReadonlySet<number>
   /** Undefined while the session is closed here. */
   #connection: Connection | undefined
   /** Settles when the connection before is closed. */
@@ -129,6 +137,7 @@ export class Session implements ConnectionHandlers {
   constructor(options: SessionOptions) {
     const { brokerQueueMax, events } = options
     this.#options = options
+    this.#identifiers = new Set(options.filters.map(identifierOf))
     if (brokerQueueMax > 0) {
       this.#meter = new QueueMeter({
         max: brokerQueueMax,
@@ -347,11 +356,23 @@ export class Session implements ConnectionHandlers {
       if (this.#meter?.arrived(message.payload) && receipt !== undefined) this.#markerIds.add(receipt.messageId)
       return this.done(message)
     }
-    if (this.#options.ignores?.(message.topic)) return this.done(message)
+    const { ignores, events } = this.#options
+    if (ignores?.(message.topic)) return this.done(message)
     // Over MQTT 3.1.1 the broker sends retained messages after every SUBSCRIBE, even if they are not wanted.
     if (this.#duplicates.isDuplicate(message, identifiers) || (message.retain && !this.#isWanted(message))) {
       this.done(message)
-    } else this.#options.events.message(message)
+    } else if (events.stray === undefined || this.#isOwn(message, identifiers)) {
+      events.message(message)
+    } else {
+      this.done(message)
+      events.stray(message)
+    }
+  }
+
+  /** Some brokers change topics, so that a message need not match the filter that it came by. */
+  #isOwn({ topic }: Message, identifiers: readonly number[]): boolean {
+    if (identifiers.some((identifier) => this.#identifiers.has(identifier))) return true
+    return this.#options.filters.some((filter) => filterContains(plainFilter(filter), topic))
   }
 
   /** Retained messages of topics beside the filters are no reader's: amqtt sends all of them behind CONNACK. */
@@ -391,8 +412,9 @@ export class Session implements ConnectionHandlers {
     for (const filter of filters) checkSubscribe(filter, capabilities)
     const marked = this.#subscribeMarker(network)
     const grants = await Promise.all(
-      filters.map((filter, index) => {
-        const identifier = capabilities.subscriptionIdentifiers && filters.length > 1 ? index + 1 : undefined
+      filters.map((filter) => {
+        const isNeeded = this.#options.filters.length > 1 || this.#options.events.stray !== undefined
+        const identifier = capabilities.subscriptionIdentifiers && isNeeded ? identifierOf(filter) : undefined
         return withTimeout(
           network.subscribe(filter, 1, { identifier, retained: retained ? 'if-new' : 'never' }),
           timeoutMs,
@@ -477,4 +499,12 @@ export class Session implements ConnectionHandlers {
     this.#markerIds.clear()
     this.#unacknowledged.sessionLost()
   }
+}
+
+/**
+ * The subscription identifier of a filter, 1 to 268,435,455 (MQTT 5 section 3.8.2.1.2). The same in each process, so
+ * what a session had queued before it was opened here can be told apart.
+ */
+function identifierOf(filter: string): number {
+  return 1 + (createHash('sha256').update(filter).digest().readUInt32BE() % IDENTIFIER_MAX)
 }
