@@ -11,6 +11,8 @@ export interface EndpointOptions {
   connections: number
   /** For one request, from the look-up of the host's name to the end of the answer. */
   timeoutMs: number
+  /** Connections that are used all the time are replaced after so long, so that a changed address is noticed. */
+  connectionMs: number
   /** Certificates of further authorities in PEM. Those that Node trusts are trusted too. */
   ca: string | undefined
 }
@@ -24,8 +26,6 @@ export interface Answer {
   reason: string
 }
 
-/** Connections that are used all the time are replaced after this, so that a changed address is noticed. */
-const CONNECTION_MS = 60_000
 /** What is read of an answer's body. Of a longer one only the status counts. */
 const ANSWER_BYTES_MAX = 1_048_576
 
@@ -35,6 +35,7 @@ export class Endpoint {
   readonly #options: Pool.Options
   readonly #path: string
   readonly #timeoutMs: number
+  readonly #connectionMs: number
   #pool: Pool
   /** As `performance.now()`. undici's own limit for a connection reads the clock for each one at each request. */
   #replaceAt: number
@@ -44,10 +45,11 @@ export class Endpoint {
   /** One timer for all of them. A timer and an AbortSignal for each took a seventh of the time of a delivery. */
   #timer: NodeJS.Timeout | undefined
 
-  constructor({ url, connections, timeoutMs, ca }: EndpointOptions) {
+  constructor({ url, connections, timeoutMs, connectionMs, ca }: EndpointOptions) {
     const { origin, pathname, search } = new URL(url)
     this.#path = pathname + search
     this.#timeoutMs = timeoutMs
+    this.#connectionMs = connectionMs
     this.#origin = origin
     this.#options = {
       connections,
@@ -58,7 +60,7 @@ export class Endpoint {
       connect: { timeout: timeoutMs, ...(ca !== undefined && { ca: [...rootCertificates, ca] }) },
     }
     this.#pool = new Pool(origin, this.#options)
-    this.#replaceAt = performance.now() + CONNECTION_MS
+    this.#replaceAt = performance.now() + this.#connectionMs
   }
 
   /**
@@ -75,6 +77,7 @@ export class Endpoint {
 
   /** Aborts the requests that are open. */
   async close(): Promise<void> {
+    this.#replaceAt = Infinity
     clearTimeout(this.#timer)
     for (const request of this.#open) request.abort('it was ended here')
     await Promise.all([this.#pool, ...this.#replaced].map((pool) => pool.destroy()))
@@ -84,9 +87,13 @@ export class Endpoint {
   #replacePool(): void {
     const pool = this.#pool
     this.#replaced.add(pool)
-    void pool.close().then(() => this.#replaced.delete(pool))
+    void pool.close().then(
+      () => this.#replaced.delete(pool),
+      // It was destroyed.
+      () => {},
+    )
     this.#pool = new Pool(this.#origin, this.#options)
-    this.#replaceAt = performance.now() + CONNECTION_MS
+    this.#replaceAt = performance.now() + this.#connectionMs
   }
 
   /** Aborts the requests whose time is over, and waits for the next one. */

@@ -91,6 +91,7 @@ interface Work {
  * that is killed meanwhile has these messages delivered again.
  */
 const ACKNOWLEDGE_MS = 2
+const CONNECTION_MS = 60_000
 /** How long requests that are cut off may take to end. */
 const CUT_MS = 200
 const OPEN_RETRY_MAX_MS = 30_000
@@ -130,7 +131,7 @@ export class Push {
     this.target = target
     this.#options = options
     this.#formerTopics = formerTopics
-    this.#endpoint = new Endpoint({ url, connections, timeoutMs, ca })
+    this.#endpoint = new Endpoint({ url, connections, timeoutMs, connectionMs: CONNECTION_MS, ca })
     this.#seat = takeSeat({ granted: () => void this.#open(), taken: () => this.#standBy() })
     this.#seat.ask()
   }

@@ -45,7 +45,10 @@ export interface PushEndpoint {
 }
 
 /** An HTTP endpoint for pushes. It ends with the test. */
-export async function startEndpoint(certificate?: CertificateFiles): Promise<PushEndpoint> {
+export async function startEndpoint(
+  certificate?: CertificateFiles,
+  { host = '127.0.0.1', port = 0 }: { host?: string; port?: number } = {},
+): Promise<PushEndpoint> {
   let open = 0
   let openMost = 0
   const sockets = new Set<Socket>()
@@ -81,13 +84,13 @@ export async function startEndpoint(certificate?: CertificateFiles): Promise<Pus
     else response.writeHead(answer.status, answer.headers).end()
   })
   async function listen(): Promise<void> {
-    server.listen(endpoint.port, '127.0.0.1')
+    server.listen(endpoint.port, host)
     await once(server, 'listening')
     endpoint.port = (server.address() as AddressInfo).port
   }
   const endpoint: PushEndpoint = {
     url: '',
-    port: 0,
+    port,
     requests: [],
     answer: () => 204,
     payloads: () =>
@@ -119,7 +122,7 @@ export async function startEndpoint(certificate?: CertificateFiles): Promise<Pus
   }
   onTestFinished(endpoint.stop)
   await listen()
-  endpoint.url = `${certificate === undefined ? 'http' : 'https'}://127.0.0.1:${endpoint.port}/hook`
+  endpoint.url = `${certificate === undefined ? 'http' : 'https'}://${host}:${endpoint.port}/hook`
   return endpoint
 }
 
