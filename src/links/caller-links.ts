@@ -7,6 +7,7 @@ import type { Credentials } from '../auth/credentials.ts'
 import type { Identity } from '../auth/identity.ts'
 import { networkOf } from '../auth/network.ts'
 import { CausewayError } from '../errors.ts'
+import { isClosedUnanswered } from '../mqtt/client/failures.ts'
 import type { ConnectionState } from '../mqtt/connection.ts'
 import type { Monitor } from '../mqtt/monitor.ts'
 import type { Link } from './link.ts'
@@ -173,7 +174,10 @@ export class CallerLinks implements Links, Authenticator {
       caller.identity = identity
       return identity
     } catch (error) {
-      if (refusalOf(caller.failure) !== undefined) {
+      // rumqttd closes the connection over a wrong password, without a word. While it answers others, that counts as a
+      // guess too, though the caller gets a 503: it may have been closed for another reason.
+      const isClosed = isClosedUnanswered(caller.failure?.cause) && this.#options.monitor.state === 'connected'
+      if (isClosed || refusalOf(caller.failure) !== undefined) {
         this.#options.refusals.remember(caller.key, address, error as CausewayError)
       }
       void this.#end(caller)

@@ -1,7 +1,7 @@
 import { CausewayError } from '../errors.ts'
 import { type Capabilities, withSharedOver311 } from './capabilities.ts'
 import type { Will } from './client/endpoint.ts'
-import { codeOf, isPacketTooLarge, isSuspicious } from './client/failures.ts'
+import { closedUnanswered, codeOf, isPacketTooLarge, isSuspicious } from './client/failures.ts'
 import {
   type DurableOptions,
   NetworkConnection,
@@ -420,7 +420,7 @@ export class Connection implements Member {
     }
     this.#tried = 0
     this.#backoff.failed(isRefused)
-    this.#unreachable(connectFailed(cause, network.serverReference))
+    this.#unreachable(connectFailed(cause ?? closedUnanswered(), network.serverReference))
     this.#mayWake = !isRefused
     this.#scheduleAttempt(this.#backoff.delayMs())
   }

@@ -1,4 +1,4 @@
-import { Limit, Wrong } from './outcome.ts'
+import { Limit, OutOfOrder, Wrong } from './outcome.ts'
 import type { StreamEvent } from './stream-reader.ts'
 
 interface Expectation {
@@ -8,8 +8,6 @@ interface Expectation {
   seen?: readonly string[]
   /** Whether first deliveries have to be in order; they do unless false. */
   ordered?: boolean
-  /** The bridge says of this broker that it mixes the order: then that is a limit. */
-  saysMixed?: boolean
 }
 
 /**
@@ -17,10 +15,7 @@ interface Expectation {
  * @throws Limit where something is missing and a `gap` said so
  * @throws Wrong where something is missing without, came twice unmarked, out of order, or was never published
  */
-export function judge(
-  events: readonly StreamEvent[],
-  { expected, seen = [], ordered = true, saysMixed = false }: Expectation,
-): void {
+export function judge(events: readonly StreamEvent[], { expected, seen = [], ordered = true }: Expectation): void {
   const had = new Set(seen)
   const first: string[] = []
   const unmarked: string[] = []
@@ -46,10 +41,7 @@ export function judge(
   if (!ordered) return
   const positions = first.map((payload) => expected.indexOf(payload))
   const at = positions.findIndex((position, index) => index > 0 && position < positions[index - 1]!)
-  if (at === -1) return
-  const what = `${first[at]} behind ${first[at - 1]}`
-  if (saysMixed) throw new Limit(`out of order: ${what}; the broker mixes it, which /readyz?verbose says`)
-  throw new Wrong(`out of order, unmarked: ${what}`)
+  if (at !== -1) throw new OutOfOrder(`out of order, unmarked: ${first[at]} behind ${first[at - 1]}`)
 }
 
 const some = (payloads: readonly string[]) => payloads.slice(0, 6).join(' ') + (payloads.length > 6 ? ' …' : '')

@@ -30,6 +30,9 @@ export class Limit extends Error {}
 /** A promise was broken without a word. */
 export class Wrong extends Error {}
 
+/** A limit where the bridge says of this broker that it mixes the order. */
+export class OutOfOrder extends Wrong {}
+
 /**
  * @param documented status of each problem code, as docs/errors.md has them
  * @param error what the check threw

@@ -12,8 +12,8 @@ import {
 } from './broker-process.ts'
 import type { Check } from './check.ts'
 import { capabilities } from './checks/all.ts'
-import { type Bridge, createGround, type Protocol, startLinkedBridge, untilReady } from './ground.ts'
-import { type Outcome, outcomeOf, Wrong } from './outcome.ts'
+import { type Bridge, createGround, type Protocol, saysMixed, startLinkedBridge, untilReady } from './ground.ts'
+import { Limit, type Outcome, outcomeOf, OutOfOrder, Wrong } from './outcome.ts'
 import { named, type Run, tally } from './results.ts'
 
 const LIMIT_MS = 45_000
@@ -98,7 +98,9 @@ async function runCheck(
   try {
     await Promise.race([running, late])
   } catch (error) {
-    outcome = outcomeOf(error, documented, check.dishonest)
+    const isSaid = error instanceof OutOfOrder && (await stage.bridge().then(saysMixed, () => false))
+    const said = isSaid ? new Limit(`${error.message}; the broker mixes the order, which /readyz?verbose says`) : error
+    outcome = outcomeOf(said, documented, check.dishonest)
   }
   clearTimeout(timer)
   over.abort()

@@ -1,4 +1,5 @@
 const UNANSWERED = 'CONNACK_TIMEOUT'
+const CLOSED_UNANSWERED = 'CLOSED_UNANSWERED'
 const NOT_ANSWERING = 'NOT_ANSWERING'
 const TOO_LARGE = 'PACKET_TOO_LARGE'
 /** The error of `ws` for a WebSocket message over its limit. */
@@ -19,6 +20,18 @@ export function connectTimeout(isSent: boolean, timeoutMs: number): Failure {
 /** Whether an attempt failed because a broker that was reached did not answer CONNECT. */
 export function isUnanswered(cause: unknown): boolean {
   return codeOf(cause) === UNANSWERED
+}
+
+/** The broker closed the connection in place of CONNACK. */
+export function closedUnanswered(): Failure {
+  return failure(
+    'it closed the connection without an answer, as some brokers do over credentials that they refuse',
+    CLOSED_UNANSWERED,
+  )
+}
+
+export function isClosedUnanswered(cause: unknown): boolean {
+  return codeOf(cause) === CLOSED_UNANSWERED
 }
 
 /** The broker does not answer on an established connection. */

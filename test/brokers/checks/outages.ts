@@ -161,6 +161,9 @@ export const outages: Capability = {
             (error: unknown) => error,
           )
           if (!(answer instanceof Refused)) throw answer
+          if (answer.status === 503 && answer.message.includes('as some brokers do over credentials')) {
+            throw new Limit('503, which says that the broker closed the connection without an answer')
+          }
           if (answer.status === 403) throw new Limit('403: the broker says "not authorized" of a wrong password')
           if (answer.status !== 401) throw answer
         }

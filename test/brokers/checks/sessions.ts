@@ -1,6 +1,6 @@
 import type { Capability } from '../check.ts'
 import type { BridgeProcess } from '../bridge-process.ts'
-import { eventually, type Ground, publish, publishAll, quiet, request, type Session, saysMixed } from '../ground.ts'
+import { eventually, type Ground, publish, publishAll, quiet, request, type Session } from '../ground.ts'
 import { judge, numbers } from '../judge.ts'
 import { Limit, Wrong } from '../outcome.ts'
 import { PATIENCE_MS } from '../stream-reader.ts'
@@ -125,7 +125,9 @@ export const sessions: Capability = {
         const behind = await ground.session(bridge, { topic })
         await takeAll(ground, bridge, behind, numbers(5, 25))
         await quiet()
-        judgeSession(behind, { expected: numbers(5, 25) })
+        // Artemis may take the acknowledgements only behind the DISCONNECT, and sends those messages again.
+        const again = numbers(0, 5).filter((payload) => behind.payloads().includes(payload))
+        judgeSession(behind, { expected: [...again, ...numbers(5, 25)], seen: again })
         if (!behind.about.present) throw new Limit('all came, though with present: false')
       },
     },
@@ -256,7 +258,7 @@ export const sessions: Capability = {
           await ground.acknowledge(bridge, behind, behind.messages().at(-1)!)
         }
         await quiet()
-        judgeSession(behind, { expected: numbers(0, 300), saysMixed: await saysMixed(bridge) })
+        judgeSession(behind, { expected: numbers(0, 300) })
       },
     },
     {
