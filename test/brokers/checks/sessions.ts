@@ -301,8 +301,10 @@ export const sessions: Capability = {
         await eventually(() => publish(bridge, { topic, payload: '11' }), 10_000)
         await takeAll(ground, bridge, behind, numbers(5, 12))
         await quiet()
+        // A broker that has not saved an acknowledgement sends the message again.
+        const again = numbers(0, 5).filter((payload) => behind.payloads().includes(payload))
         try {
-          judgeSession(behind, { expected: numbers(5, 12) })
+          judgeSession(behind, { expected: [...again, ...numbers(5, 12)], seen: again })
         } catch (error) {
           // The promise is that it is said.
           if (!(error instanceof Limit)) throw error
