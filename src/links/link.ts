@@ -180,6 +180,7 @@ export class Link {
           timeoutMs,
           sharedOver311,
           brokerQueueMax,
+          mayShareClientId: config.mqttClientId !== undefined,
           markers,
           ignores,
           onUnmatched: warnOfUnmatched(logger, metrics),

@@ -1,7 +1,14 @@
 import { CausewayError } from '../errors.ts'
 import { type Capabilities, withSharedOver311 } from './capabilities.ts'
 import type { Will } from './client/endpoint.ts'
-import { closedUnanswered, codeOf, isPacketTooLarge, isSuspicious } from './client/failures.ts'
+import {
+  closedUnanswered,
+  codeOf,
+  foreignSession,
+  isForeignSession,
+  isPacketTooLarge,
+  isSuspicious,
+} from './client/failures.ts'
 import {
   type DurableOptions,
   NetworkConnection,
@@ -61,6 +68,11 @@ export interface ConnectionOptions {
   will?: Will
   /** Whether the broker keeps the session over reconnects; true by default. */
   keepSession?: boolean
+  /**
+   * Whether `sessionProved` or `replaceSession` is called after each `connected` with a session. Until then what comes
+   * may be for another client; false by default.
+   */
+  provesSession?: boolean
   /** Whether to assume over MQTT 3.1.1 that the broker has shared subscriptions; false by default. */
   sharedOver311?: boolean
   /**
@@ -91,6 +103,11 @@ const CONTEST_MS = 5000
  */
 const SHORT_LIFE_MS = 3000
 const SHORT_LIVES_MAX = 4
+/**
+ * A broker that has lost a part of its state may continue a session without our subscriptions, too. Twice within this
+ * time it is another client.
+ */
+const FOREIGN_AGAIN_MS = 60_000
 /** A connection that lived for longer was a good one, even if the broker had nothing to send. */
 const STABLE_MS = 10_000
 const SESSION_TAKEN_OVER = 0x8e
@@ -121,6 +138,9 @@ export class Connection implements Member {
   #connectedAt = 0
   #closedSilentlyAt = -Infinity
   #shortLives = 0
+  /** The session that the broker continued may be another client's. */
+  #isUnproved = false
+  #foreignAt = -Infinity
   /** How many addresses were tried since the last wait. */
   #tried = 0
   readonly #attemptWaiters: (() => void)[] = []
@@ -204,6 +224,25 @@ export class Connection implements Member {
     )
   }
 
+  /** Another client uses the configured client id, so this one has a suffix. */
+  get hasChangedClientId(): boolean {
+    return this.#clientId !== this.#options.clientId
+  }
+
+  /** The session is the one of the connection before, or what came of another one's is told of. */
+  sessionProved(): void {
+    this.#isUnproved = false
+  }
+
+  /**
+   * The session is another client's: ends it, and connects with a new one. Messages for that client have come here, and
+   * it sees that it lost the session. Where that happens again, the client id changes.
+   */
+  replaceSession(): void {
+    this.#isUnproved = true
+    this.#latest?.destroy(foreignSession())
+  }
+
   /** Begins the next attempt to connect with a new session. */
   discardSession(): void {
     this.#isSessionStarted = false
@@ -241,6 +280,11 @@ export class Connection implements Member {
     this.#mayWake = false
     this.#target = this.#broker.target(login)
     if (durable === undefined && this.#clientId !== this.#broker.clientId(clientId)) {
+      if (this.#isUnproved) {
+        // Messages for the other client may have come here. It sees that if it loses the session.
+        this.#isUnproved = false
+        return this.#discardSession(() => this.#state !== 'closed' && this.#open())
+      }
       // A client id with a new random suffix has no session yet.
       this.#clientId = this.#broker.clientId(clientId)
       this.#isSessionStarted = true
@@ -321,6 +365,7 @@ export class Connection implements Member {
     this.#mayHaveUnseenSession = false
     this.#capabilities = withSharedOver311(capabilities, sharedOver311)
     this.#unavailable = undefined
+    this.#isUnproved = sessionPresent && this.#options.provesSession === true
     this.#setState('connected')
     handlers.connected?.(network, this.#capabilities, isSameSession, sessionPresent)
   }
@@ -334,6 +379,7 @@ export class Connection implements Member {
     // Without a session there is nothing to share, and every connection gets a client id of its own instead.
     const isContested = durable === undefined && this.#isContested(network, cause)
     if (isContested) this.#broker.contested(clientId, this.#clientId)
+    if (isForeignSession(cause)) this.#isSessionStarted = false
     const isTooLarge = isPacketTooLarge(cause)
     const wasStable = !isTooLarge && (hasReceived || performance.now() - this.#connectedAt > STABLE_MS)
     if (wasStable || isContested) this.#backoff.reset()
@@ -365,10 +411,16 @@ export class Connection implements Member {
   #isContested(network: NetworkConnection, cause: Error | undefined): boolean {
     const { disconnectReason, hasPublished, unansweredRequests } = network
     if (disconnectReason === SESSION_TAKEN_OVER) return true
+    if (isForeignSession(cause)) {
+      const isAgain = performance.now() - this.#foreignAt < FOREIGN_AGAIN_MS
+      this.#foreignAt = performance.now()
+      return isAgain
+    }
     const isSilent = disconnectReason === undefined && (cause === undefined || codeOf(cause) === 'ECONNRESET')
     const wasShort = performance.now() - this.#connectedAt < SHORT_LIFE_MS
-    // Mosquitto 2.0 and MQTT 3.1.1 brokers also close a connection over a publish or a filter that they refuse.
-    const mayBeRefused = hasPublished || unansweredRequests > 0
+    // Mosquitto 2.0 and MQTT 3.1.1 brokers also close a connection over a publish or a filter that they refuse. What is
+    // sent in order to prove the session they take.
+    const mayBeRefused = !this.#isUnproved && (hasPublished || unansweredRequests > 0)
     this.#shortLives = isSilent && wasShort && !mayBeRefused ? this.#shortLives + 1 : 0
     if (this.#shortLives < SHORT_LIVES_MAX) return false
     this.#shortLives = 0

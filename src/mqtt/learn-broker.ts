@@ -32,6 +32,7 @@ export async function learnBroker(options: LearnBrokerOptions): Promise<void> {
     timeoutMs,
     sharedOver311,
     brokerQueueMax: 0,
+    mayShareClientId: false,
     markers,
     ignores: () => false,
     onUnmatched: ignore,

@@ -2,7 +2,6 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { CausewayError } from '../errors.ts'
 import type { MemoryShare } from '../memory/account.ts'
 import { withTimeout } from './with-timeout.ts'
-import type { Capabilities } from './capabilities.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { PublishResult } from './publish/in-flight.ts'
 import { type Message, sizeOf } from './message.ts'
@@ -151,8 +150,9 @@ export class Requester implements ConnectionHandlers {
     return this.#connection.close()
   }
 
-  connected(network: NetworkConnection, _capabilities: Capabilities, sessionPresent: boolean): void {
-    if (!sessionPresent) this.#subscribed = undefined
+  connected(network: NetworkConnection): void {
+    // Also where the broker has a session: another client with the same client id may have begun it.
+    this.#subscribed = undefined
     // Requests that already wait need the subscription too, or their replies would never arrive.
     if (this.#waiting.size > 0) this.#subscribe(network).catch(() => {})
   }

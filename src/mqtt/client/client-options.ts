@@ -33,7 +33,8 @@ export function clientOptions({
     protocolVersion: protocol,
     ...(protocol === 5 && {
       properties: {
-        sessionExpiryInterval: durable?.expiryS ?? SESSION_EXPIRY_S,
+        // FlashMQ and rumqttd ignore an expiry of 0 in DISCONNECT.
+        sessionExpiryInterval: clean ? 0 : (durable?.expiryS ?? SESSION_EXPIRY_S),
         receiveMaximum: RECEIVE_MAXIMUM,
         maximumPacketSize: maxPacketBytes,
       },

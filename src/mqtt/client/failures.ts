@@ -1,6 +1,7 @@
 const UNANSWERED = 'CONNACK_TIMEOUT'
 const CLOSED_UNANSWERED = 'CLOSED_UNANSWERED'
 const NOT_ANSWERING = 'NOT_ANSWERING'
+const FOREIGN_SESSION = 'FOREIGN_SESSION'
 const TOO_LARGE = 'PACKET_TOO_LARGE'
 /** The error of `ws` for a WebSocket message over its limit. */
 const MESSAGE_TOO_LARGE = 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'
@@ -52,6 +53,15 @@ export function packetTooLarge(bytes: number, maxBytes: number): Failure {
 
 export function isPacketTooLarge(cause: unknown): boolean {
   return [TOO_LARGE, MESSAGE_TOO_LARGE].includes(codeOf(cause) as string)
+}
+
+/** The session that the broker continued turned out to be another client's. */
+export function foreignSession(): Failure {
+  return failure('the broker continued a session of another client with the same client id', FOREIGN_SESSION)
+}
+
+export function isForeignSession(cause: unknown): boolean {
+  return codeOf(cause) === FOREIGN_SESSION
 }
 
 /** The system's code, one of those above, or the reason code of a CONNACK that refused. */

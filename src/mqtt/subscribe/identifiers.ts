@@ -1,5 +1,5 @@
 /** MQTT 5 section 3.3.2.3.8. */
-const IDENTIFIER_MAX = 268_435_455
+export const IDENTIFIER_MAX = 268_435_455
 
 /** Gives out subscription identifiers. None is given out again while it is in use. */
 export class Identifiers {

@@ -7,8 +7,8 @@ import { Connection, type ConnectionHandlers, type ConnectionOptions, type Conne
 import { MarkerLine, type Markers } from '../markers.ts'
 import type { Message } from '../message.ts'
 import type { MarkerPoint } from '../retained/snapshot.ts'
-import { untilSilent } from '../retained/until-silent.ts'
 import type { Receipt } from '../session/unacknowledged.ts'
+import { filtersOverlap } from '../topic.ts'
 import { withTimeout } from '../with-timeout.ts'
 import { CopiesTrial, type Copies } from './copies-trial.ts'
 import { type Redelivery, tryRedelivery } from './redelivery-trial.ts'
@@ -16,6 +16,7 @@ import { tryOrder } from './order-trial.ts'
 import { tryTopics } from './topics-trial.ts'
 import type { Identifiers } from './identifiers.ts'
 import { ReceivedPackets } from './received-packets.ts'
+import { proveSession } from './session-proof.ts'
 import type { Subscription } from './subscription.ts'
 
 /** Why messages may be missing behind a reconnect. */
@@ -50,6 +51,8 @@ export interface SubscribeConnectionOptions<Target> {
   sharedOver311: boolean
   /** How many messages the broker keeps for a client that is away; 0 for no limit. */
   brokerQueueMax: number
+  /** Another client may use the same client id, as it is configured. */
+  mayShareClientId: boolean
   markers: Markers
   /** Topics whose messages are not for readers; a filter such as # brings them. */
   ignores: (topic: string) => boolean
@@ -88,7 +91,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   /** Messages since the connection was made. */
   #arrived = 0
   /** Called once more messages than this have arrived. */
-  #arrivedMore: { than: number; resolve: (isTold: false) => void } | undefined
+  #arrivedMore: { than: number; notify: () => void } | undefined
   /** When it was last tried to find out how the broker counts packet identifiers. */
   #triedIdsMs = -Infinity
   #copiesTrial: Promise<Copies | undefined> | undefined
@@ -99,7 +102,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const { connection, sharedOver311, markers, source, timeoutMs } = options
     this.#options = options
     this.#line = new MarkerLine(markers, source, timeoutMs, () => this.settled())
-    this.#connection = new Connection({ ...connection, sharedOver311, handlers: this })
+    this.#connection = new Connection({ ...connection, sharedOver311, provesSession: true, handlers: this })
   }
 
   get state(): ConnectionState {
@@ -266,17 +269,23 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   connected(
     network: NetworkConnection,
-    _capabilities: Capabilities,
+    { protocol }: Capabilities,
     sessionPresent: boolean,
     hasSession: boolean,
   ): void {
     const isReconnect = this.#wasConnected
+    const mayShare = this.#options.mayShareClientId && !this.#connection.hasChangedClientId
+    // It was discarded just now, so another client has begun it since.
+    if (hasSession && !isReconnect && mayShare) return this.#connection.replaceSession()
     this.#wasConnected = true
     this.#arrived = 0
     this.#triedIdsMs = -Infinity
-    const showsSession = this.#options.markers.work === true && this.#line.isSubscribed
-    const isCertain = sessionPresent && !(this.#isUndecided && showsSession)
+    // Over MQTT 3.1.1 a marker that came by a wildcard looks like one that came by its own subscription.
+    const showsSession =
+      this.#options.markers.work === true && this.#line.isSubscribed && !(protocol === 4 && this.#matchesMarkers)
+    const isCertain = sessionPresent && !(this.#isUndecided && showsSession) && (showsSession || !mayShare)
     const mayBePresent = isCertain || (hasSession && showsSession)
+    if (!mayBePresent) this.#connection.sessionProved()
     this.#isUndecided = mayBePresent && !isCertain
     this.#line.connected(network, mayBePresent)
     if (!mayBePresent) this.#received.reset()
@@ -322,7 +331,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     // A session that has just begun has no subscriptions, so no message comes for it. A gap stands before the message.
     this.#inDoubt?.(true)
     this.#arrived += 1
-    if (this.#arrivedMore !== undefined && this.#arrived > this.#arrivedMore.than) this.#arrivedMore.resolve(false)
+    if (this.#arrivedMore !== undefined && this.#arrived > this.#arrivedMore.than) this.#arrivedMore.notify()
     if (receipt !== undefined) {
       if (this.#received.countsAnew(receipt)) this.#options.events.countsAnew()
       // The packet is one that the readers have.
@@ -330,6 +339,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
       if (this.#received.mayComeAgain(message) || receipt.dup) message.redelivered = true
       if (this.#received.isUnknown) this.#learnIds()
     }
+    // A marker that came by a wildcard of another client shows nothing.
+    if (message.topic === this.#options.markers.topic && !this.#areKnown(identifiers)) return
     if (this.#line.message(message, identifiers) || this.#options.ignores(message.topic)) return
     this.#options.events.message(message, identifiers)
   }
@@ -355,7 +366,17 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     }
     // The messages that a kept session holds follow CONNACK at once.
     events.resubscribed()
-    void this.#checkQueue(network)
+    void this.#checkSession(network)
+  }
+
+  /** Whether a subscription of this connection matches the topics of markers. */
+  get #matchesMarkers(): boolean {
+    const { topic } = this.#options.markers
+    return [...this.subscriptions].some(({ topics }) => filtersOverlap(topics, topic))
+  }
+
+  #areKnown(identifiers: readonly number[]): boolean {
+    return identifiers.every((identifier) => this.#byIdentifier.has(identifier))
   }
 
   /** Only the session of the connection before has the subscription to our markers: a new one answers without any. */
@@ -369,25 +390,43 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     await Promise.race([arrived, answered])
   }
 
-  /** Looks whether the broker kept so many messages while the connection was lost that it may have dropped others. */
-  async #checkQueue(network: NetworkConnection): Promise<void> {
+  /**
+   * Looks whose session the broker has continued, and whether it kept so many messages while the connection was lost
+   * that it may have dropped others.
+   */
+  async #checkSession(network: NetworkConnection): Promise<void> {
     const { brokerQueueMax, events, markers, timeoutMs } = this.#options
-    if (brokerQueueMax === 0 || this.#byIdentifier.size === 0) return
-    let isTold: boolean
-    if (markers.work === true && this.#line.isSubscribed) {
-      const number = this.#line.send()
-      // A queue that is full has no room for the marker either.
-      const tooMany = new Promise<false>((resolve) => (this.#arrivedMore = { than: 2 * brokerQueueMax, resolve }))
-      const arrived = Promise.race([this.#line.arrived(this.#line.source, number), tooMany])
-      isTold = await untilSilent(arrived, () => network.bytesRead, timeoutMs).catch(() => false)
-      this.#arrivedMore = undefined
-    } else {
-      // Under a load that fills the broker's window all the time nothing shows how much of it was kept.
-      await this.settled().catch(() => false)
+    const isHere = (): boolean => this.#connection.network === network
+    let isTold = brokerQueueMax === 0 || this.#byIdentifier.size === 0
+    const overflowed = (): void => {
+      if (!isTold && isHere()) events.queueOverflowed()
       isTold = true
     }
-    if (this.#connection.network !== network) return
-    if (!isTold || this.#arrived >= NEARLY_FULL * brokerQueueMax) events.queueOverflowed()
+    if (markers.work !== true || !this.#line.isSubscribed) {
+      this.#connection.sessionProved()
+      if (isTold) return
+      // Under a load that fills the broker's window all the time nothing shows how much of it was kept.
+      await this.settled().catch(() => false)
+      if (this.#arrived >= NEARLY_FULL * brokerQueueMax) overflowed()
+      return
+    }
+    if (brokerQueueMax > 0) this.#arrivedMore = { than: 2 * brokerQueueMax, notify: overflowed }
+    const isOwn = (identifiers: readonly number[]): boolean =>
+      identifiers.length > 0 ? this.#areKnown(identifiers) : this.#matchesMarkers
+    const proof = await proveSession({
+      network,
+      markers,
+      line: this.#line,
+      timeoutMs,
+      isHere,
+      isOwn,
+      silent: overflowed,
+    })
+    if (!isHere()) return
+    this.#arrivedMore = undefined
+    if (proof?.isOurs === false) return this.#connection.replaceSession()
+    this.#connection.sessionProved()
+    if (proof?.isWhole !== true || this.#arrived >= NEARLY_FULL * brokerQueueMax) overflowed()
   }
 
   async #tryCopies(): Promise<Copies | undefined> {

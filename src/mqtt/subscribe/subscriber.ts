@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { CausewayError } from '../../errors.ts'
 import type { Broker } from '../connection/broker.ts'
 import type { Learnt } from '../connection/learnt.ts'
@@ -8,7 +9,7 @@ import type { MarkerPoint } from '../retained/snapshot.ts'
 import { TopicTree } from '../topic-tree.ts'
 import { plainFilter } from '../topic.ts'
 import type { Copies } from './copies-trial.ts'
-import { Identifiers } from './identifiers.ts'
+import { IDENTIFIER_MAX, Identifiers } from './identifiers.ts'
 import { type Interruption, SubscribeConnection } from './subscribe-connection.ts'
 import { Subscription } from './subscription.ts'
 import { SUSPECT_CHARACTERS } from './topics-trial.ts'
@@ -43,6 +44,8 @@ export interface SubscriberOptions<Target> {
   sharedOver311: boolean
   /** How many messages the broker keeps for a client that is away; 0 for no limit. */
   brokerQueueMax: number
+  /** Another client may use the same client ids, as they are configured. */
+  mayShareClientId: boolean
   markers: Markers
   /** Topics whose messages are not for readers; a filter such as # brings them. */
   ignores: (topic: string) => boolean
@@ -91,7 +94,8 @@ export class Subscriber<Target> {
 
   constructor(options: SubscriberOptions<Target>) {
     this.#options = options
-    this.#identifiers = new Identifiers()
+    // Where another client has the same client id, its identifiers are none of ours.
+    this.#identifiers = new Identifiers(randomInt(IDENTIFIER_MAX))
     this.#broker = options.connection(0).broker
     this.#connect()
   }
@@ -330,13 +334,15 @@ export class Subscriber<Target> {
   }
 
   #connect(): SubscribeConnection<Target> {
-    const { connection, timeoutMs, sharedOver311, brokerQueueMax, markers, ignores, events } = this.#options
+    const { connection, timeoutMs, sharedOver311, brokerQueueMax, mayShareClientId, markers, ignores, events } =
+      this.#options
     const index = this.#connections.length
     const created: SubscribeConnection<Target> = new SubscribeConnection({
       connection: connection(index),
       timeoutMs,
       sharedOver311,
       brokerQueueMax,
+      mayShareClientId,
       markers,
       ignores,
       source: `${SOURCE}-${index}`,

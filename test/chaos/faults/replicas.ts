@@ -30,6 +30,7 @@ export const replicaFaults: readonly Fault[] = [
     name: 'one-id-two-bridges',
     what: 'a second bridge with the same CAUSEWAY_MQTT_CLIENT_ID runs for 10 s',
     issue: '16.9',
+    brief: true,
     settings: { MQTT_CLIENT_ID: 'twin' },
     async strike({ stage, proxy, seconds, bridges: [bridge], breaks, until }) {
       const settings = { MQTT_URL: proxy.url, MQTT_CLIENT_ID: 'twin' }
