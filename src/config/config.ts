@@ -165,6 +165,13 @@ export const ConfigSchema = Type.Object(
       2 ** 40,
       'Most payload bytes of the publishes in flight on each connection',
     ),
+    publishWaitMs: integer(
+      500,
+      1,
+      MAX_TIMER_MS,
+      'How long a publish may have to wait for others until it is sent to the broker, as its last acknowledgements ' +
+        'say. Where it would be longer, the answer is 503 at once; batches wait instead',
+    ),
     publishTimeoutMs: integer(
       10_000,
       1,

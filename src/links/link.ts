@@ -125,6 +125,7 @@ export class Link {
       connections: login === undefined ? config.publishConnections : 1,
       maxInFlight: config.publishMaxInFlight,
       maxInFlightBytes: config.publishMaxInFlightBytes,
+      waitMaxMs: config.publishWaitMs,
       timeoutMs,
       connection: (index) => connection('publish', `publish-${index}`),
       observe({ qos, payload, properties, ambient }, outcome, seconds, error) {

@@ -137,6 +137,7 @@ class TrialRun {
       connection: () => ({ role: 'publish', broker, clientId: `${clientId}-publish`, keepSession: false }),
       maxInFlight: 10,
       maxInFlightBytes: 1024,
+      waitMaxMs: timeoutMs,
       timeoutMs,
       observe: () => {},
     })

@@ -81,6 +81,7 @@ export function createPushes(options: CreatePushesOptions): RunningPushes {
         connections: 1,
         maxInFlight: config.publishMaxInFlight,
         maxInFlightBytes: config.publishMaxInFlightBytes,
+        waitMaxMs: timeoutMs,
         timeoutMs,
         connection: () => ({
           ...common,

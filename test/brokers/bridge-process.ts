@@ -20,7 +20,8 @@ export interface BridgeProcess {
  * @throws where it exits first, with what it said
  */
 export async function startBridge(settings: Record<string, string | number>): Promise<BridgeProcess> {
-  const given = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [
+  // Brokers that share the machine with tests are slow, and some checks publish 300 messages at once.
+  const given = Object.entries({ HTTP_PORT: 0, PUBLISH_WAIT_MS: 10_000, ...settings }).map(([name, value]) => [
     `CAUSEWAY_${name}`,
     String(value),
   ])

@@ -24,9 +24,6 @@ const KNOWN: Record<string, string> = {
   'batch-through-caddy':
     'Caddy ends an answer that was cut short as if it were whole. The last line, `"end": true`, is then missing: look ' +
     'for it.',
-  overload:
-    'A publish may wait for others for as long as `CAUSEWAY_PUBLISH_TIMEOUT_MS` (10 s), and is shed only where it ' +
-    'would be later than that.',
 }
 
 /** `docs/chaos.md`, with the faults in the order in which they run. */

@@ -29,6 +29,7 @@ test.each([
   ['CAUSEWAY_ADMIN_PORT', '9001', 'adminPort', 9001],
   ['CAUSEWAY_PUBLISH_CONNECTIONS', '3', 'publishConnections', 3],
   ['CAUSEWAY_PUBLISH_TIMEOUT_MS', '250', 'publishTimeoutMs', 250],
+  ['CAUSEWAY_PUBLISH_WAIT_MS', '100', 'publishWaitMs', 100],
   ['CAUSEWAY_STREAM_LOG_BYTES', '2048', 'streamLogBytes', 2048],
   ['CAUSEWAY_STREAM_LINGER_MS', '0', 'streamLingerMs', 0],
   ['CAUSEWAY_LOG_LEVEL', 'debug', 'logLevel', 'debug'],

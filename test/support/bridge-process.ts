@@ -31,7 +31,7 @@ export function spawnBridge(
   settings: Settings = {},
   { waitForBroker = true, environment = {} }: { waitForBroker?: boolean; environment?: Record<string, string> } = {},
 ): BridgeProcess {
-  const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0 }
+  const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0, PUBLISH_WAIT_MS: 10_000 }
   const variables = Object.entries({ ...defaults, ...settings }).map(([name, value]) => [
     `CAUSEWAY_${name}`,
     String(value),

@@ -26,7 +26,14 @@ export async function startBridge(
   { waitForBroker = true }: { waitForBroker?: boolean } = {},
 ): Promise<Bridge> {
   const logs: Record<string, unknown>[] = []
-  const defaults: Settings = { HTTP_PORT: 0, EMBEDDED_PORT: 0, STREAM_LINGER_MS: 0, PUBLISH_TIMEOUT_MS: 5000 }
+  // Publishes that come all at once wait longer on a busy machine than they may by default.
+  const defaults: Settings = {
+    HTTP_PORT: 0,
+    EMBEDDED_PORT: 0,
+    STREAM_LINGER_MS: 0,
+    PUBLISH_WAIT_MS: 5000,
+    PUBLISH_TIMEOUT_MS: 5000,
+  }
   const env = Object.entries({ ...defaults, ...settings }).map(
     ([name, value]) => [`CAUSEWAY_${name}`, String(value)] as const,
   )

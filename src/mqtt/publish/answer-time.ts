@@ -37,11 +37,10 @@ export class AnswerTime {
   }
 
   /**
-   * The same for a publish behind `waiting` others, of which `window` are on the wire at a time: a window is emptied
-   * once in the mean time.
+   * How long a publish waits until it is sent behind `waiting` others, of which `window` are on the wire at a time: a
+   * window is emptied once in the mean time. 0 where nothing is known.
    */
-  expectedBehindMs(waiting: number, window: number, now: number): number {
-    const expected = this.expectedMs(now)
-    return expected === 0 ? 0 : (waiting / window) * this.#meanMs + expected
+  waitMs(waiting: number, window: number, now: number): number {
+    return now - this.#lastAt > this.#maxAgeMs ? 0 : (waiting / window) * this.#meanMs
   }
 }

@@ -25,6 +25,8 @@ export interface PublishQueueLimits {
   maxInFlight: number
   /** The same in bytes of payload. */
   maxInFlightBytes: number
+  /** How long a publish may have to wait for others until it is sent. */
+  waitMaxMs: number
   timeoutMs: number
 }
 
@@ -155,11 +157,13 @@ export class PublishQueue implements ConnectionHandlers {
     const waiting = this.#window.waiting.count
     const { capabilities } = this.#connection
     if (waiting === 0 || capabilities === undefined) return true
-    const expectedMs = this.#expectedMs(waiting)
+    const { waitMs, expectedMs } = this.#behind(waiting, capabilities)
     // How fast the broker is shows with its first acknowledgement. A broker that is slow must not have got so many
     // messages until then that the last ones cannot be sent in time.
     if (expectedMs === 0) return waiting < this.#windowSize(capabilities)
-    return expectedMs <= this.#limits.timeoutMs * (batched === 0 ? 1 : BATCH_TIME_PART)
+    const { waitMaxMs, timeoutMs } = this.#limits
+    const part = batched === 0 ? 1 : BATCH_TIME_PART
+    return waitMs <= waitMaxMs * part && waitMs + expectedMs <= timeoutMs * part
   }
 
   /** Why the limits in number and bytes do not allow the message. `part` is how much of the bytes it may use. */
@@ -186,24 +190,38 @@ export class PublishQueue implements ConnectionHandlers {
     }
   }
 
-  /** Why a message that is accepted now could not be acknowledged in time. Sent too late, it would be a duplicate. */
+  /**
+   * Why a message that is accepted now would be late. One that waits for long keeps its caller waiting for nothing, and
+   * sent too late, it would be a duplicate.
+   */
   #slowness(caller: string): CausewayError | undefined {
     const ahead = this.#window.waiting.countAhead(caller)
-    const expectedMs = this.#expectedMs(ahead)
-    const { timeoutMs } = this.#limits
-    if (expectedMs <= timeoutMs) return undefined
+    const { capabilities } = this.#connection
+    if (ahead === 0 || capabilities === undefined) return undefined
+    const { waitMaxMs, timeoutMs } = this.#limits
+    const { waitMs, expectedMs } = this.#behind(ahead, capabilities)
+    if (waitMs > waitMaxMs) {
+      return overloaded(
+        `Behind ${ahead} others, this message would wait for about ${Math.ceil(waitMs)} ms until it is sent, and ` +
+          `CAUSEWAY_PUBLISH_WAIT_MS is ${waitMaxMs}; it was not sent`,
+        Math.max(1, Math.ceil((waitMs - waitMaxMs) / 1000)),
+      )
+    }
+    if (waitMs + expectedMs <= timeoutMs) return undefined
     return overloaded(
       `Behind ${ahead} others, the broker would acknowledge this message in about ` +
-        `${Math.ceil(expectedMs)} ms, which is longer than ${timeoutMs} ms; it was not sent`,
-      Math.max(1, Math.ceil((expectedMs - timeoutMs) / 1000)),
+        `${Math.ceil(waitMs + expectedMs)} ms, which is longer than ${timeoutMs} ms; it was not sent`,
+      Math.max(1, Math.ceil((waitMs + expectedMs - timeoutMs) / 1000)),
     )
   }
 
-  /** How long the broker would take to acknowledge a message behind so many others; 0 if it can be sent at once. */
-  #expectedMs(ahead: number): number {
-    const { capabilities } = this.#connection
-    if (ahead === 0 || capabilities === undefined) return 0
-    return this.#answerTime.expectedBehindMs(ahead, this.#windowSize(capabilities), performance.now())
+  /** How long a message behind so many others waits until it is sent, and then for its acknowledgement. */
+  #behind(ahead: number, capabilities: Capabilities): { waitMs: number; expectedMs: number } {
+    const now = performance.now()
+    return {
+      waitMs: this.#answerTime.waitMs(ahead, this.#windowSize(capabilities), now),
+      expectedMs: this.#answerTime.expectedMs(now),
+    }
   }
 
   connected(

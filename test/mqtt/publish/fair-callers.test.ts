@@ -67,6 +67,7 @@ async function startPublisher(broker: { url: string }): Promise<Publisher> {
     connections: 1,
     maxInFlight: 40,
     maxInFlightBytes: 1e6,
+    waitMaxMs: 600_000,
     timeoutMs: 60_000,
     connection: () => ({ broker: connections, role: 'publish' as const, clientId: 'test-publish-0' }),
     observe: () => {},

@@ -23,7 +23,7 @@ function startQueue() {
   const connection: Partial<Pick<Connection, 'network' | 'capabilities' | 'discardSession'>> = {
     discardSession: () => void (discarded += 1),
   }
-  const limits = { maxInFlight: 10, maxInFlightBytes: 1000, timeoutMs: 60_000 }
+  const limits = { maxInFlight: 10, maxInFlightBytes: 1000, waitMaxMs: 60_000, timeoutMs: 60_000 }
   const queue = new PublishQueue(limits, [false, false, false], () => connection as Connection)
   const publish = (sent: Message) => queue.publish(sent, memory.shareOf('a'))
   const connect = (supported = capabilities) => {

@@ -11,7 +11,7 @@ const message: Message = { topic: 'a', payload: Buffer.from('x'), qos: 1, retain
 const capabilities = capabilitiesOf({ cmd: 'connack', sessionPresent: false, properties: { receiveMaximum: 20 } }, 5)
 
 /** A queue whose broker acknowledges each publish `delayMs` after it was sent, on a clock that the test moves. */
-function startQueue(timeoutMs: number, delayMs: () => number) {
+function startQueue(timeoutMs: number, delayMs: () => number, waitMaxMs = timeoutMs) {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
   onTestFinished(() => void vi.useRealTimers())
   const seen = { sent: 0, cuts: 0 }
@@ -23,7 +23,7 @@ function startQueue(timeoutMs: number, delayMs: () => number) {
     },
     destroy: () => void (seen.cuts += 1),
   } as unknown as NetworkConnection
-  const limits = { maxInFlight: 1000, maxInFlightBytes: 1e6, timeoutMs }
+  const limits = { maxInFlight: 1000, maxInFlightBytes: 1e6, waitMaxMs, timeoutMs }
   const queue: PublishQueue = new PublishQueue(
     limits,
     [false, false, false],
@@ -58,6 +58,27 @@ test('at three times what the broker can take, nothing is sent that it could not
   expect(seen).toEqual({ sent: outcomes['acknowledged'], cuts: 0 })
   expect(outcomes['acknowledged']).toBeGreaterThan(1900)
   expect(outcomes['acknowledged']! + outcomes['overloaded not-sent']!).toBe(6000)
+})
+
+test('what would wait for longer than is allowed is refused at once, and what is accepted is answered soon', async () => {
+  const { publish, seen, outcomes } = startQueue(10_000, () => 200, 500)
+  const tookMs: Record<string, number> = {}
+  // 20 in flight and 200 ms allow 100 a second. Three times as many come.
+  for (let index = 0; index < 3000; index += 1) {
+    const before = { ...outcomes }
+    const startedAt = performance.now()
+    void publish().then(() => {
+      const outcome = Object.keys(outcomes).find((name) => outcomes[name] !== before[name])!
+      tookMs[outcome] = Math.max(tookMs[outcome] ?? 0, performance.now() - startedAt)
+    })
+    await vi.advanceTimersByTimeAsync(10 / 3)
+  }
+  await vi.advanceTimersByTimeAsync(20_000)
+  expect(seen.sent).toBe(outcomes['acknowledged'])
+  expect(outcomes['acknowledged']).toBeGreaterThan(950)
+  expect(outcomes['acknowledged']! + outcomes['overloaded not-sent']!).toBe(3000)
+  expect(tookMs['acknowledged']).toBeLessThan(500 + 200 + 200)
+  expect(tookMs['overloaded not-sent']).toBe(0)
 })
 
 test('a broker whose acknowledgements all come too late is not cut off, and is used when it is faster', async () => {
