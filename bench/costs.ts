@@ -1,4 +1,3 @@
-import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { cpuSeconds } from './process-costs.ts'
@@ -8,9 +7,6 @@ import { ROOT, Stage, type Worker } from './stage.ts'
 import { median } from './statistics.ts'
 
 const CONNECTIONS = 64
-const FILE = join(ROOT, 'bench/costs.json')
-/** How much more a change may cost than is recorded. */
-const MARGIN = 1.1
 const EFFORTS = {
   /** Only shows that it works. */
   check: { processes: 1, pairs: 1, warmUp: 200, requests: 200 },
@@ -93,11 +89,8 @@ async function main(): Promise<void> {
     options: {
       qos: { type: 'string', multiple: true, default: ['0', '1', '2'] },
       against: { type: 'string' },
-      check: { type: 'boolean', default: false },
-      record: { type: 'boolean', default: false },
     },
   })
-  const recorded = JSON.parse(readFileSync(FILE, 'utf8')) as Record<string, number>
   const title = values.against ?? 'least bridge'
   process.stdout.write(
     `| POST /publish | Causeway, µs | ${title}, µs | ratio (lowest–highest) |\n| --- | --- | --- | --- |\n`,
@@ -109,14 +102,7 @@ async function main(): Promise<void> {
     process.stdout.write(
       `| QoS ${qos} | ${causeway.toFixed(1)} | ${beside.toFixed(1)} | ${ratio.toFixed(2)} (${range}) |\n`,
     )
-    if (values.record) recorded[`publish-qos-${qos}`] = Number(ratio.toFixed(3))
-    const limit = recorded[`publish-qos-${qos}`]! * MARGIN
-    if (values.check && ratio > limit) {
-      process.stderr.write(`QoS ${qos} costs more than ${limit.toFixed(2)} times the least bridge\n`)
-      process.exitCode = 1
-    }
   }
-  if (values.record) writeFileSync(FILE, `${JSON.stringify(recorded, null, 2)}\n`)
 }
 
 if (process.argv[1] === import.meta.filename) await main()

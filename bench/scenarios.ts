@@ -6,6 +6,7 @@ import { fanOut1000, fanOut10000, fanOut100Filters } from './scenarios/fan-outs.
 import { firehose } from './scenarios/firehose.ts'
 import { idle } from './scenarios/idle.ts'
 import { latency } from './scenarios/latency.ts'
+import { oneProcessor } from './scenarios/one-processor.ts'
 import { publishes } from './scenarios/publish.ts'
 import { push } from './scenarios/push.ts'
 import { soakScenario } from './scenarios/soak.ts'
@@ -16,6 +17,7 @@ export const scenarios: readonly Scenario[] = [
   fanOut10000,
   fanOut100Filters,
   ...publishes,
+  oneProcessor,
   batch,
   push,
   firehose,

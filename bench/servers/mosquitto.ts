@@ -9,7 +9,10 @@ const MOSQUITTO = ['mosquitto', '/usr/sbin/mosquitto'].find((path) => spawnSync(
 export const hasMosquitto = MOSQUITTO !== undefined
 
 /** A Mosquitto with its default settings and these lines of configuration. Resolves when it listens. */
-export async function startMosquitto(stage: Stage, config: string[] = []): Promise<{ port: number; url: string }> {
+export async function startMosquitto(
+  stage: Stage,
+  config: string[] = [],
+): Promise<{ port: number; url: string; pid: number }> {
   if (MOSQUITTO === undefined) throw new Error('mosquitto is not installed')
   const port = await freePort()
   const file = join(stage.directory(), 'mosquitto.conf')
@@ -19,6 +22,6 @@ export async function startMosquitto(stage: Stage, config: string[] = []): Promi
     file,
     `${[`listener ${port} 127.0.0.1`, 'allow_anonymous true', 'log_dest none', ...user, ...config].join('\n')}\n`,
   )
-  await stage.program(MOSQUITTO, ['-c', file], port)
-  return { port, url: `mqtt://127.0.0.1:${port}` }
+  const { pid } = await stage.program(MOSQUITTO, ['-c', file], port)
+  return { port, url: `mqtt://127.0.0.1:${port}`, pid: pid! }
 }

@@ -1,0 +1,201 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { callgrindOptions, Counted, VALGRIND } from './callgrind.ts'
+import { mqttPublisher } from './scenarios/fan-out.ts'
+import { startBridge } from './servers/bridge.ts'
+import { startMosquitto } from './servers/mosquitto.ts'
+import { ROOT, Stage } from './stage.ts'
+import { median } from './statistics.ts'
+
+/** What is recorded, by the name of the work. */
+interface Recorded {
+  node: string
+  instructions: Record<string, number>
+}
+
+const FILE = join(ROOT, 'bench/instructions.json')
+/** How many more instructions a change may cost than are recorded. */
+const MARGIN = 1.1
+const EFFORTS = {
+  /** Only shows that it works. */
+  check: { processes: 1, warmUps: 1, rounds: 1, shrink: 20 },
+  full: { processes: 3, warmUps: 5, rounds: 4, shrink: 1 },
+}
+const CONNECTIONS = 16
+const READERS = 100
+
+/** A server that is ready for its work: what is done in a round, and how many pieces that is. */
+interface Ready {
+  pid: number
+  round: () => Promise<unknown>
+  pieces: number
+}
+
+interface Work {
+  title: string
+  beside: string
+  start(stage: Stage, shrink: number): Promise<Ready>
+  startBeside(stage: Stage, shrink: number): Promise<Ready>
+}
+
+/** Publishes of one message each. */
+function publishes(qos: number): Work {
+  async function ready(stage: Stage, shrink: number, { port, pid }: { port: number; pid: number }): Promise<Ready> {
+    const load = stage.worker('load/posts.ts')
+    const requests = 4000 / shrink
+    return { pid, pieces: requests, round: () => load.call('run', { port, connections: CONNECTIONS, qos, requests }) }
+  }
+  return {
+    title: `POST /publish at QoS ${qos}, a request`,
+    beside: 'least bridge',
+    async start(stage, shrink) {
+      const { url } = await startMosquitto(stage)
+      return ready(stage, shrink, await startBridge(stage, { MQTT_URL: url }))
+    },
+    async startBeside(stage, shrink) {
+      const { port: mqttPort } = await startMosquitto(stage)
+      const server = stage.baseline('servers/least-bridge.ts')
+      return ready(stage, shrink, { port: await server.call('listen', { mqttPort }), pid: server.pid })
+    },
+  }
+}
+
+/** Messages at QoS 0 that are delivered to so many readers of one topic. */
+function deliveries(title: string, readers: number, messages: number): Work {
+  async function ready(
+    stage: Stage,
+    shrink: number,
+    mqttPort: number,
+    { port, pid, path }: { port: number; pid: number; path: string },
+  ): Promise<Ready> {
+    const publisher = await mqttPublisher(stage, mqttPort)
+    const load = stage.worker('load/readers.ts')
+    await load.call('open', { port, paths: [path], count: readers })
+    const each = messages / shrink
+    return {
+      pid,
+      pieces: each * readers,
+      async round() {
+        await load.call('mark')
+        await publisher.call('steadily', { topics: ['bench'], rate: messages, seconds: 1 / shrink })
+        await load.call('settle', { each })
+      },
+    }
+  }
+  return {
+    title,
+    beside: 'obvious Node server',
+    async start(stage, shrink) {
+      const { url, port: mqttPort } = await startMosquitto(stage)
+      const { port, pid } = await startBridge(stage, { MQTT_URL: url })
+      return ready(stage, shrink, mqttPort, { port, pid, path: '/subscribe?topic=bench' })
+    },
+    async startBeside(stage, shrink) {
+      const { url: mqttUrl, port: mqttPort } = await startMosquitto(stage)
+      const server = stage.baseline('servers/obvious.ts')
+      const port = await server.call<number>('listen', { mqttUrl })
+      return ready(stage, shrink, mqttPort, { port, pid: server.pid, path: '/?topic=bench' })
+    },
+  }
+}
+
+export const WORKS: Record<string, Work> = {
+  'publish-qos-0': publishes(0),
+  'publish-qos-1': publishes(1),
+  'publish-qos-2': publishes(2),
+  message: deliveries('one reader, a message', 1, 1000),
+  event: deliveries(`${READERS} readers, an event`, READERS, 100),
+}
+
+/**
+ * Instructions of a process in user mode for a piece of work, once it is warm. What else the machine does changes
+ * nothing in them. V8 does not compile the same code in each process, and sometimes badly: the least of them counts.
+ */
+export async function instructionsOf(
+  start: Work['start'],
+  dist: string,
+  {
+    effort = 'full',
+    isEnough = () => false,
+  }: { effort?: keyof typeof EFFORTS; isEnough?(least: number): boolean } = {},
+): Promise<number> {
+  const { processes, warmUps, rounds, shrink } = EFFORTS[effort]
+  let least = Infinity
+  for (let process = 0; process < processes && !isEnough(least); process += 1) {
+    const files = new Stage('', '')
+    const directory = files.directory()
+    const stage = new Stage(VALGRIND, dist, callgrindOptions(directory))
+    try {
+      const { pid, pieces, round } = await start(stage, shrink)
+      for (let warmUp = 0; warmUp < warmUps; warmUp += 1) await round()
+      const counted = await Counted.begin(pid, directory)
+      // The first round is for callgrind, which translates the code anew.
+      await round()
+      const counts: number[] = []
+      for (let index = 0; index < rounds; index += 1) counts.push((await counted.instructions(round)) / pieces)
+      least = Math.min(least, median(counts))
+    } finally {
+      await stage.end()
+      await files.end()
+    }
+  }
+  return least
+}
+
+function thousands(instructions: number): string {
+  return (instructions / 1000).toFixed(1)
+}
+
+/** Sets the exit code to 1 where a work costs more than is recorded. */
+async function check(names: string[], { node, instructions }: Recorded): Promise<void> {
+  if (node !== process.version) {
+    process.stdout.write(`Recorded with Node ${node}; ${process.version} executes others, so nothing is compared\n`)
+    return
+  }
+  for (const name of names) {
+    const recorded = instructions[name]
+    if (recorded === undefined) throw new Error(`bench/instructions.json has no ${name}; record it with --record`)
+    const limit = recorded * MARGIN
+    const least = await instructionsOf(WORKS[name]!.start, join(ROOT, 'dist'), { isEnough: (count) => count <= limit })
+    const text = `${name}: ${thousands(least)} thousand instructions, ${(least / recorded).toFixed(2)} of those recorded`
+    process.stdout.write(`${text}${least > limit ? `: MORE THAN ${MARGIN}` : ''}\n`)
+    if (least > limit) process.exitCode = 1
+  }
+}
+
+async function table(names: string[], against: string | undefined): Promise<Record<string, number>> {
+  const found: Record<string, number> = {}
+  process.stdout.write('| thousand instructions for | Causeway | beside | | ratio |\n| --- | --- | --- | --- | --- |\n')
+  for (const name of names) {
+    const { title, beside, start, startBeside } = WORKS[name]!
+    const own = await instructionsOf(start, join(ROOT, 'dist'))
+    const other = await instructionsOf(against === undefined ? startBeside : start, against ?? join(ROOT, 'dist'))
+    found[name] = Math.round(own)
+    const ratio = (own / other).toFixed(2)
+    process.stdout.write(`| ${title} | ${thousands(own)} | ${thousands(other)} | ${against ?? beside} | ${ratio} |\n`)
+  }
+  return found
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      against: { type: 'string' },
+      check: { type: 'boolean', default: false },
+      record: { type: 'boolean', default: false },
+    },
+  })
+  const unknown = positionals.find((name) => WORKS[name] === undefined)
+  if (unknown !== undefined) throw new Error(`${unknown} is none of ${Object.keys(WORKS).join(', ')}`)
+  const names = positionals.length > 0 ? positionals : Object.keys(WORKS)
+  const recorded = JSON.parse(readFileSync(FILE, 'utf8')) as Recorded
+  if (values.check) return check(names, recorded)
+  const found = await table(names, values.against)
+  if (!values.record) return
+  const instructions = { ...recorded.instructions, ...found }
+  writeFileSync(FILE, `${JSON.stringify({ node: process.version, instructions }, null, 2)}\n`)
+}
+
+if (process.argv[1] === import.meta.filename) await main()
