@@ -39,6 +39,8 @@ export interface Message {
   ambient?: MessageProperties | undefined
   /** The broker sent it again: a reader may already have had it. */
   redelivered?: boolean | undefined
+  /** With which it came from the broker, where it has to be acknowledged. */
+  messageId?: number | undefined
 }
 
 /** Roughly what a message object, its buffer and its string headers take in memory, in bytes. */

@@ -9,7 +9,7 @@ import type { Message } from '../message.ts'
 export class DuplicateFilter {
   #lastMessage: Message | undefined
   /** The identifiers with which the last message came. */
-  readonly #seenIdentifiers = new Set<number>()
+  #seenIdentifiers: number[] = []
 
   isDuplicate(message: Message, identifiers: readonly number[]): boolean {
     const [identifier] = identifiers
@@ -19,9 +19,9 @@ export class DuplicateFilter {
       return false
     }
     const isDuplicate =
-      this.#lastMessage !== undefined && isSame(this.#lastMessage, message) && !this.#seenIdentifiers.has(identifier)
-    if (!isDuplicate) this.#seenIdentifiers.clear()
-    this.#seenIdentifiers.add(identifier)
+      this.#lastMessage !== undefined && isSame(this.#lastMessage, message) && !this.#seenIdentifiers.includes(identifier)
+    if (isDuplicate) this.#seenIdentifiers.push(identifier)
+    else this.#seenIdentifiers = [identifier]
     this.#lastMessage = message
     return isDuplicate
   }

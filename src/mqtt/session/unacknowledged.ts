@@ -23,7 +23,6 @@ interface UnacknowledgedMessage {
  */
 export class Unacknowledged {
   readonly #acknowledge: (messageId: number) => void
-  readonly #byMessage = new Map<Message, UnacknowledgedMessage>()
   readonly #byMessageId = new Map<number, UnacknowledgedMessage>()
   /** Those that arrived on the current connection. Their PUBACKs are sent in this order [MQTT-4.6.0-2]. */
   #arrived: (UnacknowledgedMessage | undefined)[] = []
@@ -42,7 +41,7 @@ export class Unacknowledged {
   }
 
   get size(): number {
-    return this.#byMessage.size
+    return this.#byMessageId.size
   }
 
   /**
@@ -73,7 +72,7 @@ export class Unacknowledged {
     if (this.#redelivered.delete(messageId) || dup || isKnown) message.redelivered = true
     if (!dup && !isKnown) this.#resendingEnded()
     const received = { message, messageId, isAcknowledgeable: true, isDone: false }
-    this.#byMessage.set(message, received)
+    message.messageId = messageId
     this.#byMessageId.set(messageId, received)
     this.#arrived.push(received)
     return true
@@ -81,7 +80,7 @@ export class Unacknowledged {
 
   /** The reader has it. PUBACK is sent once all earlier messages are done too, on this connection or the next. */
   done(message: Message): void {
-    const known = this.#byMessage.get(message)
+    const known = this.#known(message)
     if (known === undefined) return
     known.isDone = true
     if (known.isAcknowledgeable) this.#acknowledgeDone()
@@ -89,7 +88,7 @@ export class Unacknowledged {
 
   /** The message is forgotten, and delivered when the broker sends it again on the next connection. */
   abandon(message: Message): void {
-    const known = this.#byMessage.get(message)
+    const known = this.#known(message)
     if (known === undefined) return
     this.#forget(known)
     if (message.redelivered) this.#redelivered.add(known.messageId)
@@ -102,7 +101,7 @@ export class Unacknowledged {
     for (const known of this.#arrived) if (known !== undefined) known.isAcknowledgeable = false
     this.#noneArrived()
     this.#expected.clear()
-    for (const known of this.#byMessage.values()) this.#expected.add(known)
+    for (const known of this.#byMessageId.values()) this.#expected.add(known)
     this.#isFirst = true
   }
 
@@ -110,7 +109,6 @@ export class Unacknowledged {
   sessionLost(): void {
     this.#noneArrived()
     this.#expected.clear()
-    this.#byMessage.clear()
     this.#byMessageId.clear()
     this.#redelivered.clear()
   }
@@ -148,8 +146,13 @@ export class Unacknowledged {
     this.#expected.clear()
   }
 
+  /** Another message may have the identifier by now. */
+  #known(message: Message): UnacknowledgedMessage | undefined {
+    const known = message.messageId === undefined ? undefined : this.#byMessageId.get(message.messageId)
+    return known?.message === message ? known : undefined
+  }
+
   #forget(known: UnacknowledgedMessage): void {
-    this.#byMessage.delete(known.message)
     if (this.#byMessageId.get(known.messageId) === known) this.#byMessageId.delete(known.messageId)
   }
 }
