@@ -19,7 +19,9 @@ export class DuplicateFilter {
       return false
     }
     const isDuplicate =
-      this.#lastMessage !== undefined && isSame(this.#lastMessage, message) && !this.#seenIdentifiers.includes(identifier)
+      this.#lastMessage !== undefined &&
+      isSame(this.#lastMessage, message) &&
+      !this.#seenIdentifiers.includes(identifier)
     if (isDuplicate) this.#seenIdentifiers.push(identifier)
     else this.#seenIdentifiers = [identifier]
     this.#lastMessage = message

@@ -1,4 +1,5 @@
 import type { Message } from '../message.ts'
+import { PacketIdTable } from './packet-id-table.ts'
 
 /** How the broker identifies a QoS 1 message that it waits for an acknowledgement of. */
 export interface Receipt {
@@ -10,6 +11,8 @@ export interface Receipt {
 interface UnacknowledgedMessage {
   message: Message
   messageId: number
+  /** Counts on. */
+  sequence: number
   /** It arrived on the current network connection, so it can be acknowledged there. */
   isAcknowledgeable: boolean
   isDone: boolean
@@ -23,7 +26,9 @@ interface UnacknowledgedMessage {
  */
 export class Unacknowledged {
   readonly #acknowledge: (messageId: number) => void
-  readonly #byMessageId = new Map<number, UnacknowledgedMessage>()
+  readonly #byMessageId = new PacketIdTable<UnacknowledgedMessage>()
+  /** Of all messages so far. */
+  #count = 0
   /** Those that arrived on the current connection. Their PUBACKs are sent in this order [MQTT-4.6.0-2]. */
   #arrived: (UnacknowledgedMessage | undefined)[] = []
   /** How many of those, the oldest ones, are acknowledged. Each of them is undefined. */
@@ -31,7 +36,7 @@ export class Unacknowledged {
   /** Unacknowledged messages of earlier connections that have not come again, oldest first. */
   readonly #expected = new Set<UnacknowledgedMessage>()
   /** Packet identifiers of abandoned messages that were delivered before. They come again, perhaps without DUP. */
-  readonly #redelivered = new Set<number>()
+  readonly #redelivered = new PacketIdTable<true>()
   /** No message has come on the current connection yet. */
   #isFirst = true
 
@@ -71,7 +76,8 @@ export class Unacknowledged {
     // Artemis and rumqttd never set DUP: this may be the message that they send again.
     if (this.#redelivered.delete(messageId) || dup || isKnown) message.redelivered = true
     if (!dup && !isKnown) this.#resendingEnded()
-    const received = { message, messageId, isAcknowledgeable: true, isDone: false }
+    const sequence = (this.#count += 1)
+    const received = { message, messageId, sequence, isAcknowledgeable: true, isDone: false }
     message.messageId = messageId
     this.#byMessageId.set(messageId, received)
     this.#arrived.push(received)
@@ -91,7 +97,7 @@ export class Unacknowledged {
     const known = this.#known(message)
     if (known === undefined) return
     this.#forget(known)
-    if (message.redelivered) this.#redelivered.add(known.messageId)
+    if (message.redelivered) this.#redelivered.set(known.messageId, true)
     // The messages that are abandoned are the latest ones, so the search ends at the end of the array.
     const index = this.#arrived.lastIndexOf(known)
     if (index >= 0) this.#arrived.splice(index, 1)
@@ -101,7 +107,8 @@ export class Unacknowledged {
     for (const known of this.#arrived) if (known !== undefined) known.isAcknowledgeable = false
     this.#noneArrived()
     this.#expected.clear()
-    for (const known of this.#byMessageId.values()) this.#expected.add(known)
+    const oldestFirst = [...this.#byMessageId.values()].sort((a, b) => a.sequence - b.sequence)
+    for (const known of oldestFirst) this.#expected.add(known)
     this.#isFirst = true
   }
 
