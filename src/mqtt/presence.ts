@@ -81,6 +81,7 @@ class Status implements ConnectionHandlers {
     this.#connection = new Connection({
       ...connection,
       role: 'presence',
+      keepSession: false,
       will: { topic, payload: Buffer.from(ending), qos: 1, retain: true },
       handlers: this,
     })

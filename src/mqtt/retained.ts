@@ -149,6 +149,7 @@ export class Retained implements ConnectionHandlers {
   }
 
   lost(): void {
+    this.#trial.lost()
     this.#line.lost()
     this.#line.close()
   }

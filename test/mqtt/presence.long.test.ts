@@ -134,3 +134,21 @@ test('a status message that the broker refuses is logged once and not sent again
       .filter((packet) => packet.cmd === 'publish' && packet.topic.startsWith(STATUS_TOPIC)),
   ).toHaveLength(2)
 })
+
+// Artemis publishes a will only once the session has ended, which was five minutes later.
+test('the connections of the status have no session, which would keep back their wills', async () => {
+  const broker = await startScriptedBroker(() => false)
+  await startBridge({ MQTT_URL: broker.url, STATUS_TOPIC })
+  const withWill = () => broker.peers.flatMap(({ connect }) => (connect?.will?.retain ? [connect] : []))
+  await expect
+    .poll(() =>
+      withWill()
+        .map(({ will }) => will!.topic)
+        .sort(),
+    )
+    .toHaveLength(2)
+  for (const { clean, properties } of withWill()) {
+    expect(clean).toBe(true)
+    expect(properties?.sessionExpiryInterval ?? 0).toBe(0)
+  }
+})

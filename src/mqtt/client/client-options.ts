@@ -33,7 +33,7 @@ export function clientOptions({
     protocolVersion: protocol,
     ...(protocol === 5 && {
       properties: {
-        // FlashMQ and rumqttd ignore an expiry of 0 in DISCONNECT.
+        // FlashMQ and rumqttd ignore an expiry of 0 in DISCONNECT. Artemis publishes no will before the session ends.
         sessionExpiryInterval: clean ? 0 : (durable?.expiryS ?? SESSION_EXPIRY_S),
         receiveMaximum: RECEIVE_MAXIMUM,
         maximumPacketSize: maxPacketBytes,

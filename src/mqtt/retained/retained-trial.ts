@@ -86,6 +86,11 @@ export class RetainedTrial {
     return this.#isKept ? this.#watch(network, kind) : undefined
   }
 
+  /** The connection is lost: what is under way ends, as no marker can be sent, nor come. */
+  lost(): void {
+    this.#network = undefined
+  }
+
   /** Deletes the message. */
   end(): void {
     if (!this.#isKept) return
@@ -113,6 +118,7 @@ export class RetainedTrial {
     let hasCome = false
     void this.#watch(network, kind).then(() => (hasCome = true))
     for (let trips = 0; performance.now() < endMs || trips < TRIPS_MIN; trips += 1) {
+      if (this.#network !== network) return undefined
       const isAnswered = await this.#line.arrived(this.#line.source, this.#line.send())
       if (!isAnswered || this.#network !== network) return undefined
       if (hasCome && trips > 0) this.#isLate = true

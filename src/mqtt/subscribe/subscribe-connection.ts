@@ -456,8 +456,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   /** The connection once markers arrive on it; undefined where they do not work. */
   async #networkOfMarkers(): Promise<NetworkConnection | undefined> {
-    const { markers } = this.#options
-    await markers.learning
+    const { markers, timeoutMs } = this.#options
+    await Promise.race([markers.learning, delay(timeoutMs, undefined, { ref: false })])
     const network = await this.#connection.ready()
     return markers.work && (await this.#line.subscribe()) ? network : undefined
   }

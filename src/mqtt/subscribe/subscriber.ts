@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { CausewayError } from '../../errors.ts'
 import type { Broker } from '../connection/broker.ts'
 import type { Learnt } from '../connection/learnt.ts'
@@ -73,6 +74,8 @@ interface Matching<Target> {
   first: ReadonlyMap<Target, Subscription<Target>>
 }
 
+/** How long the first stream waits at most until it is known whether the broker keeps the order. */
+const ORDER_WAIT_MS = 1000
 /** With the index of a connection it names the source of markers. */
 const SOURCE = 'subscribe'
 
@@ -120,7 +123,7 @@ export class Subscriber<Target> {
   async add(target: Target, filters: readonly string[], qos: QoS): Promise<void> {
     await this.#connections[0]!.ready()
     await this.checkTopics(filters)
-    await this.#learnOrder()
+    await Promise.race([this.#learnOrder(), delay(ORDER_WAIT_MS, undefined, { ref: false })])
     if (this.#mustTryCopies(filters)) this.#noteCopies(await this.#connections[0]!.tryCopies())
     try {
       const results = await Promise.allSettled(filters.map((filter) => this.#addOne(target, filter, qos)))
@@ -238,7 +241,8 @@ export class Subscriber<Target> {
   async #learnOrder(): Promise<void> {
     if (this.#learnt.order !== undefined) return
     this.#orderTrial ??= this.#connections[0]!.tryOrder().finally(() => (this.#orderTrial = undefined))
-    const order = await this.#orderTrial
+    // Where the connection is lost meanwhile, the next stream tries it again.
+    const order = await this.#orderTrial.catch(() => undefined)
     if (order !== undefined) this.#learnt.order = order
   }
 
