@@ -45,12 +45,7 @@ export class ReceivedPackets {
     const packets = this.#packets.slice(this.#first)
     this.#isResumed = packets.length > 0
     this.#before = new Map(this.#countsOn ? packets.map(({ messageId, message }) => [messageId, message]) : [])
-    this.#mayComeAgain.clear()
-    for (const { message } of packets) {
-      const others = this.#mayComeAgain.get(message.topic)
-      if (others === undefined) this.#mayComeAgain.set(message.topic, [message])
-      else others.push(message)
-    }
+    this.#noteMayComeAgain(packets)
     this.#restart()
     return this.#isResumed
   }
@@ -78,13 +73,17 @@ export class ReceivedPackets {
     return true
   }
 
-  /** The session is a new one. */
-  reset(): void {
+  /**
+   * The session is a new one, as far as the broker says. ActiveMQ says so of a session that it has, and sends again.
+   * @returns as `reconnected`
+   */
+  reset(): boolean {
     this.#isResumed = false
     this.#before.clear()
-    this.#mayComeAgain.clear()
+    this.#noteMayComeAgain(this.#packets.slice(this.#first))
     this.#countsOn = false
     this.#restart()
+    return this.#mayComeAgain.size > 0
   }
 
   /** All packets up to the newest one have certainly been acknowledged. */
@@ -113,6 +112,15 @@ export class ReceivedPackets {
     }
     this.#remember({ messageId, message })
     return before !== undefined && isSame(before, message)
+  }
+
+  #noteMayComeAgain(packets: readonly Packet[]): void {
+    this.#mayComeAgain.clear()
+    for (const { message } of packets) {
+      const others = this.#mayComeAgain.get(message.topic)
+      if (others === undefined) this.#mayComeAgain.set(message.topic, [message])
+      else others.push(message)
+    }
   }
 
   #remember(packet: Packet): void {

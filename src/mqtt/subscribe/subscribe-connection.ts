@@ -288,8 +288,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     if (!mayBePresent) this.#connection.sessionProved()
     this.#isUndecided = mayBePresent && !isCertain
     this.#line.connected(network, mayBePresent)
-    if (!mayBePresent) this.#received.reset()
-    else if (this.#received.reconnected()) void this.#settleReceived(network)
+    const mayComeAgain = mayBePresent ? this.#received.reconnected() : this.#received.reset()
+    if (mayComeAgain) void this.#settleReceived(network)
     if (isCertain || !mayBePresent) return this.#restore(network, isCertain, isReconnect)
     const decide = (isSame: boolean): void => {
       if (this.#inDoubt !== decide) return

@@ -65,12 +65,16 @@ test('where the broker gives identifiers away that wait for a PUBACK, a session 
 })
 
 /** A broker that sends these messages on the second connection of the streams, at once. */
-async function startResuming(manners: { redelivery?: 'lost' }, again: () => ReturnType<typeof message>[]) {
+async function startResuming(
+  manners: { redelivery?: 'lost' },
+  again: () => ReturnType<typeof message>[],
+  isPresent = true,
+) {
   let connections = 0
   const broker = await startScriptedBroker((packet, peer) => {
     if (packet.cmd !== 'connect' || !isSubscriber(peer) || packet.clean === true) return false
     connections += 1
-    peer.accept(connections > 1)
+    peer.accept(connections > 1 && isPresent)
     if (connections > 1) peer.send(...again())
     return true
   }, manners)
@@ -90,8 +94,10 @@ test('such a broker is known by its first packet behind a reconnect, and the str
     .toEqual(['broker-session-lost'])
 })
 
-test('a broker that was restarted sends again without DUP: a stream gets it marked', async () => {
-  const { stream, subscriber } = await startResuming({}, () => [message(1, 'x'), message(2, 'y')])
+// ActiveMQ says that it has no session, and sends what it has for it.
+test.each([true, false])('what comes again without DUP is marked, with session present %s', async (isPresent) => {
+  const again = () => [message(1, 'x'), message(2, 'y')]
+  const { stream, subscriber } = await startResuming({}, again, isPresent)
   subscriber.send(message(7, 'x'))
   expect((await stream.next()).data.redelivered).toBeUndefined()
   subscriber.close()
