@@ -140,6 +140,8 @@ export class Connection implements Member {
   #shortLives = 0
   /** The session that the broker continued may be another client's. */
   #isUnproved = false
+  /** The session that is being replaced certainly is another client's. */
+  #isForeign = false
   #foreignAt = -Infinity
   /** How many addresses were tried since the last wait. */
   #tried = 0
@@ -236,10 +238,12 @@ export class Connection implements Member {
 
   /**
    * The session is another client's: ends it, and connects with a new one. Messages for that client have come here, and
-   * it sees that it lost the session. Where that happens again, the client id changes.
+   * it sees that it lost the session.
+   * @param isCertain it is; otherwise it only may be. Where it is for the second time, the client id changes
    */
-  replaceSession(): void {
+  replaceSession(isCertain: boolean): void {
     this.#isUnproved = true
+    this.#isForeign = isCertain
     this.#latest?.destroy(foreignSession())
   }
 
@@ -412,15 +416,16 @@ export class Connection implements Member {
     const { disconnectReason, hasPublished, unansweredRequests } = network
     if (disconnectReason === SESSION_TAKEN_OVER) return true
     if (isForeignSession(cause)) {
+      if (!this.#isForeign) return false
       const isAgain = performance.now() - this.#foreignAt < FOREIGN_AGAIN_MS
       this.#foreignAt = performance.now()
       return isAgain
     }
     const isSilent = disconnectReason === undefined && (cause === undefined || codeOf(cause) === 'ECONNRESET')
     const wasShort = performance.now() - this.#connectedAt < SHORT_LIFE_MS
-    // Mosquitto 2.0 and MQTT 3.1.1 brokers also close a connection over a publish or a filter that they refuse. What is
-    // sent in order to prove the session they take.
-    const mayBeRefused = !this.#isUnproved && (hasPublished || unansweredRequests > 0)
+    // Mosquitto 2.0 and MQTT 3.1.1 brokers also close a connection over a publish or a filter that they refuse. They
+    // take the publishes that prove the session.
+    const mayBeRefused = (hasPublished && !this.#isUnproved) || unansweredRequests > 0
     this.#shortLives = isSilent && wasShort && !mayBeRefused ? this.#shortLives + 1 : 0
     if (this.#shortLives < SHORT_LIVES_MAX) return false
     this.#shortLives = 0

@@ -55,9 +55,9 @@ export function isPacketTooLarge(cause: unknown): boolean {
   return [TOO_LARGE, MESSAGE_TOO_LARGE].includes(codeOf(cause) as string)
 }
 
-/** The session that the broker continued turned out to be another client's. */
+/** The session that the broker continued is or may be another client's. */
 export function foreignSession(): Failure {
-  return failure('the broker continued a session of another client with the same client id', FOREIGN_SESSION)
+  return failure('the broker continued a session that may be another client’s', FOREIGN_SESSION)
 }
 
 export function isForeignSession(cause: unknown): boolean {

@@ -274,9 +274,11 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     hasSession: boolean,
   ): void {
     const isReconnect = this.#wasConnected
-    const mayShare = this.#options.mayShareClientId && !this.#connection.hasChangedClientId
-    // It was discarded just now, so another client has begun it since.
-    if (hasSession && !isReconnect && mayShare) return this.#connection.replaceSession()
+    const mayShare = this.#mayShareClientId
+    // A session at the first connect is another client's, as ours was discarded just now. One that never had our marker
+    // may be.
+    const isUnmarked = !isReconnect || (this.#options.markers.work === true && !this.#line.isSubscribed)
+    if (hasSession && isUnmarked && mayShare) return this.#connection.replaceSession(!isReconnect)
     this.#wasConnected = true
     this.#arrived = 0
     this.#triedIdsMs = -Infinity
@@ -286,6 +288,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const isCertain = sessionPresent && !(this.#isUndecided && showsSession) && (showsSession || !mayShare)
     const mayBePresent = isCertain || (hasSession && showsSession)
     if (!mayBePresent) this.#connection.sessionProved()
+    // So that the next reconnect shows whose session it is, also where nobody subscribes to anything until then.
+    if (!hasSession && mayShare && this.#options.markers.work === true) queueMicrotask(() => this.#line.subscribe())
     this.#isUndecided = mayBePresent && !isCertain
     this.#line.connected(network, mayBePresent)
     const mayComeAgain = mayBePresent ? this.#received.reconnected() : this.#received.reset()
@@ -295,6 +299,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
       if (this.#inDoubt !== decide) return
       this.#settleDoubt()
       this.#isUndecided = false
+      if (!isSame && mayShare) return this.#connection.replaceSession(false)
       if (!isSame) this.#line.connected(network, false)
       this.#restore(network, isSame, isReconnect)
     }
@@ -369,6 +374,10 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     void this.#checkSession(network)
   }
 
+  get #mayShareClientId(): boolean {
+    return this.#options.mayShareClientId && !this.#connection.hasChangedClientId
+  }
+
   /** Whether a subscription of this connection matches the topics of markers. */
   get #matchesMarkers(): boolean {
     const { topic } = this.#options.markers
@@ -424,7 +433,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     })
     if (!isHere()) return
     this.#arrivedMore = undefined
-    if (proof?.isOurs === false) return this.#connection.replaceSession()
+    const isForeign = proof === undefined ? this.#mayShareClientId : !proof.isOurs
+    if (isForeign) return this.#connection.replaceSession(proof !== undefined)
     this.#connection.sessionProved()
     if (proof?.isWhole !== true || this.#arrived >= NEARLY_FULL * brokerQueueMax) overflowed()
   }

@@ -137,4 +137,19 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
     expect(payloads(stream)).toEqual(['kept 1', 'kept 2', 'last'])
     expect(reasons(stream)).toEqual([...gaps, ...gaps])
   })
+
+  test('a bridge without streams keeps its client id, however often its link is cut', { timeout: 30_000 }, async () => {
+    const broker = await startMosquitto()
+    const proxy = await startProxy(broker.url)
+    const bridge = await startBridge({ MQTT_URL: proxy.url, ...settings })
+    await markersWork(bridge)
+    for (let outage = 1; outage <= 3; outage += 1) {
+      await proxy.refuse()
+      await expect.poll(() => bridge.isReachable()).toBe(false)
+      await proxy.accept()
+      await expect.poll(() => bridge.isReachable(), { timeout: 15_000 }).toBe(true)
+      await markersWork(bridge)
+    }
+    expect(bridge.logs.filter(({ newClientId }) => newClientId !== undefined)).toEqual([])
+  })
 })
