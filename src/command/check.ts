@@ -168,7 +168,8 @@ const UNSAID: Record<string, string> = {
 
 /** What the bridge has found out, in words: what it means for those who read and publish. */
 function learntRows(learnt: Learnt): Row[] {
-  const { markers, order, copies, retainedForWildcards, retainedLate, redelivery, changedCharacters } = learnt
+  const { markers, order, copies, retainedForWildcards, retainedLate, redelivery, sessionsEnd, changedCharacters } =
+    learnt
   const say = <Value extends string | boolean>(value: Value | undefined, words: Record<`${Value}`, string>): string =>
     value === undefined ? 'not known' : words[`${value}`]
   return [
@@ -194,6 +195,7 @@ function learntRows(learnt: Learnt): Row[] {
         lost: 'may be lost, so a session that goes on begins with a gap',
       }),
     ],
+    ['Sessions', say(sessionsEnd, { true: 'end when told to', false: 'stay when told to end, so DELETE gets 502' })],
     [
       'Characters of topics',
       changedCharacters === undefined

@@ -254,18 +254,12 @@ export class Connection implements Member {
 
   /** Also ends the session, unless it is durable. Resolves within two seconds, whatever the broker does. */
   async close(endsSession = this.#options.durable === undefined): Promise<void> {
-    const { network } = this
-    this.#stop()
-    if (network === undefined) return this.#latest?.destroy()
-    const wasReceived = await network.disconnect(endsSession)
-    // MQTT 3.1.1 has no session expiry: only a second connection, with a clean session, ends a session that was kept.
-    // Some MQTT 5 brokers (FlashMQ, rumqttd) ignore an expiry of 0 in DISCONNECT, so a durable session is ended twice.
-    const isDurable = this.#options.durable !== undefined
-    const isEnded = (this.#target.version === 5 && !isDurable) || this.#options.keepSession === false
-    if (isEnded || !endsSession || !wasReceived) return
-    const timer = setTimeout(() => this.#latest?.destroy(), DISCARD_TIMEOUT_MS)
-    await new Promise<void>((resolve) => this.#discardSession(() => resolve()))
-    clearTimeout(timer)
+    await this.#leave(endsSession)
+  }
+
+  /** As `close`, and ends the session. Resolves with whether the broker took what was sent to it for that. */
+  closeForGood(): Promise<boolean> {
+    return this.#leave(true)
   }
 
   wake(): void {
@@ -277,6 +271,27 @@ export class Connection implements Member {
 
   checkAlive(): void {
     void this.network?.requireSignOfLife(SIGN_OF_LIFE_MS)
+  }
+
+  async #leave(endsSession: boolean): Promise<boolean> {
+    const { network } = this
+    this.#stop()
+    if (network === undefined) {
+      this.#latest?.destroy()
+      return false
+    }
+    const wasReceived = await network.disconnect(endsSession)
+    // MQTT 3.1.1 has no session expiry: only a second connection, with a clean session, ends a session that was kept.
+    // Some MQTT 5 brokers (FlashMQ, rumqttd) ignore an expiry of 0 in DISCONNECT, so a durable session is ended twice.
+    const isDurable = this.#options.durable !== undefined
+    const isEnded = (this.#target.version === 5 && !isDurable) || this.#options.keepSession === false
+    if (isEnded || !endsSession || !wasReceived) return wasReceived
+    const timer = setTimeout(() => this.#latest?.destroy(), DISCARD_TIMEOUT_MS)
+    const wasDiscarded = await new Promise<boolean>((resolve) =>
+      this.#discardSession((failure) => resolve(failure === undefined)),
+    )
+    clearTimeout(timer)
+    return wasDiscarded
   }
 
   #open(): void {

@@ -88,12 +88,13 @@ export async function sessionRoutes(
       operationId: 'deleteSession',
       summary: 'Make the broker forget a durable session',
       description:
-        'The broker drops the messages that it keeps for the session. A stream of the session ends, at any instance.',
+        'The broker drops the messages that it keeps for the session. A stream of the session ends, at any instance. ' +
+        'Some brokers keep a session that they are told to end: `broker-refused` says so, instead of 204.',
       tags: ['sessions'],
       params: SessionParamsSchema,
       response: {
         204: { description: 'The broker has forgotten it', type: 'null' },
-        ...problems('not-found', 'broker-unavailable'),
+        ...problems('not-found', 'broker-refused', 'broker-unavailable'),
       },
     },
     handler: async ({ identity, params: { id } }, reply) => {

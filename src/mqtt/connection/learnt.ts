@@ -27,6 +27,8 @@ export interface Learnt {
    * packet identifiers, so an acknowledgement of these is taken for theirs and they may never come again.
    */
   redelivery?: 'marked' | 'unmarked' | 'lost'
+  /** Whether it forgets a session that it is told to end. False: `DELETE /sessions/{id}` is refused. */
+  sessionsEnd?: boolean
   /** Characters of topics that become others on their way, such as `.` in RabbitMQ, which becomes `/`. */
   changedCharacters?: string
 }

@@ -222,21 +222,62 @@ export class Session implements ConnectionHandlers {
 
   /**
    * Ends the session at the broker. Resolves with whether the broker had it.
-   * @throws CausewayError if the broker cannot be reached
+   * @throws CausewayError if the broker cannot be reached, or if it may still have the session. In the latter case the
+   *   session is closed here
    */
   async end(): Promise<boolean> {
     const wasOpen = this.#isOpen
     if (!wasOpen) this.#subscribes = false
+    let connection: Connection
     try {
-      await this.#connect()
+      connection = await this.#connect()
     } catch (error) {
       // Otherwise the MQTT client would go on connecting, and take the session's messages once the broker is back.
       if (!wasOpen) await this.close()
       throw error
     }
     const existed = wasOpen || this.#isPresent
-    await this.close(true)
+    this.#dropConnection()
+    this.#sessionLost()
+    const ended = connection.closeForGood()
+    this.#closing = ended.then(() => {})
+    if (!(await ended)) {
+      throw new CausewayError(
+        'broker-unavailable',
+        'The connection to the broker was lost before it had ended the session, which it may still have',
+        { retryAfter: 1 },
+      )
+    }
+    if (existed) await this.#checkEnded()
     return existed
+  }
+
+  /**
+   * Some brokers keep a session that they were told to end, which shows only where a client connects to it once more.
+   * That is done until the broker has once forgotten a session: then it does so with the others, too.
+   * @throws CausewayError if the broker still has the session, or cannot be reached
+   */
+  async #checkEnded(): Promise<void> {
+    const { connection: options, durable } = this.#options
+    const { learnt } = options.broker
+    if (learnt.sessionsEnd === true) return
+    let isPresent = false
+    const connection = new Connection({
+      ...options,
+      // Should the bridge be killed now, nothing of this stays (MQTT 5).
+      durable: { ...durable, expiryS: 0 },
+      handlers: { connected: (_network, _capabilities, _sessionPresent, hasSession) => (isPresent = hasSession) },
+    })
+    try {
+      await connection.ready()
+    } finally {
+      // Over MQTT 3.1.1 the check itself has begun a session.
+      this.#closing = connection.close(true)
+      await this.#closing
+    }
+    learnt.sessionsEnd = !isPresent
+    if (!isPresent) return
+    throw new CausewayError('broker-refused', 'The broker was told to end the session, and still has it')
   }
 
   connected(

@@ -252,9 +252,12 @@ export class SessionStream<Message extends SessionMessage> {
 
   /** Makes the broker forget the session. Resolves with whether the broker had it. */
   async forget(): Promise<boolean> {
-    const existed = await this.#broker.end()
-    await this.end('deleted')
-    return existed
+    try {
+      return await this.#broker.end()
+    } finally {
+      // While the broker cannot be reached, the session stays open, and the stream goes on.
+      if (this.brokerState === undefined) await this.end('deleted')
+    }
   }
 
   heartbeat(stallMs: number): void {
