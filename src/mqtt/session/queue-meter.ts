@@ -60,6 +60,8 @@ export class QueueMeter {
    * marker that comes later shows as much.
    */
   #markers: Marker[] = []
+  /** The first message of the connection makes a marker, however few there are. */
+  #mustSend = false
   /** `#receivedNew` when the latest marker was sent. */
   #sentAt = 0
   /** `#received` when the latest of the markers was sent that found the queue full, and when that was told of last. */
@@ -80,15 +82,19 @@ export class QueueMeter {
   }
 
   /**
-   * To be called before the first message of a connection.
+   * To be called before the first message of a connection. Where the connection before was lost while some of the queue
+   * was still to come, what was acknowledged there counts as well: the rest of a full queue would look like one that
+   * never was full. What was not acknowledged comes again.
    * @param hasMarkers the session has its subscription to the marker, or has asked for it. Otherwise nothing shows what
    *   is new, so all counts that comes until `quiet`, and the queue is measured only once
    * @param countsUnacknowledged what was sent and not acknowledged takes room in the queue, also while the client is
    *   connected
    */
   start(hasMarkers: boolean, countsUnacknowledged: boolean): void {
+    const carried = this.#carried
     this.#isRunning = true
     this.#hasMarkers = hasMarkers
+    this.#mustSend = carried > 0
     this.#countsUnacknowledged = countsUnacknowledged
     this.#received = 0
     this.#receivedNew = 0
@@ -98,16 +104,30 @@ export class QueueMeter {
     this.#toldAt = undefined
     // Its number is its own: markers of an earlier connection may still come.
     this.#lastSent += 1
-    this.#markers = [{ number: this.#lastSent, sentAt: 0, since: 0 }]
+    this.#markers = [{ number: this.#lastSent, sentAt: 0, since: -carried }]
+  }
+
+  /** Messages behind the oldest marker on its way that are acknowledged, and that nobody was told of. */
+  get #carried(): number {
+    const [oldest] = this.#markers
+    if (oldest === undefined) return 0
+    return Math.max(0, this.#acknowledged - Math.max(oldest.since, this.#toldAt ?? -Infinity))
   }
 
   /** Nothing waits at the broker. */
   quiet(): void {
-    if (this.countsAll) this.stop()
+    if (this.countsAll) this.reset()
   }
 
+  /** The connection is lost. */
   stop(): void {
     this.#isRunning = false
+  }
+
+  /** Nothing that was counted shows how full the queue is: it is empty, or nobody knows. */
+  reset(): void {
+    this.stop()
+    this.#markers = []
   }
 
   /** A message came that may have waited in the queue: one at QoS 1. `isNew`: the broker did not send it before. */
@@ -115,7 +135,7 @@ export class QueueMeter {
     if (!this.#isRunning) return
     this.#received += 1
     if (isNew) this.#receivedNew += 1
-    if (this.#hasMarkers && this.#receivedNew - this.#sentAt >= this.#spacing) this.#send()
+    if (this.#hasMarkers && (this.#mustSend || this.#receivedNew - this.#sentAt >= this.#spacing)) this.#send()
     for (const { sentAt, since } of this.#markers) {
       if (this.#received - since < this.#limit) break
       this.#fullAt = Math.max(this.#fullAt, sentAt)
@@ -125,7 +145,7 @@ export class QueueMeter {
 
   /** A message of this connection was acknowledged. */
   acknowledged(): void {
-    this.#acknowledged += 1
+    if (this.#isRunning) this.#acknowledged += 1
   }
 
   /**
@@ -146,7 +166,7 @@ export class QueueMeter {
   #tell(): void {
     if (!this.#isRunning || this.#fullAt < (this.#toldAt ?? 0)) return
     this.#toldAt = this.#received
-    if (!this.#hasMarkers) this.stop()
+    if (!this.#hasMarkers) this.reset()
     this.#options.overflowed()
   }
 
@@ -155,6 +175,7 @@ export class QueueMeter {
     const since = this.#countsUnacknowledged ? this.#acknowledged : this.#received
     const marker = { number: this.#lastSent + 1, sentAt: this.#received, since }
     if (this.#options.send(Buffer.from(`${this.#run} ${marker.number}`))) {
+      this.#mustSend = false
       this.#lastSent += 1
       this.#sentAt = this.#receivedNew
     } else if (this.#markers.length > 0) return

@@ -371,7 +371,7 @@ export class Session implements ConnectionHandlers {
     // Only markers are published here.
     if (reasonCode < FIRST_REFUSAL) return
     this.#areMarkersRefused = true
-    this.#meter?.stop()
+    this.#meter?.reset()
   }
 
   takenOver(): void {
@@ -481,7 +481,7 @@ export class Session implements ConnectionHandlers {
     await withTimeout(granted, this.#options.timeoutMs).catch(() => {
       if (this.#connection?.network !== network) return
       this.#marker = undefined
-      this.#meter?.stop()
+      this.#meter?.reset()
     })
   }
 
@@ -538,6 +538,7 @@ export class Session implements ConnectionHandlers {
     this.#isGranted = false
     this.#marker = undefined
     this.#markerIds.clear()
+    this.#meter?.reset()
     this.#unacknowledged.sessionLost()
   }
 }

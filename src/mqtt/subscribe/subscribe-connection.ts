@@ -88,8 +88,10 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   #isUndecided = false
   /** Settles once it is decided, or the connection is lost. */
   #decision: { promise: Promise<void>; settle: () => void } | undefined
-  /** Messages since the connection was made. */
+  /** Messages since the connection was made; since an earlier one where that was lost before all of its queue came. */
   #arrived = 0
+  /** All that the broker had kept has come, and it is known whether that filled its queue. */
+  #isQueueMeasured = true
   /** Called once more messages than this have arrived. */
   #arrivedMore: { than: number; notify: () => void } | undefined
   /** When it was last tried to find out how the broker counts packet identifiers. */
@@ -280,7 +282,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const isUnmarked = !isReconnect || (this.#options.markers.work === true && !this.#line.isSubscribed)
     if (hasSession && isUnmarked && mayShare) return this.#connection.replaceSession(!isReconnect)
     this.#wasConnected = true
-    this.#arrived = 0
+    if (this.#isQueueMeasured) this.#arrived = 0
     this.#triedIdsMs = -Infinity
     // Over MQTT 3.1.1 a marker that came by a wildcard looks like one that came by its own subscription.
     const showsSession =
@@ -352,6 +354,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   #restore(network: NetworkConnection, sessionPresent: boolean, isReconnect: boolean): void {
     const { events } = this.#options
+    // A new session has kept nothing, and a gap says so.
+    if (!sessionPresent) this.#isQueueMeasured = true
     if (isReconnect) events.restored(sessionPresent)
     const synced = [...this.subscriptions].map(async (subscription) => {
       if (!sessionPresent) subscription.markGone()
@@ -406,17 +410,19 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   async #checkSession(network: NetworkConnection): Promise<void> {
     const { brokerQueueMax, events, markers, timeoutMs } = this.#options
     const isHere = (): boolean => this.#connection.network === network
-    let isTold = brokerQueueMax === 0 || this.#byIdentifier.size === 0
+    this.#isQueueMeasured = brokerQueueMax === 0 || this.#byIdentifier.size === 0
     const overflowed = (): void => {
-      if (!isTold && isHere()) events.queueOverflowed()
-      isTold = true
+      if (this.#isQueueMeasured || !isHere()) return
+      this.#isQueueMeasured = true
+      events.queueOverflowed()
     }
     if (markers.work !== true || !this.#line.isSubscribed) {
       this.#connection.sessionProved()
-      if (isTold) return
+      if (this.#isQueueMeasured) return
       // Under a load that fills the broker's window all the time nothing shows how much of it was kept.
       await this.settled().catch(() => false)
       if (this.#arrived >= NEARLY_FULL * brokerQueueMax) overflowed()
+      if (isHere()) this.#isQueueMeasured = true
       return
     }
     if (brokerQueueMax > 0) this.#arrivedMore = { than: 2 * brokerQueueMax, notify: overflowed }
@@ -437,6 +443,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     if (isForeign) return this.#connection.replaceSession(proof !== undefined)
     this.#connection.sessionProved()
     if (proof?.isWhole !== true || this.#arrived >= NEARLY_FULL * brokerQueueMax) overflowed()
+    this.#isQueueMeasured = true
   }
 
   async #tryCopies(): Promise<Copies | undefined> {

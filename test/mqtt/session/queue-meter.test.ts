@@ -17,11 +17,12 @@ function setUp(max: number) {
     publish(count: number) {
       for (let number = 0; number < count; number += 1) put(undefined)
     },
-    take(count = Infinity) {
+    take(count = Infinity, acknowledges = false) {
       for (let number = 0; number < count && queue.length > 0; number += 1) {
         const marker = queue.shift()
         meter.received(true)
         if (marker !== undefined) meter.arrived(marker)
+        if (acknowledges) meter.acknowledged()
       }
     },
     get gaps() {
@@ -87,6 +88,39 @@ test('markers of another meter, and of an earlier connection, end nothing', () =
   broker.take(30)
   broker.meter.arrived(Buffer.from('other 99'))
   broker.take()
+  expect(broker.gaps).toBe(1)
+})
+
+test('a full queue that comes over two connections is a gap, and many connections with little each are none', () => {
+  const broker = setUp(1000)
+  broker.publish(1100)
+  broker.meter.start(true, false)
+  broker.take(600, true)
+  broker.meter.stop()
+  expect(broker.gaps).toBe(0)
+  broker.meter.start(true, false)
+  broker.take(Infinity, true)
+  expect(broker.gaps).toBe(1)
+  for (let connection = 0; connection < 100; connection += 1) {
+    broker.meter.stop()
+    broker.publish(30)
+    broker.meter.start(true, false)
+    broker.take(30, true)
+    // All but the last marker come.
+    if (connection % 5 === 4) broker.take(Infinity, true)
+  }
+  expect(broker.gaps).toBe(1)
+})
+
+test('a queue that was told of is not told of again because the connection is lost', () => {
+  const broker = setUp(1000)
+  broker.publish(1100)
+  broker.meter.start(true, false)
+  broker.take(980, true)
+  expect(broker.gaps).toBe(1)
+  broker.meter.stop()
+  broker.meter.start(true, false)
+  broker.take(Infinity, true)
   expect(broker.gaps).toBe(1)
 })
 

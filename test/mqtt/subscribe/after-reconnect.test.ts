@@ -43,6 +43,44 @@ describe.skipIf(!hasMosquitto).each(['5', '3.1.1'])('over MQTT %s', (protocol) =
     if (gaps.length === 0) expect(seen()).toEqual(['first', ...payloads, 'last'])
   })
 
+  test('a queue that was full is a gap, though the connection is cut again before all of it has come', async () => {
+    const broker = await startMosquitto()
+    let isAway = false
+    let [cutAfter, came] = [Infinity, 0]
+    const proxy = await startCuttingProxy(broker.url, (direction, packet, connect) => {
+      if (connect?.clientId.includes('-subscribe-') !== true) return undefined
+      if (isAway && packet.cmd !== 'connack') return 'before'
+      if (direction !== 'down' || packet.cmd !== 'publish' || packet.topic !== 'a') return undefined
+      came += 1
+      if (came <= cutAfter) return undefined
+      cutAfter = Infinity
+      return 'before'
+    })
+    const bridge = await startBridge({ MQTT_URL: proxy.url, MQTT_PROTOCOL: protocol, STREAM_LOG_MESSAGES: 10_000 })
+    const outside = await mqttClient(broker.url)
+    await outside.publishAsync('a', 'first', { qos: 1, retain: true })
+    const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
+    await stream.next()
+    isAway = true
+    await outside.publishAsync('a', 'cuts', { qos: 1 })
+    await expect.poll(() => stream.events.at(-1)?.data.broker).toBe('disconnected')
+    const payloads = Array.from({ length: 1500 }, (_, index) => `${index}`)
+    await Promise.all(payloads.map((payload) => outside.publishAsync('a', payload, { qos: 1 })))
+    came = 0
+    cutAfter = 600
+    isAway = false
+    const connects = () => stream.events.filter(({ data }) => data.broker === 'connected').length
+    await expect.poll(connects, { timeout: 15_000 }).toBeGreaterThanOrEqual(2)
+    await outside.publishAsync('a', 'last', { qos: 1 })
+    await expect
+      .poll(() => stream.events.findLast(({ event }) => event === 'message')?.data.payload, { timeout: 15_000 })
+      .toBe('last')
+    await expect
+      .poll(() => stream.events.filter(({ event }) => event === 'gap').map(({ data }) => data.reason))
+      .toEqual(['broker-queue'])
+    expect(cutAfter).toBe(Infinity)
+  })
+
   test('a session that the broker kept is known as such, though a CONNACK was lost in between', async () => {
     const broker = await startMosquitto()
     let isCutting = false
