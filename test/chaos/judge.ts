@@ -17,7 +17,9 @@ export interface ReaderVerdict {
   outOfOrder: number
   /** Arrived at the broker while the reader was there, never came, and no gap says so. */
   missed: number
-  /** The same, with a gap. */
+  /** The first of these, with the seconds from the end of the fault to its publishing and to the gaps. */
+  missedFirst: string | undefined
+  /** The same as `missed`, with a gap. */
   missedWithGap: number
   /** The same, where the broker forgot them, as its log shows. */
   forgottenByBroker: number
@@ -104,7 +106,8 @@ export function owedTo(reader: Reader, ledger: Ledger, arrived: ReadonlyMap<stri
   )
 }
 
-function judgeReader(reader: Reader, { ledger, arrived, brokerLog, brokerForgets }: Evidence): ReaderVerdict {
+function judgeReader(reader: Reader, evidence: Evidence): ReaderVerdict {
+  const { ledger, arrived, brokerLog, brokerForgets, endedAt } = evidence
   const { history, arrivals } = reader
   const missing = owedTo(reader, ledger, arrived).filter((publication) => !arrivals.has(keyOf(publication)))
   const gaps = gapsOf(history)
@@ -114,7 +117,7 @@ function judgeReader(reader: Reader, { ledger, arrived, brokerLog, brokerForgets
   const isWaiting = !reader.isOpen || (last?.kind === 'status' && !last.isConnected)
   const waitsFor = isWaiting && last !== undefined ? last.at - GAP_REACHES_BACK_MS : Infinity
   const excused = missing.filter((publication) => {
-    const newer = latest.get(publication.topic)?.find(({ number }) => number > publication.number)
+    const newer = newerThan(publication, latest, ledger)
     if ((newer === undefined && isWaiting) || publication.begunAt > waitsFor) return true
     return gaps.some(
       ({ at, until }) => publication.begunAt <= until && (newer === undefined || newer.at > at - GAP_REACHES_BACK_MS),
@@ -127,6 +130,9 @@ function judgeReader(reader: Reader, { ledger, arrived, brokerLog, brokerForgets
           (publication) => !excused.includes(publication) && brokerLog.sentTo(sessionId, publication) === false,
         )
       : []
+  const seconds = (at: number): string => `${((at - endedAt) / 1000).toFixed(2)} s`
+  const first = missing.find((publication) => !excused.includes(publication) && !forgotten.includes(publication))
+  const newer = first && newerThan(first, latest, ledger)
   const messages = history.filter((happening) => happening.kind === 'message')
   const again = messages.filter(({ key, at }) => at > arrivals.get(key)! + 0.001)
   return {
@@ -135,6 +141,10 @@ function judgeReader(reader: Reader, { ledger, arrived, brokerLog, brokerForgets
     unmarked: again.filter(({ isRedelivered }) => !isRedelivered).length,
     outOfOrder: outOfOrder([...arrivals.keys()], ledger),
     missed: missing.length - excused.length - forgotten.length,
+    missedFirst:
+      first &&
+      `${keyOf(first)} of ${seconds(first.begunAt)}, a newer one came at ${newer ? seconds(newer.at) : '–'}, ` +
+        `gaps at ${gaps.map(({ at }) => seconds(at)).join(', ') || '–'}`,
     forgottenByBroker: forgotten.length,
     missedWithGap: excused.length,
     gaps: count(history.filter((happening) => happening.kind === 'gap').map(({ reason }) => reason)),
@@ -166,6 +176,20 @@ function latestArrivals(history: readonly Happening[], ledger: Ledger): Map<stri
     else arrivals.push({ number, at: happening.at })
   }
   return byTopic
+}
+
+/**
+ * The first message to arrive of those that the broker took behind this one. HTTP requests may overtake each other, and
+ * one that the bridge sends again behind an outage reaches the broker behind others that arrived before it. So of HTTP
+ * publishes only what was begun after the answer is certainly newer.
+ */
+function newerThan(
+  { topic, number, by, answeredAt = Infinity }: Publication,
+  latest: ReadonlyMap<string, { number: number; at: number }[]>,
+  ledger: Ledger,
+): { number: number; at: number } | undefined {
+  const isBehind = (key: string): boolean => by === 'mqtt' || ledger.find(key)!.begunAt > answeredAt
+  return latest.get(topic)?.find((other) => other.number > number && isBehind(keyOf({ topic, number: other.number })))
 }
 
 /** HTTP requests may overtake each other, so only what one MQTT client published has an order. */

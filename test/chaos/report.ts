@@ -52,8 +52,10 @@ function notesOf({ readers, unknown, unknownArrived, notSentArrived, repeatedByB
   })
   const forgotten = Object.values(readers).reduce((total, reader) => total + reader.forgottenByBroker, 0)
   const unmarked = Object.entries(readers).filter(([, reader]) => reader.unmarked > 0)
+  const missed = Object.entries(readers).filter(([, { missedFirst }]) => missedFirst !== undefined)
   return [
     ...notes,
+    ...missed.map(([name, { missedFirst }]) => `${name} missed ${missedFirst}`),
     ...(unknown > 0 ? [`of ${unknown} unknown ${unknownArrived} had arrived`] : []),
     ...(notSentArrived > 0 ? [`${notSentArrived} said to be not sent had arrived`] : []),
     ...(repeatedByBroker > 0 ? [`${repeatedByBroker} at QoS 2 repeated by the broker`] : []),
