@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { Ajv } from 'ajv'
-import Type, { type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from '../schema-type.ts'
 import { BROKER_URL_EXPECTED, brokerUrls } from './broker-url.ts'
 import { didYouMean } from './closest.ts'
 import { contradictions } from './contradictions.ts'

@@ -25,7 +25,7 @@ import type { SubscribedChannel } from '../stream/shared/subscribed-channel.ts'
 import { sampledTraceId } from '../trace-context.ts'
 import type { Tracing } from '../tracing/tracing.ts'
 import { BrokerWait } from './broker-wait.ts'
-import { Lazy } from './lazy.ts'
+import { Lazy } from '../lazy.ts'
 import type { LimitedLog } from './limited-log.ts'
 import { reportSession, reportStates, type StateLog } from './state-log.ts'
 

@@ -32,7 +32,7 @@ export interface ScriptedBroker {
   stop(): void
 }
 
-/** Called for each packet. Returns true when it has handled the packet; otherwise `answer` below does. */
+/** Called for each packet. Returns true when it has handled the packet; otherwise the broker answers as any does. */
 export type Script = (packet: Packet, peer: Peer) => boolean | void
 
 /**
@@ -50,11 +50,23 @@ export async function startScriptedBroker(
   const markers = handlesMarkers ? new MarkerTopics(manners) : undefined
   const peers: Peer[] = []
   const sockets = new Set<Socket>()
+  const sessions = new Set<string>()
   const server = createServer((socket) => {
     sockets.add(socket)
     socket.on('error', () => {})
     socket.on('close', () => sockets.delete(socket))
-    const peer = createPeer(socket, (sessionPresent) => markers?.accepted(peer, sessionPresent))
+    const peer = createPeer(socket, (sessionPresent) => {
+      if (keepsSession(peer.connect!)) sessions.add(peer.connect!.clientId)
+      else sessions.delete(peer.connect!.clientId)
+      markers?.accepted(peer, sessionPresent)
+    })
+    const answer = (packet: Packet): void => {
+      if (packet.cmd === 'connect') return peer.accept(!packet.clean && sessions.has(packet.clientId))
+      if (packet.cmd === 'disconnect' && packet.properties?.sessionExpiryInterval === 0) {
+        sessions.delete(peer.connect!.clientId)
+      }
+      acknowledge(packet, peer)
+    }
     peers.push(peer)
     socket.on('close', () => markers?.left(peer))
     const parse = parser()
@@ -62,19 +74,19 @@ export async function startScriptedBroker(
       if (packet.cmd === 'connect') peer.connect = packet
       if (isRedeliveryTrial(peer)) {
         if (packet.cmd === 'connect') peers.splice(peers.indexOf(peer), 1)
-        if (markers?.tryRedelivery(packet, peer) !== true) answer(packet, peer)
+        if (markers?.tryRedelivery(packet, peer) !== true) answer(packet)
         return
       }
       if (isCluster(peer)) {
         // The connection to other replicas, of which there are none. The script says only how it is connected to.
-        if (packet.cmd !== 'connect') return answer(packet, peer)
+        if (packet.cmd !== 'connect') return answer(packet)
         peers.splice(peers.indexOf(peer), 1)
-        if (script(packet, peer) !== true) answer(packet, peer)
+        if (script(packet, peer) !== true) answer(packet)
         return
       }
       if (markers?.handle(packet, peer)) return
       peer.received.push(packet)
-      if (script(packet, peer) !== true) answer(packet, peer)
+      if (script(packet, peer) !== true) answer(packet)
     })
     parse.on('error', () => socket.destroy())
     socket.on('data', (chunk) => void parse.parse(chunk))
@@ -156,7 +168,7 @@ interface MarkerManners {
   lateRetained?: boolean | number | (() => boolean)
   /** `mixed`: of the messages with which the bridge tries out the order, each second one waits for the next. */
   order?: 'kept' | 'mixed'
-  /** Called for each marker, before it is delivered. */
+  /** Called for each marker, before it is delivered; not for those that try out the order. */
   onMarker?: (from: Peer) => void
   /** Whether it comes for filters with wildcards. */
   retainedWildcards?: boolean
@@ -221,7 +233,7 @@ class MarkerTopics {
       for (const send of session.waiting.splice(0)) send(peer)
     }
     if (packet.cmd === 'publish' && packet.topic.startsWith(MARKERS)) {
-      this.#manners.onMarker?.(peer)
+      if (!packet.topic.endsWith('/order')) this.#manners.onMarker?.(peer)
       if (packet.retain && packet.payload.length > 0) this.#retained.set(packet.topic, packet)
       else if (packet.retain) this.#retained.delete(packet.topic)
       peer.send({ cmd: 'puback', messageId: packet.messageId! })
@@ -293,10 +305,12 @@ function matches(filter: string, topic: string): boolean {
   return filter === topic || (filter.endsWith('/+') && topic.slice(0, topic.lastIndexOf('/')) === filter.slice(0, -2))
 }
 
-function answer(packet: Packet, peer: Peer): void {
+function keepsSession({ protocolVersion, clean, properties }: IConnectPacket): boolean {
+  return protocolVersion === 5 ? (properties?.sessionExpiryInterval ?? 0) > 0 : clean === false
+}
+
+function acknowledge(packet: Packet, peer: Peer): void {
   switch (packet.cmd) {
-    case 'connect':
-      return peer.accept(!packet.clean)
     case 'publish':
       if (packet.qos === 1) peer.send({ cmd: 'puback', messageId: packet.messageId! })
       if (packet.qos === 2) peer.send({ cmd: 'pubrec', messageId: packet.messageId! })

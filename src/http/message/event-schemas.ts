@@ -1,6 +1,6 @@
-import Type from 'typebox'
 import type { AckMode, EventName, GapReason } from '../../stream/events.ts'
 import { MessageSchema } from './schemas.ts'
+import { Type } from '../../schema-type.ts'
 
 /** Typed by the reasons there are, so that a new one cannot be missing here. */
 export const GAP_REASONS = {

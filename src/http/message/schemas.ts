@@ -1,5 +1,5 @@
-import Type from 'typebox'
 import type { SlowPolicy } from '../../stream/reader.ts'
+import { Type } from '../../schema-type.ts'
 
 const QOS = 'QoS 0, 1 or 2'
 const ENCODE_HASH = '`#` has to be sent as `%23`'

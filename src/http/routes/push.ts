@@ -1,4 +1,3 @@
-import Type from 'typebox'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { insufficient } from '../../auth/challenge.ts'
@@ -6,6 +5,7 @@ import type { Identity } from '../../auth/identity.ts'
 import { CausewayError } from '../../errors.ts'
 import { PUSH_STATES, type PushInfo } from '../../push/info.ts'
 import { problems } from '../message/problem-responses.ts'
+import { Type } from '../../schema-type.ts'
 
 export interface PushRoutes {
   list(): PushInfo[]

@@ -202,7 +202,11 @@ test('a session that the broker lost is restored once its filters are granted ag
 
 // HTTP cannot tell whether the last reader elsewhere got what was flushed to its socket and acknowledged for it.
 test('with ack=auto a session that another process had begins with a gap, and with ack=explicit it does not', async () => {
-  const broker = await startScriptedBroker(() => {})
+  const broker = await startScriptedBroker((packet, peer) => {
+    if (packet.cmd !== 'connect' || !isSession(peer)) return false
+    peer.accept(true)
+    return true
+  })
   const settings = { MQTT_URL: broker.url, STREAM_LINGER_MS: 60_000 }
   const auto = await openSession(await startBridge(settings), { ack: 'auto' })
   expect(auto.about.data).toMatchObject({ unknown: true })
