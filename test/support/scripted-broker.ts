@@ -161,13 +161,17 @@ const MARKERS = 'causeway/marker/'
 const MARKER_ID_MAX = 65_000
 
 const LATE_MS = 100
+const ORDER_KEPT = 200
 
 /** How the broker treats the retained message with which the bridge tries it out. */
 interface MarkerManners {
   /** It comes a while after all else, or so many milliseconds; not at all while this returns false. */
   lateRetained?: boolean | number | (() => boolean)
-  /** `mixed`: of the messages with which the bridge tries out the order, each second one waits for the next. */
-  order?: 'kept' | 'mixed'
+  /**
+   * `mixed`: of the messages with which the bridge tries out the order, each second one waits for the next.
+   * `mixed-later`: so they do behind the first 200.
+   */
+  order?: 'kept' | 'mixed' | 'mixed-later'
   /** Called for each marker, before it is delivered; not for those that try out the order. */
   onMarker?: (from: Peer) => void
   /** Whether it comes for filters with wildcards. */
@@ -183,6 +187,7 @@ class MarkerTopics {
   readonly #sessions = new Map<string, MarkerSession>()
   readonly #retained = new Map<string, IPublishPacket>()
   #heldBack: (() => void) | undefined
+  #ofOrder = 0
   #trial: { peer: Peer; topic?: string; kept: (Buffer | string)[] } | undefined
   #lastId = MARKER_ID_MAX
 
@@ -246,7 +251,11 @@ class MarkerTopics {
         for (const [filter, id] of filters) {
           if (!matches(filter, packet.topic)) continue
           const send = (to: Peer): void => this.#send(to, packet, false, id)
-          if (this.#manners.order === 'mixed' && packet.topic.endsWith('/order') && this.#heldBack === undefined) {
+          const isOfOrder = packet.topic.endsWith('/order')
+          if (isOfOrder) this.#ofOrder += 1
+          const { order = 'kept' } = this.#manners
+          const mixes = order === 'mixed' || (order === 'mixed-later' && this.#ofOrder > ORDER_KEPT)
+          if (mixes && isOfOrder && this.#heldBack === undefined) {
             this.#heldBack = () => other && send(other)
             continue
           }

@@ -157,11 +157,11 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   }
 
   /** Finds out whether messages come in the order of their publishing; undefined where that does not show. */
-  async tryOrder(): Promise<'kept' | 'mixed' | undefined> {
+  async tryOrder(isThorough: boolean): Promise<'kept' | 'mixed' | undefined> {
     const { markers, timeoutMs } = this.#options
     const network = await this.#networkOfMarkers()
     const receiveMaximum = this.#connection.capabilities?.receiveMaximum ?? Infinity
-    return network && tryOrder(network, markers, this.#line, receiveMaximum, timeoutMs)
+    return network && tryOrder(network, markers, this.#line, receiveMaximum, timeoutMs, isThorough)
   }
 
   /** Finds out how the broker sends messages again that were not acknowledged; undefined where that does not show. */

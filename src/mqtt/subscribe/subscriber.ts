@@ -76,6 +76,8 @@ interface Matching<Target> {
 
 /** How long the first stream waits at most until it is known whether the broker keeps the order. */
 const ORDER_WAIT_MS = 1000
+/** A broker that seemed to keep the order is tried again after this, more thoroughly: streams do not wait for that. */
+const ORDER_AGAIN_MS = 1500
 /** With the index of a connection it names the source of markers. */
 const SOURCE = 'subscribe'
 
@@ -89,7 +91,7 @@ export class Subscriber<Target> {
   readonly #broker: Broker
   /** Connections that are lost, or whose subscriptions are not restored yet. */
   readonly #lost = new Set<SubscribeConnection<Target>>()
-  #orderTrial: Promise<Learnt['order']> | undefined
+  #orderTrial: Promise<void> | undefined
   #redeliveryTrial: Promise<Learnt['redelivery']> | undefined
   #age = 0
   /** For the last topic, as the copies of one message follow each other. */
@@ -162,6 +164,7 @@ export class Subscriber<Target> {
     await first!.ready()
     await this.#learnTopics()
     await this.#learnOrder()
+    if (this.#learnt.order === 'kept') await this.#tryOrderAgain(this.#learnt)
     if (first!.supportsIdentifiers) this.#noteCopies(await first!.tryCopies())
     await this.learnRedelivery()
   }
@@ -240,10 +243,22 @@ export class Subscriber<Target> {
   /** The publisher goes by it. */
   async #learnOrder(): Promise<void> {
     if (this.#learnt.order !== undefined) return
-    this.#orderTrial ??= this.#connections[0]!.tryOrder().finally(() => (this.#orderTrial = undefined))
+    this.#orderTrial ??= this.#tryOrder().finally(() => (this.#orderTrial = undefined))
+    await this.#orderTrial
+  }
+
+  async #tryOrder(): Promise<void> {
+    const { learnt } = this.#broker
     // Where the connection is lost meanwhile, the next stream tries it again.
-    const order = await this.#orderTrial.catch(() => undefined)
-    if (order !== undefined) this.#learnt.order = order
+    const order = await this.#connections[0]!.tryOrder(false).catch(() => undefined)
+    if (order === undefined) return
+    learnt.order = order
+    if (order === 'kept') void delay(ORDER_AGAIN_MS, undefined, { ref: false }).then(() => this.#tryOrderAgain(learnt))
+  }
+
+  async #tryOrderAgain(learnt: Learnt): Promise<void> {
+    const order = await this.#connections[0]!.tryOrder(true).catch(() => undefined)
+    if (order === 'mixed') learnt.order = order
   }
 
   async #learnTopics(): Promise<void> {

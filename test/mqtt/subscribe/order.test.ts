@@ -41,3 +41,13 @@ test('where it keeps the order, many are on their way at the same time', async (
   expect(learnt).toBe('kept')
   expect(most).toBeGreaterThan(1)
 })
+
+// Artemis mixes so few that the first trial, for which a stream waits, misses it in every second run.
+test('a broker that seemed to keep the order is tried again, more thoroughly', async () => {
+  const broker = await startScriptedBroker(() => {}, { order: 'mixed-later' })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  const order = async () => (await get(bridge, '/readyz?verbose')).body.broker.learnt.order
+  await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
+  await expect.poll(order).toBe('kept')
+  await expect.poll(order, { timeout: 10_000 }).toBe('mixed')
+})
