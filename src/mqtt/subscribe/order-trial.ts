@@ -8,9 +8,9 @@ import { withTimeout } from '../with-timeout.ts'
 const MESSAGES_MAX = 16
 const ROUNDS = 8
 /**
- * Artemis mixes two messages where one comes just as the disk has the other, which is a matter of luck. Spread over time
- * like this it mixed the first two after 50 messages in the middle, and after 210 at most; in the rounds above only in
- * every second trial.
+ * Artemis mixes two messages where one comes just as the disk has the other, which is a matter of luck. Of messages
+ * spread over time like this it mixed the first two after 50 in the middle, and after 210 at most; in the rounds above
+ * only in every second trial.
  */
 const SPREAD_MESSAGES = 400
 const PAUSE_MAX_MS = 8
