@@ -20,7 +20,7 @@ import { BrokerStateLog, brokerEvents, reportStates } from './links/state-log.ts
 import { MemoryAccount } from './memory/account.ts'
 import { createMetrics, type Gauges, type Metrics } from './metrics.ts'
 import { Broker } from './mqtt/connection/broker.ts'
-import { startEmbeddedBroker } from './mqtt/embedded/embedded-broker.ts'
+import { EMBEDDED_LEARNT, startEmbeddedBroker } from './mqtt/embedded/embedded-broker.ts'
 import { Presence } from './mqtt/presence.ts'
 import type { CreatePushesOptions, RunningPushes } from './push/create.ts'
 import { readPushFiles } from './push/push-files.ts'
@@ -96,6 +96,7 @@ export async function startApp({ config, readFile, logger, version, tracing, wor
     ...brokerOptions(config, brokerUrl, () => brokerFiles),
     events: brokerEvents(limitedLog),
   })
+  if (embedded !== undefined) Object.assign(broker.learnt, EMBEDDED_LEARNT)
   const linkOptions = {
     config,
     broker,

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { BaseLogger } from 'pino'
 import type { Config } from '../config/config.ts'
 import { CausewayError } from '../errors.ts'
@@ -60,6 +61,11 @@ const LOGGED_STATUSES = [429, 502, 504]
 
 /** Random bytes of an epoch, which names the events of one link in one process. */
 const EPOCH_BYTES = 6
+
+/**
+ * How long the first session waits to know how the broker sends messages again; on a slow link it begins without that.
+ */
+const REDELIVERY_WAIT_MS = 250
 
 /** How often it is logged at most that a message matches no filter. */
 const UNMATCHED_LOG_MS = 60_000
@@ -214,13 +220,21 @@ export class Link {
           timeoutMs,
           sharedOver311,
           brokerQueueMax,
+          learningRedelivery: () => this.#subscriber.get().learningRedelivery,
           markerTopic: () =>
             markers.work === true ? markers.sessionTopic(sessionClientId(id, sessionClientIds)) : undefined,
           ignores: (topic) => markers.isMarkerTopic(topic) || ignores(topic),
           events,
         }),
     })
-    if (login === undefined) for (const part of [this.#subscriber, this.#retained, this.#requester]) part.get()
+    if (login !== undefined) return
+    for (const part of [this.#subscriber, this.#retained, this.#requester]) part.get()
+    // So that it is known before anybody publishes. With callers' own connections the first stream of any finds it out.
+    void this.#retained
+      .get()
+      .learnt()
+      .then(() => this.#subscriber.get().learnOrder())
+      .catch(() => {})
   }
 
   /**
@@ -246,7 +260,7 @@ export class Link {
     return this.#wait.run(async () => {
       const subscriber = this.#subscriber.get()
       await subscriber.checkTopics(request.filters)
-      await subscriber.learnRedelivery()
+      await Promise.race([subscriber.learnRedelivery(), delay(REDELIVERY_WAIT_MS, undefined, { ref: false })])
       return this.sessions.open(request, lastEventId)
     }, signal)
   }

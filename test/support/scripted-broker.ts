@@ -178,6 +178,8 @@ interface MarkerManners {
   retainedWildcards?: boolean
   /** What becomes of unacknowledged messages on the next connection; unless set, the broker refuses to be tried. */
   redelivery?: 'marked' | 'unmarked' | 'lost'
+  /** The second connection of the trial of that is accepted only then. */
+  redeliveryShows?: Promise<void>
 }
 
 /** Delivers markers and what the bridge tries out below their topic in order, as a broker does that does all of it. */
@@ -188,7 +190,7 @@ class MarkerTopics {
   readonly #retained = new Map<string, IPublishPacket>()
   #heldBack: (() => void) | undefined
   #ofOrder = 0
-  #trial: { peer: Peer; topic?: string; kept: (Buffer | string)[] } | undefined
+  #trial: RedeliveryTrial | undefined
   #lastId = MARKER_ID_MAX
 
   constructor(manners: MarkerManners) {
@@ -200,7 +202,7 @@ class MarkerTopics {
    * unacknowledged, and then what came meanwhile. Returns true where it has handled the packet.
    */
   tryRedelivery(packet: Packet, peer: Peer): boolean {
-    const { redelivery } = this.#manners
+    const { redelivery, redeliveryShows } = this.#manners
     const mqtt5 = peer.connect?.protocolVersion === 5
     if (packet.cmd !== 'connect') {
       if (packet.cmd === 'subscribe') this.#trial = { peer, kept: [] }
@@ -216,14 +218,20 @@ class MarkerTopics {
       return true
     }
     const trial = packet.clean === true ? undefined : this.#trial
-    peer.accept(trial !== undefined)
-    if (trial === undefined) return true
+    if (trial === undefined) peer.accept(false)
+    else if (redeliveryShows === undefined) this.#sendAgain(trial, peer)
+    else void redeliveryShows.then(() => this.#sendAgain(trial, peer))
+    return true
+  }
+
+  #sendAgain(trial: RedeliveryTrial, peer: Peer): void {
+    const { redelivery } = this.#manners
+    peer.accept(true)
     const [unacknowledged, ...kept] = trial.kept
     const send = (payload: Buffer | string, messageId: number, dup: boolean) =>
       peer.send({ cmd: 'publish', topic: trial.topic!, payload, qos: 1, retain: false, dup, messageId } as Packet)
     if (redelivery !== 'lost') send(unacknowledged!, 1, redelivery === 'marked')
     for (const payload of kept) send(payload, redelivery === 'lost' ? 1 : 2, false)
-    return true
   }
 
   /** Returns true where it has handled the packet. */
@@ -300,6 +308,12 @@ class MarkerTopics {
     const properties = subscriptionIdentifier === undefined ? {} : { subscriptionIdentifier }
     peer.send({ cmd: 'publish', topic, payload, qos: 1, retain, dup: false, messageId, properties } as Packet)
   }
+}
+
+interface RedeliveryTrial {
+  peer: Peer
+  topic?: string
+  kept: (Buffer | string)[]
 }
 
 interface MarkerSession {

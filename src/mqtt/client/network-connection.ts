@@ -156,6 +156,11 @@ export class NetworkConnection {
     })
   }
 
+  /** Between CONNACK and the close. */
+  get isOpen(): boolean {
+    return this.#opened
+  }
+
   /** False while the socket's buffer is full; `drained` is called once it is not. */
   get writable(): boolean {
     return !this.#client.stream.writableNeedDrain

@@ -105,6 +105,14 @@ export interface Member {
 /** Between two times that connections are woken or checked for the same reason. */
 const QUIET_MS = 1000
 const SUFFIX_BYTES = 4
+/** After a trial that showed nothing. */
+const TRIAL_AGAIN_MS = 60_000
+
+interface Trial {
+  /** Infinity while it is under way. */
+  againAt: number
+  done: Promise<void>
+}
 
 /**
  * What all connections of one bridge know together about the broker: which of its addresses they use, which protocol it
@@ -115,6 +123,8 @@ export class Broker {
   readonly #protocols = new Map<string, ProtocolChoice>()
   /** By URL: another address may be another broker. */
   readonly #learnt = new Map<string, Learnt>()
+  /** Those under way, and those that showed nothing. */
+  readonly #trials = new Map<string, Trial>()
   readonly #members = new Set<Member>()
   /** The members that are connected, and where. */
   readonly #connected = new Map<Member, Server>()
@@ -150,6 +160,29 @@ export class Broker {
     let learnt = this.#learnt.get(url)
     if (learnt === undefined) this.#learnt.set(url, (learnt = {}))
     return learnt
+  }
+
+  /**
+   * Finds something out by a trial, once for all connections to the current address. While one tries it, the others
+   * wait for that. A trial that showed nothing is not made again for a minute, whoever asks, unless it failed.
+   * @param run rejects where it could not be brought to its end
+   */
+  async learn<Name extends keyof Learnt>(name: Name, run: () => Promise<Learnt[Name]>): Promise<void> {
+    const { learnt } = this
+    if (learnt[name] !== undefined) return
+    const key = `${name} ${this.#current.url}`
+    const before = this.#trials.get(key)
+    if (before !== undefined && performance.now() < before.againAt) return before.done
+    const trial: Trial = { againAt: Infinity, done: Promise.resolve() }
+    trial.done = run().then(
+      (found) => {
+        trial.againAt = performance.now() + TRIAL_AGAIN_MS
+        if (found !== undefined) learnt[name] = found
+      },
+      () => void this.#trials.delete(key),
+    )
+    this.#trials.set(key, trial)
+    return trial.done
   }
 
   get reports(): ConnectionReport[] {

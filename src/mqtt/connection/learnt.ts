@@ -14,7 +14,7 @@ export interface Learnt {
   copies?: 'told-apart' | 'mixed'
   /**
    * Whether messages of one topic come in the order in which they were published, while several are on their way.
-   * `mixed`: the bridge publishes the next one only once the one before is acknowledged.
+   * `mixed`: the bridge publishes the next one only once the one before is acknowledged. Unknown counts as `kept`.
    */
   order?: 'kept' | 'mixed'
   /** Whether it hands on retained messages for filters with wildcards. */
@@ -24,7 +24,8 @@ export interface Learnt {
   /**
    * What becomes of messages that were sent to a session and not acknowledged, once it is connected again. `marked`:
    * they come again with DUP. `unmarked`: they come again without it, like new ones. `lost`: other messages get their
-   * packet identifiers, so an acknowledgement of these is taken for theirs and they may never come again.
+   * packet identifiers, so an acknowledgement of these is taken for theirs and they may never come again. Unknown
+   * counts as `marked`, but while it is being found out sessions assume `unmarked`, and get a gap if it is `lost`.
    */
   redelivery?: 'marked' | 'unmarked' | 'lost'
   /** Whether it forgets a session that it is told to end. False: `DELETE /sessions/{id}` is refused. */

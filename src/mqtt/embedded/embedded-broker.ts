@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import type { MemoryAccount } from '../../memory/account.ts'
+import type { Learnt } from '../connection/learnt.ts'
 import { Clients } from './clients.ts'
 
 export interface EmbeddedBroker {
@@ -9,6 +10,9 @@ export interface EmbeddedBroker {
   /** Closes the connections of all clients. */
   close(): Promise<void>
 }
+
+/** What a bridge need not find out about it. */
+export const EMBEDDED_LEARNT: Learnt = { order: 'kept', redelivery: 'marked' }
 
 export interface EmbeddedBrokerOptions {
   /** 0 takes any free port. */

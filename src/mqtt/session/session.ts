@@ -48,7 +48,7 @@ export interface SessionEvents {
   lost(): void
   /**
    * The broker did not keep the session; called after `lost`. Or it kept the session, and is known to lose messages
-   * that were not acknowledged on the connection before; called at `open` too, before any message.
+   * that were not acknowledged on the connection before; called at `open` too, before any message, or once it is known.
    */
   forgotten(): void
   /** Called after `lost`, and after `forgotten` if that was called: the broker delivers again. */
@@ -74,6 +74,8 @@ export interface SessionOptions {
   brokerQueueMax: number
   /** The topic of the session's own marker; undefined where markers do not work, as far as is known. */
   markerTopic?: () => string | undefined
+  /** Settles once `Learnt.redelivery` is known or does not show; undefined where nobody finds it out now. */
+  learningRedelivery?: () => Promise<void> | undefined
   /** Topics whose messages are not for readers: those of the bridge's markers, which a filter such as # brings. */
   ignores?: (topic: string) => boolean
   events: SessionEvents
@@ -327,11 +329,23 @@ export class Session implements ConnectionHandlers {
     const isCurrent = () => isRestoredLater && this.#isOpen && this.#connection?.network === network
     this.#granted = this.#subscribe(network, capabilities)
     this.#mayComeAgain = undefined
-    if (sessionPresent && redelivery === 'unmarked') void this.#markUntilNew(network).catch(() => {})
+    const learning = redelivery === undefined ? this.#options.learningRedelivery?.() : undefined
+    if (sessionPresent && (redelivery === 'unmarked' || learning !== undefined)) {
+      void this.#markUntilNew(network).catch(() => {})
+    }
+    if (sessionPresent) void learning?.then(() => this.#learntRedelivery(network))
     this.#granted.then(
       () => isCurrent() && events.restored(),
       (error: CausewayError) => isCurrent() && error.kind.code !== 'broker-unavailable' && events.refused(error),
     )
+  }
+
+  /** It was not known yet when this connection was made, so the worst was assumed. */
+  #learntRedelivery(network: NetworkConnection): void {
+    if (this.#connection?.network !== network) return
+    const { redelivery } = this.#options.connection.broker.learnt
+    if (redelivery === 'lost') this.#options.events.forgotten()
+    if (redelivery === 'marked') this.#mayComeAgain = undefined
   }
 
   /**

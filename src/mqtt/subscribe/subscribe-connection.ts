@@ -5,13 +5,14 @@ import { type NetworkConnection, SETTLING_ROUND_TRIPS } from '../client/network-
 import type { Acknowledgement } from '../client/packets.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from '../connection.ts'
 import { MarkerLine, type Markers } from '../markers.ts'
+import type { Learnt } from '../connection/learnt.ts'
 import type { Message } from '../message.ts'
 import type { MarkerPoint } from '../retained/snapshot.ts'
 import type { Receipt } from '../session/unacknowledged.ts'
 import { filtersOverlap } from '../topic.ts'
 import { withTimeout } from '../with-timeout.ts'
 import { CopiesTrial, type Copies } from './copies-trial.ts'
-import { type Redelivery, tryRedelivery } from './redelivery-trial.ts'
+import { tryRedelivery } from './redelivery-trial.ts'
 import { tryOrder } from './order-trial.ts'
 import { tryTopics } from './topics-trial.ts'
 import type { Identifiers } from './identifiers.ts'
@@ -98,7 +99,6 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   #triedIdsMs = -Infinity
   #copiesTrial: Promise<Copies | undefined> | undefined
   #topicsTrial: Promise<string | undefined> | undefined
-  #redeliveryTrial: Promise<Redelivery | undefined> | undefined
 
   constructor(options: SubscribeConnectionOptions<Target>) {
     const { connection, sharedOver311, markers, source, timeoutMs } = options
@@ -156,18 +156,31 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     return this.#topicsTrial
   }
 
-  /** Finds out whether messages come in the order of their publishing; undefined where that does not show. */
-  async tryOrder(isThorough: boolean): Promise<'kept' | 'mixed' | undefined> {
-    const { markers, timeoutMs } = this.#options
-    const network = await this.#networkOfMarkers()
-    const receiveMaximum = this.#connection.capabilities?.receiveMaximum ?? Infinity
-    return network && tryOrder(network, markers, this.#line, receiveMaximum, timeoutMs, isThorough)
+  /**
+   * Finds out whether messages come in the order of their publishing.
+   * @param kept called where they did, and it was tried on this connection
+   */
+  async learnOrder(kept: () => void): Promise<void> {
+    await this.#learn('order', async (network) => {
+      const order = await this.#tryOrder(network, false)
+      if (order === 'kept') kept()
+      return order
+    })
   }
 
-  /** Finds out how the broker sends messages again that were not acknowledged; undefined where that does not show. */
-  tryRedelivery(): Promise<Redelivery | undefined> {
-    this.#redeliveryTrial ??= this.#tryRedelivery().finally(() => (this.#redeliveryTrial = undefined))
-    return this.#redeliveryTrial
+  /** As `learnOrder`, for longer; undefined where it does not show. */
+  async tryOrderThoroughly(): Promise<Learnt['order']> {
+    const network = await this.#networkOfMarkers()
+    return network && this.#tryOrder(network, true)
+  }
+
+  /** Finds out how the broker sends messages again that were not acknowledged. */
+  async learnRedelivery(): Promise<void> {
+    const { connection, markers, timeoutMs } = this.#options
+    const { onState: _ofThisOne, ...rest } = connection
+    const topic = `${markers.topic}/redelivery`
+    const publish = (payload: Buffer): Promise<boolean> => this.#line.publish({ topic, payload })
+    await this.#learn('redelivery', () => tryRedelivery({ connection: rest, topic, publish, timeoutMs }))
   }
 
   /**
@@ -241,9 +254,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const network = await this.#connection.ready()
     let tripsLeft = SETTLING_ROUND_TRIPS
     for (let trips = 0; trips < ROUND_TRIPS_MAX; trips += 1) {
-      if (this.#connection.requireNetwork() !== network) {
-        throw new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
-      }
+      this.#requireSame(network)
       const before = network.inboundPackets
       await withTimeout(network.roundTrip(), this.#options.timeoutMs)
       // The first quiet round trip begins the count; after that every round trip counts.
@@ -251,6 +262,12 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
       if (tripsLeft === 0) return true
     }
     return false
+  }
+
+  /** @throws CausewayError where this network connection is lost */
+  #requireSame(network: NetworkConnection): void {
+    if (this.#connection.requireNetwork() === network) return
+    throw new CausewayError('broker-unavailable', 'The connection to the broker was lost', { retryAfter: 1 })
   }
 
   /** Whether it is connected and the broker answers. */
@@ -458,17 +475,24 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     return network && tryTopics(network, markers, this.#line, timeoutMs)
   }
 
-  async #tryRedelivery(): Promise<Redelivery | undefined> {
-    const { connection, markers, timeoutMs } = this.#options
-    if ((await this.#networkOfMarkers()) === undefined) return undefined
-    const { onState: _ofThisOne, ...rest } = connection
-    const topic = `${markers.topic}/redelivery`
-    return tryRedelivery({
-      connection: rest,
-      topic,
-      publish: (payload) => this.#line.publish({ topic, payload }),
-      timeoutMs,
+  async #learn<Name extends keyof Learnt>(
+    name: Name,
+    run: (network: NetworkConnection) => Promise<Learnt[Name]>,
+  ): Promise<void> {
+    const network = await this.#networkOfMarkers()
+    if (network === undefined) return
+    await this.#options.connection.broker.learn(name, async () => {
+      const found = await run(network)
+      // A trial during which the connection was lost says nothing, so the next one need not wait.
+      if (found === undefined) this.#requireSame(network)
+      return found
     })
+  }
+
+  #tryOrder(network: NetworkConnection, isThorough: boolean): Promise<Learnt['order']> {
+    const { markers, timeoutMs } = this.#options
+    const receiveMaximum = this.#connection.capabilities?.receiveMaximum ?? Infinity
+    return tryOrder(network, markers, this.#line, receiveMaximum, timeoutMs, isThorough)
   }
 
   /** The connection once markers arrive on it; undefined where they do not work. */

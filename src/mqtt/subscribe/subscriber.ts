@@ -74,9 +74,7 @@ interface Matching<Target> {
   first: ReadonlyMap<Target, Subscription<Target>>
 }
 
-/** How long the first stream waits at most until it is known whether the broker keeps the order. */
-const ORDER_WAIT_MS = 1000
-/** A broker that seemed to keep the order is tried again after this, more thoroughly: streams do not wait for that. */
+/** A broker that seemed to keep the order is tried again after this, more thoroughly. */
 const ORDER_AGAIN_MS = 1500
 /** With the index of a connection it names the source of markers. */
 const SOURCE = 'subscribe'
@@ -91,8 +89,7 @@ export class Subscriber<Target> {
   readonly #broker: Broker
   /** Connections that are lost, or whose subscriptions are not restored yet. */
   readonly #lost = new Set<SubscribeConnection<Target>>()
-  #orderTrial: Promise<void> | undefined
-  #redeliveryTrial: Promise<Learnt['redelivery']> | undefined
+  #redeliveryTrial: Promise<void> | undefined
   #age = 0
   /** For the last topic, as the copies of one message follow each other. */
   #matching: Matching<Target> | undefined
@@ -125,7 +122,7 @@ export class Subscriber<Target> {
   async add(target: Target, filters: readonly string[], qos: QoS): Promise<void> {
     await this.#connections[0]!.ready()
     await this.checkTopics(filters)
-    await Promise.race([this.#learnOrder(), delay(ORDER_WAIT_MS, undefined, { ref: false })])
+    void this.learnOrder()
     if (this.#mustTryCopies(filters)) this.#noteCopies(await this.#connections[0]!.tryCopies())
     try {
       const results = await Promise.allSettled(filters.map((filter) => this.#addOne(target, filter, qos)))
@@ -163,23 +160,37 @@ export class Subscriber<Target> {
     const [first] = this.#connections
     await first!.ready()
     await this.#learnTopics()
-    await this.#learnOrder()
+    await this.learnOrder()
     if (this.#learnt.order === 'kept') await this.#tryOrderAgain(this.#learnt)
     if (first!.supportsIdentifiers) this.#noteCopies(await first!.tryCopies())
     await this.learnRedelivery()
   }
 
-  /** Finds out, once, how the broker sends messages again that were not acknowledged: see `Learnt`. */
+  /**
+   * Finds out, once for each broker, whether it keeps the order. The publisher goes by it; until it is known, the order
+   * counts as kept. No stream waits for it: the trial takes about ten round trips.
+   */
+  async learnOrder(): Promise<void> {
+    const learnt = this.#learnt
+    if (learnt.order !== undefined) return
+    const tryAgainLater = (): void =>
+      void delay(ORDER_AGAIN_MS, undefined, { ref: false }).then(() => this.#tryOrderAgain(learnt))
+    // Where the connection is lost meanwhile, the next stream tries it again.
+    await this.#connections[0]!.learnOrder(tryAgainLater).catch(() => {})
+  }
+
+  /** Finds out, once for each broker, how it sends messages again that were not acknowledged: see `Learnt`. */
   async learnRedelivery(): Promise<void> {
     if (this.#learnt.redelivery !== undefined) return
-    this.#redeliveryTrial ??= this.#connections[0]!.tryRedelivery()
-    try {
-      const redelivery = await this.#redeliveryTrial
-      if (redelivery !== undefined) this.#learnt.redelivery = redelivery
-    } catch {
-      // The connection was lost meanwhile, so it is tried again next time.
-      this.#redeliveryTrial = undefined
-    }
+    this.#redeliveryTrial ??= this.#connections[0]!.learnRedelivery()
+      .catch(() => {})
+      .finally(() => (this.#redeliveryTrial = undefined))
+    await this.#redeliveryTrial
+  }
+
+  /** Settles once that is known or does not show; undefined where nobody finds it out now. */
+  get learningRedelivery(): Promise<void> | undefined {
+    return this.#redeliveryTrial
   }
 
   remove(target: Target, filters: readonly string[]): void {
@@ -240,24 +251,8 @@ export class Subscriber<Target> {
     return this.#broker.learnt
   }
 
-  /** The publisher goes by it. */
-  async #learnOrder(): Promise<void> {
-    if (this.#learnt.order !== undefined) return
-    this.#orderTrial ??= this.#tryOrder().finally(() => (this.#orderTrial = undefined))
-    await this.#orderTrial
-  }
-
-  async #tryOrder(): Promise<void> {
-    const { learnt } = this.#broker
-    // Where the connection is lost meanwhile, the next stream tries it again.
-    const order = await this.#connections[0]!.tryOrder(false).catch(() => undefined)
-    if (order === undefined) return
-    learnt.order = order
-    if (order === 'kept') void delay(ORDER_AGAIN_MS, undefined, { ref: false }).then(() => this.#tryOrderAgain(learnt))
-  }
-
   async #tryOrderAgain(learnt: Learnt): Promise<void> {
-    const order = await this.#connections[0]!.tryOrder(true).catch(() => undefined)
+    const order = await this.#connections[0]!.tryOrderThoroughly().catch(() => undefined)
     if (order === 'mixed') learnt.order = order
   }
 

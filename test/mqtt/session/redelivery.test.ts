@@ -10,8 +10,13 @@ const isSubscriber = (peer: Peer) => peer.connect?.clientId.includes('-subscribe
 const message = (messageId: number, payload: string, dup = false) =>
   ({ cmd: 'publish', topic: 'a', payload, qos: 1, retain: false, dup, messageId }) as const
 
-/** A broker that has a session already, with these messages in it. */
-async function startWithSession(redelivery: 'marked' | 'unmarked' | 'lost', protocol: string, payloads: string[]) {
+/** A broker that has a session already, with these messages in it. How it sends again is known, or only after `shows`. */
+async function startWithSession(
+  redelivery: 'marked' | 'unmarked' | 'lost',
+  protocol: string,
+  payloads: string[],
+  shows?: Promise<void>,
+) {
   const broker = await startScriptedBroker(
     (packet, peer) => {
       if (packet.cmd !== 'connect' || !isSession(peer)) return false
@@ -19,9 +24,15 @@ async function startWithSession(redelivery: 'marked' | 'unmarked' | 'lost', prot
       peer.send(...payloads.map((payload, index) => message(index + 1, payload)))
       return true
     },
-    { redelivery },
+    { redelivery, ...(shows && { redeliveryShows: shows }) },
   )
   const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+  if (shows === undefined) {
+    // The first session makes the bridge find it out.
+    const first = await openSession(bridge, { name: 'first' })
+    await expect.poll(() => learnt(bridge)).toMatchObject({ redelivery })
+    first.close()
+  }
   return { bridge, session: () => broker.peers.findLast(isSession)! }
 }
 
@@ -62,6 +73,23 @@ test('where the broker gives identifiers away that wait for a PUBACK, a session 
   expect(reader.about.data).toMatchObject({ present: true })
   expect(await reader.next()).toMatchObject({ event: 'gap', data: { reason: 'broker-session-lost' } })
   expect(told([await reader.next()])).toEqual(['x'])
+})
+
+test('a session does not wait until that is known: what waits in it is marked, and a gap may come later', async () => {
+  for (const redelivery of ['marked', 'lost'] as const) {
+    let show = (): void => {}
+    const shows = new Promise<void>((resolve) => (show = resolve))
+    const { bridge, session } = await startWithSession(redelivery, '5', ['x'], shows)
+    const reader = await openSession(bridge, { ack: 'explicit' })
+    expect(told([await reader.next()])).toEqual(['!x'])
+    show()
+    await expect.poll(() => learnt(bridge)).toMatchObject({ redelivery })
+    if (redelivery === 'lost') expect((await reader.next()).data).toEqual({ reason: 'broker-session-lost' })
+    else {
+      session().send(message(2, 'y'))
+      expect(told([await reader.next()])).toEqual(['y'])
+    }
+  }
 })
 
 /** A broker that sends these messages on the second connection of the streams, at once. */
