@@ -26,13 +26,15 @@ describe.runIf(hasMosquitto).each(consumers())('the example $name', (example) =>
       await expect.poll(isConnected).toMatchObject({ connected: false })
       await publish(base, 'two')
       const second = startConsumer(example, base)
-      await expect.poll(second.lines).toEqual(['orders/1 two'])
+      // The broker may have sent it to the bridge just before it saw that the first consumer is gone.
+      const two = expect.stringMatching(/^orders\/1 two( \(again\))?$/)
+      await expect.poll(second.lines).toEqual([two])
       await expect.poll(isConnected).toMatchObject({ unacknowledged: 0 })
       bridge.kill('SIGKILL')
       await bridge.exited
       await spawnBridge(settings).url
       await publish(base, 'three')
-      await expect.poll(second.lines, { timeout: 20_000 }).toEqual(['orders/1 two', 'orders/1 three'])
+      await expect.poll(second.lines, { timeout: 20_000 }).toEqual([two, 'orders/1 three'])
       const third = startConsumer(example, base)
       expect(await second.exited).toBe(0)
       await publish(base, 'four')
