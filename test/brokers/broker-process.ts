@@ -42,6 +42,8 @@ export interface BrokerKind {
   title: string
   /** Run without being asked for by name, and in CI. */
   everywhere?: boolean
+  /** It breaks MQTT itself: run only where it is named, and in no table. `documented.ts` says why. */
+  unsupported?: boolean
   /** It runs in the bridge's own process. */
   embedded?: boolean
   /** Longest time from its start to its first CONNACK; 30 s unless set. */

@@ -1,5 +1,5 @@
 import type { Capability } from './check.ts'
-import { type Documented, documentedBrokers, unavailableBrokers } from './documented.ts'
+import { type Documented, documentedBrokers, unavailableBrokers, unsupportedBrokers } from './documented.ts'
 import type { Outcome } from './outcome.ts'
 import type { Run } from './results.ts'
 
@@ -17,6 +17,10 @@ export function render(runs: Run[], capabilities: Capability[]): string {
     ...chunks(spoken, COLUMNS).map((some) => matrix(some, capabilities)),
     '## Why\n',
     ...spoken.map((run) => reasons(run, capabilities)),
+    '## Not supported\n',
+    'Brokers that do not keep what they acknowledge, or break MQTT in another way that no bridge can make good. They\n' +
+      'were run, and can be run again by their name.\n',
+    ...unsupportedBrokers.map(({ title, faults }) => `### ${title}\n\n${faults.map((line) => `- ${line}\n`).join('')}`),
     '## Not run: what their documents say\n',
     ...documentedBrokers.map(documentation),
     `Not to be had where this was run:\n\n${unavailableBrokers.map((line) => `- ${line}\n`).join('')}`,

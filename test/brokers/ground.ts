@@ -270,10 +270,17 @@ export async function request(
   return { status: response.status, text, headers: response.headers }
 }
 
-/** Whether the bridge says that the broker mixes the order of messages. */
+/** Whether the bridge says that the broker mixes the order of messages: within three seconds of its first stream. */
 export async function saysMixed({ url }: Pick<BridgeProcess, 'url'>): Promise<boolean> {
-  const { text } = await request(`${url}/readyz?verbose`)
-  return (JSON.parse(text) as { broker?: { learnt?: { order?: string } } }).broker?.learnt?.order === 'mixed'
+  async function askOnce(): Promise<void> {
+    const { text } = await request(`${url}/readyz?verbose`)
+    const { broker } = JSON.parse(text) as { broker?: { learnt?: { order?: string } } }
+    if (broker?.learnt?.order !== 'mixed') throw new Wrong('it does not say so')
+  }
+  return eventually(askOnce, 4000).then(
+    () => true,
+    () => false,
+  )
 }
 
 export const inQuery = (topic: string) => encodeURIComponent(topic)

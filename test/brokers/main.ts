@@ -16,6 +16,9 @@ const DOCUMENT = fileURLToPath(new URL('../../docs/brokers.md', import.meta.url)
 /** Brokers that `--brief` runs at the same time: their checks mostly wait. */
 const SIDE_BY_SIDE = 2
 
+const SUPPORTED = brokerKinds.filter(({ unsupported }) => unsupported !== true).map(({ name }) => name)
+const UNSUPPORTED = brokerKinds.filter(({ unsupported }) => unsupported === true).map(({ name }) => name)
+
 const HELP = `npm run test:brokers [-- NAME… | all] [--only TEXT] [--brief] [--document]
 
 Runs every check on the named brokers, else on those that CI runs, and writes docs/brokers.md.
@@ -23,7 +26,8 @@ Runs every check on the named brokers, else on those that CI runs, and writes do
                 others the last results stay
   --brief       the checks that CI runs; writes nothing
   --document    runs nothing: writes docs/brokers.md from the last results
-Names: ${brokerKinds.map(({ name }) => name).join(' ')}
+Names: ${SUPPORTED.join(' ')}
+Not supported, so not in the document, and not among \`all\`: ${UNSUPPORTED.join(' ')}
 CAUSEWAY_TEST_REPORT is a file for the counts, in the form of Vitest's.
 CAUSEWAY_BROKERS_CACHE is where brokers are fetched to, CAUSEWAY_BROKERS_TRACES where packets of failed checks go.
 `
@@ -50,7 +54,9 @@ async function main(interrupted: AbortSignal): Promise<number> {
     return unknown.length > 0 ? 2 : 0
   }
   const kinds = brokerKinds.filter(({ name, everywhere }) =>
-    positionals.length === 0 ? everywhere === true : positionals.includes('all') || positionals.includes(name),
+    positionals.length === 0
+      ? everywhere === true
+      : positionals.includes(name) || (positionals.includes('all') && SUPPORTED.includes(name)),
   )
   const documented = documentedProblems(readFileSync(ERRORS, 'utf8'))
   const only = values.only?.toLowerCase().split('|')
@@ -78,7 +84,7 @@ async function main(interrupted: AbortSignal): Promise<number> {
     }
     for (const line of lines) console.log(line)
     // What has been run stays, should a later broker hang the machine.
-    if (values.brief !== true) write(runs, names)
+    if (values.brief !== true) write(runs)
   }
   const waiting = values.document === true ? [] : [...kinds]
   async function runNext(): Promise<void> {
@@ -88,7 +94,7 @@ async function main(interrupted: AbortSignal): Promise<number> {
   }
   await Promise.all(Array.from({ length: values.brief === true ? SIDE_BY_SIDE : 1 }, runNext))
   if (interrupted.aborted) return 130
-  if (values.document === true) write([], names)
+  if (values.document === true) write([])
 
   console.log('')
   for (const run of runs) console.log(`${named(run)}: ${run.unspoken ?? tally(run)}`)
@@ -108,9 +114,10 @@ async function main(interrupted: AbortSignal): Promise<number> {
   return hasFailed ? 1 : 0
 }
 
-function write(runs: Run[], names: string[]): void {
+function write(ran: Run[]): void {
+  const runs = ran.filter(({ name }) => SUPPORTED.includes(name))
   const titles = capabilities.flatMap(({ checks }) => checks.map(({ title }) => title))
-  const all = replaceRuns(runs, names, titles)
+  const all = replaceRuns(runs, SUPPORTED, titles)
   writeRuns(all)
   writeFileSync(DOCUMENT, render(all, capabilities))
 }

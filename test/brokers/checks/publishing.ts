@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import type { Capability } from '../check.ts'
 import { post, publish, publishAll, quiet, request } from '../ground.ts'
 import { judge, numbers } from '../judge.ts'
-import { Limit, Refused, Wrong } from '../outcome.ts'
+import { Limit, OutOfOrder, Refused, Wrong } from '../outcome.ts'
 
 const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')
 
@@ -79,7 +79,7 @@ export const publishing: Capability = {
         for (const topic of topics) {
           const came = observer.packets.filter((packet) => packet.topic === topic).map(({ payload }) => Number(payload))
           const at = came.findIndex((number, index) => index > 0 && number < came[index - 1]!)
-          if (at !== -1) throw new Wrong(`out of order on one topic: ${came[at]} behind ${came[at - 1]}`)
+          if (at !== -1) throw new OutOfOrder(`out of order on one topic: ${came[at]} behind ${came[at - 1]}`)
         }
       },
     },

@@ -9,6 +9,7 @@ const VERSION = '0.12.1'
 export const amqtt: BrokerKind = {
   name: 'amqtt',
   title: 'amqtt',
+  unsupported: true,
   async install() {
     const python = commandPath('python3')
     if (python === undefined) return 'it needs Python'
