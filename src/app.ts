@@ -125,6 +125,13 @@ export async function startApp({ config, readFile, logger, version, tracing, wor
           topic: config.statusTopic,
           name: clientId,
           isNameLasting: config.mqttClientId !== undefined,
+          markerTopic: config.markerTopic!,
+          timeoutMs: config.publishTimeoutMs,
+          onWillNotRetained: () =>
+            logger.warn(
+              'the broker does not keep a will that is to be retained: if this bridge crashes, the status topic goes ' +
+                'on saying online',
+            ),
           onRefused: (error) => logger.error(error.message),
         })
   const cluster = new Cluster({

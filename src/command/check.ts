@@ -168,8 +168,8 @@ const UNSAID: Record<string, string> = {
 
 /** What the bridge has found out, in words: what it means for those who read and publish. */
 function learntRows(learnt: Learnt): Row[] {
-  const { markers, order, copies, retainedForWildcards, retainedLate, redelivery, sessionsEnd, changedCharacters } =
-    learnt
+  const { markers, order, copies, retainedForWildcards, retainedLate, redelivery, retainedWills } = learnt
+  const { sessionsEnd, changedCharacters } = learnt
   const say = <Value extends string | boolean>(value: Value | undefined, words: Record<`${Value}`, string>): string =>
     value === undefined ? 'not known' : words[`${value}`]
   return [
@@ -186,6 +186,10 @@ function learntRows(learnt: Learnt): Row[] {
     [
       'Retained, last one',
       say(retainedLate, { true: 'does not show, so reads wait until none comes', false: 'shows by a marker' }),
+    ],
+    [
+      'Retained will',
+      say(retainedWills, { true: 'is kept', false: 'is not kept, so the status topic says online behind a crash' }),
     ],
     [
       'Not acknowledged',

@@ -2,6 +2,7 @@ import type { Broker } from './connection/broker.ts'
 import { Markers } from './markers.ts'
 import { Retained } from './retained.ts'
 import { Session } from './session/session.ts'
+import { retainsWills } from './will-trial.ts'
 import { Subscriber } from './subscribe/subscriber.ts'
 
 export interface LearnBrokerOptions {
@@ -70,6 +71,8 @@ export async function learnBroker(options: LearnBrokerOptions): Promise<void> {
   try {
     await retained.learnt()
     await subscriber.learn()
+    const retainedWills = await retainsWills({ connection: { broker, clientId }, markerTopic, timeoutMs })
+    if (retainedWills !== undefined) broker.learnt.retainedWills = retainedWills
     await session.open()
     await session.end()
   } catch {

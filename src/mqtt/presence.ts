@@ -3,6 +3,7 @@ import type { NetworkConnection } from './client/network-connection.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message } from './message.ts'
 import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
+import { retainsWills } from './will-trial.ts'
 
 export interface PresenceOptions {
   /** `name` tells the two connections apart. */
@@ -13,6 +14,12 @@ export interface PresenceOptions {
   name: string
   /** Whether a bridge with the same name comes back after this one. */
   isNameLasting: boolean
+  /** The topic below which the markers of all bridges are. */
+  markerTopic: string
+  /** How long to wait for each answer, when the broker is tried out. */
+  timeoutMs: number
+  /** Called once where the broker does not keep a will that is to be retained: behind a crash `online` stays. */
+  onWillNotRetained(): void
   /** Called once for each topic for which the broker refuses a message or the subscription. */
   onRefused(error: CausewayError): void
 }
@@ -24,12 +31,23 @@ export interface PresenceOptions {
  * will.
  */
 export class Presence {
+  readonly #options: PresenceOptions
   readonly #statuses: readonly [Status, Status]
+  readonly #closing = new AbortController()
+  #tried: Promise<void> | undefined
 
-  constructor({ connection, topic, name, isNameLasting, onRefused }: PresenceOptions) {
+  constructor(options: PresenceOptions) {
+    const { connection, topic, name, isNameLasting, onRefused } = (this.#options = options)
     this.#statuses = [
       // Another bridge on this topic says `offline` when it ends, and an old connection's will may come late.
-      new Status({ connection: connection('presence'), topic, ending: 'offline', isShared: true, onRefused }),
+      new Status({
+        connection: connection('presence'),
+        topic,
+        ending: 'offline',
+        isShared: true,
+        onRefused,
+        onConnected: () => (this.#tried ??= this.#tryWill()),
+      }),
       new Status({
         connection: connection('presence-own'),
         topic: `${topic}/${name}`,
@@ -46,7 +64,18 @@ export class Presence {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#statuses.map((status) => status.close()))
+    this.#closing.abort()
+    await Promise.all([this.#tried, ...this.#statuses.map((status) => status.close())])
+  }
+
+  async #tryWill(): Promise<void> {
+    const { connection, markerTopic, timeoutMs, onWillNotRetained } = this.#options
+    const { broker, clientId } = connection('presence')
+    const { learnt } = broker
+    const { signal } = this.#closing
+    const isKept = await retainsWills({ connection: { broker, clientId }, markerTopic, timeoutMs, signal })
+    if (isKept !== undefined) learnt.retainedWills = isKept
+    if (isKept === false) onWillNotRetained()
   }
 }
 
@@ -58,6 +87,8 @@ interface StatusOptions {
   /** Whether others may say that they end, while this bridge runs. */
   isShared: boolean
   onRefused(error: CausewayError): void
+  /** Called with each connection. */
+  onConnected?(): void
 }
 
 /** MQTT.js gives SUBSCRIBE the lowest identifier that is free, so publishes take them from the upper end. */
@@ -92,7 +123,8 @@ class Status implements ConnectionHandlers {
   }
 
   connected(network: NetworkConnection): void {
-    const { isShared, topic } = this.#options
+    const { isShared, topic, onConnected } = this.#options
+    onConnected?.()
     if (!isShared || this.#isRefused) return this.#publish('online')
     // Only behind the subscription, so that no `offline` of another bridge comes unseen in between.
     network.subscribe(topic, 1, { identifier: undefined, retained: 'never' }).then(

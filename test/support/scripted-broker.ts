@@ -22,6 +22,8 @@ export interface Peer {
   flow(): void
   /** Closes the connection, without DISCONNECT. */
   close(): void
+  /** Resolves once the connection is closed. */
+  closed: Promise<unknown>
 }
 
 export interface ScriptedBroker {
@@ -151,6 +153,7 @@ function createPeer(socket: Socket, onAccepted: (sessionPresent: boolean) => voi
     },
     beginSession: () => onAccepted(false),
     close: () => void socket.end(),
+    closed: once(socket, 'close'),
   }
   return peer
 }

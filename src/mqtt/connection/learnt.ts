@@ -28,6 +28,8 @@ export interface Learnt {
    * counts as `marked`, but while it is being found out sessions assume `unmarked`, and get a gap if it is `lost`.
    */
   redelivery?: 'marked' | 'unmarked' | 'lost'
+  /** Whether it keeps a will that is to be retained. False: the status topic says `online` behind a crash. */
+  retainedWills?: boolean
   /** Whether it forgets a session that it is told to end. False: `DELETE /sessions/{id}` is refused. */
   sessionsEnd?: boolean
   /** Characters of topics that become others on their way, such as `.` in RabbitMQ, which becomes `/`. */
