@@ -130,6 +130,8 @@ function createPeer(socket: Socket, onAccepted: (sessionPresent: boolean) => voi
       else held.push(...packets)
     },
     sendNow(...packets) {
+      // The bridge may have sent more before it sees that the connection is closed.
+      if (socket.writableEnded) return
       const protocolVersion = peer.connect?.protocolVersion ?? 4
       socket.write(Buffer.concat(packets.map((packet) => generate(packet, { protocolVersion }))))
     },
@@ -153,7 +155,8 @@ function createPeer(socket: Socket, onAccepted: (sessionPresent: boolean) => voi
     },
     beginSession: () => onAccepted(false),
     close: () => void socket.end(),
-    closed: once(socket, 'close'),
+    // `once` of node:events would reject with an error of the socket.
+    closed: new Promise((resolve) => socket.once('close', resolve)),
   }
   return peer
 }
