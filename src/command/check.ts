@@ -43,12 +43,14 @@ export async function check(options: CheckOptions): Promise<CheckResult> {
   const report = await examine(options)
   return {
     output: options.json ? `${JSON.stringify(report, null, 2)}\n` : textOf(report),
-    verdict: !report.valid
-      ? 'failed'
-      : report.connected === false || (report.redis !== undefined && report.redis.state !== 'connected')
-        ? 'noConnection'
-        : 'done',
+    verdict: verdictOf(report),
   }
+}
+
+function verdictOf({ valid, connected, redis }: Report): CheckResult['verdict'] {
+  if (!valid) return 'failed'
+  const isRedisAway = redis !== undefined && redis.state !== 'connected'
+  return connected === false || isRedisAway ? 'noConnection' : 'done'
 }
 
 async function examine({ connect, readFile, settings }: CheckOptions): Promise<Report> {
@@ -112,11 +114,12 @@ async function examineBroker(
   const files = readBrokerFiles(config, readFile)
   const broker = new Broker(brokerOptions(config, embedded?.url ?? config.mqttUrl, () => files))
   const suffix = `check-${randomBytes(6).toString('hex')}`
+  const clientId = `${config.mqttClientId ?? 'causeway'}-${suffix}`
   let description: BrokerDescription | undefined
   const trial = await tryBroker(
     {
       broker,
-      clientId: `${config.mqttClientId ?? 'causeway'}-${suffix}`,
+      clientId,
       topic: `${config.markerTopic}/${suffix}`,
       timeoutMs: config.publishTimeoutMs,
       share: memory.shareOf('check'),
@@ -126,7 +129,7 @@ async function examineBroker(
   if (trial !== undefined) {
     await learnBroker({
       broker,
-      clientId: `${config.mqttClientId ?? 'causeway'}-${suffix}`,
+      clientId,
       markerTopic: config.markerTopic!,
       timeoutMs: config.publishTimeoutMs,
       sharedOver311: config.mqttSharedSubscriptions === 'true',

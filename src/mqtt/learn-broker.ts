@@ -71,8 +71,9 @@ export async function learnBroker(options: LearnBrokerOptions): Promise<void> {
   try {
     await retained.learnt()
     await subscriber.learn()
-    const retainedWills = await retainsWills({ connection: { broker, clientId }, markerTopic, timeoutMs })
-    if (retainedWills !== undefined) broker.learnt.retainedWills = retainedWills
+    await broker.learn('retainedWills', () =>
+      retainsWills({ connection: { broker, clientId }, markerTopic, timeoutMs }),
+    )
     await session.open()
     await session.end()
   } catch {

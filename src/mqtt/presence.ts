@@ -73,9 +73,10 @@ export class Presence {
     const { broker, clientId } = connection('presence')
     const { learnt } = broker
     const { signal } = this.#closing
-    const isKept = await retainsWills({ connection: { broker, clientId }, markerTopic, timeoutMs, signal })
-    if (isKept !== undefined) learnt.retainedWills = isKept
-    if (isKept === false) onWillNotRetained()
+    await broker.learn('retainedWills', () =>
+      retainsWills({ connection: { broker, clientId }, markerTopic, timeoutMs, signal }),
+    )
+    if (learnt.retainedWills === false) onWillNotRetained()
   }
 }
 

@@ -7,6 +7,7 @@ import type { Acknowledgement } from '../client/packets.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions } from '../connection.ts'
 import type { Message } from '../message.ts'
 import { FIRST_REFUSAL } from '../reason-codes.ts'
+import { IDENTIFIER_MAX } from '../subscribe/identifiers.ts'
 import { filterContains, isShared, plainFilter } from '../topic.ts'
 import { withTimeout } from '../with-timeout.ts'
 import { DuplicateFilter } from './duplicate-filter.ts'
@@ -29,7 +30,6 @@ const MARKER_EXPIRY_S = 86_400
  * here and at the broker. So many may be here.
  */
 const MARKERS_MAX = 32
-const IDENTIFIER_MAX = 268_435_455
 /** Fewer messages than any broker sends before it waits for acknowledgements: where so few wait, it holds none back. */
 const WINDOW_MIN = 10
 /** Pauses between two round trips that may show that. */
@@ -131,10 +131,10 @@ export class Session implements ConnectionHandlers {
   #areMarkersRefused = false
 
   /**
-   * What comes may have come before, to another reader as well, though the broker does not mark it. What has the text
-   * as its payload is the marker that ends this.
+   * What comes may have come before, to another reader as well, though the broker does not mark it. What has the same
+   * payload is the marker that ends this.
    */
-  #mayComeAgain: { text: string; ended: () => void } | undefined
+  #mayComeAgain: { payload: Buffer; ended: () => void } | undefined
 
   constructor(options: SessionOptions) {
     const { brokerQueueMax, events } = options
@@ -353,15 +353,15 @@ export class Session implements ConnectionHandlers {
    * nothing can be held back for want of acknowledgements any more.
    */
   async #markUntilNew(network: NetworkConnection): Promise<void> {
-    const text = randomUUID()
+    const payload = Buffer.from(randomUUID())
     let ended = (): void => {}
     const marked = new Promise<void>((resolve) => (ended = resolve))
-    const mine = (this.#mayComeAgain = { text, ended })
+    const mine = (this.#mayComeAgain = { payload, ended })
     await this.#granted
     const isCurrent = (): boolean => this.#mayComeAgain === mine && this.#connection?.network === network
     if (!isCurrent()) return
     if (this.#marker !== undefined) {
-      this.#publishMarker(Buffer.from(text), network)
+      this.#publishMarker(payload, network)
       await marked
     }
     let tripsLeft = SETTLING_ROUND_TRIPS
@@ -405,7 +405,7 @@ export class Session implements ConnectionHandlers {
     if (receipt !== undefined && !this.#unacknowledged.receive(message, receipt)) return
     if (this.#mayComeAgain !== undefined) {
       message.redelivered = true
-      if (message.payload.equals(Buffer.from(this.#mayComeAgain.text))) this.#mayComeAgain.ended()
+      if (message.payload.equals(this.#mayComeAgain.payload)) this.#mayComeAgain.ended()
     }
     if (message.topic === this.#marker) {
       if (this.#meter?.arrived(message.payload) && receipt !== undefined) this.#markerIds.add(receipt.messageId)
@@ -425,15 +425,17 @@ export class Session implements ConnectionHandlers {
   }
 
   /** Some brokers change topics, so that a message need not match the filter that it came by. */
-  #isOwn({ topic }: Message, identifiers: readonly number[]): boolean {
-    if (identifiers.some((identifier) => this.#identifiers.has(identifier))) return true
+  #isOwn(message: Message, identifiers: readonly number[]): boolean {
+    return identifiers.some((identifier) => this.#identifiers.has(identifier)) || this.#matches(message)
+  }
+
+  #matches({ topic }: Message): boolean {
     return this.#options.filters.some((filter) => filterContains(plainFilter(filter), topic))
   }
 
   /** Retained messages of topics beside the filters are no reader's: amqtt sends all of them behind CONNACK. */
-  #isWanted({ topic }: Message): boolean {
-    const { retained, filters } = this.#options
-    return retained && filters.some((filter) => filterContains(plainFilter(filter), topic))
+  #isWanted(message: Message): boolean {
+    return this.#options.retained && this.#matches(message)
   }
 
   async #connect(): Promise<Connection> {

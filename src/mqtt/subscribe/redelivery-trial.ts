@@ -52,7 +52,7 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
   }
 
   try {
-    const first = await inTime(
+    const first = await withTimeout(
       new Promise<Receipt>((resolve, reject) => {
         connect((_payload, receipt) => resolve(receipt))
         client!
@@ -65,10 +65,9 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
       }),
       timeoutMs + MESSAGE_MS,
     )
-    if (first === undefined) return undefined
     await client!.close(false)
     await publish(behind)
-    return await inTime(
+    return await withTimeout(
       new Promise<Redelivery | undefined>((resolve, reject) => {
         connect(
           (payload, { messageId, dup }) => {
@@ -91,9 +90,4 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
   } finally {
     await client?.close(true)
   }
-}
-
-/** Undefined where there is no answer in time. */
-function inTime<Answer>(answer: Promise<Answer>, ms: number): Promise<Answer | undefined> {
-  return Promise.race([answer, delay(ms, undefined, { ref: false })])
 }
