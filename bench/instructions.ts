@@ -17,11 +17,10 @@ interface Recorded {
 const FILE = join(ROOT, 'bench/instructions.json')
 /** How many more instructions a change may cost than are recorded. */
 const MARGIN = 1.1
-const EFFORTS = {
-  /** Only shows that it works. */
-  check: { processes: 1, warmUps: 1, rounds: 1, shrink: 20 },
-  full: { processes: 3, warmUps: 5, rounds: 4, shrink: 1 },
-}
+const PROCESSES = 3
+const WARM_UPS = 5
+const ROUNDS = 4
+const REQUESTS = 4000
 const CONNECTIONS = 16
 const READERS = 100
 
@@ -35,28 +34,28 @@ interface Ready {
 interface Work {
   title: string
   beside: string
-  start(stage: Stage, shrink: number): Promise<Ready>
-  startBeside(stage: Stage, shrink: number): Promise<Ready>
+  start(stage: Stage): Promise<Ready>
+  startBeside(stage: Stage): Promise<Ready>
 }
 
 /** Publishes of one message each. */
 function publishes(qos: number): Work {
-  async function ready(stage: Stage, shrink: number, { port, pid }: { port: number; pid: number }): Promise<Ready> {
+  async function ready(stage: Stage, { port, pid }: { port: number; pid: number }): Promise<Ready> {
     const load = stage.worker('load/posts.ts')
-    const requests = 4000 / shrink
-    return { pid, pieces: requests, round: () => load.call('run', { port, connections: CONNECTIONS, qos, requests }) }
+    const run = { port, connections: CONNECTIONS, qos, requests: REQUESTS }
+    return { pid, pieces: REQUESTS, round: () => load.call('run', run) }
   }
   return {
     title: `POST /publish at QoS ${qos}, a request`,
     beside: 'least bridge',
-    async start(stage, shrink) {
+    async start(stage) {
       const { url } = await startMosquitto(stage)
-      return ready(stage, shrink, await startBridge(stage, { MQTT_URL: url }))
+      return ready(stage, await startBridge(stage, { MQTT_URL: url }))
     },
-    async startBeside(stage, shrink) {
+    async startBeside(stage) {
       const { port: mqttPort } = await startMosquitto(stage)
       const server = stage.baseline('servers/least-bridge.ts')
-      return ready(stage, shrink, { port: await server.call('listen', { mqttPort }), pid: server.pid })
+      return ready(stage, { port: await server.call('listen', { mqttPort }), pid: server.pid })
     },
   }
 }
@@ -65,42 +64,40 @@ function publishes(qos: number): Work {
 function deliveries(title: string, readers: number, messages: number): Work {
   async function ready(
     stage: Stage,
-    shrink: number,
     mqttPort: number,
     { port, pid, path }: { port: number; pid: number; path: string },
   ): Promise<Ready> {
     const publisher = await mqttPublisher(stage, mqttPort)
     const load = stage.worker('load/readers.ts')
     await load.call('open', { port, paths: [path], count: readers })
-    const each = messages / shrink
     return {
       pid,
-      pieces: each * readers,
+      pieces: messages * readers,
       async round() {
         await load.call('mark')
-        await publisher.call('steadily', { topics: ['bench'], rate: messages, seconds: 1 / shrink })
-        await load.call('settle', { each })
+        await publisher.call('steadily', { topics: ['bench'], rate: messages, seconds: 1 })
+        await load.call('settle', { each: messages })
       },
     }
   }
   return {
     title,
     beside: 'obvious Node server',
-    async start(stage, shrink) {
+    async start(stage) {
       const { url, port: mqttPort } = await startMosquitto(stage)
       const { port, pid } = await startBridge(stage, { MQTT_URL: url })
-      return ready(stage, shrink, mqttPort, { port, pid, path: '/subscribe?topic=bench' })
+      return ready(stage, mqttPort, { port, pid, path: '/subscribe?topic=bench' })
     },
-    async startBeside(stage, shrink) {
+    async startBeside(stage) {
       const { url: mqttUrl, port: mqttPort } = await startMosquitto(stage)
       const server = stage.baseline('servers/obvious.ts')
       const port = await server.call<number>('listen', { mqttUrl })
-      return ready(stage, shrink, mqttPort, { port, pid: server.pid, path: '/?topic=bench' })
+      return ready(stage, mqttPort, { port, pid: server.pid, path: '/?topic=bench' })
     },
   }
 }
 
-export const WORKS: Record<string, Work> = {
+const WORKS: Record<string, Work> = {
   'publish-qos-0': publishes(0),
   'publish-qos-1': publishes(1),
   'publish-qos-2': publishes(2),
@@ -112,28 +109,24 @@ export const WORKS: Record<string, Work> = {
  * Instructions of a process in user mode for a piece of work, once it is warm. What else the machine does changes
  * nothing in them. V8 does not compile the same code in each process, and sometimes badly: the least of them counts.
  */
-export async function instructionsOf(
+async function instructionsOf(
   start: Work['start'],
   dist: string,
-  {
-    effort = 'full',
-    isEnough = () => false,
-  }: { effort?: keyof typeof EFFORTS; isEnough?(least: number): boolean } = {},
+  isEnough: (least: number) => boolean = () => false,
 ): Promise<number> {
-  const { processes, warmUps, rounds, shrink } = EFFORTS[effort]
   let least = Infinity
-  for (let process = 0; process < processes && !isEnough(least); process += 1) {
+  for (let process = 0; process < PROCESSES && !isEnough(least); process += 1) {
     const files = new Stage('', '')
     const directory = files.directory()
     const stage = new Stage(VALGRIND, dist, callgrindOptions(directory))
     try {
-      const { pid, pieces, round } = await start(stage, shrink)
-      for (let warmUp = 0; warmUp < warmUps; warmUp += 1) await round()
+      const { pid, pieces, round } = await start(stage)
+      for (let warmUp = 0; warmUp < WARM_UPS; warmUp += 1) await round()
       const counted = await Counted.begin(pid, directory)
       // The first round is for callgrind, which translates the code anew.
       await round()
       const counts: number[] = []
-      for (let index = 0; index < rounds; index += 1) counts.push((await counted.instructions(round)) / pieces)
+      for (let index = 0; index < ROUNDS; index += 1) counts.push((await counted.instructions(round)) / pieces)
       least = Math.min(least, median(counts))
     } finally {
       await stage.end()
@@ -157,7 +150,7 @@ async function check(names: string[], { node, instructions }: Recorded): Promise
     const recorded = instructions[name]
     if (recorded === undefined) throw new Error(`bench/instructions.json has no ${name}; record it with --record`)
     const limit = recorded * MARGIN
-    const least = await instructionsOf(WORKS[name]!.start, join(ROOT, 'dist'), { isEnough: (count) => count <= limit })
+    const least = await instructionsOf(WORKS[name]!.start, join(ROOT, 'dist'), (count) => count <= limit)
     const text = `${name}: ${thousands(least)} thousand instructions, ${(least / recorded).toFixed(2)} of those recorded`
     process.stdout.write(`${text}${least > limit ? `: MORE THAN ${MARGIN}` : ''}\n`)
     if (least > limit) process.exitCode = 1
