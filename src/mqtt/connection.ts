@@ -244,7 +244,7 @@ export class Connection implements Member {
   replaceSession(isCertain: boolean): void {
     this.#isUnproved = true
     this.#isForeign = isCertain
-    this.#latest?.destroy(foreignSession())
+    this.#latest?.discard(foreignSession())
   }
 
   /** Begins the next attempt to connect with a new session. */

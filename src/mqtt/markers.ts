@@ -30,11 +30,10 @@ export class Markers {
   /** Its own topic, which nobody else knows. */
   readonly topic: string
   readonly #prefix: string
-  /**
-   * Whether markers come back: undefined until that is known. An access rule of the broker may forbid the topic. Then
-   * nothing is published there any more, as some brokers close the connection over a publish that they refuse.
-   */
-  work: boolean | undefined
+  /** Resolves once markers have come back for the first time. */
+  readonly cameBack: Promise<void>
+  #noteCameBack = (): void => {}
+  #work: boolean | undefined
   /** Settles once it is known; set by whoever finds it out. */
   learning: Promise<void> = Promise.resolve()
   /** The broker refuses to take markers, so none is ever sent again. */
@@ -46,6 +45,20 @@ export class Markers {
   constructor(prefix: string) {
     this.#prefix = `${prefix}/`
     this.topic = `${this.#prefix}${randomBytes(RANDOM_BYTES).toString('hex')}`
+    this.cameBack = new Promise((resolve) => (this.#noteCameBack = resolve))
+  }
+
+  /**
+   * Whether markers come back: undefined until that is known. An access rule of the broker may forbid the topic. Then
+   * nothing is published there any more, as some brokers close the connection over a publish that they refuse.
+   */
+  get work(): boolean | undefined {
+    return this.#work
+  }
+
+  set work(work: boolean) {
+    this.#work = work
+    if (work) this.#noteCameBack()
   }
 
   /** Whether it is a topic of any bridge's markers. No reader gets messages from there. */

@@ -180,6 +180,8 @@ interface MarkerManners {
   order?: 'kept' | 'mixed' | 'mixed-later'
   /** Called for each marker, before it is delivered; not for those that try out the order. */
   onMarker?: (from: Peer) => void
+  /** Called once a connection has subscribed to its markers, or to what it tries out with them. */
+  onMarkersSubscribed?: (by: Peer) => void
   /** Whether it comes for filters with wildcards. */
   retainedWildcards?: boolean
   /** What becomes of unacknowledged messages on the next connection; unless set, the broker refuses to be tried. */
@@ -284,6 +286,7 @@ class MarkerTopics {
       const identifier = packet.properties?.subscriptionIdentifier
       session!.filters.set(topic, identifier)
       peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
+      this.#manners.onMarkersSubscribed?.(peer)
       const { lateRetained = false, retainedWildcards = true } = this.#manners
       for (const [name, retained] of this.#retained) {
         if (!matches(topic, name) || (topic !== name && !retainedWildcards)) continue

@@ -108,6 +108,8 @@ export class NetworkConnection {
   #receivedAt = 0
   /** Why the connection ends, if the client ends it. */
   #cause: Error | undefined
+  /** Nothing that arrived is handed over any more. */
+  #isDiscarded = false
 
   constructor(options: NetworkConnectionOptions, handlers: NetworkConnectionHandlers) {
     const { endpoint, protocol, durable } = options
@@ -140,7 +142,7 @@ export class NetworkConnection {
       })
     })
     client.on('message', (_topic, _payload, packet) => {
-      if (this.#opened && this.#alreadyDelivered !== packet) {
+      if (this.#isHandedOver && this.#alreadyDelivered !== packet) {
         handlers.message(messageFromPacket(packet), subscriptionIdentifiersOf(packet), receiptOf(packet))
       }
     })
@@ -271,6 +273,19 @@ export class NetworkConnection {
   }
 
   /**
+   * As `destroy`, and hands over none of the messages that have arrived already: they are of a session that is not ours,
+   * or that is about to be ended.
+   */
+  discard(cause: Error): void {
+    this.#isDiscarded = true
+    this.destroy(cause)
+  }
+
+  get #isHandedOver(): boolean {
+    return this.#opened && !this.#isDiscarded
+  }
+
+  /**
    * Looks at the bytes from the broker before they are parsed. MQTT.js would collect a packet of any size before it
    * looks at its length, and over MQTT 3.1.1 it never does.
    */
@@ -305,7 +320,12 @@ export class NetworkConnection {
   }
 
   #received(packet: Packet, isDurable: boolean): void {
-    if (!this.#opened) return
+    if (!this.#isHandedOver) {
+      // MQTT.js goes on with what it has parsed already. Of a PUBREL it would take the message out of the session, and
+      // the broker would not send it again. A packet of a kind that it does not know it leaves alone.
+      packet.cmd = 'left alone' as never
+      return
+    }
     this.#packetsRead += 1
     // The connection is being closed over this packet. It came in one piece with its length.
     if ((packet.length ?? 0) > this.#maxPacketBytes) return void (this.#alreadyDelivered = packet)

@@ -105,6 +105,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     this.#options = options
     this.#line = new MarkerLine(markers, source, timeoutMs, () => this.settled())
     this.#connection = new Connection({ ...connection, sharedOver311, provesSession: true, handlers: this })
+    void markers.cameBack.then(() => this.#markSession())
   }
 
   get state(): ConnectionState {
@@ -307,8 +308,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     const isCertain = sessionPresent && !(this.#isUndecided && showsSession) && (showsSession || !mayShare)
     const mayBePresent = isCertain || (hasSession && showsSession)
     if (!mayBePresent) this.#connection.sessionProved()
-    // So that the next reconnect shows whose session it is, also where nobody subscribes to anything until then.
-    if (!hasSession && mayShare && this.#options.markers.work === true) queueMicrotask(() => this.#line.subscribe())
+    if (!hasSession) queueMicrotask(() => this.#markSession())
     this.#isUndecided = mayBePresent && !isCertain
     this.#line.connected(network, mayBePresent)
     const mayComeAgain = mayBePresent ? this.#received.reconnected() : this.#received.reset()
@@ -333,6 +333,11 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     // Under a load that fills the broker's window all the time it ends after as many round trips as that may take.
     await this.settled().catch(() => false)
     if (this.#connection.network === network) this.#received.settled()
+  }
+
+  /** Lets the next reconnect show whose session it is, also where nobody subscribes to anything until then. */
+  #markSession(): void {
+    if (this.#mayShareClientId && this.#options.markers.work === true) void this.#line.subscribe()
   }
 
   #settleDoubt(): void {

@@ -1,39 +1,51 @@
 import { expect, test } from 'vitest'
 import { NetworkConnection, SessionState } from '../../../src/mqtt/client/network-connection.ts'
-import { startScriptedBroker } from '../../support/scripted-broker.ts'
+import { type Script, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const MESSAGE = { topic: 'a', payload: Buffer.from('x'), qos: 0 as const, retain: false }
 
+interface OpenOptions {
+  /** Called with the session before the connection is made. */
+  begun?: (session: SessionState) => void
+  onOpened?: (network: NetworkConnection) => void
+  script?: Script
+}
+
 /** An accepted connection, and the events that it has reported since. */
-async function openConnection() {
-  const broker = await startScriptedBroker(() => {})
+async function openConnection({ begun, onOpened, script = () => {} }: OpenOptions = {}) {
+  const broker = await startScriptedBroker(script)
   const events: string[] = []
+  const session = new SessionState()
+  begun?.(session)
   let opened!: () => void
   let closed!: () => void
   const [isOpen, isClosed] = [
     new Promise<void>((resolve) => (opened = resolve)),
     new Promise<void>((resolve) => (closed = resolve)),
   ]
-  const network = new NetworkConnection(
+  const network: NetworkConnection = new NetworkConnection(
     {
       endpoint: { url: broker.url, keepaliveS: 30, connectTimeoutMs: 5000, maxPacketBytes: 1_000_000 },
       protocol: 5,
-      clientId: 'flushed',
+      clientId: 'one-connection',
       clean: true,
-      session: new SessionState(),
+      session,
     },
     {
-      opened,
+      opened() {
+        onOpened?.(network)
+        opened()
+      },
       closed: () => closed(),
       acknowledged: () => {},
-      message: () => {},
+      message: ({ payload }) => void events.push(payload.toString()),
       flushed: () => void events.push('flushed'),
       drained: () => {},
     },
   )
   await isOpen
   const publishes = () => broker.peers[0]!.received.filter(({ cmd }) => cmd === 'publish').length
-  return { network, events, isClosed, publishes }
+  return { network, events, isClosed, publishes, session }
 }
 
 test('publishes are flushed once, at the end of the turn of the event loop', async () => {
@@ -56,4 +68,29 @@ test('publishes are not reported as flushed if the connection is destroyed in th
   await new Promise(setImmediate)
   expect(events).toEqual([])
   expect(publishes()).toBe(0)
+})
+
+test.each([
+  ['destroyed hands over what had arrived before', 'destroy', ['at QoS 0', 'at QoS 1', 'at QoS 2'], false],
+  ['discarded hands over nothing, and keeps the QoS 2 message for the next one', 'discard', [], true],
+] as const)('a connection that is %s', async (_what, end, payloads, isKept) => {
+  const message = (qos: 0 | 1 | 2) =>
+    ({ cmd: 'publish', topic: 'a', payload: `at QoS ${qos}`, qos, messageId: qos, dup: false, retain: false }) as const
+  const { events, isClosed, session } = await openConnection({
+    begun: (begun) => begun.put(message(2), () => {}),
+    onOpened: (network) => network[end](new Error('of the test')),
+    script(packet, peer) {
+      if (packet.cmd !== 'connect') return false
+      // All of it arrives in one piece.
+      peer.hold()
+      peer.accept()
+      peer.send(message(0), message(1), { cmd: 'pubrel', messageId: 2, reasonCode: 0 })
+      peer.flow()
+      return true
+    },
+  })
+  await isClosed
+  expect(events).toEqual(payloads)
+  const error = await new Promise((resolve) => session.get(message(2), resolve))
+  expect(error === null).toBe(isKept)
 })

@@ -206,3 +206,29 @@ test('what the broker sends again is dropped where it certainly is the same pack
     [['3', true]],
   )
 })
+
+test('a session that began before markers were known to come back is known as one’s own behind an outage', async () => {
+  const marked = new Set<Peer>()
+  let first: Peer | undefined
+  const broker = await startScriptedBroker(() => {}, {
+    // The first marker is on its way until streams are open.
+    onMarker(from) {
+      if (first === undefined) from.hold()
+      first ??= from
+    },
+    onMarkersSubscribed: (by) => void marked.add(by),
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: '3.1.1', MQTT_CLIENT_ID: 'same' })
+  // Filters that overlap have connections of their own.
+  const streams = await Promise.all(
+    ['a', '%2B'].map((topic) => openStream(`${bridge.url}/subscribe?topic=${topic}&retained=false`)),
+  )
+  first!.flow()
+  const subscribers = () => broker.peers.filter((peer) => isSubscriber(peer) && !peer.connect!.clean)
+  await expect.poll(() => subscribers().filter((peer) => marked.has(peer)).length).toBe(2)
+  for (const peer of subscribers()) peer.close()
+  for (const stream of streams) {
+    const seen = () => stream.events.map(({ event, data }) => data.reason ?? data.broker ?? event)
+    await expect.poll(() => seen().slice(-2), { timeout: 10_000 }).toEqual(['disconnected', 'connected'])
+  }
+})
