@@ -143,6 +143,8 @@ export class Connection implements Member {
   /** The session that is being replaced certainly is another client's. */
   #isForeign = false
   #foreignAt = -Infinity
+  /** A session was replaced, and none that is ours has begun since. */
+  #wasReplaced = false
   /** How many addresses were tried since the last wait. */
   #tried = 0
   readonly #attemptWaiters: (() => void)[] = []
@@ -234,6 +236,7 @@ export class Connection implements Member {
   /** The session is the one of the connection before, or what came of another one's is told of. */
   sessionProved(): void {
     this.#isUnproved = false
+    this.#wasReplaced = false
   }
 
   /**
@@ -243,7 +246,9 @@ export class Connection implements Member {
    */
   replaceSession(isCertain: boolean): void {
     this.#isUnproved = true
-    this.#isForeign = isCertain
+    // The broker continues a session, although ours was ended just now.
+    this.#isForeign = isCertain || this.#wasReplaced
+    this.#wasReplaced = true
     this.#latest?.discard(foreignSession())
   }
 

@@ -180,7 +180,7 @@ interface MarkerManners {
   order?: 'kept' | 'mixed' | 'mixed-later'
   /** Called for each marker, before it is delivered; not for those that try out the order. */
   onMarker?: (from: Peer) => void
-  /** Called once a connection has subscribed to its markers, or to what it tries out with them. */
+  /** Called when a connection subscribes to its markers, or to what it tries out with them, before SUBACK is sent. */
   onMarkersSubscribed?: (by: Peer) => void
   /** Whether it comes for filters with wildcards. */
   retainedWildcards?: boolean
@@ -285,8 +285,8 @@ class MarkerTopics {
       const { topic } = packet.subscriptions[0]!
       const identifier = packet.properties?.subscriptionIdentifier
       session!.filters.set(topic, identifier)
-      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
       this.#manners.onMarkersSubscribed?.(peer)
+      peer.send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] })
       const { lateRetained = false, retainedWildcards = true } = this.#manners
       for (const [name, retained] of this.#retained) {
         if (!matches(topic, name) || (topic !== name && !retainedWildcards)) continue

@@ -273,8 +273,8 @@ export class NetworkConnection {
   }
 
   /**
-   * As `destroy`, and hands over none of the messages that have arrived already: they are of a session that is not ours,
-   * or that is about to be ended.
+   * As `destroy`, and hands over none of the messages that have arrived already: they are of a session that is about to
+   * be ended, and may be another client's.
    */
   discard(cause: Error): void {
     this.#isDiscarded = true

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { type Bridge, startBridge } from '../../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
 import { get, publish } from '../../support/http.ts'
-import { startScriptedBroker } from '../../support/scripted-broker.ts'
+import { type Peer, startScriptedBroker } from '../../support/scripted-broker.ts'
 import { openStream, type StreamReader } from '../../support/stream.ts'
 
 const named = (bridge: Bridge) =>
@@ -73,4 +73,40 @@ test('a broker that closes over a filter is not taken for another client', async
     expect((await get(bridge, '/subscribe?topic=bad&retained=false')).status).toBe(503)
   }
   expect(named(bridge)).toEqual([])
+})
+
+test('a broker that continues a session that was ended is not connected to for ever', { timeout: 60_000 }, async () => {
+  const isSubscriber = ({ connect }: Peer): boolean => connect?.clientId.startsWith('same-subscribe-0') === true
+  let connects = 0
+  const broker = await startScriptedBroker(
+    (packet, peer) => {
+      if (packet.cmd !== 'connect' || packet.clean || !isSubscriber(peer)) return false
+      connects += 1
+      // As no broker should: each connection with this client id was preceded by one with a clean session.
+      peer.accept(connects > 1 && packet.clientId === 'same-subscribe-0')
+      return true
+    },
+    {
+      // The first connection is lost before its session is marked.
+      onMarkersSubscribed(by) {
+        if (connects === 1 && isSubscriber(by)) by.close()
+      },
+    },
+  )
+  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: '3.1.1', MQTT_CLIENT_ID: 'same' })
+  await expect.poll(() => named(bridge), { timeout: 30_000 }).toMatchObject([{ clientId: 'same-subscribe-0' }])
+  await expect.poll(bridge.isReachable, { timeout: 15_000 }).toBe(true)
+  const before = connects
+  const stream = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
+  broker.peers.findLast(isSubscriber)!.send({
+    cmd: 'publish',
+    topic: 'a',
+    payload: 'x',
+    qos: 1,
+    messageId: 1,
+    retain: false,
+    dup: false,
+  })
+  expect((await stream.next()).data.payload).toBe('x')
+  expect(connects).toBe(before)
 })
