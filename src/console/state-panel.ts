@@ -48,6 +48,8 @@ const LEARNT_NAMES: Record<string, string> = {
   retainedForWildcards: 'Retained messages by wildcard',
   retainedLate: 'Retained messages may come late',
   redelivery: 'Unacknowledged messages come again',
+  retainedWills: 'Keeps retained wills',
+  sessionsEnd: 'Forgets sessions that are ended',
   changedCharacters: 'Changes characters of topics',
 }
 

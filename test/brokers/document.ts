@@ -37,7 +37,7 @@ built bridge on brokers it starts with their own defaults; do not edit it by han
 | --- | --- |
 | yes | the promise was kept |
 | no: *status* | refused, with a problem of that status |
-| limit | less than the promise, and said so: with a \`gap\`, \`present: false\` or \`matchedSubscribers: null\` |
+| limit | less than the promise, and said so: by a \`gap\`, a field of the answer, \`/readyz?verbose\` or the log |
 | **wrong** | not kept, and not said: the run fails |
 | – | not run |
 
