@@ -24,8 +24,11 @@ const COSTS: readonly (readonly [title: string, matches: (name: string, url: str
     (_name, url) => /\/node_modules\/(mqtt|mqtt-packet|bl|readable-stream|debug|worker-timers)\//.test(url),
   ],
   ['Fastify: routing, hooks, JSON in and out', (_name, url) => url.includes('/node_modules/')],
-  ['the bridge’s HTTP: credentials, limits, pipelining, messages', (_name, url) => /\/dist\/(http|auth)\//.test(url)],
-  ['the bridge’s MQTT: topic rules, queues, timeouts', (_name, url) => /\/dist\/mqtt\//.test(url)],
+  [
+    'the bridge’s HTTP: credentials, limits, pipelining, messages',
+    (_name, url) => /\/dist\/(http|auth)\.js$/.test(url),
+  ],
+  ['the bridge’s MQTT: topic rules, queues, timeouts', (_name, url) => url.endsWith('/dist/mqtt.js')],
   ['the bridge’s rest: metrics, links', (_name, url) => url.includes('/dist/')],
   ['the baselines’ own', (_name, url) => url.includes('/bench/')],
   // Functions that Ajv and the router compile have no file; neither have V8's own.

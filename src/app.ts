@@ -1,5 +1,3 @@
-// First, as it changes what mqtt-packet gets when it is loaded.
-import './mqtt/client/silent-packets.ts'
 import { randomBytes } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'

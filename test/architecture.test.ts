@@ -155,6 +155,17 @@ test('only mqtt/client touches the MQTT client; of its packets only the embedded
   expect(ofPackets.filter((name) => !liesIn(name, 'mqtt/embedded'))).toEqual([])
 })
 
+test('mqtt-packet is silenced before anything loads it', () => {
+  const loading = files.filter(({ text }) =>
+    [...text.matchAll(/^(import [^;]*?from |import )'(mqtt|mqtt-packet)'/gm)].some(
+      ([, head]) => !head!.startsWith('import type'),
+    ),
+  )
+  expect(loading.length).toBeGreaterThan(0)
+  const late = loading.filter(({ text }) => !importsOf(text)[0]!.endsWith('/silent-packets.ts'))
+  expect(late.map(({ name }) => name)).toEqual([])
+})
+
 test('only the entry points touch the process', () => {
   const touching = files
     .filter(({ text }) => /(?<![\w.'"])process\.(?!version\b|nextTick\b)\w+/.test(text.replace(/(\/\/|\*).*$/gm, '')))

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { extname } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CausewayError } from '../../errors.ts'
 
@@ -14,8 +16,9 @@ export interface ConsoleRoutes {
   heartbeatMs: number
 }
 
-/** The built page, whether this file runs from `src` or from `dist`. */
-const FOLDER = new URL('../../../dist/console/', import.meta.url)
+/** The built page, whether this module runs from `src` or as a part of a file in `dist`. */
+const PACKAGE = pathToFileURL(createRequire(import.meta.url).resolve('@causeway-mqtt/bridge/package.json'))
+const FOLDER = new URL('dist/console/', PACKAGE)
 
 const TYPES: Record<string, string> = {
   '.html': 'text/html; charset=utf-8',

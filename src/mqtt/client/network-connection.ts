@@ -1,3 +1,4 @@
+import './silent-packets.ts'
 import { connect, type IPublishPacket, type MqttClient, type Packet, Store } from 'mqtt'
 import { CausewayError } from '../../errors.ts'
 import type { Capabilities } from '../capabilities.ts'

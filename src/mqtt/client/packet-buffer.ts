@@ -1,3 +1,4 @@
+import './silent-packets.ts'
 import { type Packet, writeToStream } from 'mqtt-packet'
 
 /** The packet type and the Remaining Length of two bytes (MQTT 5 section 3.4). */

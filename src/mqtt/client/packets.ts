@@ -1,3 +1,4 @@
+import './silent-packets.ts'
 import { generate, type IConnackPacket, type IPublishPacket } from 'mqtt-packet'
 import type { Capabilities } from '../capabilities.ts'
 import type { Message, MessageProperties, QoS } from '../message.ts'

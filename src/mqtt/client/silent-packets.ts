@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 /*
  * Spares mqtt-packet its debug lines, unless the environment variable DEBUG asks for them. It calls the library `debug`
  * some forty times for a publish and its acknowledgement. These calls, which do nothing, were 5 % of the instructions
- * of a publish. To be imported before anything that imports mqtt-packet.
+ * of a publish. Every module that imports `mqtt-packet` or `mqtt` imports this one first.
  */
 const require = createRequire(createRequire(import.meta.url).resolve('mqtt-packet'))
 const path = require.resolve('debug')

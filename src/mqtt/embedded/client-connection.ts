@@ -1,3 +1,4 @@
+import '../client/silent-packets.ts'
 import type { Socket } from 'node:net'
 import {
   type IConnectPacket,
