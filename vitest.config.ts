@@ -1,9 +1,22 @@
 import { defineConfig } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /** Waiting for a keep-alive, megabytes through stalled readers, the example consumers, every benchmark once. */
 const LONG = 'test/**/*.long.test.ts'
 /** Many random operations: a few of them among the brief tests, many among the long ones. */
 const STORMS = 'test/**/*.storm.test.ts'
+
+/** The files that take longest. Begun last, one of them would keep a single worker busy for more than a minute. */
+const LONGEST = ['chaos/brief', 'e2e/replicas', 'e2e/sessions.storm', 'e2e/streams.storm', 'console/page']
+
+/** Without its cache Vitest begins with the largest files, which says little of how long they take. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isLongest = ({ moduleId }: TestSpecification) => LONGEST.some((name) => moduleId.includes(`/test/${name}.`))
+    const sorted = await super.sort(files)
+    return [...sorted.filter(isLongest), ...sorted.filter((file) => !isLongest(file))]
+  }
+}
 
 /** The clients of `test/clients` have packages of their own, with tests in them. */
 const INSTALLED = '**/node_modules/**'
@@ -56,6 +69,7 @@ export default defineConfig({
     // A worker keeps the modules of one file for the next: loading Fastify and MQTT.js anew took 1 s for each file.
     // Modules have no state of their own (see CONTRIBUTING.md), so one file cannot disturb the next.
     isolate: false,
+    sequence: { sequencer: LongestFirst },
     // On two cores: tests also wait, for processes, timers and sockets.
     maxWorkers: 3,
     reporters: ['default', ...(report === undefined ? [] : [['json', { outputFile: report }] as ['json', object]])],

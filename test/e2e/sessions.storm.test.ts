@@ -9,7 +9,7 @@ import { untilEmpty } from '../support/progress.ts'
 import { Random } from '../support/storm/random.ts'
 import { randomRun } from '../support/storm/random-run.ts'
 
-const { seed, operations, replay } = randomRun({ brief: 10, long: 60 })
+const { seed, operations, replay } = randomRun({ brief: 10, long: 40 })
 /** A bridge or the broker ends and comes back. A fault takes as long as about ten operations of the streams' storm. */
 const FAULTS = Math.ceil(operations / 10)
 /** Messages of each topic that are acknowledged to their publisher before the next fault. */

@@ -7,7 +7,7 @@ import { Random } from '../support/storm/random.ts'
 import { randomRun } from '../support/storm/random-run.ts'
 import { Storm } from '../support/storm/storm.ts'
 
-const { seed, operations, replay } = randomRun({ brief: 20, long: 120 })
+const { seed, operations, replay } = randomRun({ brief: 20, long: 80 })
 /** A list such as `cut,steal` limits a run to these faults. */
 const { CAUSEWAY_TEST_FAULTS } = process.env
 const LIMIT_MS = 180_000 + operations * 1000
