@@ -84,7 +84,7 @@ const ROUTES: readonly Route[] = [
         '/openapi.json',
         '/',
         '/docs',
-        '/docs/json',
+        '/docs/static/swagger-ui.css',
         '/docs/static/index.html',
       ]),
   },
