@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { loadConfig } from '../../src/config/config.ts'
+import { ConfigSchema, loadConfig } from '../../src/config/config.ts'
 import { faultsIn } from '../support/config-faults.ts'
 
 const files: Record<string, string> = { '/run/password': 'from a file\n', '/run/ca.pem': 'PEM\n' }
@@ -11,6 +11,19 @@ function readFile(path: string): string {
 }
 
 const load = (env: Record<string, string>) => loadConfig(env, readFile)
+
+test('settings have only the keywords of JSON Schema that are checked', () => {
+  const schemas = Object.values<object>(ConfigSchema.properties) as Record<string, unknown>[]
+  expect(new Set(schemas.flatMap((schema) => Object.keys(schema)))).toEqual(
+    new Set(['type', 'default', 'enum', 'minimum', 'maximum', 'minLength', 'format', 'secret', 'description']),
+  )
+  expect(new Set(schemas.map((schema) => schema['type'] ?? typeof schema['enum']))).toEqual(
+    new Set(['string', 'integer', 'boolean', 'object']),
+  )
+  for (const schema of schemas.filter(({ type }) => type === 'integer')) {
+    expect(schema).toMatchObject({ minimum: expect.any(Number), maximum: expect.any(Number) })
+  }
+})
 
 const faultsOf = (env: Record<string, string>) => faultsIn(() => load(env))
 

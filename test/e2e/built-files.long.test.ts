@@ -26,14 +26,33 @@ test('the built bridge silences mqtt-packet before it loads it', async () => {
   expect(indexOf('mqtt-packet/parser.js')).toBeGreaterThan(indexOf('debug/src/index.js'))
 })
 
-test('causeway --help loads neither Fastify nor the MQTT client', async () => {
+test('what only some requests or settings need is not loaded at the start', async () => {
+  const program = `
+    import { createRequire } from 'node:module'
+    import { startApp } from ${JSON.stringify(pathToFileURL(distFile('app.js')))}
+    import { loadConfig } from ${JSON.stringify(pathToFileURL(distFile('config/config.js')))}
+    import { pino } from 'pino'
+    const config = loadConfig({ CAUSEWAY_HTTP_PORT: '0', CAUSEWAY_EMBEDDED_PORT: '0' }, String)
+    const app = await startApp({ config, readFile: String, logger: pino({ level: 'silent' }), version: '' })
+    const loaded = () => [...new Set(Object.keys(createRequire(import.meta.url).cache)
+      .map((path) => /.*\\/node_modules\\/((?:@[^/]+\\/)?[^/]+)/.exec(path)[1]))]
+    const atStart = loaded()
+    await fetch(app.url + '/openapi.json')
+    await app.close()
+    console.log(JSON.stringify({ atStart, afterRequest: loaded() }))`
+  const { atStart, afterRequest } = JSON.parse(await printedBy(program)) as Record<string, string[]>
+  expect(atStart).toEqual(expect.arrayContaining(['fastify', 'mqtt', 'prom-client']))
+  const late = ['ajv', 'yaml', 'glob', 'jose', 'undici', 'ioredis', 'pino-pretty', '@fastify/swagger']
+  expect(atStart!.filter((name) => late.includes(name))).toEqual([])
+  expect(afterRequest).toContain('@fastify/swagger')
+})
+
+test('causeway --help loads no package', async () => {
   const program = `
     import { createRequire } from 'node:module'
     await import(${JSON.stringify(pathToFileURL(distFile('main.js')))})
-    console.log('loaded', Object.keys(createRequire(import.meta.url).cache).join(' '))`
-  const [, loaded] = (await printedBy(program, 'main.js', '--help')).split('\nloaded ')
-  expect(loaded).toMatch(/node_modules\/ajv\//)
-  expect(loaded).not.toMatch(/node_modules\/(fastify|mqtt)\//)
+    console.log('loaded', Object.keys(createRequire(import.meta.url).cache))`
+  expect(await printedBy(program, 'main.js', '--help')).toMatch(/CAUSEWAY_HTTP_PORT[^]*\nloaded \[\]\n$/)
 })
 
 test('the source map of a built file leads to the file of src', () => {
