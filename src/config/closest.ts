@@ -1,8 +1,21 @@
 /** Two letters that changed places are a distance of two. At a greater one it is another name. */
 const DISTANCE_MAX = 2
 
-/** The name that was probably meant, or undefined where none is similar. */
-export function closest(typed: string, names: readonly string[]): string | undefined {
+/** More names would help nobody. */
+const NAMES_MAX = 3
+
+/** `; did you mean NAME?`, or nothing where no name is similar. Of several similar ones all are named, up to three. */
+export function didYouMean(typed: string, names: readonly string[]): string {
+  const misspelt = closest(typed, names)
+  const similar = misspelt === undefined ? withSameWords(typed, names) : [misspelt]
+  const last = similar.at(-1)
+  if (last === undefined) return ''
+  const others = similar.slice(0, -1)
+  return `; did you mean ${others.length === 0 ? '' : `${others.join(', ')} or `}${last}?`
+}
+
+/** The name with the fewest letters that differ. */
+function closest(typed: string, names: readonly string[]): string | undefined {
   const [best] = names
     .map((name) => ({ name, distance: distanceOf(typed, name) }))
     .filter(({ name, distance }) => distance <= DISTANCE_MAX && distance < name.length / 2)
@@ -10,10 +23,29 @@ export function closest(typed: string, names: readonly string[]): string | undef
   return best?.name
 }
 
-/** `; did you mean NAME?`, or nothing where no name is similar. */
-export function didYouMean(typed: string, names: readonly string[]): string {
-  const name = closest(typed, names)
-  return name === undefined ? '' : `; did you mean ${name}?`
+/** The names that have all words of what was typed, or of which all words were typed: `--port` for `--http-port`. */
+function withSameWords(typed: string, names: readonly string[]): string[] {
+  const inAll = wordsOf(typed).filter((word) => names.every((name) => wordsOf(name).includes(word)))
+  const rest = (name: string): string[] => wordsOf(name).filter((word) => !inAll.includes(word))
+  const typedWords = rest(typed)
+  return names
+    .map((name) => ({ name, words: rest(name) }))
+    .filter(({ words }) => isWithin(typedWords, words) || isWithin(words, typedWords))
+    .sort((a, b) => difference(a.words, typedWords) - difference(b.words, typedWords))
+    .map(({ name }) => name)
+    .slice(0, NAMES_MAX)
+}
+
+function wordsOf(name: string): string[] {
+  return name.split(/[-_]+/).filter((word) => word !== '')
+}
+
+function isWithin(words: readonly string[], others: readonly string[]): boolean {
+  return words.length > 0 && words.every((word) => others.includes(word))
+}
+
+function difference(words: readonly string[], others: readonly string[]): number {
+  return Math.abs(words.length - others.length)
 }
 
 /** How many letters have to be put in, left out or changed to make one of the other (Levenshtein). */

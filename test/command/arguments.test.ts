@@ -53,6 +53,7 @@ test('faults of values name the flag', () => {
 
 test.each([
   [['--htpp-port', '80'], ['--htpp-port is no option; did you mean --http-port?']],
+  [['--status'], ['--status is no option; did you mean --status-topic?']],
   [['--entirely-different'], ['--entirely-different is no option']],
   [['chekc'], ['"chekc" is no command; did you mean check?']],
   [['--http-port'], ['--http-port needs a value: --http-port VALUE']],

@@ -77,6 +77,17 @@ test('every fault is reported at once, with what was expected and what was got',
   ])
 })
 
+test.each([
+  ['CAUSEWAY_PORT', '; did you mean CAUSEWAY_EMBEDDED_PORT, CAUSEWAY_HTTP_PORT or CAUSEWAY_ADMIN_PORT?'],
+  ['CAUSEWAY_MQTT_BROKER_URL', '; did you mean CAUSEWAY_MQTT_URL?'],
+  ['CAUSEWAY_COLOUR', ''],
+  ['CAUSEWAY_', ''],
+])('%s is no setting, and the ones that have its words are named', (name, hint) => {
+  expect(faultsOf({ [name]: '1' })).toEqual([
+    `${name}: expected the name of a setting (see causeway --help), got an unknown one${hint}`,
+  ])
+})
+
 test.each(['0', '65', '1.5', 'many'])('%j workers are none', (value) => {
   expect(faultsOf({ CAUSEWAY_WORKERS: value, CAUSEWAY_MQTT_URL: 'mqtt://broker' })).toEqual([
     `CAUSEWAY_WORKERS: expected a number of processes from 1 to 64, or auto, got "${value}"`,
