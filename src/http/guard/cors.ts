@@ -1,4 +1,3 @@
-import cors from '@fastify/cors'
 import type { FastifyInstance } from 'fastify'
 
 /** How long a browser may cache the answer to a preflight request. */
@@ -24,6 +23,7 @@ const EXPOSED_HEADERS = [
  */
 export async function allowOrigins(app: FastifyInstance, origins: ReadonlySet<string>): Promise<void> {
   if (origins.size === 0) return
+  const { default: cors } = await import('@fastify/cors')
   await app.register(cors, {
     origin: [...origins],
     credentials: true,
