@@ -13,22 +13,27 @@ export interface ConnectionsOptions {
   onRefused(): void
 }
 
-/** A turn of the event loop that took so long at most had nothing else to do. */
-const QUIET_TURN_MS = 1
-/** How long a quiet turn is waited for. */
-const QUIET_MAX_MS = 1000
-/** How long a new connection may take to bring its first request. */
-const FIRST_REQUEST_MS = 500
-const CHECK_MS = 10
+/** The longest turn of the event loop in which the listener is closed at first. It is twice as long after each step. */
+const SHORT_TURN_MS = 0.1
+const STEP_MS = 150
+/** After this time the listener is closed in any turn. */
+const TURN_WAIT_MS = 1000
+/** So many turns, and then a pause. */
+const TURNS = 10
+const PAUSE_MS = 2
+/** A connection that brought nothing for so long was opened ahead of time. A proxy that has a request sends it at once. */
+const FIRST_REQUEST_MS = 3000
+const CHECK_MS = 20
 
 /** The open connections of one listener. */
 export class Connections {
   readonly #perAddress: number
   readonly #onRefused: () => void
   readonly #proxies = new BlockList()
-  readonly #sockets = new Set<Socket>()
-  /** HTTP/1.1 over TLS. */
-  readonly #secured = new Set<Socket>()
+  /** Each with the time at which it was taken. */
+  readonly #sockets = new Map<Socket, number>()
+  /** HTTP/1.1 over TLS, each with the time at which its handshake was over. */
+  readonly #secured = new Map<Socket, number>()
   readonly #byNetwork = new Map<string, number>()
   /** How many there were so far. */
   #taken = 0
@@ -57,41 +62,63 @@ export class Connections {
   }
 
   /**
-   * Takes no more connections, and waits until those that were taken have brought a request, for half a second. A proxy
-   * has already sent its request on a connection that the kernel took for us. If such a connection is reset, because
-   * nobody listens any more, the proxy cannot send a POST to another replica. So the listener is closed in a turn of
-   * the event loop that brought no connection and was short: then none waits in the kernel.
+   * Takes no more connections, and waits until those that were taken have brought a request, or are so old that they
+   * were opened ahead of time.
+   *
+   * The kernel accepts connections before we take them, and a proxy sends its request at once. Closing the listener
+   * resets those that were not taken, and the proxy may not send a POST that it has sent to another replica. So the
+   * listener is closed in a turn of the event loop that brought no connection and was short: there was hardly time for
+   * one to come.
+   *
+   * A busy machine interrupts a process that has run for long, and during an interruption between that turn and the
+   * closing more connections would come. So only the few turns behind a pause count.
    */
   async stopListening(server: Server): Promise<void> {
-    const untilMs = performance.now() + QUIET_MAX_MS
-    for (;;) {
-      const [taken, beganAt] = [this.#taken, performance.now()]
+    // The first call of a function takes longer, because it is compiled.
+    new Server().close()
+    const startedMs = performance.now()
+    for (let turn = 0; ; turn += 1) {
+      if (turn % TURNS === 0) await delay(PAUSE_MS)
+      const [taken, beganMs] = [this.#taken, performance.now()]
       await nextTurn()
-      const now = performance.now()
-      if (this.#taken === taken && now - beganAt < QUIET_TURN_MS) break
-      // Under load no turn may be short. One without a connection is the next best.
-      if (now > untilMs || (this.#taken === taken && now > untilMs - QUIET_MAX_MS / 2)) break
+      const nowMs = performance.now()
+      const waitedMs = nowMs - startedMs
+      if (this.#taken === taken && nowMs - beganMs < SHORT_TURN_MS * 2 ** (waitedMs / STEP_MS)) break
+      if (waitedMs > TURN_WAIT_MS) break
     }
     // The `close` of an HTTP server would also close connections.
     Server.prototype.close.call(server)
-    const lastMs = performance.now() + FIRST_REQUEST_MS
-    const isAwaited = () => [...this.#sockets].some(({ bytesRead }) => bytesRead === 0)
-    while (isAwaited() && performance.now() < lastMs) await delay(CHECK_MS)
+    while (this.#isFirstRequestAwaited()) await pause()
   }
 
   /**
    * Closes the connections on which nothing ever arrived, as browsers and balancers open some ahead of time, and idle
-   * ones over TLS. Node does not close either of them with the server.
+   * ones over TLS. Node does not close either of them with the server. Goes on as long as there are connections, since
+   * a TLS handshake may end later.
    *
    * @param isIdle whether a connection has answered all that it was asked
    */
-  closeUnused(isIdle: (socket: Socket) => boolean): void {
-    for (const socket of this.#sockets) if (socket.bytesRead === 0) socket.destroy()
-    for (const socket of this.#secured) if (isIdle(socket)) socket.destroy()
+  async closeUnused(isIdle: (socket: Socket) => boolean): Promise<void> {
+    while (this.#sockets.size > 0) {
+      for (const [socket, sinceMs] of this.#sockets) if (isUnused(socket, sinceMs)) socket.destroy()
+      for (const [socket, sinceMs] of this.#secured) {
+        if (socket.bytesRead > 0 ? isIdle(socket) : isUnused(socket, sinceMs)) socket.destroy()
+      }
+      await pause()
+    }
   }
 
-  #remember(sockets: Set<Socket>, socket: Socket): void {
-    sockets.add(socket)
+  #isFirstRequestAwaited(): boolean {
+    for (const connections of [this.#sockets, this.#secured]) {
+      for (const [socket, sinceMs] of connections) {
+        if (socket.bytesRead === 0 && !isUnused(socket, sinceMs)) return true
+      }
+    }
+    return false
+  }
+
+  #remember(sockets: Map<Socket, number>, socket: Socket): void {
+    sockets.set(socket, performance.now())
     socket.once('close', () => sockets.delete(socket))
   }
 
@@ -112,4 +139,15 @@ export class Connections {
       else this.#byNetwork.set(network, left)
     })
   }
+}
+
+/** Nothing arrived on it for so long that nothing is on its way. */
+function isUnused(socket: Socket, sinceMs: number): boolean {
+  return socket.bytesRead === 0 && performance.now() - sinceMs >= FIRST_REQUEST_MS
+}
+
+/** Ends in a turn of the event loop that has read what had arrived. */
+async function pause(): Promise<void> {
+  await delay(CHECK_MS, undefined, { ref: false })
+  await nextTurn()
 }

@@ -215,7 +215,7 @@ export function createServer({
   })
   app.addHook('preClose', async () => {
     await connections.stopListening(server)
-    connections.closeUnused((socket) => pipelining.isIdle(socket))
+    void connections.closeUnused((socket) => pipelining.isIdle(socket))
   })
 
   function watchHttp2({ raw }: FastifyRequest, reply: FastifyReply): void {
