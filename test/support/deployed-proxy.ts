@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished } from 'vitest'
@@ -65,7 +65,8 @@ export async function startDeployedProxy(proxy: DeployedProxy, upstreams: readon
     stdio: 'ignore',
     env: { ...process.env, HOME: directory, XDG_DATA_HOME: directory, XDG_CONFIG_HOME: directory },
   })
-  onTestFinished(async () => {
+  onTestFinished(async ({ task }) => {
+    if (task.result?.state === 'fail') showErrors(directory)
     if (child.exitCode === null) {
       const exited = once(child, 'exit')
       child.kill('SIGTERM')
@@ -83,16 +84,25 @@ export async function startDeployedProxy(proxy: DeployedProxy, upstreams: readon
   return url
 }
 
+/** Prints what nginx says about upstreams: an answer of its own, such as 502, does not give its reason. */
+function showErrors(directory: string): void {
+  const file = join(directory, 'error')
+  if (!existsSync(file)) return
+  const lines = readFileSync(file, 'utf8').split('\n')
+  process.stderr.write(lines.filter((line) => line.includes('upstream')).join('\n') + '\n')
+}
+
 const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
 
 /** The configuration with the ports of this test, and as many replicas as there are. */
 function here(proxy: DeployedProxy, port: number, upstreams: readonly number[], directory: string): string {
   const text = readFileSync(new URL(`../../deploy/${proxy.file}`, import.meta.url), 'utf8')
   const paths = TEMPORARY.map((name) => `${name}_temp_path ${directory}/${name};\n`).join('')
+  const errors = `error_log ${directory}/error info;\n`
   const changed = text
     .replaceAll(/^\s*#.*\n/gm, '')
     .replace(proxy.listener, proxy.listensAt(`127.0.0.1:${port}`))
-    .replace(/^http {\n/m, (begin) => begin + paths)
+    .replace(/^http {\n/m, (begin) => begin + errors + paths)
     // One line for each replica, or one line for all.
     .replaceAll(/^ *server .*causeway-(\d):8080.*\n/gm, (line, number) =>
       Number(number) > upstreams.length ? '' : line,
