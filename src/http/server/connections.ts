@@ -21,8 +21,8 @@ const TURN_WAIT_MS = 1000
 /** So many turns, and then a pause. */
 const TURNS = 10
 const PAUSE_MS = 2
-/** A connection that brought nothing for so long was opened ahead of time. A proxy that has a request sends it at once. */
-const FIRST_REQUEST_MS = 3000
+/** A proxy that has a request connects and sends it. What brought nothing for so long was opened ahead of time. */
+const FIRST_REQUEST_MS = 2000
 const CHECK_MS = 20
 
 /** The open connections of one listener. */
