@@ -205,3 +205,27 @@ describe.runIf(hasMosquitto && hasRedis && balancer !== undefined)('under load, 
     },
   )
 })
+
+const nginx = DEPLOYED_PROXIES.find(({ name }) => name === 'nginx')
+
+test.runIf(hasMosquitto && hasRedis && nginx !== undefined)(
+  'behind nginx, a publish with a key whose replica dies is tried again at another one',
+  { timeout: 120_000 },
+  async () => {
+    const { one, two, seen } = await startReplicas()
+    const url = await startDeployedProxy(nginx!, [one.port, two.port])
+    one.process.kill('SIGSTOP')
+    let answered = 0
+    const posts = Array.from({ length: 8 }, async (_, number) => {
+      const [status] = await post(url, `${number}`, { 'idempotency-key': `"${randomUUID()}"` })
+      answered += 1
+      return status
+    })
+    await expect.poll(() => answered, { timeout: 20_000 }).toBeGreaterThan(0)
+    // The others are in the socket of the one that was stopped.
+    expect(answered).toBeLessThan(posts.length)
+    one.process.kill('SIGKILL')
+    expect(await Promise.all(posts)).toEqual(posts.map(() => 200))
+    await expect.poll(() => [...seen.values()], { timeout: 20_000 }).toEqual(posts.map(() => 1))
+  },
+)
