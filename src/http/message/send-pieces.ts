@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { Held, MemoryShare } from '../../memory/account.ts'
+import { isDisconnected } from '../server/disconnects.ts'
 
 /** Answers above this size are written in pieces of about this size, each when the client has taken the one before. */
 export const PIECE_BYTES = 65_536
@@ -17,8 +18,14 @@ export function sendPieces(
   share: MemoryShare,
 ): FastifyReply {
   const held = share.hold('answers')
-  reply.raw.once('close', () => held.release())
+  releaseWithAnswer(held, reply)
   return reply.serializer(asItIs).send(Readable.from(joined(logged(pieces, reply), held), { objectMode: false }))
+}
+
+/** Gives back what is held for an answer once that is over, or now if the client left before it began. */
+export function releaseWithAnswer(held: Held, reply: FastifyReply): void {
+  if (isDisconnected(reply)) held.release()
+  else reply.raw.once('close', () => held.release())
 }
 
 /** A stream of bytes that are all there already. */

@@ -15,6 +15,7 @@ import { asProblem, problemDocument } from '../message/problem.ts'
 import { problems } from '../message/problem-responses.ts'
 import { requirePayloadSize } from '../message/read-message.ts'
 import { MessageSchema, ndjsonOf } from '../message/schemas.ts'
+import { releaseWithAnswer } from '../message/send-pieces.ts'
 import { UnendingBody } from '../message/unending-body.ts'
 import { noRoomForBody, unreadBody, wholeBody } from '../server/read-body.ts'
 
@@ -341,7 +342,7 @@ export async function batchRoutes(
         if (!held.grow(OPEN_BATCH_BYTES)) throw noRoomForBody()
         const unending = new UnendingBody(body, idleMs)
         // The generator below does not begin if the client has left already.
-        reply.raw.once('close', () => held.release())
+        releaseWithAnswer(held, reply)
         reply.raw.once('finish', () => {
           // Node would read the rest of the body before it closes the connection, and the body may never end.
           if (unending.reason !== undefined && request.raw.httpVersionMajor === 1) {

@@ -20,7 +20,7 @@ import { asProblem, handleError, sendProblem } from '../message/problem.ts'
 import { createQueryParser, TOO_MANY_PARAMETERS } from '../message/query.ts'
 import { ProblemSchema } from '../message/schemas.ts'
 import { schemaController } from '../message/schema-controller.ts'
-import { inPieces, PIECE_BYTES } from '../message/send-pieces.ts'
+import { inPieces, PIECE_BYTES, releaseWithAnswer } from '../message/send-pieces.ts'
 import type { Validation } from '../message/validation.ts'
 import { BodyDeadline } from './body-deadline.ts'
 import { Connections } from './connections.ts'
@@ -366,7 +366,7 @@ function sendLarge(
   if (!held.grow(bytes.length)) {
     return done(new CausewayError('overloaded', 'Too many answers are not read yet', { retryAfter: 1 }))
   }
-  reply.raw.once('close', () => held.release())
+  releaseWithAnswer(held, reply)
   reply.header('content-length', bytes.length)
   done(null, inPieces(bytes))
 }

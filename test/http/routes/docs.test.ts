@@ -1,5 +1,8 @@
-import { expect, test } from 'vitest'
-import { startBridge } from '../../support/bridge.ts'
+import { once } from 'node:events'
+import { connect, constants } from 'node:http2'
+import { expect, onTestFinished, test } from 'vitest'
+import { metric, startBridge } from '../../support/bridge.ts'
+import { startSecureBridge } from '../../support/secure-bridge.ts'
 
 test.each(['/docs', '/docs/'])('all that the page at %s loads is there', async (path) => {
   const { url } = await startBridge()
@@ -39,4 +42,17 @@ test('the description has the routes, and none for HEAD', async () => {
   const { paths } = (await (await fetch(`${url}/openapi.json`)).json()) as { paths: Record<string, object> }
   expect(Object.keys(paths['/publish']!)).toEqual(['post'])
   expect(Object.keys(paths['/retained']!)).toEqual(['get', 'delete'])
+})
+
+test('a client that leaves while the description is made leaves nothing held', async () => {
+  const bridge = await startSecureBridge({ AUTH_NONE_PUBLIC: true })
+  const session = connect(bridge.url, { ca: bridge.ca })
+  onTestFinished(() => session.destroy())
+  await once(session, 'connect')
+  const streams = Array.from({ length: 20 }, () => session.request({ ':path': '/openapi.json' }).on('error', () => {}))
+  const waiting = session.request({ ':path': '/openapi.json' })
+  for (const stream of streams) stream.close(constants.NGHTTP2_CANCEL)
+  waiting.resume()
+  await once(waiting, 'end')
+  await expect.poll(() => metric(bridge, 'causeway_held_bytes{purpose="answers"}')).toBe(0)
 })
