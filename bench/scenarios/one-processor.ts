@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import { cpuSeconds } from '../process-costs.ts'
 import type { Effort, Sample, Scenario } from '../scenario.ts'
-import { startBridge } from '../servers/bridge.ts'
+import { startAfternoonBridge } from '../servers/afternoon-bridge.ts'
+import { type Bridge, startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
 import type { Stage } from '../stage.ts'
 
@@ -13,12 +14,7 @@ const TIMES: Record<Effort, { cold: number; warm: number }> = {
   full: { cold: 5, warm: 8 },
 }
 
-interface Server {
-  port: number
-  pid: number
-}
-
-async function measure(stage: Stage, effort: Effort, start: (mqttUrl: string) => Promise<Server>): Promise<Sample> {
+async function measure(stage: Stage, effort: Effort, start: (mqttUrl: string) => Promise<Bridge>): Promise<Sample> {
   const broker = await startMosquitto(stage)
   const server = await start(broker.url)
   for (const { pid } of [broker, server]) execFileSync('taskset', ['-a', '-p', '-c', '0', String(pid)])
@@ -60,11 +56,7 @@ export const oneProcessor: Scenario = {
     },
     afternoon: {
       title: 'an afternoon’s bridge',
-      measure: (stage, effort) =>
-        measure(stage, effort, async (mqttUrl) => {
-          const server = stage.baseline('servers/afternoon-bridge.ts')
-          return { port: await server.call('listen', { mqttUrl }), pid: server.pid }
-        }),
+      measure: (stage, effort) => measure(stage, effort, (url) => startAfternoonBridge(stage, url)),
     },
   },
   rows: [

@@ -1,30 +1,12 @@
-import type { AddressInfo } from 'node:net'
-import fastify from 'fastify'
-import { connectAsync } from 'mqtt'
-import { answerCalls } from '../answer-calls.ts'
-import type { Posted } from './bare-route.ts'
+import { join } from 'node:path'
+import { freePort } from '../../test/support/free-port.ts'
+import { ROOT, type Stage } from '../stage.ts'
+import type { Bridge } from './bridge.ts'
 
-/** The bridge that one writes in an afternoon: Fastify, MQTT.js, a small schema, and an answer behind PUBACK. */
-answerCalls({
-  async listen({ mqttUrl }: { mqttUrl: string }): Promise<number> {
-    const client = await connectAsync(mqttUrl, { protocolVersion: 5 })
-    const app = fastify()
-    const body = {
-      type: 'object',
-      required: ['topic', 'payload'],
-      properties: {
-        topic: { type: 'string', minLength: 1 },
-        payload: { type: 'string' },
-        qos: { enum: [0, 1, 2] },
-        retain: { type: 'boolean' },
-      },
-    }
-    app.post('/publish', { schema: { body } }, async (request) => {
-      const { topic, payload, qos = 1 } = request.body as Posted
-      await client.publishAsync(topic, payload, { qos })
-      return { topic, qos }
-    })
-    await app.listen({ host: '127.0.0.1', port: 0 })
-    return (app.server.address() as AddressInfo).port
-  },
-})
+/** Starts the bridge that one writes in an afternoon, as it would run: Node loads nothing but the program. */
+export async function startAfternoonBridge(stage: Stage, mqttUrl: string, port?: number): Promise<Bridge> {
+  const own = port ?? (await freePort())
+  const file = join(ROOT, 'bench/servers/afternoon-bridge.mjs')
+  const { pid } = await stage.program(stage.node, [...stage.nodeOptions, file, String(own), mqttUrl], own)
+  return { port: own, pid: pid! }
+}
