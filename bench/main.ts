@@ -3,7 +3,7 @@ import { loadavg } from 'node:os'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { measure } from './measure.ts'
-import { linesOf, type Result, table } from './report.ts'
+import { linesOf, type Result, sideBySide, table } from './report.ts'
 import { keep } from './results.ts'
 import { against } from './scenario.ts'
 import { scenarios } from './scenarios.ts'
@@ -13,7 +13,7 @@ const USAGE = `npm run bench -- [SCENARIO…] [--quick] [--rounds N] [--node PAT
 
 SCENARIO     ${scenarios.map(({ name }) => name).join(' ')}
 --quick      one short round of everything, within two minutes
---rounds N   rounds of each pair (5)
+--rounds N   rounds of each pair (5; of soak and instead 1)
 --node PATH  the Node binary for the bridge and the baselines; may be repeated
 --against DIST  compare with another build of the bridge, not with the baselines; writes no results
 --keep       write results.json and README.md, which --quick does not do otherwise
@@ -50,7 +50,7 @@ const results: Result[] = []
 for (const scenario of compared) {
   for (const node of values.node) {
     const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout.trim()
-    const rounds = scenario.long ? 1 : Number(values.rounds ?? (values.quick ? 1 : 5))
+    const rounds = Number(values.rounds ?? (values.quick || scenario.long ? 1 : 5))
     process.stderr.write(`\n${scenario.title} (${version}, load ${loadavg()[0]!.toFixed(1)})\n`)
     const samples = await measure(scenario, {
       node,
@@ -74,6 +74,7 @@ for (const scenario of compared) {
       rounds,
       at: new Date().toISOString(),
       lines: linesOf(scenario, samples),
+      ...(scenario.sideBySide && { sideBySide: sideBySide(scenario, samples) }),
       samples,
     }
     results.push(result)

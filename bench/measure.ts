@@ -24,7 +24,9 @@ export async function measure(
   { node, effort, rounds, onStage, onSample }: MeasureOptions,
 ): Promise<Samples> {
   const samples: Samples = {}
-  const available = Object.entries(subjects).filter(([, { isAvailable = true }]) => isAvailable)
+  const available = Object.entries(subjects).filter(([, { isAvailable = true }]) =>
+    typeof isAvailable === 'function' ? isAvailable(node) : isAvailable,
+  )
   for (let round = 0; round < rounds; round += 1) {
     for (const [name, subject] of round % 2 === 0 ? available : [...available].reverse()) {
       const stage = new Stage(node, subject.dist ?? join(ROOT, 'dist'))

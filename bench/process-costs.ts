@@ -1,5 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs'
 
+/** A process and those that it has started, on Linux. */
+export function withChildren(pid: number): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
+  return [pid, ...(children === '' ? [] : children.split(' ').map(Number))]
+}
+
 /** Resident memory of a process in bytes, on Linux. */
 export function residentBytes(pid: number): number {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) * 1024

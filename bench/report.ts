@@ -20,6 +20,13 @@ export interface Line {
   met?: boolean
 }
 
+/** All subjects of a scenario beside each other. */
+export interface SideBySide {
+  titles: string[]
+  /** A value for each subject; null if it has none, or was not measured. */
+  lines: { what: string; unit: string; values: (Figures | null)[] }[]
+}
+
 export interface Result {
   scenario: string
   title: string
@@ -28,6 +35,7 @@ export interface Result {
   rounds: number
   at: string
   lines: Line[]
+  sideBySide?: SideBySide
   samples: Samples
 }
 
@@ -53,6 +61,23 @@ export function linesOf({ rows, subjects }: Scenario, samples: Samples): Line[] 
   })
 }
 
+export function sideBySide({ sideBySide: chosen = [], subjects }: Scenario, samples: Samples): SideBySide {
+  return {
+    titles: Object.entries(subjects).map(([name, { title }]) =>
+      samples[name] === undefined ? `${title} (not measured)` : title,
+    ),
+    lines: chosen.map(({ what, unit, metric }) => ({
+      what,
+      unit,
+      values: Object.keys(subjects).map((name) => {
+        const values = samples[name]?.flatMap((sample) => sample[metric] ?? [])
+        return values === undefined || values.length === 0 ? null : figures(values)
+      }),
+    })),
+  }
+}
+
+/** The table of all results, and a table for each that has its subjects side by side. */
 export function table(results: readonly Result[]): string {
   const head = ['scenario', 'Node', 'measured', 'Causeway', 'beside', 'ratio', 'to reach']
   const rows = results.flatMap(({ title, node, lines }) =>
@@ -67,7 +92,18 @@ export function table(results: readonly Result[]): string {
       met === undefined ? '' : met ? 'met' : '**not met**',
     ]),
   )
-  return `| ${head.join(' | ')} | |\n` + [[...head, ''].map(() => '---'), ...rows].map(line).join('')
+  const compared = [[...head, ''], [...head, ''].map(() => '---'), ...rows].map(line).join('')
+  return [compared, ...results.flatMap(besideEachOther)].join('\n')
+}
+
+function besideEachOther({ sideBySide: shown, title, node, rounds }: Result): string[] {
+  if (shown === undefined) return []
+  const head = [`${node}, ${rounds} ${rounds === 1 ? 'round' : 'rounds'}`, ...shown.titles]
+  const rows = shown.lines.map(({ what, unit, values }) => [
+    unit === '' ? what : `${what}, ${unit}`,
+    ...values.map((value) => (value === null ? '–' : spread(value))),
+  ])
+  return [`### ${title}\n\n${[head, head.map(() => '---'), ...rows].map(line).join('')}`]
 }
 
 function line(cells: readonly string[]): string {

@@ -11,8 +11,8 @@ export type Sample = Record<string, number>
 export interface Subject {
   /** Its name in the table. */
   title: string
-  /** Whether the programs that it needs are installed. */
-  isAvailable?: boolean
+  /** Whether the programs that it needs are installed, and run on this Node. */
+  isAvailable?: boolean | ((node: string) => boolean)
   /** The folder of another build than dist/. */
   dist?: string
   measure(stage: Stage, effort: Effort): Promise<Sample>
@@ -30,13 +30,22 @@ export interface Row {
   target?: { atLeast: number } | { atMost: number }
 }
 
+/** A line of a table that has a column for each subject. A subject whose samples lack the metric has a dash. */
+export interface Figure {
+  what: string
+  unit: string
+  metric: string
+}
+
 /** A comparison. Its subjects are measured in turn, in several rounds, each time in new processes. */
 export interface Scenario {
   name: string
   title: string
   subjects: Record<string, Subject>
   rows: Row[]
-  /** Takes half an hour: measured only when it is named on the command line, and in one round. */
+  /** The lines of a table of its own, where all subjects are to be seen side by side. */
+  sideBySide?: Figure[]
+  /** Takes many minutes: measured only when it is named on the command line, by default in one round. */
   long?: boolean
 }
 

@@ -5,6 +5,7 @@ import { dispatch } from './scenarios/dispatch.ts'
 import { fanOut1000, fanOut10000, fanOut100Filters } from './scenarios/fan-outs.ts'
 import { firehose } from './scenarios/firehose.ts'
 import { idle } from './scenarios/idle.ts'
+import { instead } from './scenarios/instead.ts'
 import { latency } from './scenarios/latency.ts'
 import { oneProcessor } from './scenarios/one-processor.ts'
 import { publishes } from './scenarios/publish.ts'
@@ -23,6 +24,7 @@ export const scenarios: readonly Scenario[] = [
   firehose,
   latency,
   idle,
+  instead,
   dispatch,
   ceilings,
   soakScenario,

@@ -24,7 +24,7 @@ export interface FanOut {
   rows: Scenario['rows']
 }
 
-interface Server {
+export interface Server {
   publisher: Worker
   topics: string[]
   port: number
@@ -115,7 +115,8 @@ export async function mqttPublisher(stage: Stage, port: number): Promise<Worker>
   return publisher
 }
 
-async function measureStep(
+/** Publishes at `rate` events per second, counted over all readers, and waits until they have come. */
+export async function measureStep(
   { publisher, topics }: Server,
   load: Worker,
   readers: number,
@@ -136,16 +137,16 @@ async function look(step: (rate: number) => Promise<Step>, rate: number): Promis
 }
 
 /** The highest sustained rate in events per second: rises from `from` until a step fails, or falls until one holds. */
-async function climb(
+export async function climb(
   step: (rate: number) => Promise<Step & { rate: number; kept: boolean }>,
   from: number,
   p99Max: number,
   effort: Effort,
+  { factor, tries } = { factor: FACTORS[effort], tries: TRIES[effort] },
 ): Promise<number> {
-  const factor = FACTORS[effort]
   let highest = 0
   async function holds(rate: number): Promise<boolean> {
-    for (let tries = 0; tries < TRIES[effort]; tries += 1) {
+    for (let attempt = 0; attempt < tries; attempt += 1) {
       const { incomplete, disordered, p99, kept, rate: reached } = await step(rate)
       // `check` only shows that all events come. On a busy machine no rate may be kept.
       const isFast = effort === 'check' || (kept && p99 <= p99Max)

@@ -12,16 +12,17 @@ export const TIMES = {
   full: { warmUp: 3, seconds: 8 },
 }
 
-async function run(
+/** On a warm server, after a warm-up. The processor time is of all requests. */
+export async function measurePublish(
   stage: Stage,
   { port, pid }: { port: number; pid: number },
   qos: number,
-  effort: keyof typeof TIMES,
+  times: { warmUp: number; seconds: number },
 ): Promise<Sample> {
   const before = cpuSeconds(pid)
   const { answered, ...sample } = await stage
     .worker('load/posts.ts')
-    .call<Sample & { answered: number }>('run', { port, connections: CONNECTIONS, qos, ...TIMES[effort] })
+    .call<Sample & { answered: number }>('run', { port, connections: CONNECTIONS, qos, ...times })
   return { ...sample, cpu: ((cpuSeconds(pid) - before) * 1e6) / answered }
 }
 
@@ -34,14 +35,14 @@ function publish(qos: 0 | 1 | 2, atLeast: number): Scenario {
         title: 'Causeway',
         async measure(stage, effort) {
           const { url } = await startMosquitto(stage)
-          return run(stage, await startBridge(stage, { MQTT_URL: url }), qos, effort)
+          return measurePublish(stage, await startBridge(stage, { MQTT_URL: url }), qos, TIMES[effort])
         },
       },
       bare: {
         title: 'bare Fastify route',
         async measure(stage, effort) {
           const server = stage.baseline('servers/bare-fastify.ts')
-          return run(stage, { port: await server.call('listen'), pid: server.pid }, qos, effort)
+          return measurePublish(stage, { port: await server.call('listen'), pid: server.pid }, qos, TIMES[effort])
         },
       },
       least: {
@@ -49,7 +50,12 @@ function publish(qos: 0 | 1 | 2, atLeast: number): Scenario {
         async measure(stage, effort) {
           const { port } = await startMosquitto(stage)
           const server = stage.baseline('servers/least-bridge.ts')
-          return run(stage, { port: await server.call('listen', { mqttPort: port }), pid: server.pid }, qos, effort)
+          return measurePublish(
+            stage,
+            { port: await server.call('listen', { mqttPort: port }), pid: server.pid },
+            qos,
+            TIMES[effort],
+          )
         },
       },
     },

@@ -2,6 +2,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { freePort } from '../../test/support/free-port.ts'
 import type { Stage } from '../stage.ts'
+import type { Bridge } from './bridge.ts'
 
 const NGINX = '/usr/sbin/nginx'
 const MODULE = '/usr/lib/nginx/modules/ngx_nchan_module.so'
@@ -9,7 +10,7 @@ const MODULE = '/usr/lib/nginx/modules/ngx_nchan_module.so'
 export const hasNchan = existsSync(NGINX) && existsSync(MODULE)
 
 /** Starts nginx with nchan: what `POST /pub/ID` publishes, `GET /sub/ID` streams as server-sent events. */
-export async function startNchan(stage: Stage): Promise<{ port: number }> {
+export async function startNchan(stage: Stage): Promise<Bridge> {
   const port = await freePort()
   const directory = stage.directory()
   const file = join(directory, 'nginx.conf')
@@ -39,6 +40,6 @@ http {
 }
 `,
   )
-  await stage.program(NGINX, ['-p', directory, '-c', file], port)
-  return { port }
+  const { pid } = await stage.program(NGINX, ['-p', directory, '-c', file], port)
+  return { port, pid: pid! }
 }

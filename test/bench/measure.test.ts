@@ -2,6 +2,19 @@ import { expect, test } from 'vitest'
 import { measure } from '../../bench/measure.ts'
 import type { Sample, Scenario } from '../../bench/scenario.ts'
 
+test('a subject that does not run on the Node of the measurement is left out', async () => {
+  const subject = (isAvailable: boolean): Scenario['subjects'][string] => ({
+    title: '',
+    isAvailable: (node) => isAvailable && node === process.execPath,
+    measure: async () => ({ value: 1 }),
+  })
+  const samples = await measure(
+    { name: 'some', title: '', rows: [], subjects: { a: subject(true), b: subject(false) } },
+    { node: process.execPath, effort: 'check', rounds: 1, onSample: () => {} },
+  )
+  expect(samples).toEqual({ a: [{ value: 1 }] })
+})
+
 test('subjects are measured in turns, every second round in reverse order, and leave no process behind', async () => {
   const order: string[] = []
   const pids: number[] = []

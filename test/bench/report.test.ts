@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { linesOf, table } from '../../bench/report.ts'
+import { linesOf, sideBySide, table } from '../../bench/report.ts'
 import type { Scenario } from '../../bench/scenario.ts'
 import { median, percentile } from '../../bench/statistics.ts'
 
@@ -60,6 +60,40 @@ test('the table says by how much each target was met or missed', () => {
   expect(text.split('\n').slice(2, 4)).toEqual([
     '| A pair | v20.0.0 | rate, messages/s | 80 (40–90) | other: 100 (40–200) | 0.9 (0.4–1) | ≥ 0.8 × | met |',
     '|  |  | lost | 1 (0–2) | – | – | ≤ 0 | **not met** |',
+  ])
+})
+
+test('subjects side by side have a dash for what they do not have, and say when they were not measured', () => {
+  const three: Scenario = {
+    ...scenario,
+    subjects: { ...scenario.subjects, third: { title: 'third', measure } },
+    sideBySide: [
+      { what: 'rate', unit: 'messages/s', metric: 'rate' },
+      { what: 'lost', unit: '', metric: 'lost' },
+    ],
+  }
+  const text = table([
+    {
+      scenario: 'pair',
+      title: 'A pair',
+      node: 'v20.0.0',
+      effort: 'full',
+      rounds: 3,
+      at: '',
+      lines: [],
+      sideBySide: sideBySide(three, samples),
+      samples,
+    },
+  ])
+  expect(text.split('\n').slice(2)).toEqual([
+    '',
+    '### A pair',
+    '',
+    '| v20.0.0, 3 rounds | Causeway | other | third (not measured) |',
+    '| --- | --- | --- | --- |',
+    '| rate, messages/s | 80 (40–90) | 100 (40–200) | – |',
+    '| lost | 1 (0–2) | – | – |',
+    '',
   ])
 })
 

@@ -33,6 +33,11 @@ describe.skipIf(!hasMosquitto).concurrent('the benchmark', () => {
     context
       .expect(lines.flatMap(({ value, ratio }) => [value.median, ...(ratio ? [ratio.median] : [])]))
       .toSatisfy((values: number[]) => values.every(Number.isFinite))
+    for (const { what, value, ratio, target } of lines) {
+      if (ratio === undefined && target && 'atMost' in target && target.atMost === 0) {
+        context.expect(value.median, what).toBe(0)
+      }
+    }
     if (hasNchan || MUST_BE_THERE) context.expect(lines).toHaveLength(scenario.rows.length)
   })
 })
