@@ -1,4 +1,5 @@
 import { expect, test, vi } from 'vitest'
+import { metric, startBridge } from '../support/bridge.ts'
 import { spawnBridge } from '../support/bridge-process.ts'
 import { hasMosquitto, startMosquitto } from '../support/broker.ts'
 import { connectOnce } from '../support/mqtt-client.ts'
@@ -67,5 +68,31 @@ test.runIf(hasMosquitto)(
     clearInterval(measuring)
     expect(outOfOrder).toEqual([])
     expect((most - before) / 1024 / 1024, 'MiB more than before').toBeLessThan(MORE_BYTES_MAX / 1024 / 1024)
+  },
+)
+
+test.runIf(hasMosquitto)(
+  'what comes faster than an endpoint takes it waits in the connection, and the broker sends it once',
+  { timeout: 120_000 },
+  async () => {
+    const messages = 3000
+    const endpoint = await startEndpoint()
+    const broker = await startMosquitto({ config: ['max_queued_messages 0'] })
+    const { path } = pushFile([{ name: 'hook', topics: ['a'], url: endpoint.url }])
+    const bridge = await startBridge({
+      MQTT_URL: broker.url,
+      PUSH_FILE: path,
+      SESSION_MAX_UNACKED: 10,
+      STREAM_LOG_BYTES: 20_000,
+    })
+    await untilPush(bridge)
+    const publisher = await connectOnce(broker.url, { protocolVersion: 5 })
+    const payloads = Array.from({ length: messages }, (_, index) => `${index}`.padEnd(1000, 'x'))
+    await Promise.all(payloads.map((payload) => publisher.publishAsync('a', payload, { qos: 1 })))
+    await publisher.endAsync()
+    await vi.waitUntil(() => endpoint.requests.length >= messages, { timeout: 90_000, interval: 50 })
+    expect(endpoint.payloads()).toEqual(payloads)
+    // Left to the broker and asked for again, it would come a dozen times.
+    expect(await metric(bridge, 'causeway_received_messages_total{qos="1"}')).toBeLessThan(2 * messages)
   },
 )

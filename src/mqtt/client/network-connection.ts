@@ -111,6 +111,9 @@ export class NetworkConnection {
   #cause: Error | undefined
   /** Nothing that arrived is handed over any more. */
   #isDiscarded = false
+  #isHeld = false
+  /** Goes on behind the message that was the last one before `hold`. */
+  #goOn: (() => void) | undefined
 
   constructor(options: NetworkConnectionOptions, handlers: NetworkConnectionHandlers) {
     const { endpoint, protocol, durable } = options
@@ -124,6 +127,7 @@ export class NetworkConnection {
       incomingStore: options.session,
       messageIdProvider: new PacketIds(),
     }))
+    if (durable !== undefined) this.#canBeHeld()
     this.#watchBytes()
     this.#keepAlive()
     const timer = setTimeout(() => {
@@ -228,7 +232,8 @@ export class NetworkConnection {
   async requireSignOfLife(timeoutMs: number): Promise<void> {
     const askedAt = performance.now()
     const timer = setTimeout(() => {
-      if (this.#receivedAt < askedAt) this.destroy(notAnswering(`it sent nothing for ${timeoutMs} ms after a ping`))
+      if (!this.#isHeld && this.#receivedAt < askedAt)
+        this.destroy(notAnswering(`it sent nothing for ${timeoutMs} ms after a ping`))
     }, timeoutMs)
     await this.roundTrip().catch(() => {})
     clearTimeout(timer)
@@ -253,6 +258,8 @@ export class NetworkConnection {
    * @returns whether the broker closed its side in time; otherwise the connection was cut
    */
   async disconnect(endSession: boolean): Promise<boolean> {
+    // Otherwise nothing would show that the broker closes its side.
+    this.resume()
     const properties = endSession && this.#protocol === 5 ? { sessionExpiryInterval: 0 } : undefined
     const closed = new Promise<void>((resolve) => this.#client.once('close', resolve))
     this.#write({ cmd: 'disconnect', reasonCode: 0, ...(properties && { properties }) })
@@ -265,6 +272,24 @@ export class NetworkConnection {
     await closed
     clearTimeout(timer)
     return inTime
+  }
+
+  /**
+   * Reads nothing more from the broker, not even PINGRESP, until `resume`: what it has sent stays with it and in the
+   * sockets. To be called while a message is handed over. Only for connections of durable sessions.
+   */
+  hold(): void {
+    this.#isHeld = true
+  }
+
+  resume(): void {
+    this.#isHeld = false
+    const goOn = this.#goOn
+    this.#goOn = undefined
+    if (goOn === undefined) return
+    // What has been waiting here shows that the broker was there as little as silence shows that it is not.
+    this.#receivedAt = performance.now()
+    goOn()
   }
 
   /** @param cause why, for the `closed` handler */
@@ -299,6 +324,14 @@ export class NetworkConnection {
     })
   }
 
+  /** MQTT.js reads the next packet once this calls back. */
+  #canBeHeld(): void {
+    this.#client.handleMessage = (_packet, callback) => {
+      if (this.#isHeld) this.#goOn = () => callback()
+      else callback()
+    }
+  }
+
   /**
    * Any bytes from the broker are a sign of life. MQTT.js knows only PINGRESP, which a large message holds up: over a
    * slow link it would close the connection in the middle of such a message, and of every repetition of it.
@@ -311,7 +344,7 @@ export class NetworkConnection {
       void this.roundTrip().catch(() => {})
     }
     client.onKeepaliveTimeout = () => {
-      if (this.#receivedAt < pingedAt) {
+      if (!this.#isHeld && this.#receivedAt < pingedAt) {
         return this.destroy(notAnswering(`it sent nothing for 1.5 times the keep-alive of ${client.keepalive} s`))
       }
       client.reschedulePing(true)

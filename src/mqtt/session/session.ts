@@ -193,6 +193,22 @@ export class Session implements ConnectionHandlers {
   }
 
   /**
+   * Takes nothing more from the broker until `resume`. To be called from `message`. Acknowledgements are sent all the
+   * same.
+   * @returns false where that cannot be, as the broker has not answered yet whether it grants every filter
+   */
+  hold(): boolean {
+    const network = this.#connection?.network
+    if (network === undefined || !this.#isOpen || !this.#isGranted) return false
+    network.hold()
+    return true
+  }
+
+  resume(): void {
+    this.#connection?.network?.resume()
+  }
+
+  /**
    * Ends subscriptions that the session may have and that are not among its filters.
    * @throws CausewayError if the connection is lost
    */

@@ -6,6 +6,12 @@ export interface IntakeBroker<Message> {
   done(message: Message): void
   /** Leaves a message unacknowledged: the broker sends it again over the next connection. */
   abandon(message: Message): void
+  /**
+   * Takes no more messages from the broker until `resume`, or until the connection is lost.
+   * @returns false where that cannot be
+   */
+  hold(): boolean
+  resume(): void
   /** Reconnects, so that abandoned messages come again. */
   renew(): Promise<void>
 }
@@ -19,9 +25,17 @@ export interface IntakeOptions<Message, Event extends LoggedEvent = LoggedEvent>
 }
 
 /**
+ * How long nothing is taken from the broker while the reader acknowledges nothing. Brokers close a connection on which
+ * nothing can be sent, EMQX after 15 seconds.
+ */
+const HOLD_MAX_MS = 5000
+
+/**
  * The messages of a session on their way to its reader: a window of those that it may have unacknowledged, and behind
- * it those that wait, bounded. What comes beyond that is left to the broker, which sends it again on a new connection
- * once the reader has acknowledged enough.
+ * it those that wait, bounded. Beyond that nothing is taken from the broker while the reader acknowledges some now and
+ * then. A reader that does not would hold up the connection, so what comes then is left to the broker, which sends it
+ * again on a new connection once the reader has acknowledged enough. That costs: Mosquitto sends all of its backlog that
+ * it has sent before, up to 65,535 messages.
  */
 export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEvent = LoggedEvent> {
   readonly #broker: IntakeBroker<Message>
@@ -29,6 +43,8 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEven
   readonly #window: Window<Message, Event>
   /** More came than there is room for: messages are left to the broker until the reader has acknowledged enough. */
   #isOverflowing = false
+  /** Ends the time for which nothing is taken from the broker. */
+  #holding: NodeJS.Timeout | undefined
 
   constructor({ broker, deliver, lost, ...options }: IntakeOptions<Message, Event>) {
     this.#broker = broker
@@ -56,9 +72,11 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEven
     if (this.#isOverflowing) return this.#leaveToBroker([message])
     this.#window.push(message)
     if (!this.#window.isOverfull) return
-    this.#isOverflowing = true
-    // A large backlog comes again as a whole each time, so as much of it is kept as there is room for.
-    this.#leaveToBroker(this.#window.dropExcess())
+    if (this.#window.isOverShare || !this.#broker.hold()) return this.#overflow()
+    this.#holding ??= setTimeout(() => {
+      this.#overflow()
+      this.#broker.resume()
+    }, HOLD_MAX_MS)
   }
 
   /**
@@ -73,18 +91,41 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEven
       this.#isOverflowing = false
       void this.#broker.renew()
     }
+    if (this.#holding !== undefined && messages.length > 0) {
+      if (this.#window.isOverfull) this.#holding.refresh()
+      else this.#resume()
+    }
     return messages.length
   }
 
   /** The connection is closed: what waits comes again on the next one. */
   disconnected(): void {
     this.#isOverflowing = false
+    this.#stopWaiting()
     for (const message of this.#window.dropWaiting()) this.#broker.abandon(message)
   }
 
   /** Gives its memory back. Nothing may come after that. */
   release(): void {
+    this.#stopWaiting()
     this.#window.release()
+  }
+
+  #resume(): void {
+    this.#stopWaiting()
+    this.#broker.resume()
+  }
+
+  #stopWaiting(): void {
+    clearTimeout(this.#holding)
+    this.#holding = undefined
+  }
+
+  #overflow(): void {
+    this.#stopWaiting()
+    this.#isOverflowing = true
+    // A large backlog comes again as a whole each time, so as much of it is kept as there is room for.
+    this.#leaveToBroker(this.#window.dropExcess())
   }
 
   #leaveToBroker(messages: Message[]): void {

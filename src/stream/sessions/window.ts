@@ -60,7 +60,12 @@ export class Window<Message, Event extends LoggedEvent = LoggedEvent> {
 
   /** More waits than the limit allows, or than the caller may hold at all. */
   get isOverfull(): boolean {
-    return this.#waitingBytes > this.#options.bytes || (this.#waiting.length > 0 && this.#options.held.isOverShare)
+    return this.#waitingBytes > this.#options.bytes || this.isOverShare
+  }
+
+  /** Some wait, and the caller holds more memory than it may. */
+  get isOverShare(): boolean {
+    return this.#waiting.length > 0 && this.#options.held.isOverShare
   }
 
   /** Whether nothing waits and half of the window is free. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { NetworkConnection, SessionState } from '../../../src/mqtt/client/network-connection.ts'
+import { type DurableOptions, NetworkConnection, SessionState } from '../../../src/mqtt/client/network-connection.ts'
 import { type Script, startScriptedBroker } from '../../support/scripted-broker.ts'
 
 const MESSAGE = { topic: 'a', payload: Buffer.from('x'), qos: 0 as const, retain: false }
@@ -9,10 +9,11 @@ interface OpenOptions {
   begun?: (session: SessionState) => void
   onOpened?: (network: NetworkConnection) => void
   script?: Script
+  durable?: DurableOptions
 }
 
 /** An accepted connection, and the events that it has reported since. */
-async function openConnection({ begun, onOpened, script = () => {} }: OpenOptions = {}) {
+async function openConnection({ begun, onOpened, script = () => {}, durable }: OpenOptions = {}) {
   const broker = await startScriptedBroker(script)
   const events: string[] = []
   const session = new SessionState()
@@ -30,6 +31,7 @@ async function openConnection({ begun, onOpened, script = () => {} }: OpenOption
       clientId: 'one-connection',
       clean: true,
       session,
+      durable,
     },
     {
       opened() {
@@ -38,14 +40,17 @@ async function openConnection({ begun, onOpened, script = () => {} }: OpenOption
       },
       closed: () => closed(),
       acknowledged: () => {},
-      message: ({ payload }) => void events.push(payload.toString()),
+      message({ payload }) {
+        events.push(payload.toString())
+        if (payload.toString() === 'hold') network.hold()
+      },
       flushed: () => void events.push('flushed'),
       drained: () => {},
     },
   )
   await isOpen
   const publishes = () => broker.peers[0]!.received.filter(({ cmd }) => cmd === 'publish').length
-  return { network, events, isClosed, publishes, session }
+  return { network, events, isClosed, publishes, session, peer: broker.peers[0]! }
 }
 
 test('publishes are flushed once, at the end of the turn of the event loop', async () => {
@@ -93,4 +98,27 @@ test.each([
   expect(events).toEqual(payloads)
   const error = await new Promise((resolve) => session.get(message(2), resolve))
   expect(error === null).toBe(isKept)
+})
+
+test('a connection that is held reads nothing, sends on, and goes on where it was', async () => {
+  const { network, events, isClosed, peer } = await openConnection({ durable: { expiryS: 60 } })
+  const message = (payload: string, messageId: number) =>
+    ({ cmd: 'publish', topic: 'a', payload, qos: 1, messageId, dup: false, retain: false }) as const
+  peer.send(message('hold', 1), message('2', 2), message('hold', 3), message('4', 4))
+  const messages = () => events.filter((event) => event !== 'flushed')
+  await expect.poll(messages).toEqual(['hold'])
+  network.acknowledge(1)
+  const answered = network.roundTrip()
+  await expect.poll(() => peer.received.map(({ cmd }) => cmd)).toEqual(['connect', 'puback', 'pingreq'])
+  expect(messages()).toEqual(['hold'])
+  network.resume()
+  await expect.poll(messages).toEqual(['hold', '2', 'hold'])
+  network.resume()
+  await answered
+  expect(messages()).toEqual(['hold', '2', 'hold', '4'])
+  // It ends at once, although it is held again.
+  peer.send(message('hold', 5), message('6', 6))
+  await expect.poll(messages).toHaveLength(5)
+  expect(await network.disconnect(false)).toBe(true)
+  await isClosed
 })

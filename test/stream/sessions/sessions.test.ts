@@ -49,6 +49,8 @@ function createSessions() {
         open: async () => (calls.push('open'), { present: true, expiryS: undefined }),
         done() {},
         abandon() {},
+        hold: () => false,
+        resume() {},
         renew: async () => {},
         close: async () => void calls.push('close'),
         end: async () => true,
