@@ -16,6 +16,8 @@ interface Page<Value> {
 export class PacketIdTable<Value> {
   /** A page is there while it has values. */
   readonly #pages: (Page<Value> | undefined)[] = []
+  /** The page that was given up last. Messages that a session leaves to the broker come and go one at a time. */
+  #spare: Page<Value> | undefined
   #size = 0
 
   get size(): number {
@@ -31,7 +33,8 @@ export class PacketIdTable<Value> {
     while (this.#pages.length <= index) this.#pages.push(undefined)
     let page = this.#pages[index]
     if (page === undefined) {
-      page = { values: Array.from({ length: PAGE_MASK + 1 }, () => undefined), used: 0 }
+      page = this.#spare ?? { values: Array.from({ length: PAGE_MASK + 1 }, () => undefined), used: 0 }
+      this.#spare = undefined
       this.#pages[index] = page
     }
     if (page.values[id & PAGE_MASK] === undefined) {
@@ -48,7 +51,9 @@ export class PacketIdTable<Value> {
     page.values[id & PAGE_MASK] = undefined
     page.used -= 1
     this.#size -= 1
-    if (page.used === 0) this.#pages[id >> PAGE_BITS] = undefined
+    if (page.used > 0) return true
+    this.#pages[id >> PAGE_BITS] = undefined
+    this.#spare = page
     return true
   }
 
