@@ -21,13 +21,18 @@ answerCalls({
     const pool = new Pool(`http://127.0.0.1:${port}`, { connections: concurrency })
     const socket = connect(mqttPort, '127.0.0.1').setNoDelay(true)
     const packets = parser({ protocolVersion: 5 })
+    // A broker with a backlog sends up to 65,535 messages at once, so nothing may move all of them up for each one.
     const waiting: IPublishPacket[] = []
+    let taken = 0
     const received: Received[] = []
     let open = 0
     let posted = 0
 
     function next(): void {
-      while (open < concurrency && waiting.length > 0) post(waiting.shift()!)
+      while (open < concurrency && taken < waiting.length) post(waiting[taken++]!)
+      if (taken < waiting.length / 2) return
+      waiting.splice(0, taken)
+      taken = 0
     }
     function post({ topic, payload, qos, retain, messageId }: IPublishPacket): void {
       const message = { messageId: messageId!, isDone: false }
