@@ -184,8 +184,13 @@ interface MarkerManners {
   onMarkersSubscribed?: (by: Peer) => void
   /** Whether it comes for filters with wildcards. */
   retainedWildcards?: boolean
-  /** What becomes of unacknowledged messages on the next connection; unless set, the broker refuses to be tried. */
-  redelivery?: 'marked' | 'unmarked' | 'lost'
+  /**
+   * What becomes of unacknowledged messages on the next connection, or `cut`: each next one is closed at once. Unless
+   * set, the broker refuses to be tried.
+   */
+  redelivery?: 'marked' | 'unmarked' | 'lost' | 'cut'
+  /** Called for each connection behind the first one that tries this. */
+  onRedeliveryTried?: () => void
   /** The second connection of the trial of that is accepted only then. */
   redeliveryShows?: Promise<void>
 }
@@ -233,8 +238,10 @@ class MarkerTopics {
   }
 
   #sendAgain(trial: RedeliveryTrial, peer: Peer): void {
-    const { redelivery } = this.#manners
+    const { redelivery, onRedeliveryTried } = this.#manners
+    onRedeliveryTried?.()
     peer.accept(true)
+    if (redelivery === 'cut') return peer.close()
     const [unacknowledged, ...kept] = trial.kept
     const send = (payload: Buffer | string, messageId: number, dup: boolean) =>
       peer.send({ cmd: 'publish', topic: trial.topic!, payload, qos: 1, retain: false, dup, messageId } as Packet)

@@ -72,6 +72,8 @@ export const SETTLING_ROUND_TRIPS = 3
 /** MQTT 5 section 3.8.3.1. */
 const RETAIN_HANDLING = { always: 0, 'if-new': 1, never: 2 } as const
 const DISCONNECT_TIMEOUT_MS = 500
+/** Most messages that may come before CONNACK. */
+const EARLY_MAX = 1000
 
 /**
  * One network connection to the broker (MQTT 5 section 4.2), from CONNECT until it is closed; it never reconnects.
@@ -109,6 +111,8 @@ export class NetworkConnection {
   #receivedAt = 0
   /** Why the connection ends, if the client ends it. */
   #cause: Error | undefined
+  /** Messages that came before CONNACK, until that comes. Artemis sends them so now and then, against MQTT-3.2.0-1. */
+  #early: IPublishPacket[] | undefined = []
   /** Nothing that arrived is handed over any more. */
   #isDiscarded = false
   #isHeld = false
@@ -144,6 +148,7 @@ export class NetworkConnection {
         client.stream.on('drain', handlers.drained)
         this.#opened = true
         handlers.opened(capabilitiesOf(packet, protocol), packet.sessionPresent)
+        this.#handOverEarly(options)
       })
     })
     client.on('message', (_topic, _payload, packet) => {
@@ -232,8 +237,8 @@ export class NetworkConnection {
   async requireSignOfLife(timeoutMs: number): Promise<void> {
     const askedAt = performance.now()
     const timer = setTimeout(() => {
-      if (!this.#isHeld && this.#receivedAt < askedAt)
-        this.destroy(notAnswering(`it sent nothing for ${timeoutMs} ms after a ping`))
+      if (this.#isHeld || this.#receivedAt >= askedAt) return
+      this.destroy(notAnswering(`it sent nothing for ${timeoutMs} ms after a ping`))
     }, timeoutMs)
     await this.roundTrip().catch(() => {})
     clearTimeout(timer)
@@ -355,6 +360,7 @@ export class NetworkConnection {
 
   #received(packet: Packet, isDurable: boolean): void {
     if (!this.#isHandedOver) {
+      if (!this.#isDiscarded && packet.cmd === 'publish') this.#keepEarly({ ...packet })
       // MQTT.js goes on with what it has parsed already. Of a PUBREL it would take the message out of the session, and
       // the broker would not send it again. A packet of a kind that it does not know it leaves alone.
       packet.cmd = 'left alone' as never
@@ -385,6 +391,29 @@ export class NetworkConnection {
     } else if (packet.cmd === 'pingresp') this.#pings.shift()?.resolve()
     else if (packet.cmd === 'puback' || packet.cmd === 'pubrec' || packet.cmd === 'pubcomp') {
       this.#handlers.acknowledged(packet as Acknowledgement)
+    }
+  }
+
+  #keepEarly(packet: IPublishPacket): void {
+    if (this.#early === undefined) return
+    if (this.#early.length < EARLY_MAX) this.#early.push(packet)
+    else this.destroy(notAnswering(`it sent more than ${EARLY_MAX} messages before CONNACK`))
+  }
+
+  /** Does with each message what MQTT.js would have done, had it come behind CONNACK. */
+  #handOverEarly({ durable, session }: NetworkConnectionOptions): void {
+    const early = this.#early ?? []
+    this.#early = undefined
+    for (const packet of early) {
+      if (!this.#isHandedOver) return
+      const { qos, messageId = 0 } = packet
+      this.inboundPackets += 1
+      if (qos === 2) {
+        session.put(packet, () => this.#write({ cmd: 'pubrec', messageId, reasonCode: 0 }))
+        continue
+      }
+      this.#handlers.message(messageFromPacket(packet), subscriptionIdentifiersOf(packet), receiptOf(packet))
+      if (qos === 1 && durable === undefined) this.acknowledge(messageId)
     }
   }
 

@@ -35,6 +35,8 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
   const clientId = `${connection.clientId}-redelivery-${randomBytes(RANDOM_BYTES).toString('hex')}`
   const [before, behind] = [Buffer.from('before'), Buffer.from('behind')]
   let client: Connection | undefined
+  /** What comes again behind a reconnect shows something else. */
+  let lost = (_error: Error): void => {}
 
   function connect(received: (payload: Buffer, receipt: Receipt) => void, began?: (isPresent: boolean) => void): void {
     client = new Connection({
@@ -44,6 +46,7 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
       durable: { expiryS: EXPIRY_S, isBrokerThere: async () => false },
       handlers: {
         connected: (_network, _capabilities, _isCertain, isPresent) => began?.(isPresent),
+        lost: () => lost(new Error('the connection was lost')),
         // A retained message, as far as one can be there, is none of these.
         message: (message, _identifiers, receipt) =>
           message.topic === topic && receipt !== undefined && received(message.payload, receipt),
@@ -54,6 +57,7 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
   try {
     const first = await withTimeout(
       new Promise<Receipt>((resolve, reject) => {
+        lost = reject
         connect((_payload, receipt) => resolve(receipt))
         client!
           .ready()
@@ -69,6 +73,7 @@ export async function tryRedelivery(options: RedeliveryTrialOptions): Promise<Re
     await publish(behind)
     return await withTimeout(
       new Promise<Redelivery | undefined>((resolve, reject) => {
+        lost = reject
         connect(
           (payload, { messageId, dup }) => {
             if (payload.equals(before)) resolve(dup ? 'marked' : 'unmarked')

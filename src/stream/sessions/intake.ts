@@ -34,8 +34,8 @@ const HOLD_MAX_MS = 5000
  * The messages of a session on their way to its reader: a window of those that it may have unacknowledged, and behind
  * it those that wait, bounded. Beyond that nothing is taken from the broker while the reader acknowledges some now and
  * then. A reader that does not would hold up the connection, so what comes then is left to the broker, which sends it
- * again on a new connection once the reader has acknowledged enough. That costs: Mosquitto sends all of its backlog that
- * it has sent before, up to 65,535 messages.
+ * again on a new connection once the reader has acknowledged enough. That costs: Mosquitto sends again all that it has
+ * sent before, up to 65,535 messages.
  */
 export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEvent = LoggedEvent> {
   readonly #broker: IntakeBroker<Message>

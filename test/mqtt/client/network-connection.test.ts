@@ -9,7 +9,7 @@ interface OpenOptions {
   begun?: (session: SessionState) => void
   onOpened?: (network: NetworkConnection) => void
   script?: Script
-  durable?: DurableOptions
+  durable?: DurableOptions | undefined
 }
 
 /** An accepted connection, and the events that it has reported since. */
@@ -120,5 +120,26 @@ test('a connection that is held reads nothing, sends on, and goes on where it wa
   peer.send(message('hold', 5), message('6', 6))
   await expect.poll(messages).toHaveLength(5)
   expect(await network.disconnect(false)).toBe(true)
+  await isClosed
+})
+
+test.each([
+  ['of a stream', undefined, 1],
+  ['of a session, which acknowledges later', { expiryS: 60 }, 0],
+] as const)('messages that come before CONNACK are handed over: %s', async (_what, durable, pubacks) => {
+  const message = (qos: 0 | 1 | 2) =>
+    ({ cmd: 'publish', topic: 'a', payload: `at QoS ${qos}`, qos, messageId: qos, dup: false, retain: false }) as const
+  const { network, events, isClosed, peer } = await openConnection({
+    durable,
+    script(packet, from) {
+      if (packet.cmd === 'connect') from.send(message(0), message(1), message(2))
+      if (packet.cmd === 'pubrec') from.send({ cmd: 'pubrel', messageId: 2, reasonCode: 0 })
+      return false
+    },
+  })
+  await expect.poll(() => events.filter((event) => event !== 'flushed')).toEqual(['at QoS 0', 'at QoS 1', 'at QoS 2'])
+  await expect.poll(() => peer.received.filter(({ cmd }) => cmd === 'pubcomp').length).toBe(1)
+  expect(peer.received.filter(({ cmd }) => cmd === 'puback')).toHaveLength(pubacks)
+  network.destroy()
   await isClosed
 })

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { type Bridge, startBridge } from '../../support/bridge.ts'
 import { get } from '../../support/http.ts'
@@ -137,4 +138,16 @@ test.each([true, false])('what comes again without DUP is marked, with session p
       ['x', true],
       ['y', undefined],
     ])
+})
+
+test('a trial whose connection is lost shows nothing, and is over', async () => {
+  let tried = 0
+  const broker = await startScriptedBroker(() => {}, { redelivery: 'cut', onRedeliveryTried: () => (tried += 1) })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  await openSession(bridge)
+  await expect.poll(() => tried).toBe(1)
+  // It would be connected anew after some 50 ms, again and again, and after three seconds messages would count as lost.
+  await delay(1000)
+  expect(tried).toBe(1)
+  expect(await learnt(bridge)).not.toHaveProperty('redelivery')
 })
