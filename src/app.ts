@@ -163,6 +163,7 @@ export async function startApp({ config, readFile, logger, version, tracing, wor
   const { server, admin } = await createServers({
     config,
     secure: https?.server,
+    acceptor: worker,
     logger: limitedLogger(logger, limitedLog),
     memory,
     metrics,

@@ -13,12 +13,13 @@ const ROOMS: Record<string, string[]> = {
   'serve.ts': ['app.ts', 'tracing', 'config', 'shutdown.ts', 'logger.ts', 'notices.ts', 'workers/worker.ts'],
   'logger.ts': ['config', 'log-destination.ts'],
   'notices.ts': ['node-support.ts'],
-  workers: ['config', 'logger.ts', 'metrics', 'notices.ts'],
+  workers: ['close-listener.ts', 'config', 'http/server/accepted-elsewhere.ts', 'logger.ts', 'metrics', 'notices.ts'],
   // For browsers; only its own files go there.
   console: [],
   command: ['config', 'auth/create.ts', 'mqtt', 'push/push-files.ts', 'redis'],
   'log-destination.ts': [],
   'node-support.ts': [],
+  'close-listener.ts': [],
   'app.ts': [
     'cluster/cluster.ts',
     'config',
@@ -87,7 +88,7 @@ const ROOMS: Record<string, string[]> = {
     'stream',
     'errors.ts',
   ],
-  'http/server': ['http/message', 'auth/network.ts', 'errors.ts'],
+  'http/server': ['close-listener.ts', 'http/message', 'auth/network.ts', 'errors.ts'],
   mqtt: ['errors.ts'],
   push: ['cluster/envelope.ts', 'config', 'errors.ts', 'mqtt', 'stream/sessions'],
   'push/create.ts': ['cluster/envelope.ts', 'config', 'metrics.ts', 'links', 'mqtt', 'push'],

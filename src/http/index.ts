@@ -50,6 +50,8 @@ export interface ServersOptions {
    * The TLS listener of the public server. Without it the server speaks plain HTTP/1.1. The admin server always does.
    */
   secure?: SecureServer | undefined
+  /** Accepts the connections of the public server, where that is another process. */
+  acceptor?: ServerOptions['acceptor']
   authenticate: AuthenticationOptions['authenticate']
   /** The caller's connections to the broker. Called for requests only, never while the servers are built. */
   linkOf: (identity: Identity) => Link
@@ -93,6 +95,7 @@ export async function createServers({
   tracing,
   version,
   secure,
+  acceptor,
   authenticate,
   linkOf,
   replicas,
@@ -130,7 +133,7 @@ export async function createServers({
     onDropped: metrics.refused,
   }
   const adminLimits = { ...options.limits, connections: ADMIN_CONNECTIONS_MAX, connectionsPerAddress: 0 }
-  const server = createServer({ ...options, secure })
+  const server = createServer({ ...options, secure, acceptor })
   const admin = config.adminPort === undefined ? server : createServer({ ...options, limits: adminLimits })
 
   // 2. What several hooks and routes need.

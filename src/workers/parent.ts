@@ -2,7 +2,8 @@ import cluster, { type Worker as Child } from 'node:cluster'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { countsOf, type MetricValues } from '../metrics/merge.ts'
-import type { ToParent, ToWorker } from './messages.ts'
+import type { ListenError, ToParent, ToWorker } from './messages.ts'
+import { SharedListener } from './shared-listener.ts'
 import { NUMBER_VARIABLE } from './worker.ts'
 
 export interface ParentOptions {
@@ -34,13 +35,14 @@ interface Place {
 }
 
 /**
- * The parent of the workers, which share its port: Node accepts connections here and hands them out in turn. Each
- * worker is a whole bridge. The parent starts them, replaces those that end, passes signals on, and gathers their
- * metrics; it has no connection to the broker and answers no request.
+ * The parent of the workers, which share its port: connections are accepted here and handed out. Each worker is a whole
+ * bridge. The parent starts them, replaces those that end, passes signals on, and gathers their metrics; it has no
+ * connection to the broker and answers no request.
  */
 export class Parent {
   readonly #options: ParentOptions
   readonly #places: Place[] = []
+  readonly #listener = new SharedListener()
   /** What workers that have ended had counted, as of the last scrape before. */
   #ended: MetricValues[] = []
   readonly #gathering = new Map<number, { add: (metrics: MetricValues[], from: Child) => void }>()
@@ -51,8 +53,8 @@ export class Parent {
 
   constructor(options: ParentOptions) {
     this.#options = options
+    // Of the admin port.
     cluster.schedulingPolicy = cluster.SCHED_RR
-    cluster.on('listening', (child) => this.#listening(child))
     cluster.on('message', (child, message: ToParent) => this.#received(child, message))
     cluster.on('exit', (child, code, signal) => this.#exited(child, code, signal))
   }
@@ -149,8 +151,31 @@ export class Parent {
   }
 
   #received(child: Child, message: ToParent): void {
-    if (message.about === 'gather-metrics') void this.#gather(child, message.id)
-    else this.#gathering.get(message.id)?.add(message.metrics, child)
+    switch (message.about) {
+      case 'gather-metrics':
+        return void this.#gather(child, message.id)
+      case 'metrics':
+        return this.#gathering.get(message.id)?.add(message.metrics, child)
+      case 'listen':
+        return void this.#listen(child, message)
+      case 'taken':
+        return this.#listener.taken(child)
+      case 'full':
+        return this.#listener.setFull(child, message.isFull)
+      case 'stop-listening':
+        return void this.#listener.remove(child).then(() => send(child, { about: 'stopped-listening' }))
+    }
+  }
+
+  async #listen(child: Child, at: { host: string; port: number }): Promise<void> {
+    try {
+      send(child, { about: 'listening', listening: await this.#listener.open(at) })
+    } catch (error) {
+      const { message, code, port = at.port } = error as ListenError
+      return send(child, { about: 'listen-failed', error: { message, code, port } })
+    }
+    this.#listener.add(child)
+    this.#listening(child)
   }
 
   /** Asks all workers for their metrics, and tells the one that wants them. */

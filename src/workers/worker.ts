@@ -1,4 +1,6 @@
 import cluster from 'node:cluster'
+import type { Socket } from 'node:net'
+import type { Acceptor, AcceptorListening } from '../http/server/accepted-elsewhere.ts'
 import type { MetricValues } from '../metrics/merge.ts'
 import type { ToParent, ToWorker } from './messages.ts'
 
@@ -9,16 +11,19 @@ export const NUMBER_VARIABLE = 'CAUSEWAY_WORKER'
 const GATHER_TIMEOUT_MS = 5000
 
 /** The end of a worker process that speaks with its parent. */
-export class Worker {
+export class Worker implements Acceptor {
   /** From 1. A worker that takes the place of one that ended has its number. */
   readonly number: number
   readonly #gathering = new Map<number, (gathered: MetricValues[][]) => void>()
   #lastId = 0
   #ownMetrics: () => Promise<MetricValues[]> = async () => []
+  #take: (socket: Socket) => void = (socket) => socket.destroy()
+  #listening: { resolve(listening: AcceptorListening): void; reject(error: Error): void } | undefined
+  #onStopped = () => {}
 
   constructor(number: number) {
     this.number = number
-    process.on('message', (message: ToWorker) => void this.#received(message))
+    process.on('message', (message: ToWorker, socket?: unknown) => this.#received(message, socket as Socket))
   }
 
   /** @param own reads the metrics of this process */
@@ -45,12 +50,54 @@ export class Worker {
     })
   }
 
-  async #received(message: ToWorker): Promise<void> {
-    if (message.about === 'metrics') {
-      this.#send({ about: 'metrics', id: message.id, metrics: await this.#ownMetrics() })
-    } else if (message.about === 'gathered-metrics') {
-      this.#gathering.get(message.id)?.(message.gathered)
-      this.#gathering.delete(message.id)
+  /**
+   * Says that this worker is ready. The parent opens the port, if no other worker is ready yet, and hands over
+   * connections from then on.
+   * @throws the listener's errors, such as EADDRINUSE
+   */
+  listen({ host, port }: { host: string; port: number }, take: (socket: Socket) => void): Promise<AcceptorListening> {
+    this.#take = take
+    return new Promise((resolve, reject) => {
+      this.#listening = { resolve, reject }
+      this.#send({ about: 'listen', host, port })
+    })
+  }
+
+  /** The parent hands over nothing to a worker that is full, as long as another one is not. */
+  setFull(isFull: boolean): void {
+    this.#send({ about: 'full', isFull })
+  }
+
+  /**
+   * Resolves when the parent hands over no more connections. If this is the last worker, it has then closed the port,
+   * and handed over everything that had come.
+   */
+  stopListening(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onStopped = resolve
+      this.#send({ about: 'stop-listening' })
+    })
+  }
+
+  #received(message: ToWorker, socket: Socket | undefined): void {
+    switch (message.about) {
+      case 'metrics':
+        return void this.#ownMetrics().then((metrics) => this.#send({ about: 'metrics', id: message.id, metrics }))
+      case 'gathered-metrics':
+        this.#gathering.get(message.id)?.(message.gathered)
+        this.#gathering.delete(message.id)
+        return
+      case 'listening':
+        return this.#listening!.resolve(message.listening)
+      case 'listen-failed':
+        return this.#listening!.reject(Object.assign(new Error(message.error.message), message.error))
+      case 'connection':
+        if (socket !== undefined) this.#take(socket)
+        // In the same turn: until the parent knows, it would hand the connection to another worker if this one ended.
+        this.#send({ about: 'taken' })
+        return
+      case 'stopped-listening':
+        return this.#onStopped()
     }
   }
 

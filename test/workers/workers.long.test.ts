@@ -3,10 +3,15 @@ import { readFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { createServer } from 'node:net'
 import { text } from 'node:stream/consumers'
+import { connect } from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
 import { startMosquitto } from '../support/broker.ts'
-import { type BridgeProcess, spawnBridge } from '../support/bridge-process.ts'
+import { spawnBridge } from '../support/bridge-process.ts'
+import { createAuthority, hasOpenssl } from '../support/certificates.ts'
+import { ask as askHttp2, openSession as openHttp2 } from '../support/http2.ts'
+import { outcomeOf, PUBLISH } from '../support/raw-outcome.ts'
 import { openSession } from '../support/session.ts'
+import { startWorkers, workersOf } from '../support/workers.ts'
 
 /** Asks on a connection of its own, so that the workers take turns. */
 async function ask(method: string, url: string, body = '', headers: Record<string, string> = {}) {
@@ -15,23 +20,10 @@ async function ask(method: string, url: string, body = '', headers: Record<strin
   return { status: answer.statusCode as number, body: await text(answer) }
 }
 
-/** The process ids of the workers, in the order of their numbers as far as none was replaced. */
-function workersOf({ pid }: BridgeProcess): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(/\s+/).map(Number)
-}
-
 async function value(url: string, series: string, headers: Record<string, string> = {}): Promise<number> {
   const { body } = await ask('GET', `${url}/metrics`, '', headers)
   const line = body.split('\n').find((candidate) => candidate.startsWith(`${series} `))
   return Number(line?.slice(series.length + 1))
-}
-
-async function startWorkers(settings = {}): Promise<{ bridge: BridgeProcess; url: string }> {
-  const broker = await startMosquitto()
-  const bridge = spawnBridge({ MQTT_URL: broker.url, WORKERS: 2, ...settings })
-  const url = await bridge.url
-  await expect.poll(() => bridge.stdout(), { timeout: 30_000 }).toContain('2 workers serve')
-  return { bridge, url }
 }
 
 const ACKNOWLEDGED = 'causeway_publish_messages_total{qos="1",outcome="no_subscribers"}'
@@ -86,6 +78,43 @@ test('a session is acknowledged and deleted through any worker', async () => {
   }
   expect((await ask('DELETE', `${url}/sessions/${reader.about.data.id}`)).status).toBe(204)
   await reader.ended
+})
+
+test.runIf(hasOpenssl)('over TLS each worker speaks HTTP/1.1 and HTTP/2, and goes on with any session', async () => {
+  const authority = createAuthority()
+  onTestFinished(() => authority.remove())
+  const files = authority.issue('bridge')
+  const { bridge, url: adminUrl } = await startWorkers({
+    HTTP_CERT_FILE: files.cert,
+    HTTP_KEY_FILE: files.key,
+    HTTP_CONNECTIONS_MAX: 2,
+    ADMIN_PORT: 0,
+  })
+  const url = /publish: .*'(https:\/\/127\.0\.0\.1:\d+)\/publish/.exec(bridge.stdout())![1]!
+  const { port } = new URL(url)
+  async function secured(session?: Buffer) {
+    const socket = connect({ host: '127.0.0.1', port: Number(port), ca: authority.ca, maxVersion: 'TLSv1.2', session })
+    const [ticket] = await Promise.all([
+      session ?? once(socket, 'session').then(([given]) => given as Buffer),
+      once(socket, 'secureConnect'),
+    ])
+    const isReused = socket.isSessionReused()
+    socket.write(PUBLISH)
+    expect(await outcomeOf(socket)).toBe('HTTP/1.1 200 OK')
+    return { ticket, isReused }
+  }
+  const { ticket } = await secured()
+  for (let times = 0; times < 4; times += 1) expect((await secured(ticket)).isReused).toBe(true)
+  // Two for each worker, and no more.
+  const sessions = await Promise.all(Array.from({ length: 4 }, () => openHttp2(url, authority.ca)))
+  const answers = await Promise.all(sessions.map((session) => askHttp2(session, 'POST', '/publish?topic=a', {}, 'x')))
+  expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200])
+  expect(await value(adminUrl, 'causeway_http_connections')).toBe(4)
+  const refused = connect({ host: '127.0.0.1', port: Number(port), ca: authority.ca })
+  expect(await outcomeOf(refused)).toMatch(/ECONNRESET|without an answer/)
+  expect(await value(adminUrl, 'causeway_limited_total{limit="connections"}')).toBe(1)
+  bridge.kill('SIGTERM')
+  expect(await bridge.exited).toEqual({ code: 0, signal: null })
 })
 
 test('where no worker can start, the process ends and says why', async () => {

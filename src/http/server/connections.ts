@@ -1,5 +1,5 @@
 import type { EventEmitter } from 'node:events'
-import { BlockList, isIPv6, Server, type Socket } from 'node:net'
+import { BlockList, isIPv6, type Socket } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import { networkOf } from '../../auth/network.ts'
@@ -13,14 +13,6 @@ export interface ConnectionsOptions {
   onRefused(): void
 }
 
-/** The longest turn of the event loop in which the listener is closed at first. It is twice as long after each step. */
-const SHORT_TURN_MS = 0.1
-const STEP_MS = 150
-/** After this time the listener is closed in any turn. */
-const TURN_WAIT_MS = 1000
-/** So many turns, and then a pause. */
-const TURNS = 10
-const PAUSE_MS = 2
 /** A proxy that has a request connects and sends it. What brought nothing for so long was opened ahead of time. */
 const FIRST_REQUEST_MS = 2000
 const CHECK_MS = 20
@@ -35,7 +27,6 @@ export class Connections {
   /** HTTP/1.1 over TLS, each with the time at which its handshake was over. */
   readonly #secured = new Map<Socket, number>()
   readonly #byNetwork = new Map<string, number>()
-  /** How many there were so far. */
   #taken = 0
 
   constructor({ perAddress, trustProxy, onRefused }: ConnectionsOptions) {
@@ -61,33 +52,16 @@ export class Connections {
     })
   }
 
+  /** How many there were so far. */
+  get taken(): number {
+    return this.#taken
+  }
+
   /**
-   * Takes no more connections, and waits until those that were taken have brought a request, or are so old that they
-   * were opened ahead of time.
-   *
-   * The kernel accepts connections before we take them, and a proxy sends its request at once. Closing the listener
-   * resets those that were not taken, and the proxy may not send a POST that it has sent to another replica. So the
-   * listener is closed in a turn of the event loop that brought no connection and was short: there was hardly time for
-   * one to come.
-   *
-   * A busy machine interrupts a process that has run for long, and during an interruption between that turn and the
-   * closing more connections would come. So only the few turns behind a pause count.
+   * Waits until the connections that were taken have brought a request, or are so old that they were opened ahead of
+   * time.
    */
-  async stopListening(server: Server): Promise<void> {
-    // The first call of a function takes longer, because it is compiled.
-    new Server().close()
-    const startedMs = performance.now()
-    for (let turn = 0; ; turn += 1) {
-      if (turn % TURNS === 0) await delay(PAUSE_MS)
-      const [taken, beganMs] = [this.#taken, performance.now()]
-      await nextTurn()
-      const nowMs = performance.now()
-      const waitedMs = nowMs - startedMs
-      if (this.#taken === taken && nowMs - beganMs < SHORT_TURN_MS * 2 ** (waitedMs / STEP_MS)) break
-      if (waitedMs > TURN_WAIT_MS) break
-    }
-    // The `close` of an HTTP server would also close connections.
-    Server.prototype.close.call(server)
+  async firstRequests(): Promise<void> {
     while (this.#isFirstRequestAwaited()) await pause()
   }
 

@@ -22,7 +22,9 @@ import { ProblemSchema } from '../message/schemas.ts'
 import { schemaController } from '../message/schema-controller.ts'
 import { inPieces, PIECE_BYTES, releaseWithAnswer } from '../message/send-pieces.ts'
 import type { Validation } from '../message/validation.ts'
+import { acceptElsewhere, type Acceptor } from './accepted-elsewhere.ts'
 import { BodyDeadline } from './body-deadline.ts'
+import { closeListener } from '../../close-listener.ts'
 import { Connections } from './connections.ts'
 import { isWhole, wasAborted } from './disconnects.ts'
 import { discardRest, isBodyArriving, lingerBeforeClose, throwAway } from './early-answer.ts'
@@ -62,6 +64,8 @@ export interface ServerOptions {
   validation: Validation
   /** Without it the server speaks plain HTTP/1.1. */
   secure?: SecureServer | undefined
+  /** Without it the server accepts its connections itself. */
+  acceptor?: Acceptor | undefined
   /** Without it no traces are recorded. */
   tracing?: Tracing | undefined
   /** The share of memory of an address. */
@@ -127,6 +131,7 @@ export function createServer({
   trustProxy,
   validation,
   secure,
+  acceptor,
   tracing,
   shareOf,
   isDraining,
@@ -175,6 +180,7 @@ export function createServer({
   const { server } = app
   server.maxConnections = limits.connections
   server.on('drop', () => onDropped('connections'))
+  if (acceptor !== undefined) acceptElsewhere(server, acceptor)
   connections.track(server)
   server.on(secure === undefined ? 'connection' : 'secureConnection', (socket: Socket) =>
     stalled.watchConnection(socket),
@@ -214,7 +220,8 @@ export function createServer({
     ]
   })
   app.addHook('preClose', async () => {
-    await connections.stopListening(server)
+    await (acceptor === undefined ? closeListener(server, () => connections.taken) : acceptor.stopListening())
+    await connections.firstRequests()
     void connections.closeUnused((socket) => pipelining.isIdle(socket))
   })
 

@@ -5,23 +5,12 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { startBridge } from '../../support/bridge.ts'
 import { hasOpenssl } from '../../support/certificates.ts'
+import { outcomeOf, PUBLISH } from '../../support/raw-outcome.ts'
 import { startSecureBridge } from '../../support/secure-bridge.ts'
 
-const REQUEST = 'POST /publish?topic=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx'
 const CONNECTIONS = 20
 /** A turn of the event loop that had this to do is not short, and yet shorter than a millisecond. */
 const WORK_MS = 0.5
-
-/** The first line of the answer, or the error that the connection ended with. */
-async function outcomeOf(socket: Socket): Promise<string> {
-  let text = ''
-  socket.setEncoding('latin1').on('data', (piece: string) => (text += piece))
-  const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
-    socket.once('error', resolve)
-    socket.once('close', () => resolve(undefined))
-  })
-  return text.split('\r\n', 1)[0] || error?.code || 'closed without an answer'
-}
 
 /** Connects in every second turn of the event loop, in which there is something else to do as well. */
 function connectInTurns(port: number): Promise<string[]> {
@@ -34,7 +23,7 @@ function connectInTurns(port: number): Promise<string[]> {
       if (turns % 2 === 0) {
         // The kernel accepts the connection before the next callback of this turn.
         const socket = connect(port, '127.0.0.1')
-        socket.write(REQUEST)
+        socket.write(PUBLISH)
         outcomes.push(outcomeOf(socket))
         const untilMs = performance.now() + WORK_MS
         while (performance.now() < untilMs);
@@ -61,7 +50,7 @@ async function askLate(socket: Socket, close: () => Promise<void>): Promise<stri
   const outcome = outcomeOf(socket)
   const closing = close()
   await delay(1000)
-  socket.write(REQUEST)
+  socket.write(PUBLISH)
   await closing
   return outcome
 }
