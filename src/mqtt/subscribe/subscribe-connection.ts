@@ -332,6 +332,11 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
   async #settleReceived(network: NetworkConnection): Promise<void> {
     // Under a load that fills the broker's window all the time it ends after as many round trips as that may take.
     await this.settled().catch(() => false)
+    // Artemis answers pings before it begins to send what the session holds. A marker comes behind that.
+    if (this.#options.markers.work === true && this.#line.isSubscribed) {
+      const marker = this.#line.arrived(this.#line.source, this.#line.send())
+      await Promise.race([marker, delay(this.#options.timeoutMs, undefined, { ref: false })])
+    }
     if (this.#connection.network === network) this.#received.settled()
   }
 

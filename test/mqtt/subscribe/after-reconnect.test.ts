@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { metric, startBridge } from '../../support/bridge.ts'
 import { hasMosquitto, startMosquitto } from '../../support/broker.ts'
@@ -231,4 +232,38 @@ test('a session that began before markers were known to come back is known as on
     const seen = () => stream.events.map(({ event, data }) => data.reason ?? data.broker ?? event)
     await expect.poll(() => seen().slice(-2), { timeout: 10_000 }).toEqual(['disconnected', 'connected'])
   }
+})
+
+test('what a session holds is marked if it comes again, though pings are answered before', async () => {
+  let [isLost, pings] = [false, 0]
+  const again = { ...live, payload: 'again', messageId: 5 }
+  const broker = await startScriptedBroker((packet, peer) => {
+    if (!isLost || !isSubscriber(peer)) return false
+    if (packet.cmd === 'connect') {
+      peer.accept(true)
+      // Artemis begins with this only later. The markers come behind it.
+      peer.hold()
+      peer.send(again)
+      return true
+    }
+    if (packet.cmd !== 'pingreq') return false
+    peer.sendNow({ cmd: 'pingresp' })
+    pings += 1
+    return true
+  })
+  const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: '3.1.1' })
+  // Waits until it is known that markers come back, so that they do on the connection of the stream, too.
+  expect((await get(bridge, '/retained?topic=a')).status).toBe(404)
+  const stream = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
+  broker.peers.findLast(isSubscriber)!.send(again)
+  expect((await stream.next()).data.payload).toBe('again')
+  isLost = true
+  broker.peers.findLast(isSubscriber)!.close()
+  await expect.poll(() => pings).toBeGreaterThanOrEqual(3)
+  // Time for the bridge to take it that nothing more comes.
+  await delay(200)
+  broker.peers.findLast(isSubscriber)!.flow()
+  const messages = () => stream.events.filter(({ event }) => event === 'message').map(({ data }) => data)
+  await expect.poll(() => messages().length).toBe(2)
+  expect(messages()[1]).toMatchObject({ payload: 'again', redelivered: true })
 })
