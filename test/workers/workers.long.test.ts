@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { request } from 'node:http'
-import { createServer } from 'node:net'
+import { connect as connectPlain, createServer } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { connect } from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
@@ -78,6 +78,14 @@ test('a session is acknowledged and deleted through any worker', async () => {
   }
   expect((await ask('DELETE', `${url}/sessions/${reader.about.data.id}`)).status).toBe(204)
   await reader.ended
+})
+
+test('a worker waits for the headers of a request as long as one process does', async () => {
+  const { url } = await startWorkers({ HEADERS_TIMEOUT_MS: 1000 })
+  const socket = connectPlain(Number(new URL(url).port), '127.0.0.1')
+  onTestFinished(() => void socket.destroy())
+  socket.write('GET /livez HTTP/1.1\r\nHost: localhost\r\n')
+  expect(await outcomeOf(socket)).toBe('HTTP/1.1 408 Request Timeout')
 })
 
 test.runIf(hasOpenssl)('over TLS each worker speaks HTTP/1.1 and HTTP/2, and goes on with any session', async () => {
