@@ -55,7 +55,9 @@ export class Snapshot {
     return {
       done: this.#done,
       release: () => {
-        if (this.#users.delete(user) && this.#users.size === 0) this.#free()
+        if (!this.#users.delete(user)) return
+        if (this.#users.size === 0) this.#free()
+        else this.#handOn(share)
       },
     }
   }
@@ -88,6 +90,16 @@ export class Snapshot {
     this.isOver = true
     this.#free()
     this.#reject(error)
+  }
+
+  /** Whoever has the messages no longer pays for them no longer. */
+  #handOn(share: MemoryShare): void {
+    const bytes = this.#taken.get(share)
+    const [other] = this.#users.values()
+    if (bytes === undefined || other === undefined) return
+    this.#taken.delete(share)
+    share.give('retained', bytes)
+    this.#take(other, bytes)
   }
 
   #take(share: MemoryShare, bytes: number): void {

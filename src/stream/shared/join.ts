@@ -31,6 +31,8 @@ export interface Beginning<Message> {
   retained: readonly Message[]
   /** Why some of these may be missing. */
   missing: GapReason | undefined
+  /** Gives back the memory of these, which readers share that read them at the same time. To be called once. */
+  release(): void
 }
 
 /** Where in a channel a reader begins, and with what. */
@@ -55,6 +57,7 @@ export interface JoinOptions<Message> extends JoinSources<Message> {
   openMs?: number
 }
 
+const NOTHING: Beginning<never> = { retained: [], missing: undefined, release: () => {} }
 /** How often a join begins again because messages may be missing. */
 const ATTEMPTS_MAX = 3
 const OPEN_MS = 1000
@@ -99,15 +102,15 @@ export async function join<Message extends StreamMessage>(
   const startMs = performance.now()
   await subscribed.granted
   const here = () => ({ position: subscribed.channel.log.end, sequence: newestSequence() })
-  if (!wantsRetained) return { ...here(), retained: [], missing: undefined, later: undefined }
+  if (!wantsRetained) return { ...here(), ...NOTHING, later: undefined }
   const attempt = new JoinAttempts(subscribed, options, here)
   const joined = attempt.run()
   let timer: NodeJS.Timeout | undefined
   const opened = new Promise<JoinPoint<Message>>((resolve) => {
     timer = setTimeout(
       () => {
-        const later = joined.catch((): Beginning<Message> => ({ retained: [], missing: 'retained-unknown' }))
-        resolve({ ...attempt.fixPoint(), retained: [], missing: undefined, later })
+        const later = joined.catch((): Beginning<Message> => ({ ...NOTHING, missing: 'retained-unknown' }))
+        resolve({ ...attempt.fixPoint(), ...NOTHING, later })
       },
       Math.max(openMs - (performance.now() - startMs), 0),
     )
@@ -158,17 +161,22 @@ class JoinAttempts<Message extends StreamMessage> {
         const { gaps } = channel
         await subscriber().prepare(filters)
         const { messages, marker, release } = await retained().read(filters, share)
+        let isJoined = false
+        const joined = (kept: readonly Message[], missing: GapReason | undefined): JoinPoint<Message> => {
+          isJoined = true
+          return { ...this.#point, retained: kept, missing, release, later: undefined }
+        }
         try {
-          if (messages.length === 0) return this.#joined([], undefined)
+          if (messages.length === 0) return joined([], undefined)
           const isTold = await subscriber().passed(filters, marker)
           if (channel.gaps === gaps && isTold && !live.isIncomplete) {
-            return this.#joined(live.withoutRecorded(messages), undefined)
+            return joined(live.withoutRecorded(messages), undefined)
           }
-          if (channel.gaps === gaps) return this.#joined(live.withoutTopics(messages), 'retained-unknown')
+          if (channel.gaps === gaps) return joined(live.withoutTopics(messages), 'retained-unknown')
           // The gap is in the reader's log.
-          if (this.#isFixed) return this.#joined(live.withoutTopics(messages), undefined)
+          if (this.#isFixed) return joined(live.withoutTopics(messages), undefined)
         } finally {
-          release()
+          if (!isJoined) release()
         }
       }
       throw new JoinFailed()
@@ -176,10 +184,6 @@ class JoinAttempts<Message extends StreamMessage> {
       recordings.delete(live)
       live.end()
     }
-  }
-
-  #joined(retained: readonly Message[], missing: GapReason | undefined): JoinPoint<Message> {
-    return { ...this.#point, retained, missing, later: undefined }
   }
 }
 

@@ -1,8 +1,8 @@
-import type { Held } from '../../memory/account.ts'
 import type { Channel } from '../channel.ts'
 import { eventId } from '../event-id.ts'
 import { encodeEvent, encodeMessage, type Encoder, type GapReason, type StatusData } from '../events.ts'
 import type { PreamblePart } from '../reader.ts'
+import type { RetainedUse } from './retained-use.ts'
 
 export interface Opening {
   status: StatusData
@@ -32,8 +32,8 @@ export interface Preamble<Message> {
   retained: readonly Message[]
   /** Why some of these may be missing. */
   missing: GapReason | undefined
-  /** Where the memory of the retained messages is counted. Given back once they are written. */
-  retainedHeld: Held
+  /** Released once they are written. */
+  retainedUse: RetainedUse<Message>
   sequence: number
 }
 
@@ -48,7 +48,7 @@ export interface Preamble<Message> {
 export function* preambleOf<Message>(
   channel: Channel,
   encoder: Encoder<Message>,
-  { opening, retained, missing, retainedHeld, sequence }: Preamble<Message>,
+  { opening, retained, missing, retainedUse, sequence }: Preamble<Message>,
 ): Generator<PreamblePart, undefined> {
   if (opening !== undefined) yield opening
   if (missing !== undefined) {
@@ -59,7 +59,7 @@ export function* preambleOf<Message>(
     const id = index === retained.length - 1 ? eventId(channel.epoch, sequence) : undefined
     yield { bytes: encodeMessage(encoder, id, message) ?? tooLarge(channel, id), events: 1 }
   }
-  retainedHeld.release()
+  retainedUse.release()
   return undefined
 }
 

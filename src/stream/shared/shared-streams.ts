@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream'
-import type { Held, MemoryAccount, MemoryShare } from '../../memory/account.ts'
+import type { MemoryAccount, MemoryShare } from '../../memory/account.ts'
 import { catchUp } from '../catch-up.ts'
 import type { Channel } from '../channel.ts'
 import type { StreamCounters } from '../counters.ts'
@@ -11,9 +11,10 @@ import type { OpenedStream } from '../opened-stream.ts'
 import { Reader, type SlowPolicy, type StreamEnd } from '../reader.ts'
 import { reconnectDelayMs } from '../reconnect-delay.ts'
 import { locate } from '../resume.ts'
-import { type Beginning, join, type JoinPoint, type JoinSources } from './join.ts'
+import { join, type JoinPoint, type JoinSources } from './join.ts'
 import { Lingering } from './lingering.ts'
 import { openingOf, preambleOf } from './preamble.ts'
+import { RetainedUse } from './retained-use.ts'
 import { SubscribedChannel } from './subscribed-channel.ts'
 import { WorkQueues } from './work-queues.ts'
 
@@ -71,7 +72,7 @@ export interface SharedStreamsOptions<Message extends StreamMessage> extends Str
 
 /** Roughly what a stream takes, besides what its client has not read. */
 const STREAM_BYTES = 4096
-const NO_ROOM_FOR_RETAINED: Beginning<never> = { retained: [], missing: 'retained-unknown' }
+const NO_ROOM_FOR_RETAINED = { retained: [], missing: 'retained-unknown' } as const
 /** How often frames that a caller pays for, and only others hold, are counted for those. */
 const TAKE_OVER_MS = 1000
 
@@ -108,12 +109,11 @@ export class SharedStreams<Message extends StreamMessage> {
    */
   async open(request: StreamRequest<Message>, share: MemoryShare): Promise<OpenedStream> {
     if (!share.take('streams', STREAM_BYTES)) throw new NoRoom()
-    /** The retained messages, until they are written. */
-    const retainedHeld = share.hold('joins')
+    const retainedUse = new RetainedUse<Message>(share.hold('joins'))
     let stopUsing = () => {}
     const release = (): void => {
       stopUsing()
-      retainedHeld.release()
+      retainedUse.release()
       share.give('streams', STREAM_BYTES)
     }
     try {
@@ -126,10 +126,10 @@ export class SharedStreams<Message extends StreamMessage> {
         share,
         newestSequence: () => this.#sequence,
       })
-      if (!this.#holds(point.retained, retainedHeld)) throw new NoRoom()
+      if (!retainedUse.begin(point)) throw new NoRoom()
       return {
         start: (response, signal) =>
-          this.#start(subscribed, request, point, { share, release, retainedHeld }, response, signal),
+          this.#start(subscribed, request, point, { share, release, retainedUse }, response, signal),
         release,
       }
     } catch (error) {
@@ -150,10 +150,6 @@ export class SharedStreams<Message extends StreamMessage> {
       for (const { position } of readers) if (position < log.end) lags.push(log.partFrom(position))
     }
     return lags
-  }
-
-  #holds(messages: readonly Message[], held: Held): boolean {
-    return messages.every((message) => held.grow(this.#options.sizeOf(message)))
   }
 
   #wantsRetained(
@@ -292,7 +288,7 @@ export class SharedStreams<Message extends StreamMessage> {
     subscribed: SubscribedChannel<Message>,
     { slow, lastEventId }: StreamRequest<Message>,
     joined: JoinPoint<Message>,
-    { share, release, retainedHeld }: { share: MemoryShare; release: () => void; retainedHeld: Held },
+    { share, release, retainedUse }: { share: MemoryShare; release: () => void; retainedUse: RetainedUse<Message> },
     response: Writable,
     signal: AbortSignal | undefined,
   ): void {
@@ -326,14 +322,14 @@ export class SharedStreams<Message extends StreamMessage> {
       lacksRetained: joined.later !== undefined || joined.retained.length > 0,
     })
     if (joined.later === undefined) {
-      reader.begin(preambleOf(channel, encoder, { ...joined, opening, retainedHeld, sequence }))
+      reader.begin(preambleOf(channel, encoder, { ...joined, opening, retainedUse, sequence }))
       return this.#advance(subscribed, reader)
     }
     reader.write(opening.bytes, opening.events)
     reader.hold()
     void joined.later.then((later) => {
-      const beginning = this.#holds(later.retained, retainedHeld) ? later : NO_ROOM_FOR_RETAINED
-      reader.begin(preambleOf(channel, encoder, { ...beginning, opening: undefined, retainedHeld, sequence }))
+      const beginning = retainedUse.begin(later) ? later : NO_ROOM_FOR_RETAINED
+      reader.begin(preambleOf(channel, encoder, { ...beginning, opening: undefined, retainedUse, sequence }))
       this.#advance(subscribed, reader)
     })
   }

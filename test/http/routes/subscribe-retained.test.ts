@@ -84,3 +84,22 @@ describe.each(BROKERS)('a stream on $name', ({ start }) => {
     await expectNothingLeft(bridge)
   })
 })
+
+test('readers that come at once have the retained messages in memory once', async () => {
+  const [readers, topics, bytes] = [20, 20, 60_000]
+  // A caller may hold half of it: six of these readers, had each of them its own messages.
+  const bridge = await startBridge({ MEMORY_BYTES: 16_777_216 })
+  const payload = 'x'.repeat(bytes)
+  for (let index = 0; index < topics; index += 1) {
+    expect((await publish(bridge, { topic: `a/${index}`, payload, retain: true })).status).toBe(200)
+  }
+  const url = `${bridge.url}/subscribe?topic=a/%2B`
+  const streams = await Promise.all(Array.from({ length: readers }, () => openStream(url)))
+  expect(streams.map(({ status }) => status)).toEqual(streams.map(() => 200))
+  for (const stream of streams) {
+    const messages = await stream.take(topics)
+    expect(new Set(messages.map(({ data }) => data.topic)).size).toBe(topics)
+  }
+  await expect.poll(() => metric(bridge, 'causeway_held_bytes{purpose="retained"}')).toBe(0)
+  await expect.poll(() => metric(bridge, 'causeway_held_bytes{purpose="joins"}')).toBe(0)
+})

@@ -104,3 +104,19 @@ test('a snapshot is paid for by whoever has room, and given back with the last o
   expect([rich.heldBytes, snapshot.messages.size]).toEqual([0, 0])
   rest.give('logs', 600_000)
 })
+
+test('whoever gives a snapshot back pays for it no longer: the next one who has it does', async () => {
+  const { queue, endFirst } = createQueue()
+  const [first, second] = [shareOf('first'), shareOf('second')]
+  const shared = [queue.add('b', first), queue.add('b', second)]
+  let snapshot!: Snapshot
+  void shared[0]!.done.then((done) => (snapshot = done))
+  await turn()
+  await endFirst()
+  expect(snapshot.pay(1000)).toBe(true)
+  expect([first.heldBytes, second.heldBytes]).toEqual([1000, 0])
+  shared[0]!.release()
+  expect([first.heldBytes, second.heldBytes]).toEqual([0, 1000])
+  shared[1]!.release()
+  expect([first.heldBytes, second.heldBytes]).toEqual([0, 0])
+})

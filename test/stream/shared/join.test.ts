@@ -241,7 +241,7 @@ test('a stream that was opened without is told if the broker fails to answer at 
     subscriber: () => ({ prepare: async () => {}, passed: async () => true }),
   })
   fail(new Error('late'))
-  expect(await point.later).toEqual({ retained: [], missing: 'retained-unknown' })
+  expect(await point.later).toMatchObject({ retained: [], missing: 'retained-unknown' })
 })
 
 test('a reader that wants no retained messages asks the broker for nothing', async () => {
