@@ -21,7 +21,8 @@ export type Happening = { at: number } & (
 )
 
 const RETRY_MS = 100
-const ACKNOWLEDGE_MS = 100
+/** Behind an outage of a minute thousands of messages wait, of which the window holds a hundred at a time. */
+const ACKNOWLEDGE_MS = 25
 
 /** Follows a filter and comes back with its Last-Event-ID whenever its stream ends, as an EventSource does. */
 export class Reader {
