@@ -44,6 +44,8 @@ export interface ReaderOptions {
 export interface PreamblePart {
   bytes: Buffer
   events: number
+  /** What the bytes are, where several readers may be written the same ones. */
+  chunk?: Chunk
 }
 
 /** One HTTP response that follows a channel. It has no queue: while its socket is full, it stays behind in the log. */
@@ -199,7 +201,7 @@ export class Reader {
     while (this.#preamble !== undefined && !this.#isFull && !this.#isClosed) {
       const { value, done } = this.#preamble.next()
       if (done) this.#preamble = undefined
-      else this.write(value.bytes, value.events)
+      else this.write(value.bytes, value.events, value.chunk)
     }
   }
 

@@ -27,6 +27,7 @@ function createStreams(totalBytes: number, retained: StreamMessage[] = []) {
   const faults: unknown[] = []
   const gaps: string[] = []
   const ignore = () => {}
+  let reading = 0
   const streams = new SharedStreams<StreamMessage>({
     subscriber: () => ({
       add: async (channel) => void subscribed.add(channel),
@@ -35,7 +36,12 @@ function createStreams(totalBytes: number, retained: StreamMessage[] = []) {
       passed: async () => true,
       grantedQoS: () => 1,
     }),
-    retained: () => ({ read: async () => ({ messages: retained, marker: undefined, release: ignore }) }),
+    retained: () => ({
+      async read() {
+        reading += 1
+        return { messages: retained, marker: undefined, release: () => void (reading -= 1) }
+      },
+    }),
     epoch: 'e',
     limits: { bytes: 100_000, messages: 1000 },
     lingerMs: 60_000,
@@ -55,7 +61,11 @@ function createStreams(totalBytes: number, retained: StreamMessage[] = []) {
     onRefused: ignore,
     onFault: (error) => faults.push(error),
   })
-  async function open(caller: string, filter: string, more: Partial<StreamRequest<StreamMessage>> = {}) {
+  async function open(
+    caller: string,
+    filter: string,
+    { isStalled = false, ...more }: Partial<StreamRequest<StreamMessage>> & { isStalled?: boolean } = {},
+  ) {
     const request = { filters: [filter], isSharedSubscription: false, qos: 1, encoder, slow: 'gap' } as const
     const opened = await streams.open(
       { ...request, retained: false, lastEventId: undefined, lingeringMax: 1000, ...more },
@@ -63,7 +73,6 @@ function createStreams(totalBytes: number, retained: StreamMessage[] = []) {
     )
     let text = ''
     let waiting: (() => void) | undefined
-    let isStalled = false
     const response = new Writable({
       write(bytes, _encoding, done) {
         text += bytes
@@ -91,7 +100,7 @@ function createStreams(totalBytes: number, retained: StreamMessage[] = []) {
     streams.message({ topic, payload: Buffer.from(payload), qos: 1 }, new Set(filters.map(channelOf)))
     await turn()
   }
-  return { streams, memory, subscribed, faults, gaps, open, deliver, channelOf }
+  return { streams, memory, subscribed, faults, gaps, open, deliver, channelOf, reading: () => reading }
 }
 
 test('a stream that is closed and forgotten gives back all that it held', async () => {
@@ -243,14 +252,27 @@ test('what a stalled reader has not taken is counted once for all readers of the
   expect(memory.byPurpose.streams - before).toBeLessThan(0)
 })
 
-test('retained messages that a reader has not taken are counted, and too many refuse the stream', async () => {
+test('what was read for a reader is given back once it is written, or the reader is gone', async () => {
   const retained = Array.from({ length: 100 }, () => ({ topic: 'r', payload: Buffer.alloc(1000), qos: 1 as const }))
-  const { memory, open } = createStreams(1_000_000, retained)
+  const { memory, open, reading } = createStreams(1_000_000, retained)
   await open('a', 'x', { retained: true })
-  expect(memory.byPurpose.joins).toBe(0)
-  const small = createStreams(150_000, retained)
-  await expect(small.open('a', 'x', { retained: true })).rejects.toThrow(NoRoom)
-  expect(small.memory.byPurpose.joins).toBe(0)
+  expect([memory.byPurpose.joins, reading()]).toEqual([0, 0])
+  const stalled = await open('a', 'x', { retained: true, isStalled: true })
+  const gone = await open('a', 'x', { retained: true, isStalled: true })
+  expect([memory.byPurpose.joins > 0, reading()]).toEqual([true, 2])
+  gone.response.destroy()
+  await turn()
+  expect(reading()).toBe(1)
+  stalled.resume()
+  await turn()
+  expect([memory.byPurpose.joins, reading()]).toEqual([0, 0])
+})
+
+test('where there is no room for the list of what was read, the stream is refused', async () => {
+  const retained = Array.from({ length: 1000 }, () => ({ topic: 'r', payload: Buffer.from('x'), qos: 1 as const }))
+  const { memory, open, reading } = createStreams(20_000, retained)
+  await expect(open('a', 'x', { retained: true })).rejects.toThrow(NoRoom)
+  expect([memory.byPurpose.joins, reading()]).toEqual([0, 0])
 })
 
 test('a message that cannot be encoded is a gap with its own reason, in live, retained and shared streams', async () => {

@@ -2,6 +2,7 @@ import type { Channel } from '../channel.ts'
 import { eventId } from '../event-id.ts'
 import { encodeEvent, encodeMessage, type Encoder, type GapReason, type StatusData } from '../events.ts'
 import type { PreamblePart } from '../reader.ts'
+import type { RetainedPieces } from './retained-pieces.ts'
 import type { RetainedUse } from './retained-use.ts'
 
 export interface Opening {
@@ -30,6 +31,7 @@ export function openingOf(channel: Channel, { status, missing, sequence, lacksRe
 export interface Preamble<Message> {
   opening: PreamblePart | undefined
   retained: readonly Message[]
+  pieces: RetainedPieces<Message>
   /** Why some of these may be missing. */
   missing: GapReason | undefined
   /** Released once they are written. */
@@ -48,16 +50,23 @@ export interface Preamble<Message> {
 export function* preambleOf<Message>(
   channel: Channel,
   encoder: Encoder<Message>,
-  { opening, retained, missing, retainedUse, sequence }: Preamble<Message>,
+  { opening, retained, pieces, missing, retainedUse, sequence }: Preamble<Message>,
 ): Generator<PreamblePart, undefined> {
   if (opening !== undefined) yield opening
   if (missing !== undefined) {
     channel.counters.gap(missing, 0)
     yield { bytes: channel.encode('gap', sequence, { reason: missing }, true), events: 1 }
   }
-  for (const [index, message] of retained.entries()) {
-    const id = index === retained.length - 1 ? eventId(channel.epoch, sequence) : undefined
-    yield { bytes: encodeMessage(encoder, id, message) ?? tooLarge(channel, id), events: 1 }
+  const last = retained.length - 1
+  for (let from = 0; from < last;) {
+    const chunk = pieces.at(encoder, retained, from, last)
+    if (chunk === undefined) yield { bytes: tooLarge(channel, undefined), events: 1 }
+    else yield { bytes: chunk.bytes, events: chunk.events, chunk }
+    from += chunk?.events ?? 1
+  }
+  if (last >= 0) {
+    const id = eventId(channel.epoch, sequence)
+    yield { bytes: encodeMessage(encoder, id, retained[last]!) ?? tooLarge(channel, id), events: 1 }
   }
   retainedUse.release()
   return undefined

@@ -14,6 +14,7 @@ import { locate } from '../resume.ts'
 import { join, type JoinPoint, type JoinSources } from './join.ts'
 import { Lingering } from './lingering.ts'
 import { openingOf, preambleOf } from './preamble.ts'
+import { RetainedPieces } from './retained-pieces.ts'
 import { RetainedUse } from './retained-use.ts'
 import { SubscribedChannel } from './subscribed-channel.ts'
 import { WorkQueues } from './work-queues.ts'
@@ -88,6 +89,7 @@ export class SharedStreams<Message extends StreamMessage> {
   readonly #channels = new Map<string, SubscribedChannel<Message>>()
   readonly #queues: WorkQueues<Message>
   readonly #fanOut = new FanOut()
+  readonly #pieces = new RetainedPieces<Message>()
   readonly #heartbeat: NodeJS.Timeout
   readonly #lingering = new Lingering<Message>()
   readonly #keepAll: () => void
@@ -293,6 +295,7 @@ export class SharedStreams<Message extends StreamMessage> {
     signal: AbortSignal | undefined,
   ): void {
     const { counters, onFault } = this.#options
+    const pieces = this.#pieces
     const { channel, encoder, end } = subscribed
     const resumed = lastEventId === undefined ? undefined : locate(channel, lastEventId, this.#sequence)
     const reader = new Reader(response, {
@@ -322,14 +325,14 @@ export class SharedStreams<Message extends StreamMessage> {
       lacksRetained: joined.later !== undefined || joined.retained.length > 0,
     })
     if (joined.later === undefined) {
-      reader.begin(preambleOf(channel, encoder, { ...joined, opening, retainedUse, sequence }))
+      reader.begin(preambleOf(channel, encoder, { ...joined, opening, pieces, retainedUse, sequence }))
       return this.#advance(subscribed, reader)
     }
     reader.write(opening.bytes, opening.events)
     reader.hold()
     void joined.later.then((later) => {
       const beginning = retainedUse.begin(later) ? later : NO_ROOM_FOR_RETAINED
-      reader.begin(preambleOf(channel, encoder, { ...beginning, opening: undefined, retainedUse, sequence }))
+      reader.begin(preambleOf(channel, encoder, { ...beginning, opening: undefined, pieces, retainedUse, sequence }))
       this.#advance(subscribed, reader)
     })
   }
