@@ -6,6 +6,7 @@ import { fanOut1000, fanOut10000, fanOut100Filters } from './scenarios/fan-outs.
 import { firehose } from './scenarios/firehose.ts'
 import { idle } from './scenarios/idle.ts'
 import { instead } from './scenarios/instead.ts'
+import { joining } from './scenarios/joining.ts'
 import { latency } from './scenarios/latency.ts'
 import { oneProcessor } from './scenarios/one-processor.ts'
 import { publishes } from './scenarios/publish.ts'
@@ -24,6 +25,7 @@ export const scenarios: readonly Scenario[] = [
   firehose,
   latency,
   idle,
+  joining,
   instead,
   dispatch,
   ceilings,
