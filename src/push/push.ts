@@ -91,6 +91,8 @@ interface Work {
  * that is killed meanwhile has these messages delivered again.
  */
 const ACKNOWLEDGE_MS = 2
+/** When this part of the window is done, they leave at once: nothing takes the place of these messages before. */
+const ACKNOWLEDGE_PART = 0.25
 const CONNECTION_MS = 60_000
 /** How long requests that are cut off may take to end. */
 const CUT_MS = 200
@@ -294,7 +296,9 @@ export class Push {
       held,
       failed: (item, failure, signal) => this.#giveUp(item, failure, signal),
       done: () => {
-        acknowledging ??= setTimeout(acknowledge, ACKNOWLEDGE_MS)
+        done += 1
+        if (done >= ACKNOWLEDGE_PART * window.messages) acknowledge()
+        else acknowledging ??= setTimeout(acknowledge, ACKNOWLEDGE_MS)
       },
       events: {
         outcome: counters.outcome,
@@ -309,10 +313,12 @@ export class Push {
       },
     })
     const arrived: PushedItem[] = []
+    let done = 0
     let acknowledging: NodeJS.Timeout | undefined
     const acknowledge = () => {
       clearTimeout(acknowledging)
       acknowledging = undefined
+      done = 0
       intake.acknowledgeWhile(({ isDone }) => isDone)
     }
     const intake: Intake<Message, PushedItem> = new Intake<Message, PushedItem>({
