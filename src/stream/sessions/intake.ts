@@ -26,9 +26,11 @@ export interface IntakeOptions<Message, Event extends LoggedEvent = LoggedEvent>
 
 /**
  * How long nothing is taken from the broker while the reader acknowledges nothing. Brokers close a connection on which
- * nothing can be sent, EMQX after 15 seconds.
+ * nothing can be sent, EMQX after 15 seconds. In two steps: in a process that was frozen, the first one is over before
+ * any acknowledgement could be read.
  */
-const HOLD_MAX_MS = 5000
+const HOLD_STEP_MS = 2500
+const HOLD_STEPS = 2
 
 /**
  * The messages of a session on their way to its reader: a window of those that it may have unacknowledged, and behind
@@ -43,8 +45,9 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEven
   readonly #window: Window<Message, Event>
   /** More came than there is room for: messages are left to the broker until the reader has acknowledged enough. */
   #isOverflowing = false
-  /** Ends the time for which nothing is taken from the broker. */
+  /** While nothing is taken from the broker, until the reader has acknowledged nothing for so many steps. */
   #holding: NodeJS.Timeout | undefined
+  #holdStepsLeft = HOLD_STEPS
 
   constructor({ broker, deliver, lost, ...options }: IntakeOptions<Message, Event>) {
     this.#broker = broker
@@ -73,10 +76,14 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEven
     this.#window.push(message)
     if (!this.#window.isOverfull) return
     if (this.#window.isOverShare || !this.#broker.hold()) return this.#overflow()
-    this.#holding ??= setTimeout(() => {
-      this.#overflow()
-      this.#broker.resume()
-    }, HOLD_MAX_MS)
+    this.#holding ??= setInterval(() => this.#stillHolding(), HOLD_STEP_MS)
+  }
+
+  #stillHolding(): void {
+    this.#holdStepsLeft -= 1
+    if (this.#holdStepsLeft > 0) return
+    this.#overflow()
+    this.#broker.resume()
   }
 
   /**
@@ -92,8 +99,8 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEven
       void this.#broker.renew()
     }
     if (this.#holding !== undefined && messages.length > 0) {
-      if (this.#window.isOverfull) this.#holding.refresh()
-      else this.#resume()
+      this.#holdStepsLeft = HOLD_STEPS
+      if (!this.#window.isOverfull) this.#resume()
     }
     return messages.length
   }
@@ -117,8 +124,9 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEven
   }
 
   #stopWaiting(): void {
-    clearTimeout(this.#holding)
+    clearInterval(this.#holding)
     this.#holding = undefined
+    this.#holdStepsLeft = HOLD_STEPS
   }
 
   #overflow(): void {
