@@ -23,6 +23,8 @@ answerCalls({
         response.writeHead(204).end()
       })
     })
+    // The bridges are frozen for some seconds.
+    server.keepAliveTimeout = 60_000
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     return (server.address() as AddressInfo).port
   },
