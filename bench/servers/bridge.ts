@@ -10,15 +10,17 @@ export interface Bridge {
 /**
  * Starts the built bridge with its default settings and these. Resolves when it listens.
  * @param dist the folder of the build
+ * @param nodeOptions in addition to those of the stage
  */
 export async function startBridge(
   stage: Stage,
   settings: Record<string, string | number>,
   dist = stage.dist,
+  nodeOptions: readonly string[] = [],
 ): Promise<Bridge> {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('CAUSEWAY_'))
   const own = Object.entries({ HTTP_PORT: 0, ...settings }).map(([name, value]) => [`CAUSEWAY_${name}`, String(value)])
-  const child = spawn(stage.node, [...stage.nodeOptions, join(dist, 'main.js')], {
+  const child = spawn(stage.node, [...stage.nodeOptions, ...nodeOptions, join(dist, 'main.js')], {
     env: Object.fromEntries([...inherited, ...own]),
     stdio: ['ignore', 'pipe', 'inherit'],
   })
