@@ -110,7 +110,8 @@ describe('a file with a secret', () => {
 
   test('is for secrets alone, and certificates come from nothing else', () => {
     expect(faultsOf({ CAUSEWAY_HTTP_HOST_FILE: '/run/secret' })).toEqual([
-      'CAUSEWAY_HTTP_HOST_FILE: expected the name of a setting (see causeway --help), got an unknown one',
+      'CAUSEWAY_HTTP_HOST_FILE: expected the name of a setting (see causeway --help), got an unknown one; ' +
+        'did you mean CAUSEWAY_HTTP_HOST?',
     ])
     expect(faultsOf({ CAUSEWAY_MQTT_CA: SECRET, CAUSEWAY_MQTT_CA_FILE_FILE: '/run/secret' })).toHaveLength(2)
   })
