@@ -13,7 +13,7 @@ import type { Stage, Worker } from '../stage.ts'
  * the broker has all messages, so that the publisher takes nothing of the processors while it is measured.
  */
 const SIZES = {
-  check: { before: 100, messages: 5000, seconds: 0.1 },
+  check: { before: 100, messages: 20_000, seconds: 1 },
   quick: { before: 100_000, messages: 150_000, seconds: 2 },
   full: { before: 100_000, messages: 300_000, seconds: 6 },
 }

@@ -315,7 +315,7 @@ export function createServer({
   function finishConnection(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request
     if (!response.shouldKeepAlive) return
-    if (!request.complete) discardRest(request)
+    if (isBodyArriving(request)) discardRest(request)
     // An answer that was begun before the shutdown did not say that it closes the connection.
     else if (isShuttingDown() && pipelining.isIdle(socket)) socket.destroySoon()
   }

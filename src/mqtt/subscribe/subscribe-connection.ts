@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CausewayError } from '../../errors.ts'
 import { type Capabilities, checkSubscribe } from '../capabilities.ts'
@@ -105,6 +106,8 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     this.#options = options
     this.#line = new MarkerLine(markers, source, timeoutMs, () => this.settled())
     this.#connection = new Connection({ ...connection, sharedOver311, provesSession: true, handlers: this })
+    // Any number of subscriptions may wait for their next try.
+    setMaxListeners(0, this.#closed.signal)
     void markers.cameBack.then(() => this.#markSession())
   }
 

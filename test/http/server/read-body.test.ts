@@ -59,11 +59,13 @@ test.each([
     socket.write(begin(path, type) + chunk.repeat(2))
   }
   await expect.poll(() => answers.filter((answer) => refusal.test(answer)).length).toBeGreaterThan(0)
-  expect(await held(bridge)).toBeLessThanOrEqual(16_777_216)
+  // The metrics are an answer of the same caller, for which there may be no room at first either.
+  const heldNow = () => held(bridge).catch(() => Infinity)
+  await expect.poll(heldNow).toBeLessThanOrEqual(16_777_216)
   // One piece that is the whole body is never kept, so small requests need no room.
   expect((await send(bridge, 'POST', '/publish?topic=a', {}, 'x')).status).toBeLessThan(504)
   for (const socket of sockets) socket.destroy()
-  await expect.poll(() => held(bridge)).toBe(0)
+  await expect.poll(heldNow).toBe(0)
   expect((await send(bridge, 'POST', '/publish?topic=a', {}, 'x'.repeat(500_000))).status).toBe(200)
 })
 
