@@ -61,3 +61,9 @@ test('the source map of a built file leads to the file of src', () => {
   const map = new SourceMap(JSON.parse(readFileSync(distFile('http.js.map'), 'utf8')) as SourceMapPayload)
   expect(map.findEntry(line, 'function '.length)).toMatchObject({ originalSource: '../src/http/message/problem.ts' })
 })
+
+test('the built bridge has the calls whose result nobody needs, as they may throw', async () => {
+  const env = { ...plainEnvironment(), CAUSEWAY_MQTT_URL: 'mqtt://user:se%cret@127.0.0.1:1' }
+  const failed = await run(process.execPath, [distFile('main.js')], { env }).catch((error: unknown) => error)
+  expect(failed).toMatchObject({ code: 1, stderr: expect.stringContaining('% is written as %25') })
+})
