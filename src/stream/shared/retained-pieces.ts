@@ -5,6 +5,8 @@ import type { Chunk } from '../log.ts'
 const PIECE_BYTES = 32_768
 /** Bytes of the pieces that are kept for the next reader. One that is larger than all of this is not kept. */
 const KEPT_BYTES = 1_048_576
+/** After this they are given up: they keep the messages in memory, and whatever these are a part of. */
+const KEPT_MS = 1000
 
 interface Piece<Message> {
   encoder: string
@@ -19,6 +21,7 @@ interface Piece<Message> {
 export class RetainedPieces<Message> {
   readonly #kept: Piece<Message>[] = []
   #keptBytes = 0
+  #givingUp: NodeJS.Timeout | undefined
 
   /**
    * Some of the messages from `from` to before `end`, without ids. How many is the number of `events`.
@@ -52,5 +55,10 @@ export class RetainedPieces<Message> {
     this.#kept.push(piece)
     this.#keptBytes += length
     while (this.#keptBytes > KEPT_BYTES) this.#keptBytes -= this.#kept.shift()!.chunk.bytes.length
+    this.#givingUp ??= setTimeout(() => {
+      this.#givingUp = undefined
+      this.#kept.length = 0
+      this.#keptBytes = 0
+    }, KEPT_MS).unref()
   }
 }
