@@ -21,7 +21,7 @@ interface Piece<Message> {
 export class RetainedPieces<Message> {
   readonly #kept: Piece<Message>[] = []
   #keptBytes = 0
-  #givingUp: NodeJS.Timeout | undefined
+  #isGivingUp = false
 
   /**
    * Some of the messages from `from` to before `end`, without ids. How many is the number of `events`.
@@ -55,8 +55,10 @@ export class RetainedPieces<Message> {
     this.#kept.push(piece)
     this.#keptBytes += length
     while (this.#keptBytes > KEPT_BYTES) this.#keptBytes -= this.#kept.shift()!.chunk.bytes.length
-    this.#givingUp ??= setTimeout(() => {
-      this.#givingUp = undefined
+    if (this.#isGivingUp) return
+    this.#isGivingUp = true
+    setTimeout(() => {
+      this.#isGivingUp = false
       this.#kept.length = 0
       this.#keptBytes = 0
     }, KEPT_MS).unref()
