@@ -73,7 +73,8 @@ export class Redis {
       maxRetriesPerRequest: 0,
       connectTimeout: CONNECT_MS,
       commandTimeout: ANSWER_MS,
-      enableAutoPipelining: true,
+      // A pipeline some of whose commands have no result throws where nobody can catch it, which ends the process.
+      enableAutoPipelining: false,
       keyPrefix: options.prefix,
       retryStrategy: (attempt) => Math.min(RETRY_MIN_MS * 2 ** attempt, RETRY_MAX_MS) * (0.5 + Math.random() / 2),
       // After a failover the server that was the first one takes no writes any more.
