@@ -2,7 +2,7 @@ import type { Broker } from './connection/broker.ts'
 import { Markers } from './markers.ts'
 import { Retained } from './retained.ts'
 import { Session } from './session/session.ts'
-import { retainsWills } from './will-trial.ts'
+import { learnRetainedWills } from './will-trial.ts'
 import { Subscriber } from './subscribe/subscriber.ts'
 
 export interface LearnBrokerOptions {
@@ -71,9 +71,7 @@ export async function learnBroker(options: LearnBrokerOptions): Promise<void> {
   try {
     await retained.learnt()
     await subscriber.learn()
-    await broker.learn('retainedWills', () =>
-      retainsWills({ connection: { broker, clientId }, markerTopic, timeoutMs }),
-    )
+    await learnRetainedWills({ connection: { broker, clientId }, markerTopic, timeoutMs })
     await session.open()
     await session.end()
   } catch {

@@ -3,7 +3,7 @@ import type { NetworkConnection } from './client/network-connection.ts'
 import { Connection, type ConnectionHandlers, type ConnectionOptions, type ConnectionState } from './connection.ts'
 import type { Message } from './message.ts'
 import { FIRST_REFUSAL, refusal } from './reason-codes.ts'
-import { retainsWills } from './will-trial.ts'
+import { learnRetainedWills } from './will-trial.ts'
 
 export interface PresenceOptions {
   /** `name` tells the two connections apart. */
@@ -73,9 +73,7 @@ export class Presence {
     const { broker, clientId } = connection('presence')
     const { learnt } = broker
     const { signal } = this.#closing
-    await broker.learn('retainedWills', () =>
-      retainsWills({ connection: { broker, clientId }, markerTopic, timeoutMs, signal }),
-    )
+    await learnRetainedWills({ connection: { broker, clientId }, markerTopic, timeoutMs, signal })
     if (learnt.retainedWills === false) onWillNotRetained()
   }
 }

@@ -19,6 +19,11 @@ export interface WillTrialOptions {
   signal?: AbortSignal
 }
 
+/** As `retainsWills`, once for each broker: it is in `Learnt.retainedWills` then, where it shows. */
+export function learnRetainedWills(options: WillTrialOptions): Promise<void> {
+  return options.connection.broker.learn('retainedWills', () => retainsWills(options))
+}
+
 /**
  * Finds out whether the broker keeps a will that is to be retained: a connection with such a will is cut, and then the
  * topic is read. Moquette publishes the will, and keeps the retained message that was there before.

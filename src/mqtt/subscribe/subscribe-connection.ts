@@ -337,8 +337,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     await this.settled().catch(() => false)
     // Artemis answers pings before it begins to send what the session holds. A marker comes behind that.
     if (this.#options.markers.work === true && this.#line.isSubscribed) {
-      const marker = this.#line.arrived(this.#line.source, this.#line.send())
-      await Promise.race([marker, delay(this.#options.timeoutMs, undefined, { ref: false })])
+      await this.passed({ source: this.#line.source, number: this.#line.send() }).catch(() => false)
     }
     if (this.#connection.network === network) this.#received.settled()
   }
