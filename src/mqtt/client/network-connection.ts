@@ -292,7 +292,7 @@ export class NetworkConnection {
     const goOn = this.#goOn
     this.#goOn = undefined
     if (goOn === undefined) return
-    // What has been waiting here shows that the broker was there as little as silence shows that it is not.
+    // Nothing was read meanwhile, so that nothing came does not count against the broker.
     this.#receivedAt = performance.now()
     goOn()
   }

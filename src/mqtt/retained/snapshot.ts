@@ -92,7 +92,7 @@ export class Snapshot {
     this.#reject(error)
   }
 
-  /** Whoever has the messages no longer pays for them no longer. */
+  /** One of several no longer needs the messages: what it has paid for them, another one pays now. */
   #handOn(share: MemoryShare): void {
     const bytes = this.#taken.get(share)
     const [other] = this.#users.values()

@@ -108,29 +108,29 @@ export class Intake<Message extends { qos: 0 | 1 | 2 }, Event extends LoggedEven
   /** The connection is closed: what waits comes again on the next one. */
   disconnected(): void {
     this.#isOverflowing = false
-    this.#stopWaiting()
+    this.#stopHolding()
     for (const message of this.#window.dropWaiting()) this.#broker.abandon(message)
   }
 
   /** Gives its memory back. Nothing may come after that. */
   release(): void {
-    this.#stopWaiting()
+    this.#stopHolding()
     this.#window.release()
   }
 
   #resume(): void {
-    this.#stopWaiting()
+    this.#stopHolding()
     this.#broker.resume()
   }
 
-  #stopWaiting(): void {
+  #stopHolding(): void {
     clearInterval(this.#holding)
     this.#holding = undefined
     this.#holdStepsLeft = HOLD_STEPS
   }
 
   #overflow(): void {
-    this.#stopWaiting()
+    this.#stopHolding()
     this.#isOverflowing = true
     // A large backlog comes again as a whole each time, so as much of it is kept as there is room for.
     this.#leaveToBroker(this.#window.dropExcess())

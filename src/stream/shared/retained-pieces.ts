@@ -16,7 +16,7 @@ interface Piece<Message> {
 
 /**
  * Retained messages, encoded in pieces for one write each. Readers that come at once begin with the same messages, so
- * the newest pieces are kept: each message was encoded and written once for each reader.
+ * the newest pieces are kept. Otherwise each message would be encoded once for each reader.
  */
 export class RetainedPieces<Message> {
   readonly #kept: Piece<Message>[] = []
