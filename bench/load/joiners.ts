@@ -1,6 +1,6 @@
 import { connect } from 'node:net'
 import { answerCalls } from '../answer-calls.ts'
-import { MARK, now } from './payload.ts'
+import { countMarks, now } from './payload.ts'
 
 export interface Joined {
   /** Seconds until the last reader had its first message. */
@@ -40,7 +40,7 @@ answerCalls({
           if (head === '') head = chunk.toString('latin1', 0, 500)
           bytes += chunk.length
           const before = messages
-          for (let at = chunk.indexOf(MARK); at >= 0; at = chunk.indexOf(MARK, at + 1)) messages += 1
+          messages += countMarks(chunk)
           if (before === 0 && messages > 0) firstAt = now()
           if (messages < each) return
           allAt = now()

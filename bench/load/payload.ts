@@ -11,6 +11,13 @@ export function now(): number {
   return Number(process.hrtime.bigint() / 1000n)
 }
 
+/** How many events begin in these bytes. */
+export function countMarks(bytes: Buffer): number {
+  let found = 0
+  for (let at = bytes.indexOf(MARK); at >= 0; at = bytes.indexOf(MARK, at + 1)) found += 1
+  return found
+}
+
 /** A payload of 64 bytes with the message's sequence in its topic, from 0, and the time. */
 export function markedPayload(sequence: number): string {
   return `~${String(sequence).padStart(SEQUENCE_DIGITS, '0')}${String(now()).padStart(TIME_DIGITS, '0')}`.padEnd(

@@ -2,7 +2,7 @@ import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { answerCalls } from '../answer-calls.ts'
 import { percentile } from '../statistics.ts'
-import { MARK, now, readStamp, STAMP_LENGTH } from './payload.ts'
+import { countMarks, now, readStamp, STAMP_LENGTH } from './payload.ts'
 
 /** Connections that are opened at the same time. More would only fill the server's backlog. */
 const OPENING = 100
@@ -113,8 +113,7 @@ function open(port: number, path: string, examined: boolean): Promise<void> {
 const OK = Buffer.from('HTTP/1.1 200')
 
 function received(reader: Reader, chunk: Buffer): void {
-  let found = 0
-  for (let at = chunk.indexOf(MARK); at >= 0; at = chunk.indexOf(MARK, at + 1)) found += 1
+  const found = countMarks(chunk)
   reader.events += found
   if (!reader.examined) return
   lastAt = now()

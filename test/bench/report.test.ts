@@ -44,19 +44,19 @@ test('lines whose baseline is not installed are left out', () => {
   expect(linesOf(scenario, { causeway: samples.causeway }).map(({ what }) => what)).toEqual(['lost'])
 })
 
+/** A result without its lines. */
+const measured = {
+  scenario: 'pair',
+  title: 'A pair',
+  node: 'v20.0.0',
+  effort: 'full',
+  rounds: 3,
+  at: '',
+  samples,
+} as const
+
 test('the table says by how much each target was met or missed', () => {
-  const text = table([
-    {
-      scenario: 'pair',
-      title: 'A pair',
-      node: 'v20.0.0',
-      effort: 'full',
-      rounds: 3,
-      at: '',
-      lines: linesOf(scenario, samples),
-      samples,
-    },
-  ])
+  const text = table([{ ...measured, lines: linesOf(scenario, samples) }])
   expect(text.split('\n').slice(2, 4)).toEqual([
     '| A pair | v20.0.0 | rate, messages/s | 80 (40–90) | other: 100 (40–200) | 0.9 (0.4–1) | ≥ 0.8 × | met |',
     '|  |  | lost | 1 (0–2) | – | – | ≤ 0 | **not met** |',
@@ -72,19 +72,7 @@ test('subjects side by side have a dash for what they do not have, and say when 
       { what: 'lost', unit: '', metric: 'lost' },
     ],
   }
-  const text = table([
-    {
-      scenario: 'pair',
-      title: 'A pair',
-      node: 'v20.0.0',
-      effort: 'full',
-      rounds: 3,
-      at: '',
-      lines: [],
-      sideBySide: sideBySide(three, samples),
-      samples,
-    },
-  ])
+  const text = table([{ ...measured, lines: [], sideBySide: sideBySide(three, samples) }])
   expect(text.split('\n').slice(2)).toEqual([
     '',
     '### A pair',
