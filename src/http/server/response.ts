@@ -18,6 +18,21 @@ export class Response<Request extends IncomingMessage = IncomingMessage> extends
   /** The same for the Content-Security-Policy, where the route sets none of its own. */
   readyPolicy = ''
 
+  /**
+   * A head and its text leave as one piece. Node's own `end` adds an empty piece behind them, and to write two pieces
+   * instead of one was 7 % of a small answer.
+   */
+  override end(...options: unknown[]): this {
+    const [body, encoding, callback] = options
+    const { socket } = this
+    const isText = typeof body === 'string' && !encoding && !callback && this.headersSent && !this.chunkedEncoding
+    if (!isText || socket === null || socket.writableCorked > 0) return super.end(...(options as []))
+    socket.cork()
+    this.write(body)
+    socket.uncork()
+    return super.end()
+  }
+
   override writeHead(status: number, ...others: unknown[]): this {
     super.writeHead(status, ...(others as []))
     if (this.readyLines === '') return this
