@@ -1,7 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { Identity } from '../auth/identity.ts'
-import { networkOf } from '../auth/network.ts'
 import type { Config } from '../config/config.ts'
 import { createAccess } from '../links/access.ts'
 import type { Link } from '../links/link.ts'
@@ -10,6 +9,7 @@ import type { MemoryAccount } from '../memory/account.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Redis } from '../redis/redis.ts'
 import { isSessionOf } from '../mqtt/session/session-id.ts'
+import { createAddressShares } from './guard/address-shares.ts'
 import { type AuthenticationOptions, createAuthenticationHook, requireIdentity } from './guard/authentication.ts'
 import { allowOrigins } from './guard/cors.ts'
 import { Origins, refuseForeignPages } from './guard/origin.ts'
@@ -124,7 +124,7 @@ export async function createServers({
     },
     trustProxy: config.trustProxy,
     validation,
-    shareOf: (address: string) => memory.shareOf(`address:${networkOf(address)}`),
+    shareOf: createAddressShares(memory),
     tracing,
     isDraining,
     isShuttingDown,

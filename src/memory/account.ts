@@ -44,8 +44,8 @@ export class MemoryAccount {
   readonly totalBytes: number
   readonly #onRefused: (purpose: Purpose) => void
   readonly #byPurpose = Object.fromEntries(PURPOSES.map((purpose) => [purpose, 0])) as Record<Purpose, number>
-  /** Bytes held, by the name of the caller; without those who hold nothing. */
-  readonly #byCaller = new Map<string, number>()
+  /** By the name of the caller; without those who hold nothing. */
+  readonly #byCaller = new Map<string, CallerBytes>()
   readonly #reclaimers = new Set<Reclaim>()
   #heldBytes = 0
   #isReclaiming = false
@@ -88,14 +88,14 @@ export class MemoryAccount {
     return () => this.#reclaimers.delete(reclaim)
   }
 
-  /** For `MemoryShare` alone. */
-  heldBy(name: string): number {
-    return this.#byCaller.get(name) ?? 0
+  /** For `MemoryShare` alone. Undefined where the caller holds nothing. */
+  heldBy(name: string): CallerBytes | undefined {
+    return this.#byCaller.get(name)
   }
 
-  /** For `MemoryShare` alone. Whether the caller may hold so many bytes more. */
-  mayHold(share: MemoryShare, bytes: number): boolean {
-    return this.heldBy(share.name) + bytes <= this.totalBytes - this.#heldBytes - bytes
+  /** For `MemoryShare` alone. Whether a caller may hold so many bytes more. */
+  mayHold({ heldBytes }: MemoryShare, bytes: number): boolean {
+    return heldBytes + bytes <= this.totalBytes - this.#heldBytes - bytes
   }
 
   /** For `MemoryShare` alone. Frees what is kept only for those who may come back: the caller's own, then anybody's. */
@@ -116,12 +116,12 @@ export class MemoryAccount {
   }
 
   /** For `MemoryShare` alone. */
-  changed({ name }: MemoryShare, purpose: Purpose, bytes: number): void {
+  changed(name: string, caller: CallerBytes, purpose: Purpose, bytes: number): void {
     this.#heldBytes += bytes
     this.#byPurpose[purpose] += bytes
-    const held = this.heldBy(name) + bytes
-    if (held === 0) this.#byCaller.delete(name)
-    else this.#byCaller.set(name, held)
+    if (caller.bytes === 0) this.#byCaller.set(name, caller)
+    caller.bytes += bytes
+    if (caller.bytes === 0) this.#byCaller.delete(name)
   }
 
   /** For `MemoryShare` alone. */
@@ -130,10 +130,17 @@ export class MemoryAccount {
   }
 }
 
+/** How much a caller holds: one object for all handles of its name, as long as it holds something. */
+interface CallerBytes {
+  bytes: number
+}
+
 /** What one caller holds. Made by `MemoryAccount.shareOf`. */
 export class MemoryShare {
   readonly name: string
   readonly #account: MemoryAccount
+  /** The latest that was found, so that it is not looked up with each change. */
+  #caller: CallerBytes = { bytes: 0 }
 
   constructor(name: string, account: MemoryAccount) {
     this.name = name
@@ -141,7 +148,7 @@ export class MemoryShare {
   }
 
   get heldBytes(): number {
-    return this.#account.heldBy(this.name)
+    return this.#found().bytes
   }
 
   /** Whether `take` would succeed now, without making room. */
@@ -168,11 +175,17 @@ export class MemoryShare {
 
   /** Takes bytes whatever the limits: for what is there already and cannot be refused. To be freed soon. */
   takeAnyway(purpose: Purpose, bytes: number): void {
-    this.#account.changed(this, purpose, bytes)
+    this.#account.changed(this.name, this.#found(), purpose, bytes)
   }
 
   give(purpose: Purpose, bytes: number): void {
-    this.#account.changed(this, purpose, -bytes)
+    this.#account.changed(this.name, this.#found(), purpose, -bytes)
+  }
+
+  #found(): CallerBytes {
+    // Where it holds nothing any more, another handle may have begun a new one.
+    if (this.#caller.bytes === 0) this.#caller = this.#account.heldBy(this.name) ?? this.#caller
+    return this.#caller
   }
 
   /** Something that grows and shrinks and is given back as a whole. */

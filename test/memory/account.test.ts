@@ -19,6 +19,22 @@ describe('one caller', () => {
     other.give('logs', 300)
     expect(one.heldBytes).toBe(0)
   })
+
+  test('is one caller also over handles that knew of nothing while others came and went', () => {
+    const account = new MemoryAccount({ totalBytes: 1000 })
+    const [one, other] = [account.shareOf('a'), account.shareOf('a')]
+    for (const [taking, seeing] of [
+      [one, other],
+      [other, one],
+      [account.shareOf('a'), one],
+    ] as const) {
+      expect(taking.take('logs', 300)).toBe(true)
+      expect([one.heldBytes, other.heldBytes, account.callerCount]).toEqual([300, 300, 1])
+      expect(seeing.take('logs', 201)).toBe(false)
+      seeing.give('logs', 300)
+      expect([one.heldBytes, other.heldBytes, account.callerCount]).toEqual([0, 0, 0])
+    }
+  })
 })
 
 test('n greedy callers get 1/(n+1) each, and one more still finds room', () => {
