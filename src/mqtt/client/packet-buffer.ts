@@ -1,20 +1,22 @@
 import './silent-packets.ts'
 import { type Packet, writeToStream } from 'mqtt-packet'
+import { PlainPublish } from './plain-publish.ts'
 
 // mqtt-packet would make a buffer for each number up to 65,535 with the first packet: 7 MB, and 30 ms of each start.
 // Without them a packet takes 40 ns more.
 writeToStream.cacheNumbers = false
 
-/** The packet type and the Remaining Length of two bytes (MQTT 5 section 3.4). */
+/** First byte and Remaining Length of PUBACK and PUBREL (MQTT 5 sections 3.4 and 3.6). */
 const PUBACK_HEADER = 0x40_02
-const PUBACK_BYTES = 4
+const PUBREL_HEADER = 0x62_02
+const SHORT_BYTES = 4
 const UNWRITABLE = 'The packet has a value that MQTT cannot write'
 
 /** Joins the packets of one turn of the event loop into one buffer. Copying them costs less than a `writev`. */
 export class PacketBuffer {
   readonly #protocolVersion: 5 | 4
-  /** A number is a PUBACK with this packet identifier. */
-  #parts: (Buffer | string | number)[] = []
+  /** A number is a whole packet of four bytes. */
+  #parts: (Buffer | string | number | PlainPublish)[] = []
 
   constructor(protocolVersion: 5 | 4) {
     this.#protocolVersion = protocolVersion
@@ -26,6 +28,8 @@ export class PacketBuffer {
 
   /** @throws if the packet cannot be written; then nothing of it is added */
   add(packet: Packet): void {
+    const plain = PlainPublish.of(packet, this.#protocolVersion)
+    if (plain !== undefined) return void this.#parts.push(plain)
     const before = this.#parts.length
     try {
       // `writeToStream` calls `write` for each field of the packet, and uses no other method of a stream but `destroy`.
@@ -39,7 +43,12 @@ export class PacketBuffer {
 
   /** Adds a PUBACK with the reason code 0, which need not be written. In MQTT 3.1.1 and 5 it has the same bytes. */
   addPuback(messageId: number): void {
-    this.#parts.push(messageId)
+    this.#parts.push((PUBACK_HEADER << 16) | messageId)
+  }
+
+  /** Adds a PUBREL with the reason code 0, in the same way. */
+  addPubrel(messageId: number): void {
+    this.#parts.push((PUBREL_HEADER << 16) | messageId)
   }
 
   /** Returns all packets added since the last call. */
@@ -48,13 +57,15 @@ export class PacketBuffer {
     this.#parts = []
     let length = 0
     for (const part of parts) {
-      if (typeof part === 'number') length += PUBACK_BYTES
+      if (part instanceof PlainPublish) length += part.bytes
+      else if (typeof part === 'number') length += SHORT_BYTES
       else length += typeof part === 'string' ? Buffer.byteLength(part) : part.length
     }
     const bytes = Buffer.allocUnsafe(length)
     let at = 0
     for (const part of parts) {
-      if (typeof part === 'number') at = bytes.writeUInt16BE(part, bytes.writeUInt16BE(PUBACK_HEADER, at))
+      if (part instanceof PlainPublish) at = part.write(bytes, at)
+      else if (typeof part === 'number') at = bytes.writeUInt32BE(part, at)
       else at += typeof part === 'string' ? bytes.write(part, at) : part.copy(bytes, at)
     }
     return bytes
