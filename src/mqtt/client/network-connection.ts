@@ -2,6 +2,7 @@ import './silent-packets.ts'
 import { connect, type IPublishPacket, type MqttClient, type Packet, Store } from 'mqtt'
 import { CausewayError } from '../../errors.ts'
 import type { Capabilities } from '../capabilities.ts'
+import { forEachAcknowledgement, isAcknowledgements } from './acknowledgements.ts'
 import { clientOptions } from './client-options.ts'
 import type { Endpoint, Will } from './endpoint.ts'
 import { connectTimeout, notAnswering, packetTooLarge } from './failures.ts'
@@ -116,6 +117,8 @@ export class NetworkConnection {
   /** Nothing that arrived is handed over any more. */
   #isDiscarded = false
   #isHeld = false
+  /** The broker sends no messages, since there was no subscription and the session is not a durable one. */
+  #onlyPublishes: boolean
   /** Goes on behind the message that was the last one before `hold`. */
   #goOn: (() => void) | undefined
 
@@ -131,8 +134,9 @@ export class NetworkConnection {
       incomingStore: options.session,
       messageIdProvider: new PacketIds(),
     }))
+    this.#onlyPublishes = durable === undefined
     if (durable !== undefined) this.#canBeHeld()
-    this.#watchBytes()
+    this.#readBytes()
     this.#keepAlive()
     const timer = setTimeout(() => {
       this.destroy(connectTimeout(client.stream.writableLength === 0, endpoint.connectTimeoutMs))
@@ -190,7 +194,8 @@ export class NetworkConnection {
 
   /** Sends PUBREL. */
   release(messageId: number): void {
-    this.#write({ cmd: 'pubrel', messageId, reasonCode: 0 })
+    this.#cork()
+    this.#packets.addPubrel(messageId)
   }
 
   /** Sends PUBACK. The caller sends them in the order in which the messages arrived [MQTT-4.6.0-2]. */
@@ -205,6 +210,7 @@ export class NetworkConnection {
    * @throws CausewayError where the broker refuses the filter or the connection is lost first
    */
   subscribe(filter: string, qos: QoS, { identifier, retained }: SubscribeOptions): Promise<QoS> {
+    this.#onlyPublishes = false
     this.#cork()
     this.unansweredRequests += 1
     const properties = identifier === undefined ? undefined : { subscriptionIdentifier: identifier }
@@ -317,16 +323,33 @@ export class NetworkConnection {
   }
 
   /**
-   * Looks at the bytes from the broker before they are parsed. MQTT.js would collect a packet of any size before it
-   * looks at its length, and over MQTT 3.1.1 it never does.
+   * Looks at the bytes from the broker before MQTT.js parses them. MQTT.js would collect a packet of any size before it
+   * looks at its length, and over MQTT 3.1.1 it never does. Each packet takes it a stream, an object, an event and a
+   * tick: acknowledgements of publishes, of which there is one for each, are read here instead.
    */
-  #watchBytes(): void {
+  #readBytes(): void {
     const scanner = new PacketScanner()
-    this.#client.stream.prependListener('data', (chunk: Buffer) => {
+    const { stream } = this.#client
+    const [parse] = stream.listeners('data') as [(chunk: Buffer) => void]
+    stream.off('data', parse)
+    stream.on('data', (chunk: Buffer) => {
       this.#receivedAt = performance.now()
+      // Where messages come too, an acknowledgement must not overtake those that MQTT.js still works at.
+      if (this.#onlyPublishes && scanner.isBetweenPackets && isAcknowledgements(chunk)) {
+        return forEachAcknowledgement(chunk, (packet) => this.#acknowledged(packet))
+      }
       const size = scanner.scan(chunk)
       if (size > this.#maxPacketBytes) this.destroy(packetTooLarge(size, this.#maxPacketBytes))
+      parse(chunk)
     })
+  }
+
+  #acknowledged(packet: Acknowledgement): void {
+    // The one before may have closed the connection.
+    if (!this.#isHandedOver) return
+    this.#packetsRead += 1
+    this.hasReceived = true
+    this.#handlers.acknowledged(packet)
   }
 
   /** MQTT.js reads the next packet once this calls back. */

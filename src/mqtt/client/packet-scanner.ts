@@ -12,6 +12,10 @@ export class PacketScanner {
   #headerBytes = 0
   #remainingLength = 0
 
+  get isBetweenPackets(): boolean {
+    return this.#toSkip === 0 && this.#headerBytes === 0
+  }
+
   /** Returns the size of the largest packet that begins in this chunk; 0 if none does. */
   scan(chunk: Uint8Array): number {
     let largest = 0

@@ -8,12 +8,13 @@ interface OpenOptions {
   /** Called with the session before the connection is made. */
   begun?: (session: SessionState) => void
   onOpened?: (network: NetworkConnection) => void
+  onAcknowledged?: (network: NetworkConnection) => void
   script?: Script
   durable?: DurableOptions | undefined
 }
 
 /** An accepted connection, and the events that it has reported since. */
-async function openConnection({ begun, onOpened, script = () => {}, durable }: OpenOptions = {}) {
+async function openConnection({ begun, onOpened, onAcknowledged, script = () => {}, durable }: OpenOptions = {}) {
   const broker = await startScriptedBroker(script)
   const events: string[] = []
   const session = new SessionState()
@@ -39,7 +40,10 @@ async function openConnection({ begun, onOpened, script = () => {}, durable }: O
         opened()
       },
       closed: () => closed(),
-      acknowledged: () => {},
+      acknowledged({ cmd, messageId, reasonCode }) {
+        events.push(`${cmd} ${messageId} ${reasonCode}`)
+        onAcknowledged?.(network)
+      },
       message({ payload }) {
         events.push(payload.toString())
         if (payload.toString() === 'hold') network.hold()
@@ -110,15 +114,18 @@ test('a connection that is held reads nothing, sends on, and goes on where it wa
   network.acknowledge(1)
   const answered = network.roundTrip()
   await expect.poll(() => peer.received.map(({ cmd }) => cmd)).toEqual(['connect', 'puback', 'pingreq'])
+  const before = network.bytesRead
+  peer.send({ cmd: 'puback', messageId: 9 })
+  await expect.poll(() => network.bytesRead).toBeGreaterThan(before)
   expect(messages()).toEqual(['hold'])
   network.resume()
   await expect.poll(messages).toEqual(['hold', '2', 'hold'])
   network.resume()
   await answered
-  expect(messages()).toEqual(['hold', '2', 'hold', '4'])
+  expect(messages()).toEqual(['hold', '2', 'hold', '4', 'puback 9 0'])
   // It ends at once, although it is held again.
   peer.send(message('hold', 5), message('6', 6))
-  await expect.poll(messages).toHaveLength(5)
+  await expect.poll(messages).toHaveLength(6)
   expect(await network.disconnect(false)).toBe(true)
   await isClosed
 })
@@ -142,4 +149,46 @@ test.each([
   expect(peer.received.filter(({ cmd }) => cmd === 'puback')).toHaveLength(pubacks)
   network.destroy()
   await isClosed
+})
+
+test('acknowledgements come in order, however the broker cuts its bytes', async () => {
+  const { network, events, isClosed, peer } = await openConnection()
+  const puback = (messageId: number): number[] => [0x40, 3, 0, messageId, 0x10]
+  const pingresp = [0xd0, 0]
+  // The reason string looks like a PUBACK.
+  const reason = [0x40, 11, 0, 6, 0x87, 7, 0x1f, 0, 4, 0x40, 2, 1, 1]
+  const packets = [puback(1), puback(2), pingresp, puback(3), [0x50, 2, 0, 4], [0x70, 2, 0, 5], reason, puback(7)]
+  const expected = [
+    'puback 1 16',
+    'puback 2 16',
+    'puback 3 16',
+    'pubrec 4 0',
+    'pubcomp 5 0',
+    'puback 6 135',
+    'puback 7 16',
+  ]
+  const bytes = packets.flat()
+  const inReason = bytes.length - puback(7).length - 4
+  const inPieces = (size: number) => Array.from({ length: Math.ceil(bytes.length / size) }, (_, index) => index * size)
+  for (const starts of [[0], [0, inReason, inReason + 4], ...[1, 2, 3, 5, 7, 11].map(inPieces)]) {
+    events.length = 0
+    for (const [index, start] of starts.entries()) {
+      const before = network.bytesRead
+      const piece = bytes.slice(start, starts[index + 1])
+      peer.sendRaw(piece)
+      await expect.poll(() => network.bytesRead, { interval: 1 }).toBe(before + piece.length)
+    }
+    await expect.poll(() => events.filter((event) => event.startsWith('pub'))).toEqual(expected)
+  }
+  network.destroy()
+  await isClosed
+})
+
+test('what comes behind the acknowledgement over which a connection is discarded is not handed over', async () => {
+  const { events, isClosed, peer } = await openConnection({
+    onAcknowledged: (network) => network.discard(new Error('of the test')),
+  })
+  peer.sendRaw([0x40, 2, 0, 1, 0x40, 2, 0, 2])
+  await isClosed
+  expect(events).toEqual(['puback 1 0'])
 })
