@@ -22,8 +22,8 @@ export interface Identity {
 export const ANYONE: Identity = { name: '', mayPublish: () => true, maySubscribe: () => true }
 
 /** @throws CausewayError `unauthorized` where the credentials have expired or were revoked */
-function requireCurrent({ expiresAt = Infinity, revoked }: Identity): void {
-  if (revoked?.aborted || expiresAt <= Date.now()) throw ended()
+function requireCurrent({ expiresAt, revoked }: Identity): void {
+  if (revoked?.aborted || (expiresAt !== undefined && expiresAt <= Date.now())) throw ended()
 }
 
 /**

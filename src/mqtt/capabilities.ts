@@ -42,14 +42,14 @@ export function checkPublish(message: Message, capabilities: Capabilities, packe
   if (message.retain && !capabilities.retain) {
     throw new CausewayError('retain-not-supported', 'The broker does not retain messages; publish without retain')
   }
-  const properties = Object.keys(message.properties ?? {})
-  if (properties.length > 0 && capabilities.protocol !== 5) {
+  const { properties } = message
+  if (properties !== undefined && capabilities.protocol !== 5 && Object.keys(properties).length > 0) {
     throw new CausewayError(
       'properties-not-supported',
-      `This broker speaks MQTT 3.1.1, which cannot carry: ${properties.join(', ')}`,
+      `This broker speaks MQTT 3.1.1, which cannot carry: ${Object.keys(properties).join(', ')}`,
     )
   }
-  if (message.properties?.payloadFormatIndicator && !isUtf8(message.payload)) {
+  if (properties?.payloadFormatIndicator && !isUtf8(message.payload)) {
     throw new CausewayError('payload-format-invalid', 'payloadFormatIndicator says UTF-8, but the payload is not')
   }
   const { maximumPacketSize } = capabilities

@@ -48,6 +48,7 @@ export function filterFault(filter: string, rules: TopicRules): string | undefin
 
 /** The parts of a shared subscription (MQTT 5 section 4.8.2), or undefined if it is not one. */
 export function parseShare(filter: string): { group: string; filter: string } | undefined {
+  if (!filter.startsWith('$share/')) return undefined
   const match = /^\$share\/([^/+#]+)\/(.+)$/s.exec(filter)
   return match ? { group: match[1]!, filter: match[2]! } : undefined
 }
@@ -78,7 +79,7 @@ export function plainFilter(filter: string): string {
 
 /** Whether a topic or filter is this topic or below it. */
 export function isBelow(topic: string, above: string): boolean {
-  return topic === above || topic.startsWith(`${above}/`)
+  return topic.startsWith(above) && (topic.length === above.length || topic[above.length] === '/')
 }
 
 /** Whether some topic matches both filters. */

@@ -10,6 +10,8 @@ const ADDRESS_OR_LOCALHOST = /^(|localhost|.+\.localhost|\d{1,3}(\.\d{1,3}){3}|\
 export class Origins {
   readonly all: ReadonlySet<string>
   readonly #hostNames: ReadonlySet<string>
+  /** The latest host that was trusted. Most requests have the same one. */
+  #trustedHost: string | undefined
 
   /** @param trusted origins, with commas */
   constructor(trusted: string | undefined) {
@@ -43,8 +45,12 @@ export class Origins {
    * page's own origin, and only Host, or `:authority` over HTTP/2, shows the attack.
    */
   isTrustedHost({ raw: { headers } }: FastifyRequest): boolean {
-    const name = nameOf((headers.host ?? headers[':authority']?.toString() ?? '').toLowerCase())
-    return ADDRESS_OR_LOCALHOST.test(name) || this.#hostNames.has(name)
+    const host = headers.host ?? headers[':authority']?.toString() ?? ''
+    if (host === this.#trustedHost) return true
+    const name = nameOf(host.toLowerCase())
+    const isTrusted = ADDRESS_OR_LOCALHOST.test(name) || this.#hostNames.has(name)
+    if (isTrusted) this.#trustedHost = host
+    return isTrusted
   }
 }
 

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
-import type { FastifyBodyParser, FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { CausewayError } from '../../errors.ts'
-import { wholeBody } from '../server/read-body.ts'
+import { type Parse, wholeBody } from '../server/read-body.ts'
 import { fromJson, type JsonMessage, type Message, type QoS } from '../../mqtt/message.ts'
 import { stringFault } from '../../mqtt/topic.ts'
 import { payloadSource } from './payload-source.ts'
@@ -55,8 +55,8 @@ export function acceptMessages(app: FastifyInstance, payloadMax: number): void {
   app.removeAllContentTypeParsers()
   app.decorateRequest('jsonText')
   app.decorateRequest('payloadSource')
-  const parse: FastifyBodyParser<Buffer> = (request, body, done) => {
-    if (isRaw(request.query)) return done(null, body)
+  const parse: Parse = (request, body, done, isView) => {
+    if (isRaw(request.query)) return done(null, isView ? Buffer.from(body) : body)
     if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
     request.jsonText = body.toString()
     return parseJson(request, request.jsonText, done)
@@ -154,6 +154,7 @@ function forwardedType(header: string | undefined): string | undefined {
 }
 
 function traceContextOf(headers: FastifyRequest['headers']): Record<string, string> | undefined {
+  if (TRACE_HEADERS.every((name) => headers[name] === undefined)) return undefined
   const trace: Record<string, string> = {}
   for (const name of TRACE_HEADERS) {
     const value = headers[name]?.toString()

@@ -292,7 +292,7 @@ export function createServer({
         if (!request.routeOptions.config.streamsBody || reply.statusCode >= 400) throwAway(request.raw)
       }
     }
-    const isJson = typeof payload === 'string' && /json/.test(reply.getHeader('content-type') as string)
+    const isJson = typeof payload === 'string' && String(reply.getHeader('content-type')).includes('json')
     const sent = isJson ? escapeLineSeparators(payload) : payload
     if ((typeof sent === 'string' || Buffer.isBuffer(sent)) && sent.length > PIECE_BYTES) {
       return sendLarge(request, reply, sent, done)
