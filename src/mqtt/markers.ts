@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { NetworkConnection } from './client/network-connection.ts'
 import type { Acknowledgement } from './client/packets.ts'
 import type { Message } from './message.ts'
-import { FIRST_REFUSAL } from './reason-codes.ts'
+import { FIRST_REFUSAL, NO_MATCHING_SUBSCRIBERS } from './reason-codes.ts'
 import { withTimeout } from './with-timeout.ts'
 
 const RANDOM_BYTES = 12
@@ -38,6 +38,8 @@ export class Markers {
   learning: Promise<void> = Promise.resolve()
   /** The broker refuses to take markers, so none is ever sent again. */
   isForbidden = false
+  /** The broker has said with an acknowledgement that nobody subscribes. */
+  saysNobodySubscribes = false
   /** How often a connection was lost while the first marker was unanswered. */
   #losses = 0
 
@@ -197,6 +199,7 @@ export class MarkerLine {
     if (done === undefined) return
     this.#unacknowledged.delete(messageId)
     const isRefused = reasonCode >= FIRST_REFUSAL
+    if (reasonCode === NO_MATCHING_SUBSCRIBERS) this.#markers.saysNobodySubscribes = true
     if (isRefused) this.#markers.forbidden()
     done(!isRefused)
   }

@@ -182,6 +182,8 @@ interface MarkerManners {
   onMarker?: (from: Peer) => void
   /** Called when a connection subscribes to its markers, or to what it tries out with them, before SUBACK is sent. */
   onMarkersSubscribed?: (by: Peer) => void
+  /** Whether PUBACK says that nobody subscribes. */
+  saysNobodySubscribes?: boolean
   /** Whether it comes for filters with wildcards. */
   retainedWildcards?: boolean
   /**
@@ -264,7 +266,11 @@ class MarkerTopics {
       if (!packet.topic.endsWith('/order')) this.#manners.onMarker?.(peer)
       if (packet.retain && packet.payload.length > 0) this.#retained.set(packet.topic, packet)
       else if (packet.retain) this.#retained.delete(packet.topic)
-      peer.send({ cmd: 'puback', messageId: packet.messageId! })
+      const isForNobody = ![...this.#sessions.values()].some(({ filters }) =>
+        [...filters.keys()].some((filter) => matches(filter, packet.topic)),
+      )
+      const reasonCode = this.#manners.saysNobodySubscribes && isForNobody ? 0x10 : 0
+      peer.send({ cmd: 'puback', messageId: packet.messageId!, reasonCode })
       if (packet.topic.endsWith('/redelivery') && this.#trial !== undefined) {
         this.#trial.topic = packet.topic
         this.#trial.kept.push(packet.payload)

@@ -14,7 +14,8 @@ export interface Learnt {
   copies?: 'told-apart' | 'mixed'
   /**
    * Whether messages of one topic come in the order in which they were published, while several are on their way.
-   * `mixed`: the bridge publishes the next one only once the one before is acknowledged. Unknown counts as `kept`.
+   * `mixed`: the bridge publishes the next one only once the one before is acknowledged. Unknown counts as `kept`. So
+   * does, without a trial, a broker that says in PUBACK that nobody subscribes (0x10).
    */
   order?: 'kept' | 'mixed'
   /** Whether it hands on retained messages for filters with wildcards. */

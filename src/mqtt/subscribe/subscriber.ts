@@ -168,7 +168,7 @@ export class Subscriber<Target> {
 
   /**
    * Finds out, once for each broker, whether it keeps the order. The publisher goes by it; until it is known, the order
-   * counts as kept. No stream waits for it: the trial takes about ten round trips.
+   * counts as kept. No stream waits for it: the trial takes about ten round trips. Most brokers need none (`Learnt`).
    */
   async learnOrder(): Promise<void> {
     const learnt = this.#learnt

@@ -49,3 +49,10 @@ test('a broker that seemed to keep the order is tried again, more thoroughly', a
   await expect.poll(order).toBe('kept')
   await expect.poll(order, { timeout: 10_000 }).toBe('mixed')
 })
+
+// The trial would find that this one mixes the order.
+test('a broker that says that nobody subscribes is taken to keep the order, without a trial', async () => {
+  const broker = await startScriptedBroker(() => {}, { order: 'mixed', saysNobodySubscribes: true })
+  const bridge = await startBridge({ MQTT_URL: broker.url })
+  await expect.poll(async () => (await get(bridge, '/readyz?verbose')).body.broker.learnt.order).toBe('kept')
+})
