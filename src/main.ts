@@ -6,6 +6,7 @@ import { helpText } from './command/help.ts'
 import { type Config, ConfigError, type Flag, loadConfig } from './config/config.ts'
 import { descriptorLimit, fitDescriptors } from './config/descriptors.ts'
 import type { Notice } from './notices.ts'
+import { beginStart } from './start-flags.ts'
 import { asWorker } from './workers/worker.ts'
 
 /** The exit codes that `causeway --help` lists. */
@@ -86,6 +87,7 @@ async function run(command: Command): Promise<number | undefined> {
       return EXIT[verdict]
     }
     case 'serve': {
+      const started = beginStart([...process.execArgv, process.env['NODE_OPTIONS'] ?? ''])
       const worker = asWorker(process.env)
       const settings = readSettings(command.flags)
       const workers = workerCount(settings.config)
@@ -96,6 +98,7 @@ async function run(command: Command): Promise<number | undefined> {
         const { serve } = await import('./serve.ts')
         await serve({ ...settings, readFile, version, worker })
       }
+      started()
       return undefined
     }
   }

@@ -1,4 +1,3 @@
-import { setFlagsFromString } from 'node:v8'
 import type { Logger } from 'pino'
 import { type App, startApp } from './app.ts'
 import type { Config } from './config/config.ts'
@@ -28,12 +27,6 @@ const CURL_CREDENTIALS: Record<Config['auth'], string> = {
 
 /** Runs the bridge in this process until a signal ends it. Exits with 1 if it cannot start. */
 export async function serve({ config, readFile, version, notices, worker }: ServeOptions): Promise<void> {
-  // Switch off allocation-site pretenuring. During the first load V8's young generation is still small, so objects of
-  // requests survive in it, and V8 may decide to allocate them as old objects from then on. Only a full garbage
-  // collection frees old objects and all that they refer to. In a process where that happens it costs a seventh of the
-  // CPU time.
-  setFlagsFromString('--no-allocation-site-pretenuring')
-
   const base = worker === undefined ? null : { worker: worker.number }
   const { logger, flush } = await openLogger(config, base)
 

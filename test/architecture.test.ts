@@ -9,7 +9,7 @@ const ROOT = resolve(import.meta.dirname, '../src')
  * path that contains it, and may always import from its own room.
  */
 const ROOMS: Record<string, string[]> = {
-  'main.ts': ['command', 'config', 'auth/token', 'serve.ts', 'workers', 'notices.ts'],
+  'main.ts': ['command', 'config', 'auth/token', 'serve.ts', 'workers', 'notices.ts', 'start-flags.ts'],
   'serve.ts': ['app.ts', 'tracing', 'config', 'shutdown.ts', 'logger.ts', 'notices.ts', 'workers/worker.ts'],
   'logger.ts': ['config', 'log-destination.ts'],
   'notices.ts': ['node-support.ts'],
@@ -20,6 +20,7 @@ const ROOMS: Record<string, string[]> = {
   'log-destination.ts': [],
   'node-support.ts': [],
   'close-listener.ts': [],
+  'start-flags.ts': [],
   'app.ts': [
     'cluster/cluster.ts',
     'config',
