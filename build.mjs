@@ -57,6 +57,9 @@ async function bundle() {
     sourcemap: true,
     minifyInternalExports: false,
     minify: false,
+    // V8 keeps the text of each file in memory, with two bytes for each character where one of them is not Latin-1.
+    comments: false,
+    charset: 'ascii',
     chunkFileNames: '[name].js',
     codeSplitting: { includeDependenciesRecursively: false, groups: [{ debugName: 'rooms', name: roomOf }] },
   })
