@@ -118,7 +118,9 @@ export function createMetrics(version: string) {
   }
   const limitOf = (name: string, read: (from: Gauges) => number) => asked(`${name}_limit`, `Limit of ${name}`, read)
 
-  for (const register of registers) collectDefaultMetrics({ register })
+  // Collected once for both: a histogram of delays of the event loop has 0.4 MiB and a timer of 10 ms.
+  collectDefaultMetrics({ register: text })
+  for (const { name } of text.getMetricsAsArray()) openMetrics.registerMetric(text.getSingleMetric(name)!)
   new Gauge({
     name: 'causeway_build_info',
     help: 'Always 1; the labels have the versions',
