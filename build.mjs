@@ -80,6 +80,8 @@ function roomOf(id, bundle) {
   if (modulesOfMain.has(id) || !modulesOfServe.has(id) || path === 'serve.ts' || path === 'app.ts') return null
   // Changes what packages get when they are loaded, so it must be loaded before the rest of its room loads them.
   if (path === 'mqtt/client/silent-packets.ts') return 'silent-packets'
+  // The parent of several workers needs nothing else of its room, nor the rooms that this imports.
+  if (path === 'metrics/merge.ts') return 'merge'
   return path.split('/')[0].replace(/\.ts$/, '')
 }
 

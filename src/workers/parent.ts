@@ -1,7 +1,7 @@
 import cluster, { type Worker as Child } from 'node:cluster'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import { countsOf, type MetricValues } from '../metrics/merge.ts'
+import type { MetricValues } from '../metrics/merge.ts'
 import type { ListenError, ToParent, ToWorker } from './messages.ts'
 import { SharedListener } from './shared-listener.ts'
 import { NUMBER_VARIABLE } from './worker.ts'
@@ -45,6 +45,8 @@ export class Parent {
   readonly #listener = new SharedListener()
   /** What workers that have ended had counted, as of the last scrape before. */
   #ended: MetricValues[] = []
+  /** Settles once those of each one that has ended are there. */
+  #keepingCounts: Promise<void> = Promise.resolve()
   readonly #gathering = new Map<number, { add: (metrics: MetricValues[], from: Child) => void }>()
   #lastId = 0
   #isEnding = false
@@ -110,7 +112,7 @@ export class Parent {
   #exited(child: Child, code: number | null, signal: string | null): void {
     const place = this.#placeOf(child)
     if (place === undefined) return
-    void this.#keepCounts(place)
+    this.#keepCounts(place)
     const how = signal === null ? `with exit code ${code}` : `by ${signal}`
     // A start that fails, such as one whose port is taken, would fail again.
     const isFailedStart = !this.#hasStarted && !this.#isEnding
@@ -144,10 +146,16 @@ export class Parent {
     if (this.#places.length === 0) this.#options.exit(this.#exitCode)
   }
 
-  async #keepCounts(place: Place): Promise<void> {
+  #keepCounts(place: Place): void {
     const { lastMetrics } = place
+    if (lastMetrics.length === 0) return
     place.lastMetrics = []
-    this.#ended = await countsOf([this.#ended, lastMetrics])
+    // One after the other: each adds to what the one before has left.
+    this.#keepingCounts = this.#keepingCounts.then(async () => {
+      // With it comes prom-client, which a parent needs for nothing else.
+      const { countsOf } = await import('../metrics/merge.ts')
+      this.#ended = await countsOf([this.#ended, lastMetrics])
+    })
   }
 
   #received(child: Child, message: ToParent): void {
@@ -198,6 +206,11 @@ export class Parent {
       for (const place of places) send(place.child, { about: 'metrics', id })
     })
     this.#gathering.delete(id)
+    // Another worker may end meanwhile.
+    for (let known: Promise<void> | undefined; known !== this.#keepingCounts;) {
+      known = this.#keepingCounts
+      await known
+    }
     // Of a worker that did not answer, what it said the last time: without its counts the sums would fall.
     const gathered = [this.#ended, ...this.#places.map(({ lastMetrics }) => lastMetrics)]
     send(child, { about: 'gathered-metrics', id: wantedId, gathered })

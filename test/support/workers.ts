@@ -9,11 +9,11 @@ export function workersOf({ pid }: BridgeProcess): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(/\s+/).map(Number)
 }
 
-/** Two workers on one port, with a Mosquitto of their own. Resolves when both serve. */
+/** Two workers on one port unless `WORKERS` says how many, with a Mosquitto of their own. Resolves when all serve. */
 export async function startWorkers(settings: Settings = {}): Promise<{ bridge: BridgeProcess; url: string }> {
   const broker = await startMosquitto()
   const bridge = spawnBridge({ MQTT_URL: broker.url, WORKERS: 2, ...settings })
   const url = await bridge.url
-  await expect.poll(() => bridge.stdout(), { timeout: 30_000 }).toContain('2 workers serve')
+  await expect.poll(() => bridge.stdout(), { timeout: 30_000 }).toContain(`${settings['WORKERS'] ?? 2} workers serve`)
   return { bridge, url }
 }

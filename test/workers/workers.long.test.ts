@@ -64,6 +64,16 @@ test('a worker that is killed is replaced, and what it had counted stays counted
   expect(await value(url, ACKNOWLEDGED)).toBe(5)
 })
 
+test('what workers had counted that end at the same time stays counted', async () => {
+  const { bridge, url } = await startWorkers({ WORKERS: 3 })
+  for (let times = 0; times < 6; times += 1) await ask('POST', `${url}/publish?topic=a`, 'x')
+  expect(await value(url, ACKNOWLEDGED)).toBe(6)
+  // With the last one the port would be another one.
+  for (const pid of workersOf(bridge).slice(1)) process.kill(pid, 'SIGKILL')
+  await expect.poll(() => bridge.stdout(), { timeout: 30_000 }).toMatch(/serves again[^]*serves again/)
+  expect(await value(url, ACKNOWLEDGED)).toBe(6)
+})
+
 test('a session is acknowledged and deleted through any worker', async () => {
   const { url } = await startWorkers()
   const reader = await openSession({ url }, { topics: ['a'], ack: 'explicit' })
