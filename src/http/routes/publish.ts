@@ -103,10 +103,9 @@ export async function publishRoutes(
               restore: (kept) => ({ topic: message.topic, ...kept }),
               onReplay: () => void reply.header('idempotency-replayed', 'true'),
             })
-      answer.then(
-        (result) => reply.code(message.qos === 0 ? 202 : 200).send(result),
-        (error) => reply.send(error),
-      )
+      answer
+        .then((result) => reply.code(message.qos === 0 ? 202 : 200).send(result))
+        .catch((error) => reply.send(error))
     },
   })
 }
