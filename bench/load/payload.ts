@@ -18,15 +18,17 @@ export function countMarks(bytes: Buffer): number {
   return found
 }
 
-/** A payload of 64 bytes with the message's sequence in its topic, from 0, and the time. */
+/** A payload of 64 bytes: the mark, the stamp, and dots. */
 export function markedPayload(sequence: number): string {
-  return `~${String(sequence).padStart(SEQUENCE_DIGITS, '0')}${String(now()).padStart(TIME_DIGITS, '0')}`.padEnd(
-    SIZE,
-    '.',
-  )
+  return `~${stamp(sequence)}`.padEnd(SIZE, '.')
 }
 
-/** @param stamp the `STAMP_LENGTH` characters after the mark */
-export function readStamp(stamp: string): { sequence: number; sentAt: number } {
-  return { sequence: Number(stamp.slice(0, SEQUENCE_DIGITS)), sentAt: Number(stamp.slice(SEQUENCE_DIGITS)) }
+/** The `STAMP_LENGTH` characters behind the mark: the message's sequence in its topic, from 0, and the time. */
+export function stamp(sequence: number): string {
+  return `${String(sequence).padStart(SEQUENCE_DIGITS, '0')}${String(now()).padStart(TIME_DIGITS, '0')}`
+}
+
+/** @param text a stamp */
+export function readStamp(text: string): { sequence: number; sentAt: number } {
+  return { sequence: Number(text.slice(0, SEQUENCE_DIGITS)), sentAt: Number(text.slice(SEQUENCE_DIGITS)) }
 }
