@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module'
-import type { ErrorObject, Format, ValidateFunction } from 'ajv'
+import type { ErrorObject, Format } from 'ajv'
 import type * as ajv from 'ajv/dist/2020.js'
 import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
 import { CausewayError, type Fault } from '../../errors.ts'
@@ -58,6 +58,7 @@ export function createValidation(rules: TopicRules): Validation {
     // The schemas are the project's own, and a test checks them. To check them at each start cost a third of its time,
     // because Ajv first compiles the meta-schema.
     validateSchema: false,
+    meta: false,
   } as const
   const create = (coerceTypes: false | 'array') => new Lazy(() => new (loadAjv().Ajv2020)({ ...options, coerceTypes }))
   const body = create(false)
@@ -96,13 +97,12 @@ export function createValidation(rules: TopicRules): Validation {
     },
     validatorCompiler({ schema, httpPart }) {
       if (httpPart !== 'body') {
-        const parameters = new Lazy(() => {
-          const validate = notBody.get().compile(schema)
-          return { validate, check: whereGiven(validate, schema) }
-        })
+        const validator = new Lazy(() => notBody.get().compile(schema))
+        const isNoneGiven = noneGiven(schema)
         return (value: object) => {
-          const { validate, check } = parameters.get()
-          return check(value) || { error: validate.errors as never }
+          if (isNoneGiven?.(value)) return true
+          const validate = validator.get()
+          return validate(value) || { error: validate.errors as never }
         }
       }
       const validator = new Lazy(() => body.get().compile(schema))
@@ -122,21 +122,21 @@ export function createValidation(rules: TopicRules): Validation {
   }
 }
 
+/** What these say holds for an object without members. */
+const KEYWORDS_OF_GIVEN = new Set(['type', 'properties', 'additionalProperties', 'dependentRequired'])
+
 /**
- * The same validation, which does nothing where a request has none of the parameters of the schema. Most have none: no
- * query, and of the headers only those that everybody sends.
+ * Whether a request has none of the parameters of a schema. Most have none: no query, and of the headers only those that
+ * everybody sends. Then there is nothing to validate, and a schema that nobody needs is never compiled.
+ * @returns undefined where parameters may be required or have a default
  */
-function whereGiven(validate: ValidateFunction, schema: object): (value: object) => boolean {
+function noneGiven(schema: object): ((value: object) => boolean) | undefined {
   const { properties = {}, additionalProperties } = schema as { properties?: object; additionalProperties?: boolean }
+  const isKnown = Object.keys(schema).every((keyword) => KEYWORDS_OF_GIVEN.has(keyword))
+  if (!isKnown || Object.values(properties).some((property) => 'default' in property)) return undefined
+  if (additionalProperties === false) return isEmpty
   const names = Object.keys(properties)
-  const empty: object = {}
-  // A parameter may be required, or have a default.
-  if (!validate(empty) || Object.keys(empty).length > 0) return validate
-  const isNoneGiven =
-    additionalProperties === false
-      ? (value: object) => isEmpty(value)
-      : (value: object) => names.every((name) => !(name in value))
-  return (value) => isNoneGiven(value) || validate(value)
+  return (value) => names.every((name) => !(name in value))
 }
 
 function isEmpty(value: object): boolean {
