@@ -38,8 +38,6 @@ export class Markers {
   learning: Promise<void> = Promise.resolve()
   /** The broker refuses to take markers, so none is ever sent again. */
   isForbidden = false
-  /** The broker has said with an acknowledgement that nobody subscribes. */
-  saysNobodySubscribes = false
   /** How often a connection was lost while the first marker was unanswered. */
   #losses = 0
 
@@ -99,6 +97,7 @@ export class MarkerLine {
   readonly #timeoutMs: number
   readonly #settled: () => Promise<unknown>
   #network: NetworkConnection | undefined
+  #saysNobodySubscribes = false
   /** Whether the broker granted the subscription to the markers; undefined where it was not asked. */
   #subscribed: Promise<boolean> | undefined
   #lastPacketId = PACKET_ID_MIN
@@ -126,8 +125,15 @@ export class MarkerLine {
     return this.#subscribed !== undefined
   }
 
+  /** Whether the broker has said so, in an acknowledgement on this network connection. */
+  get saysNobodySubscribes(): boolean {
+    return this.#saysNobodySubscribes
+  }
+
   connected(network: NetworkConnection, sessionPresent: boolean): void {
     this.#network = network
+    // It may be another broker.
+    this.#saysNobodySubscribes = false
     if (sessionPresent) return
     // Markers that were on their way are lost with the session.
     const wasSubscribed = this.#subscribed !== undefined
@@ -199,7 +205,7 @@ export class MarkerLine {
     if (done === undefined) return
     this.#unacknowledged.delete(messageId)
     const isRefused = reasonCode >= FIRST_REFUSAL
-    if (reasonCode === NO_MATCHING_SUBSCRIBERS) this.#markers.saysNobodySubscribes = true
+    if (reasonCode === NO_MATCHING_SUBSCRIBERS) this.#saysNobodySubscribes = true
     if (isRefused) this.#markers.forbidden()
     done(!isRefused)
   }

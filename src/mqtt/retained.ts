@@ -187,7 +187,8 @@ export class Retained implements ConnectionHandlers {
     if (markers.work && retain) await this.#trial.run(network, wildcards)
     // It looks for the subscribers before it acknowledges. The one broker that is known to mix the order, Artemis, does
     // not say this. The trial of the order has 530 messages: they took a fifth of the processor time of a start.
-    if (markers.saysNobodySubscribes) connection.broker.learnt.order ??= 'kept'
+    const isHere = this.#connection.network === network
+    if (isHere && this.#line.saysNobodySubscribes) connection.broker.learnt.order ??= 'kept'
   }
 
   #add(snapshot: Snapshot, message: Message): void {
