@@ -126,8 +126,8 @@ export function createValidation(rules: TopicRules): Validation {
 const KEYWORDS_OF_GIVEN = new Set(['type', 'properties', 'additionalProperties', 'dependentRequired'])
 
 /**
- * Whether a request has none of the parameters of a schema. Most have none: no query, and of the headers only those that
- * everybody sends. Then there is nothing to validate, and a schema that nobody needs is never compiled.
+ * Whether a request has none of the parameters of a schema. Most have none: no query, and of the headers only those
+ * that everybody sends. Then there is nothing to validate, and a schema that nobody needs is never compiled.
  * @returns undefined where parameters may be required or have a default
  */
 function noneGiven(schema: object): ((value: object) => boolean) | undefined {
