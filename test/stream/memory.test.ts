@@ -150,6 +150,15 @@ test('at its limit a caller keeps less for those who come back, and still gets a
   expect(gaps).toEqual([])
 })
 
+test('at its limit a caller gives up parts of its largest logs, so that none of them is emptied', async () => {
+  const { open, deliver, channelOf } = createStreams(1_000_000)
+  const filters = Array.from({ length: 10 }, (_, index) => `f${index}`)
+  for (const filter of filters) await open('a', filter)
+  for (let sent = 0; sent < 1500; sent += 1) await deliver('x'.repeat(1000), [filters[sent % filters.length]!])
+  const sizes = filters.map((filter) => channelOf(filter).channel.log.bytes)
+  expect(Math.min(...sizes)).toBeGreaterThan(Math.max(...sizes) / 4)
+})
+
 test('a message that finds no room at all reaches the readers that take it, and leaves nothing behind', async () => {
   const { memory, open, deliver, channelOf } = createStreams(200_000)
   const reader = await open('a', 'x')

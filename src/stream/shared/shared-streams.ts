@@ -388,9 +388,12 @@ export class SharedStreams<Message extends StreamMessage> {
       this.#takenOverAtMs = performance.now()
       for (const { share: other, channel } of channels) if (other.name !== share.name) channel.log.takeOver(share)
     }
-    for (const { share: payer, channel } of channels) {
+    // The largest first. In any fixed order the first ones would be empty after a while, and each message would bring
+    // everybody here, to free no more than that message takes.
+    const own = channels.filter(({ share: payer }) => payer.name === share.name).map(({ channel }) => channel)
+    for (const channel of own.toSorted((a, b) => b.log.bytes - a.log.bytes)) {
       if (share.mayTake(bytes)) return
-      if (payer.name === share.name) channel.shrink(channel.log.bytes / 2)
+      channel.shrink(channel.log.bytes / 2)
     }
   }
 
