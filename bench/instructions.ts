@@ -171,8 +171,10 @@ async function table(names: string[], against: string | undefined): Promise<Reco
   return found
 }
 
-async function main(): Promise<void> {
+/** What `npm run bench -- --instructions` and `npm run bench:instructions` do with these arguments. */
+export async function countInstructions(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({
+    args,
     allowPositionals: true,
     options: {
       against: { type: 'string' },
@@ -191,4 +193,4 @@ async function main(): Promise<void> {
   writeFileSync(FILE, `${JSON.stringify({ node: process.version, instructions }, null, 2)}\n`)
 }
 
-if (process.argv[1] === import.meta.filename) await main()
+if (process.argv[1] === import.meta.filename) await countInstructions(process.argv.slice(2))

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { loadavg } from 'node:os'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { countInstructions } from './instructions.ts'
 import { measure } from './measure.ts'
 import { linesOf, type Result, sideBySide, table } from './report.ts'
 import { keep } from './results.ts'
@@ -17,7 +18,16 @@ SCENARIO     ${scenarios.map(({ name }) => name).join(' ')}
 --node PATH  the Node binary for the bridge and the baselines; may be repeated
 --against DIST  compare with another build of the bridge, not with the baselines; writes no results
 --keep       write results.json and README.md, which --quick does not do otherwise
+
+npm run bench -- --instructions [WORK…] [--against DIST] [--check] [--record]
+             instructions of a request, a message and an event, in place of times
 `
+
+const COUNTS = '--instructions'
+if (process.argv.includes(COUNTS)) {
+  await countInstructions(process.argv.slice(2).filter((argument) => argument !== COUNTS))
+  process.exit()
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
