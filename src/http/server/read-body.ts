@@ -85,11 +85,13 @@ function readBody(
   let held: Held | undefined
   let buffer: GrowingBuffer | undefined
   let pieces: SmallPieces | undefined
-  let isDone = false
+  /** Undefined once it was called. */
+  let answer: typeof done | undefined = done
 
-  // The listeners stay, and the request takes them along: to remove them cost 1 % of a publish.
+  // The listeners stay, because to remove them cost 1 % of a publish. They stay as long as the request, which an idle
+  // connection keeps, so they must not keep the body, nor whoever waited for it.
   payload.on('data', (piece: Buffer) => {
-    if (isDone) return
+    if (answer === undefined) return
     if (buffer === undefined) {
       if (piece.length === expected) {
         whole = piece
@@ -104,7 +106,7 @@ function readBody(
     else if (!buffer.append(piece)) finish(noRoomForBody())
   })
   payload.on('end', () => {
-    if (isDone) return
+    if (answer === undefined) return
     const body = whole ?? buffer?.take() ?? Buffer.alloc(0)
     if (expected >= 0 && body.length !== expected) {
       return finish(new CausewayError('invalid-request', 'The body is not as long as Content-Length says'))
@@ -112,7 +114,7 @@ function readBody(
     finish(undefined, body)
   })
   payload.on('error', (error) => {
-    if (isDone) return
+    if (answer === undefined) return
     finish(
       error instanceof CausewayError
         ? error
@@ -122,9 +124,11 @@ function readBody(
 
   /** Behind an error, what still comes is thrown away, so that the client is not left waiting while it sends. */
   function finish(error: Error | undefined, body?: Buffer): void {
-    isDone = true
+    const isView = body !== undefined && body === whole
+    const handOver = answer!
     buffer?.clear()
     held?.release()
-    done(error, body, body !== undefined && body === whole)
+    answer = whole = buffer = held = pieces = undefined
+    handOver(error, body, isView)
   }
 }
