@@ -96,19 +96,12 @@ export function createValidation(rules: TopicRules): Validation {
       }
     },
     validatorCompiler({ schema, httpPart }) {
-      if (httpPart !== 'body') {
-        const validator = new Lazy(() => notBody.get().compile(schema))
-        const isNoneGiven = noneGiven(schema)
-        return (value: object) => {
-          if (isNoneGiven?.(value)) return true
-          const validate = validator.get()
-          return validate(value) || { error: validate.errors as never }
-        }
-      }
-      const validator = new Lazy(() => body.get().compile(schema))
-      return (value: unknown) => {
-        // A raw payload, which may be any bytes.
-        if (Buffer.isBuffer(value)) return true
+      const isBody = httpPart === 'body'
+      const validator = new Lazy(() => (isBody ? body : notBody).get().compile(schema))
+      // As a body, a raw payload, which may be any bytes.
+      const needsNone = isBody ? Buffer.isBuffer : noneGiven(schema)
+      return (value: object) => {
+        if (needsNone?.(value)) return true
         const validate = validator.get()
         return validate(value) || { error: validate.errors as never }
       }
