@@ -6,6 +6,7 @@ import { cpuSeconds } from './process-costs.ts'
 import { startAfternoonBridge } from './servers/afternoon-bridge.ts'
 import { type Bridge, startBridge } from './servers/bridge.ts'
 import { startMosquitto } from './servers/mosquitto.ts'
+import { startLeastBridge } from './servers/start-least-bridge.ts'
 import { ROOT, Stage } from './stage.ts'
 import { median } from './statistics.ts'
 
@@ -18,10 +19,7 @@ export type Start = (stage: Stage, broker: { url: string; port: number }) => Pro
 
 export const BASELINES: Readonly<Record<string, Start>> = {
   'an afternoon’s bridge': (stage, { url }) => startAfternoonBridge(stage, url),
-  'the least bridge': async (stage, { port }) => {
-    const server = stage.baseline('servers/least-bridge.ts')
-    return { port: await server.call('listen', { mqttPort: port }), pid: server.pid }
-  },
+  'the least bridge': (stage, { port }) => startLeastBridge(stage, port),
 }
 
 export function bridgeOf(dist: string): Start {

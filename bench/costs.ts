@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { cpuSeconds } from './process-costs.ts'
 import { startBridge } from './servers/bridge.ts'
 import { startMosquitto } from './servers/mosquitto.ts'
+import { startLeastBridge } from './servers/start-least-bridge.ts'
 import { ROOT, Stage, type Worker } from './stage.ts'
 import { median } from './statistics.ts'
 
@@ -30,8 +31,7 @@ const bridgeOf =
 
 async function leastBridge(stage: Stage): Promise<Server> {
   const { port } = await startMosquitto(stage)
-  const server = stage.baseline('servers/least-bridge.ts')
-  return { port: await server.call('listen', { mqttPort: port }), pid: server.pid }
+  return startLeastBridge(stage, port)
 }
 
 /** Microseconds of processor time for each of so many requests. */

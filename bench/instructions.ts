@@ -5,6 +5,7 @@ import { callgrindOptions, Counted, VALGRIND } from './callgrind.ts'
 import { mqttPublisher } from './scenarios/fan-out.ts'
 import { startBridge } from './servers/bridge.ts'
 import { startMosquitto } from './servers/mosquitto.ts'
+import { startLeastBridge } from './servers/start-least-bridge.ts'
 import { ROOT, Stage } from './stage.ts'
 import { median } from './statistics.ts'
 
@@ -53,9 +54,8 @@ function publishes(qos: number): Work {
       return ready(stage, await startBridge(stage, { MQTT_URL: url }))
     },
     async startBeside(stage) {
-      const { port: mqttPort } = await startMosquitto(stage)
-      const server = stage.baseline('servers/least-bridge.ts')
-      return ready(stage, { port: await server.call('listen', { mqttPort }), pid: server.pid })
+      const { port } = await startMosquitto(stage)
+      return ready(stage, await startLeastBridge(stage, port))
     },
   }
 }

@@ -2,6 +2,7 @@ import type { Pace, RoundTrips } from '../load/pace.ts'
 import type { Effort, Sample, Scenario } from '../scenario.ts'
 import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
+import { startLeastBridge } from '../servers/start-least-bridge.ts'
 import { percentile } from '../statistics.ts'
 
 const EVERY_MS = 10
@@ -42,7 +43,7 @@ export const latency: Scenario = {
       title: 'least bridge, and the obvious server’s stream',
       async measure(stage, effort) {
         const { port: mqttPort, url } = await startMosquitto(stage)
-        const port = await stage.baseline('servers/least-bridge.ts').call('listen', { mqttPort })
+        const { port } = await startLeastBridge(stage, mqttPort)
         const streamPort = await stage.baseline('servers/obvious.ts').call('listen', { mqttUrl: url })
         return summary(
           await stage.worker('load/round-trips.ts').call('run', { port, streamPort, path: '/', ...PACES[effort] }),

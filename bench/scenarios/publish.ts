@@ -2,6 +2,7 @@ import { cpuSeconds } from '../process-costs.ts'
 import type { Sample, Scenario } from '../scenario.ts'
 import { startBridge } from '../servers/bridge.ts'
 import { startMosquitto } from '../servers/mosquitto.ts'
+import { startLeastBridge } from '../servers/start-least-bridge.ts'
 import type { Stage } from '../stage.ts'
 
 const CONNECTIONS = 64
@@ -49,13 +50,7 @@ function publish(qos: 0 | 1 | 2, atLeast: number): Scenario {
         title: 'least bridge',
         async measure(stage, effort) {
           const { port } = await startMosquitto(stage)
-          const server = stage.baseline('servers/least-bridge.ts')
-          return measurePublish(
-            stage,
-            { port: await server.call('listen', { mqttPort: port }), pid: server.pid },
-            qos,
-            TIMES[effort],
-          )
+          return measurePublish(stage, await startLeastBridge(stage, port), qos, TIMES[effort])
         },
       },
     },
