@@ -16,6 +16,18 @@ function openSocket(url: string): { socket: Socket; answer(): string } {
   return { socket, answer: () => answer }
 }
 
+async function canConnect(url: string): Promise<boolean> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}
+
 describe('the process', () => {
   test.each(['SIGTERM', 'SIGINT'] as const)('exits with 0 on %s', async (signal) => {
     const bridge = spawnBridge()
@@ -43,6 +55,8 @@ describe('the process', () => {
     bridge.kill('SIGTERM')
     await expect.poll(async () => (await fetch(`${await bridge.url}/readyz`)).status).toBe(503)
     expect((await fetch(`${await bridge.url}/livez`)).status).toBe(200)
+    // Until its listener is closed, the bridge takes publishes.
+    await expect.poll(() => canConnect(url)).toBe(false)
     late.socket.write('Host: localhost\r\nContent-Length: 1\r\n\r\nx')
     await once(late.socket, 'close')
     expect(late.answer()).toMatch(/^HTTP\/1.1 503 [^]*application\/problem\+json[^]*"code":"shutting-down"/)
