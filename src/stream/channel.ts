@@ -78,7 +78,7 @@ export class Channel implements FanOutChannel {
     if (log.pay(frame)) return
     if (this.readers.size > 0) this.#writeToAll()
     // A quarter, so that this does not happen again at each frame.
-    log.shrink(Math.max(frame.bytes.length, log.bytes / 4), 1)
+    log.shrink(Math.max(frame.bytes.length, log.bytes / 4), log.end - 1)
     if (log.pay(frame)) return
     log.shrink(Infinity)
     log.payAnyway(frame)
@@ -108,12 +108,25 @@ export class Channel implements FanOutChannel {
     return written
   }
 
-  /** Overwrites the oldest frames until so many bytes are gone, once all readers whose sockets take more have them. */
+  /**
+   * Overwrites the oldest frames until so many bytes are gone. Those that a reader is to be written in this round, or
+   * the next one, stay.
+   */
   shrink(bytes: number): void {
-    // It is writing now, and reads from its log.
-    if (this.#chunks !== undefined) return
-    if (this.hasUnwritten) this.#writeToAll()
-    this.log.shrink(bytes)
+    this.log.shrink(bytes, this.#writtenUpTo)
+  }
+
+  /** Writes to all readers whose sockets take more, unless it is writing already. */
+  writeAll(): void {
+    if (this.hasUnwritten && this.#chunks === undefined) this.#writeToAll()
+  }
+
+  /** Position up to which all readers whose sockets take more have been written everything. */
+  get #writtenUpTo(): number {
+    let position = this.log.end
+    if (!this.hasUnwritten) return position
+    for (const reader of this.readers) if (reader.isReady) position = Math.min(position, reader.position)
+    return position
   }
 
   #writeToAll(): void {

@@ -160,11 +160,11 @@ export class Log {
 
   /**
    * Overwrites the oldest frames until so many bytes are gone, or all frames that may go. Returns the bytes.
-   * @param keep how many of the newest frames stay
+   * @param end frames from this position on stay
    */
-  shrink(bytes: number, keep = 0): number {
+  shrink(bytes: number, end = this.#end): number {
     const before = this.#bytes
-    const last = Math.min(this.#end - keep, this.#pinned)
+    const last = Math.min(end, this.#pinned)
     while (before - this.#bytes < bytes && this.#start < last) this.#dropOldest()
     if (this.#start === this.#end) this.#resize(0)
     return before - this.#bytes

@@ -391,8 +391,15 @@ export class SharedStreams<Message extends StreamMessage> {
     // The largest first. In any fixed order the first ones would be empty after a while, and each message would bring
     // everybody here, to free no more than that message takes.
     const own = channels.filter(({ share: payer }) => payer.name === share.name).map(({ channel }) => channel)
-    for (const channel of own.toSorted((a, b) => b.log.bytes - a.log.bytes)) {
+    own.sort((a, b) => b.log.bytes - a.log.bytes)
+    for (const channel of own) {
       if (share.mayTake(bytes)) return
+      channel.shrink(channel.log.bytes / 2)
+    }
+    // Only what is not written yet takes so much. A socket that becomes full now finds no room, and is cut.
+    for (const channel of own) {
+      if (share.mayTake(bytes)) return
+      channel.writeAll()
       channel.shrink(channel.log.bytes / 2)
     }
   }
