@@ -10,6 +10,8 @@ import type { Message, QoS } from '../message.ts'
 import { PacketBuffer } from './packet-buffer.ts'
 import { PacketIds } from './packet-ids.ts'
 import { PacketScanner } from './packet-scanner.ts'
+import { PlainMessages } from './plain-messages.ts'
+import { ReadTurns } from './read-turns.ts'
 import {
   type Acknowledgement,
   capabilitiesOf,
@@ -98,6 +100,8 @@ export class NetworkConnection {
   /** PUBLISH and PUBREL packets received so far. The answer to each may make room in the broker's send window. */
   inboundPackets = 0
   #packetsRead = 0
+  /** Those that MQTT.js has begun to handle, which it does in one go. */
+  #packetsParsed = 0
   /** Whether the broker sent any packet after CONNACK, DISCONNECT not counted. */
   hasReceived = false
   /** Whether the client sent a PUBLISH. Some brokers close the connection over one that they refuse. */
@@ -136,12 +140,13 @@ export class NetworkConnection {
     }))
     this.#onlyPublishes = durable === undefined
     if (durable !== undefined) this.#canBeHeld()
-    this.#readBytes()
+    this.#readBytes(durable !== undefined)
     this.#keepAlive()
     const timer = setTimeout(() => {
       this.destroy(connectTimeout(client.stream.writableLength === 0, endpoint.connectTimeoutMs))
     }, endpoint.connectTimeoutMs)
     client.on('packetreceive', (packet) => {
+      this.#packetsParsed += 1
       if (packet.cmd !== 'connack') return this.#received(packet, durable !== undefined)
       clearTimeout(timer)
       this.serverReference = packet.properties?.serverReference
@@ -325,23 +330,50 @@ export class NetworkConnection {
   /**
    * Looks at the bytes from the broker before MQTT.js parses them. MQTT.js would collect a packet of any size before it
    * looks at its length, and over MQTT 3.1.1 it never does. Each packet takes it a stream, an object, an event and a
-   * tick: acknowledgements of publishes, of which there is one for each, are read here instead.
+   * tick: acknowledgements of publishes, and messages at QoS 0, are read here instead.
    */
-  #readBytes(): void {
+  #readBytes(isDurable: boolean): void {
     const scanner = new PacketScanner()
+    const messages = new PlainMessages(this.#protocol, this.#maxPacketBytes, (message, identifiers) => {
+      this.#plainMessage(message, identifiers)
+    })
     const { stream } = this.#client
+    const turns = new ReadTurns(stream)
     const [parse] = stream.listeners('data') as [(chunk: Buffer) => void]
     stream.off('data', parse)
+    const readByMqttJs = (bytes: Buffer): void => {
+      const size = scanner.scan(bytes)
+      if (size > this.#maxPacketBytes) this.destroy(packetTooLarge(size, this.#maxPacketBytes))
+      parse(bytes)
+    }
+    const readMessages = (chunk?: Buffer): void => {
+      if (!this.#isHandedOver) return
+      const rest = messages.read(chunk)
+      if (rest !== undefined) readByMqttJs(rest)
+      else if (messages.hasMore) process.nextTick(readMessages)
+    }
     stream.on('data', (chunk: Buffer) => {
       this.#receivedAt = performance.now()
+      const isBetweenPackets = scanner.isBetweenPackets && !messages.keepsBytes
       // Where messages come too, an acknowledgement must not overtake those that MQTT.js still works at.
-      if (this.#onlyPublishes && scanner.isBetweenPackets && isAcknowledgements(chunk)) {
+      if (this.#onlyPublishes && isBetweenPackets && isAcknowledgements(chunk)) {
         return forEachAcknowledgement(chunk, (packet) => this.#acknowledged(packet))
       }
-      const size = scanner.scan(chunk)
-      if (size > this.#maxPacketBytes) this.destroy(packetTooLarge(size, this.#maxPacketBytes))
-      parse(chunk)
+      // Nor must a message. Those of a durable session may have to wait, which is up to MQTT.js.
+      const isMqttJsIdle = scanner.isBetweenPackets && scanner.packets === this.#packetsParsed
+      if (!this.#isHandedOver || isDurable || !isMqttJsIdle) return readByMqttJs(chunk)
+      readMessages(chunk)
+      turns.took(chunk.length)
     })
+  }
+
+  #plainMessage(message: Message, identifiers: readonly number[]): void {
+    // The one before may have closed the connection.
+    if (!this.#isHandedOver) return
+    this.#packetsRead += 1
+    this.hasReceived = true
+    this.inboundPackets += 1
+    this.#handlers.message(message, identifiers)
   }
 
   #acknowledged(packet: Acknowledgement): void {

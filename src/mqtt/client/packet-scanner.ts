@@ -11,6 +11,12 @@ export class PacketScanner {
   /** Bytes of the current packet's header that were there: 0 between two packets. */
   #headerBytes = 0
   #remainingLength = 0
+  #packets = 0
+
+  /** How many packets were there as a whole. */
+  get packets(): number {
+    return this.#packets
+  }
 
   get isBetweenPackets(): boolean {
     return this.#toSkip === 0 && this.#headerBytes === 0
@@ -25,6 +31,7 @@ export class PacketScanner {
         const skipped = Math.min(this.#toSkip, chunk.length - at)
         this.#toSkip -= skipped
         at += skipped
+        if (this.#toSkip === 0) this.#packets += 1
         continue
       }
       const byte = chunk[at]!
@@ -36,6 +43,7 @@ export class PacketScanner {
       if (byte >= 0x80 && this.#headerBytes <= LENGTH_BYTES_MAX) continue
       largest = Math.max(largest, this.#headerBytes + this.#remainingLength)
       this.#toSkip = this.#remainingLength
+      if (this.#toSkip === 0) this.#packets += 1
       this.#headerBytes = 0
       this.#remainingLength = 0
     }

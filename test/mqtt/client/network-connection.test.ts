@@ -1,3 +1,4 @@
+import { generate } from 'mqtt-packet'
 import { expect, test } from 'vitest'
 import { type DurableOptions, NetworkConnection, SessionState } from '../../../src/mqtt/client/network-connection.ts'
 import { type Script, startScriptedBroker } from '../../support/scripted-broker.ts'
@@ -192,3 +193,30 @@ test('what comes behind the acknowledgement over which a connection is discarded
   await isClosed
   expect(events).toEqual(['puback 1 0'])
 })
+
+test.each([undefined, { expiryS: 60 }])(
+  'messages at QoS 0 and 1 are handed over in their order, durable: %o',
+  async (durable) => {
+    const { network, events, isClosed, peer } = await openConnection({ durable })
+    const count = 400
+    const bytes = Buffer.concat(
+      Array.from({ length: count }, (_, number) => {
+        // One of the other kind among many, many of both in turn, and the end of a chunk anywhere.
+        const qos = number < 200 ? Number(number % 37 === 0) : number % 2
+        const size = number % 50 === 0 ? 20_000 : 5
+        const payload = `${number}`.padEnd(size, '.')
+        const packet = { topic: 'a', payload, qos: qos as 0 | 1, retain: false, dup: false, messageId: number + 1 }
+        return generate({ cmd: 'publish', ...packet }, { protocolVersion: 5 })
+      }),
+    )
+    for (let at = 0, size = 1; at < bytes.length; at += size, size = (size * 7) % 3001) {
+      peer.sendRaw(bytes.subarray(at, at + size))
+      await new Promise(setImmediate)
+    }
+    const numbers = () => events.flatMap((event) => (/^\d+\.*$/.test(event) ? Number.parseInt(event, 10) : []))
+    await expect.poll(() => numbers().length).toBe(count)
+    expect(numbers()).toEqual(Array.from({ length: count }, (_, number) => number))
+    network.destroy()
+    await isClosed
+  },
+)
