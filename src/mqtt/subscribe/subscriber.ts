@@ -66,14 +66,18 @@ interface SubscribedFilter<Target> {
 
 /** Which subscriptions match a topic. */
 interface Matching<Target> {
-  topic: string
   /** Those of which the targets get messages, on all connections; the oldest one first. */
   all: readonly SubscribedFilter<Target>[]
   subscriptions: ReadonlySet<Subscription<Target>>
   /** The oldest subscription of each target that matches: the one whose copy it gets. */
   first: ReadonlyMap<Target, Subscription<Target>>
+  /** The targets that get a copy which was sent for one subscription alone. Filled when they are asked for. */
+  targets: Map<Subscription<Target>, ReadonlySet<Target>>
 }
 
+/** Subscriptions, targets and pieces of text of topics that are remembered of the latest topics: about 1 MB. */
+const MATCHING_MAX = 10_000
+const MATCHING_TEXT = 64
 /** A broker that seemed to keep the order is tried again after this, more thoroughly. */
 const ORDER_AGAIN_MS = 1500
 /** With the index of a connection it names the source of markers. */
@@ -91,8 +95,9 @@ export class Subscriber<Target> {
   readonly #lost = new Set<SubscribeConnection<Target>>()
   #redeliveryTrial: Promise<void> | undefined
   #age = 0
-  /** For the last topic, as the copies of one message follow each other. */
-  #matching: Matching<Target> | undefined
+  /** For the latest topics: to look up who gets a message took as long as to write it as an event. */
+  readonly #matching = new Map<string, Matching<Target>>()
+  #matchingSize = 0
 
   constructor(options: SubscriberOptions<Target>) {
     this.#options = options
@@ -194,7 +199,7 @@ export class Subscriber<Target> {
   }
 
   remove(target: Target, filters: readonly string[]): void {
-    this.#matching = undefined
+    this.#forgetMatching()
     for (const filter of filters) {
       const subscribed = this.#byFilter.get(filter)
       if (subscribed === undefined) continue
@@ -280,7 +285,7 @@ export class Subscriber<Target> {
   }
 
   async #addOne(target: Target, filter: string, qos: QoS): Promise<void> {
-    this.#matching = undefined
+    this.#forgetMatching()
     const subscribed = this.#byFilter.get(filter) ?? this.#create(filter)
     const { subscription } = subscribed
     subscription.targets.add(target)
@@ -417,7 +422,7 @@ export class Subscriber<Target> {
       // Whatever its topic is: brokers deliver messages of $queue/…, $exclusive/… and of rewritten topics under another
       // one than the filter's.
       const subscriptions = identifiers.flatMap((identifier) => connection.byIdentifier(identifier) ?? [])
-      return this.#deliver(message, subscriptions)
+      return this.#deliver(message, subscriptions.length > 1 ? [...new Set(subscriptions)] : subscriptions)
     }
     const subscriptions = this.#matchingOf(message.topic)
       .all.filter((one) => one.connection === connection)
@@ -428,30 +433,43 @@ export class Subscriber<Target> {
     this.#deliver(message, subscriptions)
   }
 
-  /** @param subscriptions those that this copy was sent for */
+  /** @param subscriptions those that this copy was sent for, each once */
   #deliver(message: Message, subscriptions: readonly Subscription<Target>[]): void {
     const { events } = this.#options
-    const sentFor = new Set(subscriptions)
-    const targets = new Set<Target>()
-    for (const subscription of sentFor) {
+    for (const subscription of subscriptions) {
       if (message.qos === 0) subscription.hasReceivedQoS0 = true
-      if (subscription.isShared) {
-        if (subscription.targets.size > 0) events.shared(message, subscription.targets)
-        continue
-      }
-      if (subscription.targets.size === 0) continue
-      const { first, subscriptions: matching } = this.#matchingOf(message.topic)
-      // Of a topic that the filter does not match, nothing shows other copies.
-      const isOnlyCopy = !matching.has(subscription)
-      for (const target of subscription.targets) {
-        if (isOnlyCopy || sentFor.has(first.get(target)!)) targets.add(target)
-      }
+      if (subscription.isShared && subscription.targets.size > 0) events.shared(message, subscription.targets)
     }
+    const targets = this.#targetsOf(message.topic, subscriptions)
     if (targets.size > 0) events.message(message, targets)
   }
 
+  /** Who gets the copy of a message that was sent for these subscriptions; not those of shared ones. */
+  #targetsOf(topic: string, subscriptions: readonly Subscription<Target>[]): ReadonlySet<Target> {
+    const matching = this.#matchingOf(topic)
+    const only = subscriptions.length === 1 ? subscriptions[0] : undefined
+    const known = only && matching.targets.get(only)
+    if (known !== undefined) return known
+    const sentFor = new Set(subscriptions)
+    const targets = new Set<Target>()
+    for (const subscription of sentFor) {
+      if (subscription.isShared) continue
+      // Of a topic that the filter does not match, nothing shows other copies.
+      const isOnlyCopy = !matching.subscriptions.has(subscription)
+      for (const target of subscription.targets) {
+        if (isOnlyCopy || sentFor.has(matching.first.get(target)!)) targets.add(target)
+      }
+    }
+    if (only !== undefined) {
+      matching.targets.set(only, targets)
+      this.#matchingSize += targets.size
+    }
+    return targets
+  }
+
   #matchingOf(topic: string): Matching<Target> {
-    if (this.#matching?.topic === topic) return this.#matching
+    const known = this.#matching.get(topic)
+    if (known !== undefined) return known
     const all = this.#byTopic.match(topic).flat()
     all.sort((a, b) => a.subscription.age - b.subscription.age)
     const first = new Map<Target, Subscription<Target>>()
@@ -459,12 +477,23 @@ export class Subscriber<Target> {
       if (subscription.isShared) continue
       for (const target of subscription.targets) if (!first.has(target)) first.set(target, subscription)
     }
-    this.#matching = { topic, all, subscriptions: new Set(all.map(({ subscription }) => subscription)), first }
-    return this.#matching
+    const subscriptions = new Set(all.map(({ subscription }) => subscription))
+    const matching = { all, subscriptions, first, targets: new Map() }
+    const size = 1 + all.length + first.size + topic.length / MATCHING_TEXT
+    if (this.#matchingSize + size > MATCHING_MAX) this.#forgetMatching()
+    this.#matching.set(topic, matching)
+    this.#matchingSize += size
+    return matching
+  }
+
+  /** To be called whenever a subscription or one of its targets comes or goes. */
+  #forgetMatching(): void {
+    this.#matching.clear()
+    this.#matchingSize = 0
   }
 
   #remove(subscription: Subscription<Target>): void {
-    this.#matching = undefined
+    this.#forgetMatching()
     this.#byFilter.delete(subscription.filter)
     const others = this.#byTopic.get(subscription.topics)!.filter((other) => other.subscription !== subscription)
     if (others.length > 0) this.#byTopic.set(subscription.topics, others)
