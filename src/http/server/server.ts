@@ -25,6 +25,7 @@ import type { Validation } from '../message/validation.ts'
 import { acceptElsewhere, type Acceptor } from './accepted-elsewhere.ts'
 import { BodyDeadline } from './body-deadline.ts'
 import { closeListener } from '../../close-listener.ts'
+import { ChunkFrames } from './chunk-frames.ts'
 import { Connections } from './connections.ts'
 import { isWhole, wasAborted } from './disconnects.ts'
 import { discardRest, isBodyArriving, lingerBeforeClose, throwAway } from './early-answer.ts'
@@ -209,12 +210,15 @@ export function createServer({
     const statuses = Object.keys((schema?.response ?? {}) as object).map(Number)
     for (const one of [method].flat()) onRoute(one, url, statuses.filter(Number.isInteger))
   })
+  const frames = new ChunkFrames()
   app.addHook('onRoute', (route) => {
     if (!route.config?.stream) return
     route.onRequest = [
       ...[route.onRequest ?? []].flat(),
       (request: FastifyRequest, reply: FastifyReply, done: () => void) => {
         pipelining.beginStream(request.raw, reply.raw)
+        const raw: unknown = reply.raw
+        if (raw instanceof Response) raw.frames = frames
         done()
       },
     ]

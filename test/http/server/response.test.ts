@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { expect, onTestFinished, test } from 'vitest'
+import { ChunkFrames } from '../../../src/http/server/chunk-frames.ts'
 import { Response } from '../../../src/http/server/response.ts'
 
 type Handler = (response: Response) => void
@@ -110,4 +111,72 @@ test('an answer is finished only once all of it has left', async () => {
   expect(events).toEqual(['end'])
   expect((await text(socket)).length).toBeGreaterThan(length)
   expect(events).toEqual(['end', 'finish', 'close'])
+})
+
+/** What a client gets of these pieces, byte for byte. */
+async function written(pieces: (Buffer | string)[], frames?: ChunkFrames): Promise<string> {
+  const { port } = await start((response) => {
+    response.sendDate = false
+    response.frames = frames
+    response.writeHead(200)
+    response.flushHeaders()
+    for (const piece of pieces) response.write(piece)
+    response.end()
+  })
+  const socket = await dial(port)
+  socket.write(LAST_REQUEST)
+  return text(socket)
+}
+
+const PIECES = ['a', '', Buffer.from('é'), Buffer.alloc(0), Buffer.alloc(4096, 'b'), Buffer.alloc(70_000, 'c'), 'd']
+
+test('pieces of a stream have the bytes that Node writes', async () => {
+  const same = Buffer.from('twice')
+  const pieces = [...PIECES, same, same]
+  expect(await written(pieces, new ChunkFrames())).toBe(await written(pieces))
+})
+
+test('a small piece leaves as one, with its framing', async () => {
+  const { port, gathered } = await start((response) => {
+    response.frames = new ChunkFrames()
+    response.writeHead(200).flushHeaders()
+    setImmediate(() => response.write('a'))
+  })
+  const socket = await dial(port)
+  let received = ''
+  socket.setEncoding('utf8').on('data', (piece: string) => (received += piece))
+  socket.write(LAST_REQUEST)
+  await expect.poll(() => received).toMatch(/\r\n\r\n1\r\na\r\n$/)
+  expect(gathered()).toBe(0)
+})
+
+test('a client of HTTP/1.0 gets no chunks', async () => {
+  const { port } = await start((response) => {
+    response.frames = new ChunkFrames()
+    response.writeHead(200)
+    response.write('a')
+    response.end('b')
+  })
+  const socket = await dial(port)
+  socket.write('GET / HTTP/1.0\r\n\r\n')
+  expect(await text(socket)).toMatch(/\r\n\r\nab$/)
+})
+
+test('a full socket is told of, and so is that it takes more', async () => {
+  const events: string[] = []
+  const { port } = await start((response) => {
+    response.frames = new ChunkFrames()
+    response.writeHead(200).flushHeaders()
+    const piece = Buffer.alloc(4000, 'a')
+    response.on('drain', () => {
+      events.push('drain')
+      response.end('end', () => events.push('ended'))
+    })
+    while (response.write(piece));
+    events.push(`full: ${response.writableNeedDrain}`)
+  })
+  const socket = await dial(port)
+  socket.write(LAST_REQUEST)
+  expect(await text(socket)).toMatch(/\r\n3\r\nend\r\n0\r\n\r\n$/)
+  expect(events).toEqual(['full: true', 'drain', 'ended'])
 })
