@@ -141,7 +141,10 @@ async function look(step: (rate: number) => Promise<Step>, rate: number): Promis
   return { lostAt: incomplete + disordered, p50At: p50, p99At: p99 }
 }
 
-/** The highest sustained rate in events per second: rises from `from` until a step fails, or falls until one holds. */
+/**
+ * The highest sustained rate in events per second: rises from `from` until a step fails, or falls until one holds. Then
+ * it tries half a step more: otherwise a ratio of two such rates could only be a power of the factor.
+ */
 export async function climb(
   step: (rate: number) => Promise<Step & { rate: number; kept: boolean }>,
   from: number,
@@ -163,7 +166,11 @@ export async function climb(
     return false
   }
   if (effort === 'check') await holds(from)
-  else if (await holds(from)) for (let rate = from * factor; await holds(rate); rate *= factor);
-  else for (let rate = from / factor; rate > from / 50 && !(await holds(rate)); rate /= factor);
+  else {
+    let failed = from
+    if (await holds(from)) for (failed = from * factor; await holds(failed); failed *= factor);
+    else for (let rate = from / factor; rate > from / 50 && !(await holds(rate)); rate /= factor) failed = rate
+    if (effort === 'full' && highest > 0) await holds(failed / Math.sqrt(factor))
+  }
   return highest
 }
