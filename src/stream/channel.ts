@@ -65,7 +65,7 @@ export class Channel implements FanOutChannel {
     this.#unwrittenBytes += frame.bytes.length
     // One turn of the event loop may bring more than the log holds. Then even a fast reader, still waiting for its
     // turn, would find its next messages overwritten.
-    if (this.#unwrittenBytes >= CHUNK_BYTES) this.#writeToAll()
+    if (this.#unwrittenBytes >= CHUNK_BYTES) this.writeAll()
     else this.#fanOut.add(this)
   }
 
@@ -76,7 +76,7 @@ export class Channel implements FanOutChannel {
   pay(frame: Frame): void {
     const { log } = this
     if (log.pay(frame)) return
-    if (this.readers.size > 0) this.#writeToAll()
+    this.writeAll()
     // A quarter, so that this does not happen again at each frame.
     log.shrink(Math.max(frame.bytes.length, log.bytes / 4), log.end - 1)
     if (log.pay(frame)) return
@@ -118,7 +118,10 @@ export class Channel implements FanOutChannel {
 
   /** Writes to all readers whose sockets take more, unless it is writing already. */
   writeAll(): void {
-    if (this.hasUnwritten && this.#chunks === undefined) this.#writeToAll()
+    if (!this.hasUnwritten || this.#chunks !== undefined) return
+    this.#round = this.readers.values()
+    this.#unwrittenBytes = 0
+    this.write(Infinity)
   }
 
   /** Position up to which all readers whose sockets take more have been written everything. */
@@ -127,12 +130,6 @@ export class Channel implements FanOutChannel {
     if (!this.hasUnwritten) return position
     for (const reader of this.readers) if (reader.isReady) position = Math.min(position, reader.position)
     return position
-  }
-
-  #writeToAll(): void {
-    this.#round = this.readers.values()
-    this.#unwrittenBytes = 0
-    this.write(Infinity)
   }
 
   /** An event for every reader: in order with the messages, except where those wait in a work queue. */

@@ -48,9 +48,8 @@ export class Response<Request extends IncomingMessage = IncomingMessage> extends
   override write(...options: unknown[]): boolean {
     const [piece, ...others] = options
     const { frames } = this
-    if (frames === undefined) return super.write(...(options as [unknown]))
+    if (frames === undefined || (piece as string | Buffer).length === 0) return super.write(...(options as [unknown]))
     const bytes = typeof piece === 'string' ? Buffer.from(piece) : (piece as Buffer)
-    if (bytes.length === 0) return super.write(...(options as [unknown]))
     if (bytes.length <= FRAMED_MAX) return super.write(frames.of(bytes), ...(others as []))
     super.write(ChunkFrames.start(bytes))
     super.write(bytes)

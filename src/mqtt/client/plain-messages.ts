@@ -5,10 +5,10 @@ const PUBLISH = 0x30
 const RETAIN = 0x01
 /** The only property of most messages (MQTT 5 section 3.3.2.3.8). */
 const SUBSCRIPTION_IDENTIFIER = 0x0b
-/** A byte of a variable byte integer: more follow, and the bits that it has of the number (MQTT 5 section 1.5.5). */
+/** A byte of a variable byte integer says whether more follow, and has so many bits of the number. */
 const MORE = 0x80
 const BITS = 7
-const LENGTH_BYTES_MAX = 4
+const NUMBER_BYTES_MAX = 4
 /** Most bytes of a packet that is kept until the rest of it has come. A larger one is left to MQTT.js. */
 const KEPT_MAX = 16_384
 /**
@@ -17,7 +17,8 @@ const KEPT_MAX = 16_384
  */
 const MESSAGES_A_TICK = 100
 const NOTHING = Buffer.alloc(0)
-// What `#readOne` returns instead of a position.
+const NO_IDENTIFIERS: readonly number[] = []
+// What is returned instead of a position or a number.
 const OTHER = -1
 const INCOMPLETE = -2
 
@@ -33,6 +34,8 @@ export class PlainMessages {
   /** What comes next: the beginning of a packet whose rest has not come, or whole ones for the next tick. */
   #kept: Buffer | undefined
   #hasMore = false
+  /** Position in the packet that is read. */
+  #at = 0
 
   /** @param maxPacketBytes a larger packet is left to MQTT.js */
   constructor(
@@ -83,58 +86,52 @@ export class PlainMessages {
   #readOne(bytes: Buffer, start: number): number {
     const retain = bytes[start] === (PUBLISH | RETAIN)
     if (bytes[start] !== PUBLISH && !retain) return OTHER
-    let at = start + 1
-    let remaining = 0
-    for (let shift = 0; ; shift += BITS) {
-      if (shift === LENGTH_BYTES_MAX * BITS) return OTHER
-      if (at === bytes.length) return INCOMPLETE
-      const byte = bytes[at]!
-      at += 1
-      remaining |= (byte & (MORE - 1)) << shift
-      if (byte < MORE) break
-    }
-    const end = at + remaining
+    this.#at = start + 1
+    const remaining = this.#readNumber(bytes, bytes.length)
+    if (remaining < 0) return remaining
+    const end = this.#at + remaining
     if (end - start > this.#maxPacketBytes) return OTHER
     if (end > bytes.length) return end - start > KEPT_MAX ? OTHER : INCOMPLETE
-    const topicStart = at + 2
+    const topicStart = this.#at + 2
     if (topicStart > end) return OTHER
-    const topicEnd = topicStart + bytes.readUInt16BE(at)
-    let identifiers: readonly number[] = []
-    at = topicEnd
-    if (this.#protocolVersion === 5) {
-      // A Property Length of two bytes is a sign of other properties.
-      const propertiesEnd = at + 1 + bytes[at]!
-      if (at >= end || bytes[at]! >= MORE || propertiesEnd > end) return OTHER
-      const found = identifiersIn(bytes, at + 1, propertiesEnd)
-      if (found === undefined) return OTHER
-      identifiers = found
-      at = propertiesEnd
-    }
+    const topicEnd = topicStart + bytes.readUInt16BE(this.#at)
+    this.#at = topicEnd
+    const identifiers = this.#protocolVersion === 5 ? this.#readProperties(bytes, end) : NO_IDENTIFIERS
     // A topic alias stands for an empty topic, and only MQTT.js knows those.
-    if (at > end || topicEnd === topicStart) return OTHER
+    if (identifiers === undefined || this.#at > end || topicEnd === topicStart) return OTHER
     const topic = bytes.toString('utf8', topicStart, topicEnd)
-    const payload = bytes.subarray(at, end)
+    const payload = bytes.subarray(this.#at, end)
     this.#handOver({ topic, payload, qos: 0, retain, properties: undefined }, identifiers)
     return end
   }
-}
 
-/** The subscription identifiers between these positions; undefined where there is anything else. */
-function identifiersIn(bytes: Buffer, start: number, end: number): number[] | undefined {
-  const identifiers: number[] = []
-  for (let at = start; at < end;) {
-    if (bytes[at] !== SUBSCRIPTION_IDENTIFIER) return undefined
-    at += 1
-    let identifier = 0
-    for (let shift = 0; ; shift += BITS) {
-      if (at === end || shift === LENGTH_BYTES_MAX * BITS) return undefined
-      const byte = bytes[at]!
-      at += 1
-      identifier |= (byte & (MORE - 1)) << shift
-      if (byte < MORE) break
+  /** The subscription identifiers; undefined where there is any other property. */
+  #readProperties(bytes: Buffer, packetEnd: number): readonly number[] | undefined {
+    // A Property Length of two bytes is a sign of other properties.
+    if (this.#at >= packetEnd || bytes[this.#at]! >= MORE) return undefined
+    const end = this.#at + 1 + bytes[this.#at]!
+    if (end > packetEnd) return undefined
+    const identifiers: number[] = []
+    for (this.#at += 1; this.#at < end;) {
+      if (bytes[this.#at] !== SUBSCRIPTION_IDENTIFIER) return undefined
+      this.#at += 1
+      const identifier = this.#readNumber(bytes, end)
+      if (identifier <= 0) return undefined
+      identifiers.push(identifier)
     }
-    if (identifier === 0) return undefined
-    identifiers.push(identifier)
+    return identifiers
   }
-  return identifiers
+
+  /** A variable byte integer (MQTT 5 section 1.5.5); `INCOMPLETE` where it goes on behind `end`. */
+  #readNumber(bytes: Buffer, end: number): number {
+    let number = 0
+    for (let shift = 0; shift < NUMBER_BYTES_MAX * BITS; shift += BITS) {
+      if (this.#at === end) return INCOMPLETE
+      const byte = bytes[this.#at]!
+      this.#at += 1
+      number |= (byte & (MORE - 1)) << shift
+      if (byte < MORE) return number
+    }
+    return OTHER
+  }
 }

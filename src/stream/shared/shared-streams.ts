@@ -392,15 +392,13 @@ export class SharedStreams<Message extends StreamMessage> {
     // everybody here, to free no more than that message takes.
     const own = channels.filter(({ share: payer }) => payer.name === share.name).map(({ channel }) => channel)
     own.sort((a, b) => b.log.bytes - a.log.bytes)
-    for (const channel of own) {
-      if (share.mayTake(bytes)) return
-      channel.shrink(channel.log.bytes / 2)
-    }
-    // Only what is not written yet takes so much. A socket that becomes full now finds no room, and is cut.
-    for (const channel of own) {
-      if (share.mayTake(bytes)) return
-      channel.writeAll()
-      channel.shrink(channel.log.bytes / 2)
+    for (const isLastResort of [false, true]) {
+      for (const channel of own) {
+        if (share.mayTake(bytes)) return
+        // Only what is not written yet takes so much. A socket that becomes full now finds no room, and is cut.
+        if (isLastResort) channel.writeAll()
+        channel.shrink(channel.log.bytes / 2)
+      }
     }
   }
 
