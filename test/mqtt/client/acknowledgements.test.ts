@@ -1,9 +1,10 @@
 import fc from 'fast-check'
-import { generate, type Packet, parser } from 'mqtt-packet'
+import { generate, type Packet } from 'mqtt-packet'
 import { expect, test } from 'vitest'
 import { forEachAcknowledgement, isAcknowledgements } from '../../../src/mqtt/client/acknowledgements.ts'
 import type { Acknowledgement } from '../../../src/mqtt/client/packets.ts'
 import { acceptAllReasonCodes } from '../../../src/mqtt/client/reason-code-tables.ts'
+import { parsePackets } from '../../support/parse-packets.ts'
 
 acceptAllReasonCodes()
 
@@ -13,15 +14,6 @@ const acknowledgement = fc.record({
   reasonCode: fc.constantFrom(0, 0x10, 0x87, 0xff),
 })
 const protocol = fc.constantFrom(4 as const, 5 as const)
-
-/** What mqtt-packet makes of the bytes. */
-function parse(bytes: Buffer, protocolVersion: 4 | 5): Packet[] {
-  const packets: Packet[] = []
-  const parsing = parser({ protocolVersion })
-  parsing.on('packet', (packet) => packets.push(packet))
-  parsing.parse(bytes)
-  return packets
-}
 
 function read(bytes: Buffer): Acknowledgement[] {
   const packets: Acknowledgement[] = []
@@ -35,7 +27,7 @@ test('whole acknowledgements are read as mqtt-packet reads them', () => {
       const bytes = Buffer.concat(packets.map((packet) => generate(packet, { protocolVersion })))
       expect(isAcknowledgements(bytes)).toBe(true)
       expect(read(bytes)).toEqual(
-        parse(bytes, protocolVersion).map((packet) => {
+        parsePackets(bytes, protocolVersion).map((packet) => {
           const { cmd, messageId, reasonCode = 0 } = packet as Acknowledgement
           return { cmd, messageId, reasonCode }
         }),

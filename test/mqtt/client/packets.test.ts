@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { generate, type IConnackPacket, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
+import { generate, type IConnackPacket, type IPublishPacket, type Packet } from 'mqtt-packet'
 import { describe, expect, test } from 'vitest'
 import { type Message, type MessageProperties, toJsonText } from '../../../src/mqtt/message.ts'
 import {
@@ -9,17 +9,12 @@ import {
   publishPacket,
   subscriptionIdentifiersOf,
 } from '../../../src/mqtt/client/packets.ts'
+import { parsePackets } from '../../support/parse-packets.ts'
 
 const message: Message = { topic: 't', payload: Buffer.from('x'), qos: 1, retain: false }
 
 function parsed(bytes: Buffer, protocolVersion: 5 | 4 = 5): Packet {
-  const packets: Packet[] = []
-  const parse = parser({ protocolVersion })
-  parse.on('packet', (packet) => packets.push(packet))
-  parse.on('error', (error) => {
-    throw error
-  })
-  parse.parse(bytes)
+  const packets = parsePackets(bytes, protocolVersion)
   expect(packets).toHaveLength(1)
   return packets[0]!
 }

@@ -1,9 +1,10 @@
 import fc from 'fast-check'
-import { generate, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
+import { generate, type IPublishPacket, type Packet } from 'mqtt-packet'
 import { expect, test } from 'vitest'
 import { messageFromPacket, subscriptionIdentifiersOf } from '../../../src/mqtt/client/packets.ts'
 import { PlainMessages } from '../../../src/mqtt/client/plain-messages.ts'
 import type { Message } from '../../../src/mqtt/message.ts'
+import { parsePackets } from '../../support/parse-packets.ts'
 
 type Protocol = 4 | 5
 type Read = [Message, readonly number[]]
@@ -56,14 +57,8 @@ function read(
 
 /** What mqtt-packet makes of the bytes. */
 function parse(bytes: Buffer, protocolVersion: Protocol): Read[] {
-  const messages: Read[] = []
-  const parsing = parser({ protocolVersion })
-  parsing.on('packet', (packet) => {
-    const publish = packet as IPublishPacket
-    messages.push([messageFromPacket(publish), subscriptionIdentifiersOf(publish)])
-  })
-  parsing.parse(bytes)
-  return messages
+  const packets = parsePackets(bytes, protocolVersion) as IPublishPacket[]
+  return packets.map((packet) => [messageFromPacket(packet), subscriptionIdentifiersOf(packet)])
 }
 
 function cut(bytes: Buffer, cuts: number[]): Buffer[] {
