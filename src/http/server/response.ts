@@ -1,9 +1,9 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import { ChunkFrames } from './chunk-frames.ts'
 
-/** Where Node keeps the text of a head until it is written. Node's types do not have it. */
-interface WithHead {
-  _header: string
+/** Node's types do not have it. */
+const { _storeHeader: storeHeader } = ServerResponse.prototype as unknown as {
+  _storeHeader(this: ServerResponse, statusLine: string, headers: object | undefined): void
 }
 
 /** A larger piece is not copied: all readers share its bytes. */
@@ -62,16 +62,15 @@ export class Response<Request extends IncomingMessage = IncomingMessage> extends
       if (!this.chunkedEncoding) this.frames = undefined
       this.chunkedEncoding = false
     }
-    if (this.readyLines === '') return this
-    const headers = others.at(-1)
-    const hasPolicy = (isObject(headers) && POLICY in headers) || this.hasHeader(POLICY)
-    const held = this as unknown as WithHead
-    // In front of the blank line that ends the head.
-    held._header = `${held._header.slice(0, -2)}${this.readyLines}${hasPolicy ? '' : this.readyPolicy}\r\n`
     return this
   }
-}
 
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null
+  /**
+   * Node makes the text of a head with this. The lines go in behind the status line: to insert them afterwards cost 1 %
+   * of a publish.
+   */
+  _storeHeader(statusLine: string, headers: object | undefined): void {
+    const lines = headers !== undefined && POLICY in headers ? this.readyLines : this.readyLines + this.readyPolicy
+    storeHeader.call(this, statusLine + lines, headers)
+  }
 }

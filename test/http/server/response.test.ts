@@ -50,8 +50,8 @@ test('a head and a text are one piece, with its lines, on a connection that goes
   await expect.poll(() => received).toContain('é +')
   socket.write(LAST_REQUEST)
   await once(socket, 'end')
-  const head = 'HTTP/1.1 200 OK\r\ncontent-length: 4\r\nConnection: '
-  const answer = (connection: string) => `${head}${connection}\r\nx-ready: yes\r\n\r\né +`
+  const head = 'HTTP/1.1 200 OK\r\nx-ready: yes\r\ncontent-length: 4\r\nConnection: '
+  const answer = (connection: string) => `${head}${connection}\r\n\r\né +`
   expect(received).toBe(answer('keep-alive\r\nKeep-Alive: timeout=5') + answer('close'))
   expect(gathered()).toBe(0)
 })
