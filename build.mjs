@@ -49,7 +49,12 @@ async function bundle() {
     // With `minify` below: calls such as decodeURIComponent(text), whose result nobody needs and that are there to throw,
     // would be taken out.
     treeshake: false,
-    transform: { target: 'es2023' },
+    transform: {
+      target: 'es2023',
+      // Node's global objects of these names have getters, which V8 cannot compile away: each use cost 150 instructions,
+      // which was 1 % of a publish.
+      inject: { Buffer: ['node:buffer', 'Buffer'], performance: ['node:perf_hooks', 'performance'] },
+    },
     preserveEntrySignatures: 'allow-extension',
   })
   const { output } = await build.write({
