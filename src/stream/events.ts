@@ -1,4 +1,4 @@
-import { escapeLineSeparators } from '../json-text.ts'
+import { toJson } from '../json-text.ts'
 import type { Format } from './formats/format.ts'
 
 /**
@@ -133,7 +133,7 @@ export function encodeEvent<Name extends EventName>(
   id: string | undefined,
   data: EventData[Name],
 ): Buffer {
-  return format.event(name, id, typeof data === 'string' ? data : escapeLineSeparators(JSON.stringify(data)))
+  return format.event(name, id, typeof data === 'string' ? data : toJson(data))
 }
 
 /**

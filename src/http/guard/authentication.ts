@@ -6,6 +6,7 @@ import type { MemoryShare } from '../../memory/account.ts'
 import { asProblem } from '../message/problem.ts'
 import { expiredCookie } from './cookie.ts'
 import { isDisconnected } from '../server/disconnects.ts'
+import type { Credentials } from '../../auth/credentials.ts'
 import { type CredentialSources, credentialsOf, type FoundCredentials } from './credentials.ts'
 import { hasOriginHeaders, type Origins } from './origin.ts'
 import type { RequestLimits } from './request-limits.ts'
@@ -32,7 +33,6 @@ export interface AuthenticationOptions {
 
 /** Makes every route that is registered after this call in the same Fastify instance require an identity. */
 export function requireIdentity(app: FastifyInstance, authenticationHook: onRequestHookHandler): void {
-  app.decorateRequest('identity')
   app.addHook('onRequest', authenticationHook)
 }
 
@@ -63,63 +63,75 @@ export function createAuthenticationHook({
     return found
   }
 
-  function admit(request: FastifyRequest, reply: FastifyReply, { identity, release }: Admission): void {
+  /** Returns a promise only where there is something to wait for, as all functions that it calls do. */
+  function enter(request: FastifyRequest, reply: FastifyReply): void | Promise<void> {
+    const limited = limits.checkAddress(request.address, reply)
+    return limited instanceof Promise
+      ? limited.then(() => authenticateCaller(request, reply))
+      : authenticateCaller(request, reply)
+  }
+
+  function authenticateCaller(request: FastifyRequest, reply: FastifyReply): void | Promise<void> {
+    const { source, credentials } = check(request, reply)
+    if (source === 'cookie') return authenticateCookie(credentials, request, reply)
+    const admission = authenticate(credentials, request.address)
+    return admission instanceof Promise
+      ? admission.then((each) => admit(request, reply, each))
+      : admit(request, reply, admission)
+  }
+
+  async function authenticateCookie(
+    credentials: Credentials | undefined,
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): Promise<void> {
+    try {
+      await admit(request, reply, await authenticate(credentials, request.address))
+    } catch (error) {
+      // The cookie is HttpOnly, so no script of the page could delete it once it is no longer valid.
+      if (asProblem(error).kind.status === 401) reply.header('set-cookie', expiredCookie(request))
+      throw error
+    }
+  }
+
+  function admit(request: FastifyRequest, reply: FastifyReply, { identity, release }: Admission): void | Promise<void> {
     request.identity = identity
     // Without authentication everybody has the same, nameless identity: there the share of the address stays.
     if (identity.name !== '') request.share = shareOf(identity.name)
     // The `close` event of a client that is gone already will not come again.
     if (isDisconnected(reply)) release?.()
     else if (release !== undefined) reply.raw.once('close', release)
+    return limits.checkIdentity(identity, reply)
+  }
+
+  function accept(reply: FastifyReply, done: () => void): void {
+    observe('accepted')
+    // There is nobody to answer.
+    if (isDisconnected(reply)) reply.hijack()
+    else done()
+  }
+
+  function refuse(error: unknown, request: FastifyRequest, done: (error: Error) => void): void {
+    observe(asProblem(error).kind.code)
+    // A body that may never end need not be sent to the end. HTTP/2 ends the stream instead.
+    if (mayExceedBodyLimit(request)) request.isLast = true
+    done(error as Error)
   }
 
   return (request, reply, done) => {
-    let source: FoundCredentials['source'] | undefined
-    const refuse = (error: unknown): void => {
-      const { kind } = asProblem(error)
-      observe(kind.code)
-      // The cookie is HttpOnly, so no script of the page could delete it once it is no longer valid.
-      if (source === 'cookie' && kind.status === 401) reply.header('set-cookie', expiredCookie(request))
-      // A body that may never end need not be sent to the end. HTTP/2 ends the stream instead.
-      if (mayExceedBodyLimit(request)) request.isLast = true
-      done(error as Error)
+    try {
+      const entered = enter(request, reply)
+      if (entered instanceof Promise) {
+        return void entered.then(
+          () => accept(reply, done),
+          (error: unknown) => refuse(error, request, done),
+        )
+      }
+    } catch (error) {
+      return refuse(error, request, done)
     }
-    const accept = (): void => {
-      observe('accepted')
-      // There is nobody to answer.
-      if (isDisconnected(reply)) reply.hijack()
-      else done()
-    }
-    const admitAndCount = (admission: Admission): void => {
-      admit(request, reply, admission)
-      step(() => limits.checkIdentity(admission.identity, reply), accept, refuse)
-    }
-    const authenticateCaller = (): Admission | Promise<Admission> => {
-      const found = check(request, reply)
-      source = found.source
-      return authenticate(found.credentials, request.ip)
-    }
-    step(
-      () => limits.checkAddress(request.ip, reply),
-      () => step(authenticateCaller, admitAndCount, refuse),
-      refuse,
-    )
+    accept(reply, done)
   }
-}
-
-/** Goes on with a result, in the same turn of the event loop where it is there already. */
-function step<Result>(
-  run: () => Result | Promise<Result>,
-  next: (result: Result) => void,
-  refuse: (error: unknown) => void,
-): void {
-  let result: Result | Promise<Result>
-  try {
-    result = run()
-  } catch (error) {
-    return refuse(error)
-  }
-  if (result instanceof Promise) result.then(next, refuse)
-  else next(result)
 }
 
 /** Whether the body is too large, or of unknown length. */

@@ -1,6 +1,7 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { CausewayError, type ProblemCode } from '../../errors.ts'
+import { toJson } from '../../json-text.ts'
 import { isDisconnected } from '../server/disconnects.ts'
 
 export const PROBLEM_TYPE = 'application/problem+json'
@@ -40,7 +41,7 @@ export function sendProblem(error: CausewayError, reply: FastifyReply): FastifyR
   if (error.details.retryAfter !== undefined) reply.header('retry-after', error.details.retryAfter)
   if (error.details.acceptEncoding !== undefined) reply.header('accept-encoding', error.details.acceptEncoding)
   if (error.details.challenge !== undefined) reply.header('www-authenticate', error.details.challenge)
-  return reply.code(error.kind.status).type(PROBLEM_TYPE).serializer(JSON.stringify).send(problemDocument(error))
+  return reply.code(error.kind.status).type(PROBLEM_TYPE).serializer(toJson).send(problemDocument(error))
 }
 
 /** The problem that an error is to the caller. An error that nothing here knows is `internal`. */

@@ -40,8 +40,6 @@ export function jsonBytesMax(payloadMax: number): number {
 /** curl sends this with every `-d`, so it says nothing about the payload and is not forwarded. */
 const CURL_DEFAULT_TYPE = 'application/x-www-form-urlencoded'
 const JSON_TYPE = /^application\/json\s*(;|$)/i
-/** W3C trace context. By convention the MQTT user properties have the same names as the headers. */
-const TRACE_HEADERS = ['traceparent', 'tracestate']
 
 /**
  * Makes all routes of this Fastify instance take a message in both forms: as JSON or, with `topic` in the query, as raw
@@ -53,8 +51,6 @@ export function acceptMessages(app: FastifyInstance, payloadMax: number): void {
   // Elsewhere validation refuses unknown names, and no code here merges parsed objects by assignment.
   const parseJson = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
-  app.decorateRequest('jsonText')
-  app.decorateRequest('payloadSource')
   const parse: Parse = (request, body, done, isView) => {
     if (isRaw(request.query)) return done(null, isView ? Buffer.from(body) : body)
     if (!isUtf8(body)) return done(new CausewayError('invalid-request', 'The body is not valid UTF-8'))
@@ -91,7 +87,8 @@ export function acceptMessages(app: FastifyInstance, payloadMax: number): void {
 
 /** Why a body of this type is not read. */
 function refuseType({ query, headers }: FastifyRequest): CausewayError | undefined {
-  if (isRaw(query) || JSON_TYPE.test(headers['content-type'] ?? '')) return undefined
+  const type = headers['content-type'] ?? ''
+  if (type === 'application/json' || isRaw(query) || JSON_TYPE.test(type)) return undefined
   return new CausewayError(
     'unsupported-media-type',
     'Send the message as application/json, or put the topic into the query to send the body as the payload',
@@ -153,11 +150,12 @@ function forwardedType(header: string | undefined): string | undefined {
   return header === undefined || header === CURL_DEFAULT_TYPE || stringFault(header) !== undefined ? undefined : header
 }
 
-function traceContextOf(headers: FastifyRequest['headers']): Record<string, string> | undefined {
-  if (TRACE_HEADERS.every((name) => headers[name] === undefined)) return undefined
+/** W3C trace context. By convention the MQTT user properties have the same names as the headers. */
+function traceContextOf({ traceparent, tracestate }: FastifyRequest['headers']): Record<string, string> | undefined {
+  if (traceparent === undefined && tracestate === undefined) return undefined
   const trace: Record<string, string> = {}
-  for (const name of TRACE_HEADERS) {
-    const value = headers[name]?.toString()
+  for (const [name, header] of Object.entries({ traceparent, tracestate })) {
+    const value = header?.toString()
     if (value !== undefined && stringFault(value) === undefined) trace[name] = value
   }
   return Object.keys(trace).length > 0 ? trace : undefined

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { Caller } from '../../auth/caller.ts'
 import { CausewayError } from '../../errors.ts'
-import { escapeLineSeparators } from '../../json-text.ts'
+import { toJson } from '../../json-text.ts'
 import type { Held } from '../../memory/account.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import { fromJson, type JsonMessage, type Message } from '../../mqtt/message.ts'
@@ -362,7 +362,7 @@ export async function batchRoutes(
       return reply
         .code(failed ? 207 : 200)
         .type('application/json; charset=utf-8')
-        .serializer(JSON.stringify)
+        .serializer(toJson)
         .send(results)
     },
   })
@@ -374,5 +374,5 @@ function heldBytes(bytes: number): number {
 }
 
 function resultText(result: object): string {
-  return `${escapeLineSeparators(JSON.stringify(result))}\n`
+  return `${toJson(result)}\n`
 }

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, onRequestHookHandler } from 'fastify'
 import { CausewayError } from '../../errors.ts'
+import { toJson } from '../../json-text.ts'
 import type { Broker, ConnectionReport } from '../../mqtt/connection/broker.ts'
 import { describeBroker } from '../../mqtt/connection/describe-broker.ts'
 import { PROBLEM_TYPE, problemDocument } from '../message/problem.ts'
@@ -140,5 +141,5 @@ function isVerbose(query: { verbose?: string }): boolean {
 function sendWithReport(problem: CausewayError, report: object, reply: FastifyReply): FastifyReply {
   reply.header('retry-after', problem.details.retryAfter)
   const document = { ...problemDocument(problem), ...report }
-  return reply.code(problem.kind.status).type(PROBLEM_TYPE).serializer(JSON.stringify).send(document)
+  return reply.code(problem.kind.status).type(PROBLEM_TYPE).serializer(toJson).send(document)
 }

@@ -4,6 +4,7 @@ import type { Caller } from '../../auth/caller.ts'
 import type { PublishResult } from '../../mqtt/publish/in-flight.ts'
 import type { Message } from '../../mqtt/message.ts'
 import type { Once } from '../message/idempotency.ts'
+import { stringToJson, toJson } from '../../json-text.ts'
 import { acceptMessages, readMessage } from '../message/read-message.ts'
 import { problems } from '../message/problem-responses.ts'
 import { IdempotencyHeaderSchema, MessageSchema, PublishQuerySchema, PublishResultSchema } from '../message/schemas.ts'
@@ -71,12 +72,34 @@ const schema = {
   },
 } as const
 
+/**
+ * Makes the same text of a result as `toJson` does, in a fraction of its time (2 % of a publish): all but the topic is
+ * mostly the same as in the result before, so its text is kept.
+ */
+export function createResultText(): (result: PublishResult) => string {
+  let last: Omit<PublishResult, 'topic'> | undefined
+  let rest = ''
+  return ({ topic, qos, reasonCode, reason, matchedSubscribers }) => {
+    const isSame =
+      last?.qos === qos &&
+      last.reasonCode === reasonCode &&
+      last.reason === reason &&
+      last.matchedSubscribers === matchedSubscribers
+    if (!isSame) {
+      last = { qos, reasonCode, reason, matchedSubscribers }
+      rest = toJson(last).slice(1)
+    }
+    return `{"topic":${stringToJson(topic)},${rest}`
+  }
+}
+
 export async function publishRoutes(
   instance: FastifyInstance,
   { publish, once, payloadMax }: PublishRoutes,
 ): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
   acceptMessages(app, payloadMax)
+  app.setReplySerializer(createResultText() as (result: unknown) => string)
   app.post('/publish', {
     schema,
     // Not async: that would cost a promise and two turns of the microtask queue for each message.
@@ -103,9 +126,15 @@ export async function publishRoutes(
               restore: (kept) => ({ topic: message.topic, ...kept }),
               onReplay: () => void reply.header('idempotency-replayed', 'true'),
             })
-      answer
-        .then((result) => reply.code(message.qos === 0 ? 202 : 200).send(result))
-        .catch((error) => reply.send(error))
+      // The callbacks return nothing: a reply has a `then`, so the promise would wait for the end of the answer.
+      answer.then(
+        (result) => {
+          reply.code(message.qos === 0 ? 202 : 200).send(result)
+        },
+        (error: unknown) => {
+          reply.send(error as never)
+        },
+      )
     },
   })
 }

@@ -134,7 +134,7 @@ export async function subscribeRoutes(
       const isSharedSubscription = checkShared(filters)
       // While a body is not read, Node does not notice that the client disconnects.
       request.raw.resume()
-      reply.raw.once('close', streamLimit.take(identity, request.ip))
+      reply.raw.once('close', streamLimit.take(identity, request.address))
       const identityEnd = endWithIdentity(identity, encoder.format, reply.raw)
       const left = new AbortController()
       reply.raw.once('close', () => left.abort())

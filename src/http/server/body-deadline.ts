@@ -32,6 +32,11 @@ export class BodyDeadline {
     this.#timer ??= setTimeout(() => this.#check(), Math.min(CHECK_INTERVAL_MS, this.#timeoutMs)).unref()
   }
 
+  /** No deadline applies to the body that this connection brings. */
+  forget(socket: Socket): void {
+    this.#pending.delete(socket)
+  }
+
   #check(): void {
     const now = performance.now()
     for (const [socket, { request, dueAt }] of this.#pending) {
