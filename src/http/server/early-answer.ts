@@ -53,10 +53,13 @@ function discard(request: IncomingMessage, socket: Socket, onComplete: () => voi
   const dueAt = performance.now() + DISCARD_MS
   const bytesDue = socket.bytesRead + DISCARD_BYTES
   const timer = setInterval(() => {
-    if (request.complete) {
-      clearInterval(timer)
-      onComplete()
-    } else if (performance.now() >= dueAt || socket.bytesRead >= bytesDue) socket.destroy()
+    if (performance.now() < dueAt && socket.bytesRead < bytesDue && !request.destroyed) return
+    clearInterval(timer)
+    socket.destroy()
   }, CHECK_INTERVAL_MS).unref()
-  socket.once('close', () => clearInterval(timer))
+  // Of the request, not of the socket: a connection may carry any number of requests, and keeps its listeners.
+  request.once('close', () => {
+    clearInterval(timer)
+    if (request.complete) onComplete()
+  })
 }

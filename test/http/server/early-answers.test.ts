@@ -138,3 +138,20 @@ test('what stands behind the last answer of a connection is not carried out', as
   expect(answers.map(({ status }) => status)).toEqual([413])
   expect(await metric(bridge, 'causeway_publish_messages_total{qos="1",outcome="acknowledged"}')).toBe(0)
 })
+
+test('a connection on which many requests are refused keeps nothing of them', async () => {
+  const bridge = await startBridge(tokenFile([one]).settings)
+  const warnings: string[] = []
+  const onWarning = ({ name }: Error) => void warnings.push(name)
+  process.on('warning', onWarning)
+  onTestFinished(() => void process.off('warning', onWarning))
+  const socket = connect(Number(new URL(bridge.url).port), '127.0.0.1').setEncoding('latin1')
+  onTestFinished(() => void socket.destroy())
+  for (let request = 0; request < 50; request += 1) {
+    const answered = once(socket, 'data')
+    socket.write('POST /publish?topic=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n')
+    expect(String(await answered)).toMatch(/^HTTP\/1.1 401 /)
+    socket.write('body')
+  }
+  expect(warnings).toEqual([])
+})
