@@ -267,7 +267,10 @@ test('a stream waits for messages that the broker kept while the connection was 
   })
   const bridge = await startBridge({ MQTT_URL: broker.url })
   const stream = await openStream(`${bridge.url}/subscribe?topic=a`)
-  const events = await stream.take(4)
+  const events = [await stream.next()]
+  // On a machine so busy that this takes more than a second, the stream begins without the retained message, and says so.
+  if (events[0]!.event === 'gap') expect(events.pop()!.data).toEqual({ reason: 'retained-unknown' })
+  events.push(...(await stream.take(4 - events.length)))
   expect(events.map(({ event, data: { payload, retain } }) => [event, payload, retain])).toEqual([
     ['status', undefined, undefined],
     ['status', undefined, undefined],
