@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { CausewayError } from '../errors.ts'
-import { escapeLineSeparators } from '../json-text.ts'
+import { escapeLineSeparators, stringToJson } from '../json-text.ts'
 
 export type QoS = 0 | 1 | 2
 export type PayloadEncoding = 'utf8' | 'base64' | 'json'
@@ -118,7 +118,7 @@ export function toJsonText(
     const more = JSON.stringify({ ...(properties && { properties }), ...(redelivered && { redelivered }) })
     rest = `${rest.slice(0, -1)},${more.slice(1)}`
   }
-  return escapeLineSeparators(`{"topic":${JSON.stringify(topic)},"payload":${json},${rest}`)
+  return escapeLineSeparators(`{"topic":${stringToJson(topic)},"payload":${json},${rest}`)
 }
 
 const EXPIRY = '"messageExpiryInterval":'

@@ -12,7 +12,10 @@ export const eventStream: Format = {
     // `message` is the default: browsers call `onmessage` for an event without a name.
     const eventField = name === 'message' ? '' : `event: ${name}\n`
     const idField = id === undefined ? '' : `id: ${id}\n`
-    return Buffer.from(`${eventField}${idField}data: ${data.replace(/\r\n|\r|\n/g, '\ndata: ')}\n\n`)
+    // JSON has no line breaks, and to look for each is faster than a regular expression.
+    const hasLines = data.includes('\n') || data.includes('\r')
+    const lines = hasLines ? data.replace(/\r\n|\r|\n/g, '\ndata: ') : data
+    return Buffer.from(`${eventField}${idField}data: ${lines}\n\n`)
   },
   // A comment and `retry` are lines without a blank line behind them: a block without data becomes an empty message in
   // clients such as @microsoft/fetch-event-source, httpx-sse and r3labs/sse.
