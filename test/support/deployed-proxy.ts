@@ -15,10 +15,11 @@ export interface DeployedProxy {
   listener: RegExp
   listensAt(address: string): string
   arguments(file: string, directory: string): string[]
+  /** What ends it at once, whatever it still has open. */
+  stop: NodeJS.Signals
 }
 
-/** The proxies that have a configuration in `deploy` and are installed. */
-export const DEPLOYED_PROXIES: DeployedProxy[] = [
+const PROXIES: DeployedProxy[] = [
   {
     name: 'nginx',
     file: 'nginx.conf',
@@ -33,6 +34,7 @@ export const DEPLOYED_PROXIES: DeployedProxy[] = [
       '-g',
       `daemon off; pid ${directory}/pid;`,
     ],
+    stop: 'SIGTERM',
   },
   {
     name: 'HAProxy',
@@ -41,6 +43,7 @@ export const DEPLOYED_PROXIES: DeployedProxy[] = [
     listener: /bind :8000/,
     listensAt: (address: string) => `bind ${address}`,
     arguments: (file: string) => ['-f', file],
+    stop: 'SIGTERM',
   },
   {
     name: 'Caddy',
@@ -50,8 +53,14 @@ export const DEPLOYED_PROXIES: DeployedProxy[] = [
     // For an address without a scheme Caddy would serve HTTPS.
     listensAt: (address: string) => `http://${address}`,
     arguments: (file: string) => ['run', '--adapter', 'caddyfile', '--config', file],
+    // With SIGTERM it waits for the end of all answers, also of a stream whose reader is gone: it sees that only as it
+    // writes the next comment, up to a minute later.
+    stop: 'SIGQUIT',
   },
-].filter(({ command }) => spawnSync(command, ['-v']).error === undefined)
+]
+
+/** The proxies that have a configuration in `deploy` and are installed. */
+export const DEPLOYED_PROXIES = PROXIES.filter(({ command }) => spawnSync(command, ['-v']).error === undefined)
 
 /** Starts a proxy with its configuration of `deploy` in front of these bridges. It ends with the test. */
 export async function startDeployedProxy(proxy: DeployedProxy, upstreams: readonly number[]): Promise<string> {
@@ -69,7 +78,7 @@ export async function startDeployedProxy(proxy: DeployedProxy, upstreams: readon
     if (task.result?.state === 'fail') showErrors(directory)
     if (child.exitCode === null) {
       const exited = once(child, 'exit')
-      child.kill('SIGTERM')
+      child.kill(proxy.stop)
       await exited
     }
     rmSync(directory, { recursive: true, force: true })
