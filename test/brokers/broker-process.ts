@@ -48,8 +48,11 @@ export interface BrokerKind {
   embedded?: boolean
   /** Longest time from its start to its first CONNACK; 30 s unless set. */
   startMs?: number
-  /** Fetches and builds it where needed; a sentence where it cannot be had on this machine. */
-  install(): Promise<Installed | string>
+  /**
+   * Fetches and builds it where needed; a sentence where it cannot be had on this machine.
+   * @param options `isBrief`: the broker need not wait as long as it does by default
+   */
+  install(options: { isBrief: boolean }): Promise<Installed | string>
 }
 
 export interface BrokerProcess {

@@ -72,7 +72,7 @@ async function main(interrupted: AbortSignal): Promise<number> {
     const lines: string[] = []
     const report = (line: string): void => void (values.brief === true ? lines.push(line) : console.log(line))
     try {
-      const installed = await kind.install()
+      const installed = await kind.install({ isBrief: values.brief === true })
       if (typeof installed === 'string') return void missing.push(`${kind.name}: ${installed}`)
       report(`${kind.title} ${installed.version}`)
       runs.push(...(await runBroker(kind, installed, { documented, isChosen, report, interrupted })))

@@ -15,7 +15,7 @@ export interface Ground {
 }
 
 export async function createGround(): Promise<Ground> {
-  const installed = await mosquitto.install()
+  const installed = await mosquitto.install({ isBrief: false })
   if (typeof installed === 'string') throw new Error(installed)
   const broker = await startBroker(mosquitto, installed)
   const start = () => startBridge({ MQTT_URL: broker.url, STREAM_LINGER_MS: 60_000 })
