@@ -355,6 +355,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   lost(): void {
     this.#settleDoubt()
+    for (const subscription of this.subscriptions) subscription.connectionLost()
     this.#line.lost()
     this.#options.events.lost()
   }
@@ -388,6 +389,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     if (isReconnect) events.restored(sessionPresent)
     const synced = [...this.subscriptions].map(async (subscription) => {
       if (!sessionPresent) subscription.markGone()
+      else if (this.#mayAskAgain(subscription)) subscription.askAgainIfUnsaved()
       const isHere = (): boolean => this.#connection.network === network
       // A broker that is late, with SUBACK or UNSUBACK, has refused nothing.
       const isLate = (error: CausewayError): boolean => isHere() && error.kind.code === 'acknowledgement-timeout'
@@ -405,6 +407,18 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     // The messages that a kept session holds follow CONNACK at once.
     events.resubscribed()
     void this.#checkSession(network)
+  }
+
+  /** Not over MQTT 3.1.1: the broker would send all retained messages again. */
+  #mayAskAgain({ filter }: Subscription<Target>): boolean {
+    const capabilities = this.#connection.capabilities!
+    if (capabilities.protocol !== 5) return false
+    try {
+      checkSubscribe(filter, capabilities)
+      return true
+    } catch {
+      return false
+    }
   }
 
   get #mayShareClientId(): boolean {
