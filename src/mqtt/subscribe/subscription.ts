@@ -84,11 +84,16 @@ export class Subscription<Target> {
   }
 
   /**
-   * Makes the next `sync` subscribe again where the broker granted it just before it died. RabbitMQ 4.0 was seen to keep
-   * the session then and not the subscription, which would stay silent.
+   * The broker granted it just before a loss, so it may not have it any more though it kept the session: RabbitMQ 4.0,
+   * killed, was seen to do so. The stream would stay silent.
    */
-  askAgainIfUnsaved(): void {
-    if (this.#mayBeUnsaved) this.#askedQoS = undefined
+  get mayBeUnsaved(): boolean {
+    return this.#mayBeUnsaved
+  }
+
+  /** Makes the next `sync` subscribe again, if there still is a target. */
+  askAgain(): void {
+    this.#askedQoS = undefined
   }
 
   /**
