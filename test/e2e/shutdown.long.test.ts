@@ -112,7 +112,7 @@ describe('the process', () => {
 
   test('exits with 0 on a signal while it starts', async () => {
     const silent = await startScriptedBroker(({ cmd }) => cmd === 'connect')
-    const bridge = spawnBridge({ MQTT_URL: silent.url })
+    const bridge = spawnBridge({ MQTT_URL: silent.url, SHUTDOWN_MS: 1000 })
     await expect.poll(() => silent.peers.length, { timeout: 10_000 }).toBeGreaterThan(0)
     bridge.kill('SIGTERM')
     expect(await bridge.exited).toEqual({ code: 0, signal: null })

@@ -94,7 +94,7 @@ describe.runIf(hasMosquitto).each(['5', '3.1.1'])('a durable session over MQTT %
 
   test('is a 503 while the broker cannot be reached', async () => {
     const broker = await startMosquitto()
-    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol, SUBSCRIBE_WAIT_MS: 500 })
     await broker.kill()
     await expect.poll(async () => (await get(bridge, '/readyz')).status).toBe(503)
     expect(await get(bridge, '/subscribe?topic=a&session=s')).toMatchObject({
