@@ -45,6 +45,19 @@ function took(what, begin) {
   if (ms > lateMs + waited) fail(`${what} took ${ms} ms, in which the bridge waited for a CPU for ${waited}`)
 }
 
+/** Calls `onLate` when the bridge has had so long for an answer, apart from what it waited for a CPU. Returns a stop. */
+function giveUpAfter(ms, onLate) {
+  const begin = now()
+  let timer
+  function look() {
+    const left = ms + waitedMs() - begin.waited - (performance.now() - begin.at)
+    if (left > 0) timer = setTimeout(look, left)
+    else onLate()
+  }
+  look()
+  return () => clearTimeout(timer)
+}
+
 function http2Session() {
   if (session === undefined || session.closed || session.destroyed) {
     session = http2.connect(url, { ca, settings: { enablePush: false } })
@@ -75,10 +88,10 @@ function open(method, path, body, more, onAnswer, onError) {
 
 function ask(method, path, body) {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => {
+    const stop = giveUpAfter(GIVE_UP_MS, () => {
       resolve({ status: 0, text: `no answer within ${GIVE_UP_MS} ms` })
       cancel()
-    }, GIVE_UP_MS)
+    })
     const cancel = open(
       method,
       path,
@@ -88,12 +101,12 @@ function ask(method, path, body) {
         let text = ''
         stream.setEncoding('utf8').on('data', (chunk) => (text += chunk))
         stream.on('end', () => {
-          clearTimeout(timer)
+          stop()
           resolve({ status, text })
         })
       },
       (error) => {
-        clearTimeout(timer)
+        stop()
         resolve({ status: 0, text: error.code ?? error.message })
       },
     )
@@ -121,9 +134,9 @@ async function publish() {
   const isPublished = await check('publish', 'POST', path, payload, (text) => JSON.parse(text).qos === 1)
   // What was refused has no event.
   if (!followed || !isPublished) return
-  const timer = setTimeout(() => awaited.get(payload)?.(false), GIVE_UP_MS)
+  const stop = giveUpAfter(GIVE_UP_MS, () => awaited.get(payload)?.(false))
   if (!(await arrived)) fail(`event ${payload} did not come`)
-  clearTimeout(timer)
+  stop()
   awaited.delete(payload)
   took('event', begin)
 }
