@@ -1,22 +1,25 @@
 import { defineConfig } from 'vitest/config'
-import { BaseSequencer, type TestSpecification } from 'vitest/node'
+import { longestFirst } from './test/support/longest-first.ts'
 
 /** Waiting for a keep-alive, megabytes through stalled readers, the example consumers, every benchmark once. */
 const LONG = 'test/**/*.long.test.ts'
 /** Many random operations: a few of them among the brief tests, many among the long ones. */
 const STORMS = 'test/**/*.storm.test.ts'
 
-/** The files that take longest. Begun last, one of them would keep a single worker busy for more than a minute. */
-const LONGEST = ['chaos/brief', 'e2e/replicas', 'e2e/sessions.storm', 'e2e/streams.storm', 'console/page']
-
-/** Without its cache Vitest begins with the largest files, which says little of how long they take. */
-class LongestFirst extends BaseSequencer {
-  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const isLongest = ({ moduleId }: TestSpecification) => LONGEST.some((name) => moduleId.includes(`/test/${name}.`))
-    const sorted = await super.sort(files)
-    return [...sorted.filter(isLongest), ...sorted.filter((file) => !isLongest(file))]
-  }
-}
+/**
+ * The files that take longest. Some of them mostly wait, the others keep the machine busy: they take turns here, so that
+ * those that run at the same time are of both kinds.
+ */
+const LONGEST = [
+  'chaos/brief',
+  'e2e/replicas',
+  'push/standby',
+  'e2e/sessions.storm',
+  'mqtt/session/session-keepalive',
+  'console/page',
+  'mqtt/session/session-reconnect',
+  'e2e/streams.storm',
+]
 
 /** The clients of `test/clients` have packages of their own, with tests in them. */
 const INSTALLED = '**/node_modules/**'
@@ -45,6 +48,9 @@ export default defineConfig({
           name: 'brief',
           include: ['test/**/*.test.ts'],
           exclude: [LONG, INSTALLED],
+          // On two cores: tests also wait, for processes, timers and sockets.
+          maxWorkers: 3,
+          sequence: { groupOrder: 0 },
           provide: { length: 'brief' },
         },
       },
@@ -55,6 +61,9 @@ export default defineConfig({
           include: [LONG, STORMS],
           exclude: [INSTALLED],
           retry: RETRY,
+          // These mostly wait, and for longer.
+          maxWorkers: 4,
+          sequence: { groupOrder: 1 },
           provide: { length: 'long' },
         },
       },
@@ -69,9 +78,7 @@ export default defineConfig({
     // A worker keeps the modules of one file for the next: loading Fastify and MQTT.js anew took 1 s for each file.
     // Modules have no state of their own (see CONTRIBUTING.md), so one file cannot disturb the next.
     isolate: false,
-    sequence: { sequencer: LongestFirst },
-    // On two cores: tests also wait, for processes, timers and sockets.
-    maxWorkers: 3,
+    sequence: { sequencer: longestFirst(LONGEST) },
     reporters: ['default', ...(report === undefined ? [] : [['json', { outputFile: report }] as ['json', object]])],
   },
 })
