@@ -4,7 +4,10 @@ import { setFlagsFromString } from 'node:v8'
 const SETTLED_MS = 100
 
 /** Who starts Node with one of these has chosen otherwise. V8 without its compilers crashes where it is to compile. */
-const CHOSEN_OTHERWISE = /jitless|lite.mode|turbofan|semi.space|--(no.?)?opt\b/
+const CHOSEN_OTHERWISE = /jitless|lite.mode|turbofan|maglev|semi.space|--(no.?)?opt\b/
+
+/** The first Node whose V8 uses Maglev, its second compiler, if nobody says otherwise. */
+const MAGLEV_SINCE = 24
 
 /**
  * Sets flags of V8 for the start, to be called before most of the code is loaded: almost all of it runs once. To
@@ -20,11 +23,17 @@ export function beginStart(options: readonly string[]): () => void {
   // CPU time.
   setFlagsFromString('--no-allocation-site-pretenuring')
   if (options.some((option) => CHOSEN_OTHERWISE.test(option))) return () => {}
+  const usesMaglev = Number.parseInt(process.versions.node) >= MAGLEV_SINCE
   setFlagsFromString('--no-opt')
+  // What Maglev compiles while the optimising compiler is off never comes to that one.
+  if (usesMaglev) setFlagsFromString('--no-maglev')
   setFlagsFromString('--semi-space-growth-factor=1')
   return () => {
     // V8's own is 2. Under load it shall soon be as large as it would have been.
     setFlagsFromString('--semi-space-growth-factor=4')
-    setTimeout(() => setFlagsFromString('--opt'), SETTLED_MS).unref()
+    setTimeout(() => {
+      setFlagsFromString('--opt')
+      if (usesMaglev) setFlagsFromString('--maglev')
+    }, SETTLED_MS).unref()
   }
 }
