@@ -7,6 +7,7 @@ import { type Config, ConfigError, type Flag, loadConfig } from './config/config
 import { descriptorLimit, fitDescriptors } from './config/descriptors.ts'
 import type { Notice } from './notices.ts'
 import { beginStart } from './start-flags.ts'
+import { limitStreamBuffers } from './stream-buffers.ts'
 import { asWorker } from './workers/worker.ts'
 
 /** The exit codes that `causeway --help` lists. */
@@ -87,6 +88,7 @@ async function run(command: Command): Promise<number | undefined> {
       return EXIT[verdict]
     }
     case 'serve': {
+      limitStreamBuffers()
       const started = beginStart([...process.execArgv, process.env['NODE_OPTIONS'] ?? ''])
       const worker = asWorker(process.env)
       const settings = readSettings(command.flags)

