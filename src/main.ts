@@ -89,7 +89,7 @@ async function run(command: Command): Promise<number | undefined> {
     }
     case 'serve': {
       limitStreamBuffers()
-      const started = beginStart([...process.execArgv, process.env['NODE_OPTIONS'] ?? ''])
+      const started = beginStart([...process.execArgv, process.env['NODE_OPTIONS'] ?? ''], process.versions.node)
       const worker = asWorker(process.env)
       const settings = readSettings(command.flags)
       const workers = workerCount(settings.config)

@@ -14,16 +14,17 @@ const MAGLEV_SINCE = 24
  * optimise it took 30 ms of the processor time of a start and, with the compiler itself, 5 MiB. V8's young generation
  * grew to 16 MiB, as modules and what they build outlive it, and did not shrink while nothing was to be done.
  * @param options those of Node, from the command line and NODE_OPTIONS
+ * @param version of Node, such as `24.1.0`
  * @returns to be called when the start is over: lets V8 optimise, and the young generation grow with the load
  */
-export function beginStart(options: readonly string[]): () => void {
+export function beginStart(options: readonly string[], version: string): () => void {
   // Switch off allocation-site pretenuring. During the first load V8's young generation is still small, so objects of
   // requests survive in it, and V8 may decide to allocate them as old objects from then on. Only a full garbage
   // collection frees old objects and all that they refer to. In a process where that happens it costs a seventh of the
   // CPU time.
   setFlagsFromString('--no-allocation-site-pretenuring')
   if (options.some((option) => CHOSEN_OTHERWISE.test(option))) return () => {}
-  const usesMaglev = Number.parseInt(process.versions.node) >= MAGLEV_SINCE
+  const usesMaglev = Number.parseInt(version) >= MAGLEV_SINCE
   setFlagsFromString('--no-opt')
   // What Maglev compiles while the optimising compiler is off never comes to that one.
   if (usesMaglev) setFlagsFromString('--no-maglev')

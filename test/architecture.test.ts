@@ -9,7 +9,16 @@ const ROOT = resolve(import.meta.dirname, '../src')
  * path that contains it, and may always import from its own room.
  */
 const ROOMS: Record<string, string[]> = {
-  'main.ts': ['command', 'config', 'auth/token', 'serve.ts', 'workers', 'notices.ts', 'start-flags.ts'],
+  'main.ts': [
+    'command',
+    'config',
+    'auth/token',
+    'serve.ts',
+    'workers',
+    'notices.ts',
+    'start-flags.ts',
+    'stream-buffers.ts',
+  ],
   'serve.ts': ['app.ts', 'tracing', 'config', 'shutdown.ts', 'logger.ts', 'notices.ts', 'workers/worker.ts'],
   'logger.ts': ['config', 'log-destination.ts'],
   'notices.ts': ['node-support.ts'],
@@ -21,6 +30,7 @@ const ROOMS: Record<string, string[]> = {
   'node-support.ts': [],
   'close-listener.ts': [],
   'start-flags.ts': [],
+  'stream-buffers.ts': [],
   'app.ts': [
     'cluster/cluster.ts',
     'config',

@@ -25,7 +25,7 @@ const SCRIPT = `
     }
     return false
   }
-  const started = beginStart(process.execArgv)
+  const started = beginStart(process.execArgv, process.versions.node)
   const early = (x) => x * x + 1
   const during = await run(early, 300)
   started()
