@@ -66,6 +66,7 @@ interface SubscribedFilter<Target> {
 
 /** Which subscriptions match a topic. */
 interface Matching<Target> {
+  topic: string
   /** Those of which the targets get messages, on all connections; the oldest one first. */
   all: readonly SubscribedFilter<Target>[]
   subscriptions: ReadonlySet<Subscription<Target>>
@@ -440,13 +441,15 @@ export class Subscriber<Target> {
       if (message.qos === 0) subscription.hasReceivedQoS0 = true
       if (subscription.isShared && subscription.targets.size > 0) events.shared(message, subscription.targets)
     }
-    const targets = this.#targetsOf(message.topic, subscriptions)
+    const matching = this.#matchingOf(message.topic)
+    // One text for all messages of the topic, as logs keep thousands of them.
+    message.topic = matching.topic
+    const targets = this.#targetsOf(matching, subscriptions)
     if (targets.size > 0) events.message(message, targets)
   }
 
   /** Who gets the copy of a message that was sent for these subscriptions; not those of shared ones. */
-  #targetsOf(topic: string, subscriptions: readonly Subscription<Target>[]): ReadonlySet<Target> {
-    const matching = this.#matchingOf(topic)
+  #targetsOf(matching: Matching<Target>, subscriptions: readonly Subscription<Target>[]): ReadonlySet<Target> {
     const only = subscriptions.length === 1 ? subscriptions[0] : undefined
     const known = only && matching.targets.get(only)
     if (known !== undefined) return known
@@ -478,7 +481,7 @@ export class Subscriber<Target> {
       for (const target of subscription.targets) if (!first.has(target)) first.set(target, subscription)
     }
     const subscriptions = new Set(all.map(({ subscription }) => subscription))
-    const matching = { all, subscriptions, first, targets: new Map() }
+    const matching = { topic, all, subscriptions, first, targets: new Map() }
     const size = 1 + all.length + first.size + topic.length / MATCHING_TEXT
     if (this.#matchingSize + size > MATCHING_MAX) this.#forgetMatching()
     this.#matching.set(topic, matching)
