@@ -5,8 +5,9 @@ import { eventId } from './event-id.ts'
 import { encodeEvent, type EventData, type EventName, type GapReason } from './events.ts'
 import type { FanOut, FanOutChannel } from './fan-out.ts'
 import type { Format } from './formats/format.ts'
-import { type Chunk, type Frame, Log, type LogLimits } from './log.ts'
+import { type Chunk, Log, type LogLimits } from './log.ts'
 import type { Reader } from './reader.ts'
+import type { Frame, Slab, SlabPool, StoredFrame } from './slab.ts'
 
 export interface ChannelOptions {
   format: Format
@@ -19,6 +20,8 @@ export interface ChannelOptions {
   isSharedSubscription: boolean
   /** Where the memory of its log is counted; nowhere without it. */
   held?: Held
+  /** As for `Log`. */
+  slabs?: SlabPool
   /** Decides when it writes to its readers. */
   fanOut: FanOut
   counters: Pick<StreamCounters, 'gap'>
@@ -48,21 +51,28 @@ export class Channel implements FanOutChannel {
   #chunks: Map<number, Chunk> | undefined
 
   constructor(options: ChannelOptions) {
-    const { format, limits, epoch, baseSequence, isSharedSubscription, held, fanOut, counters } = options
+    const { format, limits, epoch, baseSequence, isSharedSubscription, held, slabs, fanOut, counters } = options
     this.format = format
     this.counters = counters
     this.epoch = epoch
     this.baseSequence = baseSequence
     this.isSharedSubscription = isSharedSubscription
     this.#fanOut = fanOut
-    this.log = new Log(limits, baseSequence, held)
+    this.log = new Log(limits, baseSequence, held, slabs)
   }
 
   /** Each reader gets it when its turn comes, in one write with all else that came until then. */
-  append(frame: Frame): void {
-    this.log.append(frame)
+  add(frame: Frame): void {
+    const stored = this.log.store(frame)
+    this.append(stored)
+    this.pay(stored.slab)
+  }
+
+  /** As `add`, for a frame that the log of this channel or of another one has stored, and pays for afterwards. */
+  append(stored: StoredFrame): void {
+    this.log.append(stored)
     if (this.readers.size === 0) return
-    this.#unwrittenBytes += frame.bytes.length
+    this.#unwrittenBytes += stored.frame.bytes.length
     // One turn of the event loop may bring more than the log holds. Then even a fast reader, still waiting for its
     // turn, would find its next messages overwritten.
     if (this.#unwrittenBytes >= CHUNK_BYTES) this.writeAll()
@@ -70,18 +80,19 @@ export class Channel implements FanOutChannel {
   }
 
   /**
-   * Counts the memory of a frame of this channel, until no log holds it. Where there is no room, its log shrinks: each
-   * reader whose socket takes more gets what is new all the same, and the others a `gap`.
+   * Counts the memory of a slab in which this log has stored a frame, until no log holds any frame of it. Where there
+   * is no room, its log shrinks: each reader whose socket takes more gets what is new all the same, and the others a
+   * `gap`.
    */
-  pay(frame: Frame): void {
+  pay(slab: Slab): void {
     const { log } = this
-    if (log.pay(frame)) return
+    if (log.pay(slab)) return
     this.writeAll()
     // A quarter, so that this does not happen again at each frame.
-    log.shrink(Math.max(frame.bytes.length, log.bytes / 4), log.end - 1)
-    if (log.pay(frame)) return
+    log.shrink(Math.max(slab.size, log.bytes / 4), log.end - 1)
+    if (log.pay(slab)) return
     log.shrink(Infinity)
-    log.payAnyway(frame)
+    log.payAnyway(slab)
   }
 
   get hasUnwritten(): boolean {
@@ -135,10 +146,7 @@ export class Channel implements FanOutChannel {
   /** An event for every reader: in order with the messages, except where those wait in a work queue. */
   broadcast(event: EventName, frame: Frame): void {
     if (event === 'gap') this.gaps += 1
-    if (!this.isSharedSubscription) {
-      this.append(frame)
-      return this.pay(frame)
-    }
+    if (!this.isSharedSubscription) return this.add(frame)
     for (const reader of this.readers) reader.announce(event, frame.bytes)
   }
 

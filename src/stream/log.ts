@@ -1,20 +1,6 @@
 import type { Held, MemoryShare } from '../memory/account.ts'
-import type { Expiry } from './expiry.ts'
-
-/** One event as it goes over the wire. A message that goes to several logs is one frame in all of them. */
-export interface Frame {
-  /** Number of the event among all events of its epoch; its id is made of it. */
-  sequence: number
-  bytes: Buffer
-  /** Topic of the message, if it is one. */
-  topic?: string | undefined
-  /** When the message expires, if it does. */
-  expiry?: Expiry | undefined
-  /** How many logs hold it. */
-  holders?: number
-  /** The log whose caller its memory is counted for: one of those that hold it, or held it. */
-  payer?: Log | undefined
-}
+import { FrameRing } from './frame-ring.ts'
+import { type Frame, Slab, SLAB_BYTES, SlabPool, type StoredFrame } from './slab.ts'
 
 /** Frames joined into one buffer. */
 export interface Chunk {
@@ -34,11 +20,10 @@ export interface LogLimits {
   messages: number
 }
 
-/** Roughly what a frame takes in memory besides its bytes: two objects and the topic. */
-const FRAME_OVERHEAD = 256
-/** What its place in one log takes. */
-const SLOT_BYTES = 8
+/** Places in the shortest ring of a log that is not empty. */
 const SLOTS_MIN = 16
+/** Largest part of what a log pays for that one slab takes. */
+const SLAB_PART = 1 / 4
 
 /**
  * A bounded list of frames that overwrites the oldest ones. A position is the number of frames appended before: it
@@ -46,9 +31,13 @@ const SLOTS_MIN = 16
  */
 export class Log {
   readonly #limits: LogLimits
+  readonly #slabs: SlabPool
   #held: Held | undefined
-  /** A ring: the frame at a position has the slot at this position modulo the length, which is a power of two. */
-  #slots: (Frame | undefined)[] = []
+  #frames = new FrameRing(0)
+  /** Where the next frame is stored if it has room. */
+  #open: Slab | undefined
+  /** What the slabs take that it pays for. */
+  #paidBytes = 0
   #start = 0
   #end = 0
   #bytes = 0
@@ -58,9 +47,11 @@ export class Log {
   /**
    * @param baseSequence sequence of the last event before this log began
    * @param held where the memory of its frames is counted; nowhere without it
+   * @param slabs where its slabs come from; logs that share frames have the same pool
    */
-  constructor(limits: LogLimits, baseSequence: number, held?: Held) {
+  constructor(limits: LogLimits, baseSequence: number, held?: Held, slabs = new SlabPool()) {
     this.#limits = limits
+    this.#slabs = slabs
     this.#overwrittenUpTo = baseSequence
     this.#held = held
   }
@@ -102,34 +93,63 @@ export class Log {
     return this.#overwrittenUpTo
   }
 
-  /** To be followed by `pay` of one of the logs that the frame was appended to. */
-  append(frame: Frame): void {
+  /** Stores a frame that is to be appended to this log or to others. To be followed by one `pay`, or `payAnyway`. */
+  store(frame: Frame): StoredFrame {
+    if (this.#open?.hasRoomFor(frame)) return this.#open.store(frame)
+    const { buffer, length } = frame.bytes
+    if (length >= SLAB_BYTES / 2) {
+      // Unless they are a part of the memory that Node shares among small buffers, which would all be kept alive.
+      const isAlone = buffer.byteLength === length
+      return new Slab(isAlone ? frame.bytes : Buffer.allocUnsafeSlow(length)).store(frame)
+    }
+    // A short log takes little memory, and each of its slabs is a small part of it.
+    const size = Math.max(length, Math.floor(this.#paidBytes * SLAB_PART))
+    this.#open = size < SLAB_BYTES ? new Slab(Buffer.allocUnsafeSlow(size)) : new Slab(this.#slabs.take(), this.#slabs)
+    return this.#open.store(frame)
+  }
+
+  append(stored: StoredFrame): void {
     const { bytes, messages } = this.#limits
+    const { frame, slab } = stored
     while (this.#end - this.#start >= messages && this.#start < this.#pinned) this.#dropOldest()
-    if (this.#end - this.#start === this.#slots.length) this.#resize(Math.max(SLOTS_MIN, this.#slots.length * 2))
-    frame.holders = (frame.holders ?? 0) + 1
-    this.#slots[this.#end & (this.#slots.length - 1)] = frame
+    if (this.#end - this.#start === this.#frames.length) this.#resize(Math.max(SLOTS_MIN, this.#frames.length * 2))
+    this.#frames.put(this.#end, stored)
+    slab.uses += 1
     this.#end += 1
     this.#bytes += frame.bytes.length
     while (this.#bytes > bytes && this.#start < this.#pinned) this.#dropOldest()
   }
 
   /**
-   * Counts the memory of a frame of this log, until no log holds it.
+   * Counts the memory of a slab in which this log has stored a frame, until no log holds any frame of it.
    * @returns false where there is no room for it, and it is not counted
    */
-  pay(frame: Frame): boolean {
-    if (frame.holders === 0) return true
-    if (this.#held?.grow(costOf(frame)) === false) return false
-    frame.payer = this
+  pay(slab: Slab): boolean {
+    const due = slab.cost - slab.paidBytes
+    // Where this is the only use left, the frame is overwritten already.
+    if (slab.uses > 1 && due > 0) {
+      if (this.#held?.grow(due) === false) return false
+      // To make room, another log may have taken the slab over.
+      if (slab.paidBytes === slab.cost) this.#held?.shrink(due)
+      else this.#notePaid(slab)
+    }
+    slab.letGo()
     return true
   }
 
   /** As `pay`, whatever the limits. */
-  payAnyway(frame: Frame): void {
-    if (frame.holders === 0) return
-    this.#held?.growAnyway(costOf(frame))
-    frame.payer = this
+  payAnyway(slab: Slab): void {
+    if (slab.uses > 1) this.#payFor(slab)
+    slab.letGo()
+  }
+
+  /** For slabs alone: another log pays for this one from now on, or nobody holds it. */
+  stopPaying(slab: Slab): void {
+    this.#held?.shrink(slab.paidBytes)
+    this.#paidBytes -= slab.paidBytes
+    slab.payer = undefined
+    slab.paidBytes = 0
+    if (this.#open === slab) this.#open = undefined
   }
 
   /** Counts what this log pays for somewhere else from now on. */
@@ -140,17 +160,34 @@ export class Log {
     this.#held = held
   }
 
-  /** Counts here those frames of this log that a caller still pays for though its own log has overwritten them. */
+  /**
+   * Counts here what this log holds of slabs that a caller pays for, and whose own log has overwritten them. Of a slab
+   * of which it holds little, it copies that: one frame of a quiet log would keep the slab of a busy one.
+   */
   takeOver(caller: MemoryShare): void {
     if (this.#held === undefined) return
+    const frames = this.#frames
+    /** How many bytes this log holds of each of these slabs. */
+    const left = new Map<Slab, number>()
     for (let position = this.#start; position < this.#end; position += 1) {
-      const frame = this.#at(position)
-      const { payer } = frame
-      if (payer === undefined || payer === this || frame.sequence > payer.#overwrittenUpTo) continue
+      const slab = frames.slabAt(position)
+      const { payer } = slab
+      if (payer === undefined || payer === this || slab.newest > payer.#overwrittenUpTo) continue
       if (payer.#held?.share.name !== caller.name) continue
-      payer.#held.shrink(costOf(frame))
-      this.payAnyway(frame)
+      left.set(slab, (left.get(slab) ?? 0) + this.#lengthAt(position))
     }
+    // The copies have slabs of their own, as they are overwritten earlier than what is stored otherwise.
+    this.#open = undefined
+    for (let position = this.#start; position < this.#end; position += 1) {
+      const slab = frames.slabAt(position)
+      const bytes = left.get(slab)
+      if (bytes === undefined || slab.payer === this) continue
+      if (bytes * 2 > slab.size) {
+        slab.payer!.stopPaying(slab)
+        this.#payFor(slab)
+      } else this.#copy(position)
+    }
+    this.#open = undefined
   }
 
   /** Keeps the frames from this position on, even beyond the limits. */
@@ -176,7 +213,7 @@ export class Log {
     let high = this.end
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (this.#at(middle).sequence <= sequence) low = middle + 1
+      if (this.#frames.sequenceAt(middle) <= sequence) low = middle + 1
       else high = middle
     }
     return low
@@ -187,7 +224,7 @@ export class Log {
     const topics = new Set<string>()
     const positions: number[] = []
     for (let position = this.#end - 1; position >= this.#start; position -= 1) {
-      const { topic } = this.#at(position)
+      const topic = this.#frames.topicAt(position)
       if (topic !== undefined && topics.has(topic)) continue
       if (topic !== undefined) topics.add(topic)
       positions.push(position)
@@ -197,7 +234,10 @@ export class Log {
 
   /** One frame as it is to be written now; undefined for a message that has expired. */
   readOne(position: number): Buffer | undefined {
-    const { bytes, expiry } = this.#at(position)
+    const slab = this.#frames.slabAt(position)
+    const start = this.#frames.startAt(position)
+    const bytes = slab.read(start, this.#frames.endAt(position))
+    const expiry = slab.expiryOf(start)
     return expiry === undefined ? bytes : expiry.current(bytes)
   }
 
@@ -209,51 +249,91 @@ export class Log {
     const parts: Buffer[] = []
     let end = position
     let length = 0
-    for (; end < this.#end; end += 1) {
-      const bytes = this.readOne(end)
-      if (bytes === undefined) continue
-      if (parts.length > 0 && length + bytes.length > maxBytes) break
-      parts.push(bytes)
-      length += bytes.length
+    let events = 0
+    while (end < this.#end) {
+      const next = this.#endOfRun(end, maxBytes - length)
+      const bytes = next === end + 1 ? this.readOne(end) : this.#bytesOfRun(end, next)
+      if (bytes !== undefined) {
+        if (events > 0 && length + bytes.length > maxBytes) break
+        parts.push(bytes)
+        length += bytes.length
+        events += next - end
+      }
+      end = next
     }
-    return { bytes: parts.length === 1 ? parts[0]! : Buffer.concat(parts, length), end, events: parts.length }
+    return { bytes: parts.length === 1 ? parts[0]! : Buffer.concat(parts, length), end, events }
   }
 
-  #at(position: number): Frame {
-    return this.#slots[position & (this.#slots.length - 1)]!
+  /**
+   * Position after the frames that lie one behind the other in a slab, do not expire, and have at most so many bytes;
+   * at least the one at this position.
+   */
+  #endOfRun(position: number, maxBytes: number): number {
+    const frames = this.#frames
+    const slab = frames.slabAt(position)
+    const start = frames.startAt(position)
+    let end = position + 1
+    if (slab.expiryOf(start) !== undefined) return end
+    for (; end < this.#end; end += 1) {
+      const next = frames.startAt(end)
+      if (frames.slabAt(end) !== slab || next !== frames.endAt(end - 1) || slab.expiryOf(next) !== undefined) break
+      if (frames.endAt(end) - start > maxBytes) break
+    }
+    return end
+  }
+
+  #bytesOfRun(position: number, end: number): Buffer {
+    return this.#frames.slabAt(position).read(this.#frames.startAt(position), this.#frames.endAt(end - 1))
+  }
+
+  #lengthAt(position: number): number {
+    return this.#frames.endAt(position) - this.#frames.startAt(position)
   }
 
   #dropOldest(): void {
-    const frame = this.#at(this.#start)
-    this.#slots[this.#start & (this.#slots.length - 1)] = undefined
+    const position = this.#start
+    const slab = this.#frames.slabAt(position)
     this.#start += 1
-    this.#bytes -= frame.bytes.length
-    this.#overwrittenUpTo = frame.sequence
-    this.#letGo(frame)
+    this.#bytes -= this.#lengthAt(position)
+    this.#overwrittenUpTo = this.#frames.sequenceAt(position)
+    this.#frames.clear(position)
+    slab.letGo()
   }
 
-  #letGo(frame: Frame): void {
-    frame.holders! -= 1
-    if (frame.holders! > 0 || frame.payer === undefined) return
-    const { payer } = frame
-    payer.#held?.shrink(costOf(frame))
-    frame.payer = undefined
+  /** Stores a frame of this log once more. */
+  #copy(position: number): void {
+    const slab = this.#frames.slabAt(position)
+    const start = this.#frames.startAt(position)
+    const stored = this.store({
+      sequence: this.#frames.sequenceAt(position),
+      bytes: slab.read(start, this.#frames.endAt(position)),
+      topic: this.#frames.topicAt(position),
+      expiry: slab.expiryOf(start),
+    })
+    this.#frames.put(position, stored)
+    stored.slab.uses += 1
+    this.payAnyway(stored.slab)
+    slab.letGo()
+  }
+
+  #payFor(slab: Slab): void {
+    this.#held?.growAnyway(slab.cost - slab.paidBytes)
+    this.#notePaid(slab)
+  }
+
+  #notePaid(slab: Slab): void {
+    this.#paidBytes += slab.cost - slab.paidBytes
+    slab.payer = this
+    slab.paidBytes = slab.cost
   }
 
   /** @param length a power of two, or 0 for an empty log */
   #resize(length: number): void {
-    const slots = Array.from<Frame | undefined>({ length })
-    for (let position = this.#start; position < this.#end; position += 1) {
-      slots[position & (length - 1)] = this.#at(position)
-    }
-    const bytes = (length - this.#slots.length) * SLOT_BYTES
+    const frames = new FrameRing(length)
+    for (let position = this.#start; position < this.#end; position += 1) frames.putFrom(this.#frames, position)
+    const bytes = frames.bytes - this.#frames.bytes
     if (bytes > 0) this.#held?.growAnyway(bytes)
     else this.#held?.shrink(-bytes)
-    this.#slots = slots
+    this.#frames = frames
   }
-}
-
-/** What a frame takes in memory, besides its place in each log. */
-function costOf({ bytes }: Frame): number {
-  return FRAME_OVERHEAD + bytes.length
 }

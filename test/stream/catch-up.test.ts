@@ -4,8 +4,10 @@ import { expect, test } from 'vitest'
 import { Channel } from '../../src/stream/channel.ts'
 import { catchUp } from '../../src/stream/catch-up.ts'
 import { ndjson } from '../../src/stream/formats/ndjson.ts'
+import type { Log } from '../../src/stream/log.ts'
 import { Reader, type SlowPolicy } from '../../src/stream/reader.ts'
 import { FanOut } from '../../src/stream/fan-out.ts'
+import type { Frame } from '../../src/stream/slab.ts'
 
 interface Event {
   event: string
@@ -64,6 +66,12 @@ function createReader(channel: Channel, socket: Writable, slow: SlowPolicy): Rea
   return reader
 }
 
+function add(log: Log, frame: Frame): void {
+  const stored = log.store(frame)
+  log.append(stored)
+  log.pay(stored.slab)
+}
+
 /** Either a message, by the number of its topic, or the socket takes one write. */
 const steps = fc.array(
   fc.oneof({ weight: 3, arbitrary: fc.nat(4) }, { weight: 1, arbitrary: fc.constant('take' as const) }),
@@ -86,7 +94,7 @@ test.each(['gap', 'latest'] as const)(
           } else {
             count += 1
             newest.set(`${step}`, count)
-            channel.log.append({
+            add(channel.log, {
               sequence: count,
               topic: `${step}`,
               bytes: ndjson.event('message', `${count}`, JSON.stringify({ number: count, topic: `${step}` })),
@@ -123,7 +131,7 @@ test('a reader with slow=latest skips to the newest of each topic as they stood,
   function publish(topics: string): void {
     for (const topic of topics) {
       number += 1
-      channel.log.append({
+      add(channel.log, {
         sequence: number,
         topic,
         bytes: ndjson.event('message', `${number}`, JSON.stringify({ number, topic })),

@@ -43,7 +43,7 @@ test('a log leaves out what has expired, and counts the others down', () => {
   const log = new Log({ bytes: 1e6, messages: 100 }, 0)
   const seconds = (_event: Buffer, left: number) => Buffer.from(`${left} `)
   const append = (text: string, expiry?: Expiry) =>
-    log.append({ sequence: log.end + 1, bytes: Buffer.from(`${text} `), expiry })
+    log.append(log.store({ sequence: log.end + 1, bytes: Buffer.from(`${text} `), expiry }))
   append('a')
   append('expired', new Expiry(10, seconds, performance.now() - 10_001))
   append('60', new Expiry(60, seconds))

@@ -44,7 +44,7 @@ async function nextWrites(all: string[][]): Promise<void> {
 }
 
 const append = (channel: Channel, text: string) =>
-  channel.append({ sequence: channel.log.end + 1, bytes: Buffer.from(text) })
+  channel.add({ sequence: channel.log.end + 1, bytes: Buffer.from(text) })
 /** The number of readers by what they were written. */
 const tally = (all: string[][]) =>
   Object.fromEntries(

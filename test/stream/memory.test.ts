@@ -1,4 +1,6 @@
 import { Writable } from 'node:stream'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { expect, test } from 'vitest'
 import { MemoryAccount } from '../../src/memory/account.ts'
 import type { Encoder, StreamMessage } from '../../src/stream/events.ts'
@@ -19,6 +21,16 @@ const encoder: Encoder<StreamMessage> = {
   withExpiry: (event) => event,
 }
 const turn = () => new Promise(setImmediate)
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc') as () => void
+
+/** What array buffers take in memory that are in use. */
+function arrayBufferBytes(): number {
+  collectGarbage()
+  collectGarbage()
+  return process.memoryUsage().arrayBuffers
+}
 
 /** Streams whose broker grants every filter at once, and has the given retained messages. */
 function createStreams(totalBytes: number, retained: StreamMessage[] = []) {
@@ -134,11 +146,11 @@ test('a message of many channels is one buffer, and counted once until no log ho
   const before = memory.byPurpose.logs
   const count = 200
   for (let sent = 0; sent < count; sent += 1) await deliver('x'.repeat(1000), filters)
-  const [first, second] = [...subscribed]
-  const newest = first!.channel.log.end - 1
-  expect(first!.channel.log.readOne(newest)).toBe(second!.channel.log.readOne(newest))
   // A copy for each channel would be 20 MB. What is more than one copy is the places in the logs.
   expect(memory.byPurpose.logs - before).toBeLessThan(count * 1500 + filters.length * 8192)
+  await deliver('x'.repeat(10_000), filters)
+  const [first, second] = [...subscribed].map(({ channel: { log } }) => log.readOne(log.end - 1)!.buffer)
+  expect(first).toBe(second)
   const payers = filters.filter((filter) => memory.shareOf(filter).heldBytes > 11_000)
   expect(payers.length).toBeGreaterThan(50)
   streams.close()
@@ -199,6 +211,16 @@ test('a message that finds no room at all reaches the readers that take it, and 
       .map(({ data }) => data),
   ).toEqual(['new', 'newer'])
   expect(channelOf('x').channel.log.bytes).toBe(0)
+})
+
+test('a channel that ends to make room for its own message leaves nothing behind', async () => {
+  const { memory, open, deliver } = createStreams(200_000)
+  const reader = await open('a', 'x')
+  reader.response.destroy()
+  await turn()
+  memory.shareOf('a').takeAnyway('bodies', 99_900 - memory.heldBytes)
+  await deliver('x'.repeat(1000), ['x'])
+  expect([memory.byPurpose.logs, memory.byPurpose.filters]).toEqual([0, 0])
 })
 
 test('at its limit a caller loses its longest idle lingering channel first, and nobody else loses one', async () => {
@@ -267,6 +289,40 @@ test('a caller does not pay for what only others still hold once its memory is s
   expect(held).toBeGreaterThan(15_000)
   while (memory.shareOf('victim').take('bodies', 10_000));
   expect(memory.shareOf('victim').heldBytes - memory.byPurpose.bodies).toBeLessThan(held - 15_000)
+})
+
+test('few messages of quiet channels among many others take about the memory that is counted', async () => {
+  const { memory, streams, open, channelOf } = createStreams(1e9)
+  const filters = ['busy', ...Array.from({ length: 20 }, (_, index) => `quiet${index}`)]
+  for (const filter of filters) await open('a', filter)
+  const [busy, ...quiet] = filters.map((filter) => new Set([channelOf(filter)]))
+  const send = (channels: Set<Channel>, bytes: number) =>
+    streams.message({ topic: 't', payload: Buffer.alloc(bytes, 'x'), qos: 1 }, channels)
+  const before = arrayBufferBytes()
+  for (let sent = 0; sent < 10_000; sent += 1) {
+    for (let count = 0; count < 3; count += 1) send(busy!, 3000)
+    send(quiet[sent % 20]!, 100)
+    if (sent % 10 === 0) await turn()
+  }
+  expect(memory.byPurpose.logs).toBeLessThan(5e6)
+  expect(arrayBufferBytes() - before).toBeLessThan(memory.byPurpose.logs + 2e6)
+})
+
+test('memory of a busy channel that a quiet one of the same caller still needs little of is given up first', async () => {
+  const { memory, streams, open, channelOf } = createStreams(3_000_000)
+  for (const filter of ['busy', 'quiet']) await open('a', filter)
+  const [busy, quiet] = [channelOf('busy'), channelOf('quiet')]
+  for (let sent = 0; sent < 20_000; sent += 1) {
+    const message: StreamMessage = { topic: 't', payload: Buffer.alloc(200, 'x'), qos: 1 }
+    streams.message(message, new Set(sent % 99 === 0 ? [busy, quiet] : [busy]))
+  }
+  await turn()
+  expect(memory.byPurpose.logs).toBeGreaterThan(800_000)
+  const counts = () => [busy, quiet].map(({ channel: { log } }) => log.end - log.start)
+  const before = counts()
+  expect(memory.shareOf('a').take('bodies', 1_000_000)).toBe(true)
+  expect(memory.byPurpose.logs).toBeLessThan(400_000)
+  expect(counts()).toEqual(before)
 })
 
 test('what a stalled reader has not taken is counted once for all readers of the same chunk', async () => {

@@ -433,7 +433,7 @@ export class SessionStream<Message extends SessionMessage> {
     // A reader that comes back gets again what it has not acknowledged.
     log.pin(this.#intake.oldestPosition ?? position)
     const bytes = this.#channel.encode(event, sequence, data)
-    this.#channel.append({ sequence, bytes, ...(topic !== undefined && { topic }) })
+    this.#channel.add({ sequence, bytes, ...(topic !== undefined && { topic }) })
     return { sequence, position }
   }
 

@@ -5,12 +5,13 @@ import type { Channel } from '../channel.ts'
 import type { StreamCounters } from '../counters.ts'
 import type { Encoder, EventData, GapReason, StatusData, StreamMessage } from '../events.ts'
 import { FanOut } from '../fan-out.ts'
-import type { Frame, LogLimits } from '../log.ts'
+import type { LogLimits } from '../log.ts'
 import { NoRoom } from '../no-room.ts'
 import type { OpenedStream } from '../opened-stream.ts'
 import { Reader, type SlowPolicy, type StreamEnd } from '../reader.ts'
 import { reconnectDelayMs } from '../reconnect-delay.ts'
 import { locate } from '../resume.ts'
+import { SlabPool, type StoredFrame } from '../slab.ts'
 import { join, type JoinPoint, type JoinSources } from './join.ts'
 import { Lingering } from './lingering.ts'
 import { openingOf, preambleOf } from './preamble.ts'
@@ -74,7 +75,7 @@ export interface SharedStreamsOptions<Message extends StreamMessage> extends Str
 /** Roughly what a stream takes, besides what its client has not read. */
 const STREAM_BYTES = 4096
 const NO_ROOM_FOR_RETAINED = { retained: [], missing: 'retained-unknown' } as const
-/** How often frames that a caller pays for, and only others hold, are counted for those. */
+/** How often frames that a log pays for, and only others hold, are counted for those. */
 const TAKE_OVER_MS = 1000
 
 /**
@@ -89,6 +90,7 @@ export class SharedStreams<Message extends StreamMessage> {
   readonly #channels = new Map<string, SubscribedChannel<Message>>()
   readonly #queues: WorkQueues<Message>
   readonly #fanOut = new FanOut()
+  readonly #slabs = new SlabPool()
   readonly #pieces = new RetainedPieces<Message>()
   readonly #heartbeat: NodeJS.Timeout
   readonly #lingering = new Lingering<Message>()
@@ -173,26 +175,26 @@ export class SharedStreams<Message extends StreamMessage> {
    */
   message(message: Message, channels: ReadonlySet<SubscribedChannel<Message>>): void {
     const sequence = (this.#sequence += 1)
-    const frames = new Map<string, { frame: Frame; payer: Channel }>()
-    let untilPayer = sequence % channels.size
+    const payers = channels.size > 1 ? payersOf(channels, sequence) : undefined
+    const frames = new Map<string, { stored: StoredFrame; payer: Channel }>()
     for (const subscribed of channels) {
       if (subscribed.isClosed) continue
       const { channel, encoder, recordings } = subscribed
       try {
         let shared = frames.get(encoder.name)
         if (shared === undefined) {
-          shared = { frame: subscribed.frameOf(sequence, message), payer: channel }
+          const payer = payers?.get(encoder.name) ?? channel
+          shared = { stored: payer.log.store(subscribed.frameOf(sequence, message)), payer }
           frames.set(encoder.name, shared)
-        } else if (untilPayer === 0) shared.payer = channel
-        untilPayer -= 1
-        channel.append(shared.frame)
-        if (shared.frame.topic === undefined) this.#countGap('message-too-large', channel, 1)
+        }
+        channel.append(shared.stored)
+        if (shared.stored.frame.topic === undefined) this.#countGap('message-too-large', channel, 1)
         for (const live of recordings) live.record(message)
       } catch (error) {
         this.#fail(subscribed, error)
       }
     }
-    for (const { frame, payer } of frames.values()) payer.pay(frame)
+    for (const { stored, payer } of frames.values()) payer.pay(stored.slab)
   }
 
   /** A message for one reader of these channels: a set that stays the same one as long as the shared subscription. */
@@ -270,6 +272,7 @@ export class SharedStreams<Message extends StreamMessage> {
         // A sequence of its own: an id from before this channel must not pass for one of its events.
         baseSequence: (this.#sequence += 1),
         isSharedSubscription,
+        slabs: this.#slabs,
         fanOut: this.#fanOut,
         counters,
       },
@@ -386,7 +389,7 @@ export class SharedStreams<Message extends StreamMessage> {
     // This looks at every frame there is.
     if (performance.now() - this.#takenOverAtMs > TAKE_OVER_MS) {
       this.#takenOverAtMs = performance.now()
-      for (const { share: other, channel } of channels) if (other.name !== share.name) channel.log.takeOver(share)
+      for (const { channel } of channels) channel.log.takeOver(share)
     }
     // The largest first. In any fixed order the first ones would be empty after a while, and each message would bring
     // everybody here, to free no more than that message takes.
@@ -418,4 +421,19 @@ export class SharedStreams<Message extends StreamMessage> {
     if (end === undefined) return
     for (const reader of subscribed.channel.readers) reader.end(end)
   }
+}
+
+/** Of the channels whose encoders have the same name, the one that pays for a message: each time another one. */
+function payersOf<Message extends StreamMessage>(
+  channels: ReadonlySet<SubscribedChannel<Message>>,
+  sequence: number,
+): Map<string, Channel> {
+  const payers = new Map<string, Channel>()
+  let untilPayer = sequence % channels.size
+  for (const { channel, encoder, isClosed } of channels) {
+    if (isClosed) continue
+    if (untilPayer === 0 || !payers.has(encoder.name)) payers.set(encoder.name, channel)
+    untilPayer -= 1
+  }
+  return payers
 }

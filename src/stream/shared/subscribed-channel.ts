@@ -3,9 +3,9 @@ import { Channel, type ChannelOptions } from '../channel.ts'
 import { eventId } from '../event-id.ts'
 import { type Encoder, encodeMessage, type StreamMessage } from '../events.ts'
 import { Expiry } from '../expiry.ts'
-import type { Frame } from '../log.ts'
 import { NoRoom } from '../no-room.ts'
 import type { StreamEnd } from '../reader.ts'
+import type { Frame } from '../slab.ts'
 import type { LiveMessages } from './join.ts'
 import type { Lingering } from './lingering.ts'
 
@@ -117,16 +117,9 @@ export class SubscribedChannel<Message extends StreamMessage> {
     // No event is shorter than its payload.
     const bytes = message.payload.length > limits.bytes ? undefined : this.encodeMessage(sequence, message)
     if (bytes === undefined || bytes.length > limits.bytes) {
-      return {
-        sequence,
-        bytes: this.tooLarge(sequence),
-        topic: undefined,
-        expiry: undefined,
-        holders: 0,
-        payer: undefined,
-      }
+      return { sequence, bytes: this.tooLarge(sequence), topic: undefined, expiry: undefined }
     }
-    return { sequence, bytes, topic, expiry: this.expiryOf(message), holders: 0, payer: undefined }
+    return { sequence, bytes, topic, expiry: this.expiryOf(message) }
   }
 
   /** @param arrivedMs when the message arrived, in milliseconds of `performance.now()`; now by default */

@@ -48,7 +48,7 @@ function createChannel() {
     subscribed,
     deliver(live: StreamMessage): void {
       sequence += 1
-      channel.append(subscribed.frameOf(sequence, live))
+      channel.add(subscribed.frameOf(sequence, live))
       for (const recording of subscribed.recordings) recording.record(live)
     },
     gap(): void {
