@@ -47,3 +47,24 @@ test('V8 optimises nothing during the start, and everything behind it', () => {
 test('a Node that was started without the optimising compiler stays so', () => {
   expect(optimises(['--no-opt'], 300)).toEqual({ during: false, atLast: false, behind: false })
 })
+
+test('the old generation may double before V8 marks it again, once the start is over', () => {
+  const script = `
+    import { beginStart } from ${JSON.stringify(MODULE)}
+    globalThis.live = Array.from({ length: 1_000_000 }, (_, index) => ({ index }))
+    beginStart(process.execArgv, process.versions.node)()
+    gc()
+    gc()
+  `
+  const args = ['--expose-gc', '--trace-incremental-marking', '--trace-gc-verbose', '--import', 'tsx']
+  const output = execFileSync(process.execPath, [...args, '--input-type=module', '--eval', script], {
+    encoding: 'utf8',
+  })
+  const [, size, limit] = /^.*HeapController\] Limit: old size: (\d+) KB, new limit: (\d+) KB/m
+    .exec(output.split('\n').toReversed().join('\n'))!
+    .map(Number)
+  // What is allocated next may all survive, which V8 adds.
+  expect(limit! - 2 * size!).toBeGreaterThanOrEqual(0)
+  expect(limit! - 2 * size!).toBeLessThan(40_000)
+  expect(size).toBeGreaterThan(40_000)
+})
