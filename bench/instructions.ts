@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { callgrindOptions, Counted, VALGRIND } from './callgrind.ts'
+import { callgrindOptions, Counted, NAME_CODE, VALGRIND } from './callgrind.ts'
 import { mqttPublisher } from './scenarios/fan-out.ts'
 import { startBridge } from './servers/bridge.ts'
 import { startMosquitto } from './servers/mosquitto.ts'
@@ -24,6 +24,8 @@ const ROUNDS = 4
 const REQUESTS = 4000
 const CONNECTIONS = 16
 const READERS = 100
+/** How many functions `--functions` lists. */
+const FUNCTIONS = 60
 
 /** A server that is ready for its work: what is done in a round, and how many pieces that is. */
 interface Ready {
@@ -136,6 +138,41 @@ async function instructionsOf(
   return least
 }
 
+/** The same of each function, in one process. */
+async function functionsOf(start: Work['start'], dist: string): Promise<Map<string, number>> {
+  const files = new Stage('', '')
+  const directory = files.directory()
+  const stage = new Stage(VALGRIND, dist, [...callgrindOptions(directory), NAME_CODE])
+  try {
+    const { pid, pieces, round } = await start(stage)
+    for (let warmUp = 0; warmUp < WARM_UPS; warmUp += 1) await round()
+    const counted = await Counted.begin(pid, directory)
+    await round()
+    const found = await counted.functions(round)
+    return new Map([...found].map(([name, count]) => [name, count / pieces]))
+  } finally {
+    await stage.end()
+    await files.end()
+  }
+}
+
+/** What each function costs beside the other server, those first that cost most more. */
+async function functionTable(name: string, against: string | undefined): Promise<void> {
+  const { title, beside, start, startBeside } = WORKS[name]!
+  const own = await functionsOf(start, join(ROOT, 'dist'))
+  const other = await functionsOf(against === undefined ? startBeside : start, against ?? join(ROOT, 'dist'))
+  const rows = [...new Set([...own.keys(), ...other.keys()])]
+    .map((each) => ({ each, own: own.get(each) ?? 0, other: other.get(each) ?? 0 }))
+    .sort((one, two) => two.own - two.other - (one.own - one.other))
+  const line = (each: string, mine: number, others: number): string =>
+    `${mine.toFixed(0).padStart(8)} ${others.toFixed(0).padStart(8)}  ${each.replace('file://', '').replaceAll(`${ROOT}/`, '')}\n`
+  const sum = (counts: Map<string, number>): number => [...counts.values()].reduce((total, count) => total + count, 0)
+  process.stdout.write(
+    `Instructions for ${title}: Causeway, ${against ?? beside}\n${line('all', sum(own), sum(other))}`,
+  )
+  for (const row of rows.slice(0, FUNCTIONS)) process.stdout.write(line(row.each, row.own, row.other))
+}
+
 function thousands(instructions: number): string {
   return (instructions / 1000).toFixed(1)
 }
@@ -179,6 +216,7 @@ export async function countInstructions(args: string[]): Promise<void> {
     options: {
       against: { type: 'string' },
       check: { type: 'boolean', default: false },
+      functions: { type: 'boolean', default: false },
       record: { type: 'boolean', default: false },
     },
   })
@@ -187,6 +225,10 @@ export async function countInstructions(args: string[]): Promise<void> {
   const names = positionals.length > 0 ? positionals : Object.keys(WORKS)
   const recorded = JSON.parse(readFileSync(FILE, 'utf8')) as Recorded
   if (values.check) return check(names, recorded)
+  if (values.functions) {
+    for (const name of names) await functionTable(name, values.against)
+    return
+  }
   const found = await table(names, values.against)
   if (!values.record) return
   const instructions = { ...recorded.instructions, ...found }
