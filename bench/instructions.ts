@@ -164,8 +164,8 @@ async function functionTable(name: string, against: string | undefined): Promise
   const rows = [...new Set([...own.keys(), ...other.keys()])]
     .map((each) => ({ each, own: own.get(each) ?? 0, other: other.get(each) ?? 0 }))
     .sort((one, two) => two.own - two.other - (one.own - one.other))
-  const line = (each: string, mine: number, others: number): string =>
-    `${mine.toFixed(0).padStart(8)} ${others.toFixed(0).padStart(8)}  ${each.replace('file://', '').replaceAll(`${ROOT}/`, '')}\n`
+  const line = (each: string, ...counts: number[]): string =>
+    `${counts.map((count) => count.toFixed(0).padStart(8)).join('')}  ${each.replace(`file://${ROOT}/`, '')}\n`
   const sum = (counts: Map<string, number>): number => [...counts.values()].reduce((total, count) => total + count, 0)
   process.stdout.write(
     `Instructions for ${title}: Causeway, ${against ?? beside}\n${line('all', sum(own), sum(other))}`,
