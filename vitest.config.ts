@@ -17,8 +17,16 @@ const LONGEST = [
   'e2e/sessions.storm',
   'mqtt/session/session-keepalive',
   'console/page',
-  'mqtt/session/session-reconnect',
+  'mqtt/session/session-queue',
+  'bench/scenarios',
+  'stream/shared/work-queue',
   'e2e/streams.storm',
+  'mqtt/connection/hostile-broker',
+  'deploy/image',
+  'mqtt/markers',
+  'examples/consumers',
+  'push/killed-bridge',
+  'clients/clients',
 ]
 
 /** The clients of `test/clients` have packages of their own, with tests in them. */
