@@ -396,6 +396,28 @@ test('a message that cannot be encoded is a gap with its own reason, in live, re
   expect(faults).toEqual([])
 })
 
+test('what waits in a shared subscription keeps nothing alive of what it was read with', async () => {
+  const { streams, open, channelOf } = createStreams(1e8)
+  const worker = await open('a', '$share/g/w', { isSharedSubscription: true })
+  const channels = new Set([channelOf('$share/g/w')])
+  worker.stall()
+  const messages: { topic: string; payload: Buffer; qos: 1 }[] = []
+  // The first ones fill the socket.
+  for (let sent = 0; sent < 60; sent += 1) {
+    const payload = Buffer.alloc(65_536, String(sent % 10)).subarray(100, 1100)
+    messages.push({ topic: 't', payload, qos: 1 })
+    streams.shared(messages.at(-1)!, channels)
+    if (sent % 7 === 0) await turn()
+  }
+  await turn()
+  const waiting = messages.slice(-30)
+  expect(waiting.map(({ payload }) => payload.buffer.byteLength)).toEqual(waiting.map(() => 1000))
+  worker.resume()
+  for (let turns = 0; turns < 60; turns += 1) await turn()
+  const received = worker.events().flatMap(({ event, data }) => (event === 'message' ? [data] : []))
+  expect(received).toEqual(messages.map(({ payload }) => String(payload)))
+})
+
 test('a message larger than the whole log is a gap, and is not even encoded', async () => {
   const { open, deliver } = createStreams(1e8)
   const reader = await open('a', 'x')

@@ -1,4 +1,5 @@
 import type { Held } from '../../memory/account.ts'
+import { ownBytes } from '../../memory/own-bytes.ts'
 import type { StreamMessage } from '../events.ts'
 import type { LogLimits } from '../log.ts'
 import type { Reader } from '../reader.ts'
@@ -32,6 +33,8 @@ export class WorkQueue<Message extends StreamMessage> {
   #waiting: QueuedMessage<Message>[] = []
   /** Messages at the front of the array that were handed out or dropped, and are not cut off yet. */
   #taken = 0
+  /** Messages at the front of the array that have memory of their own. */
+  #owned = 0
   #bytes = 0
   /** Counts on; modulo the number of readers it says whose turn it is. */
   #turn = 0
@@ -97,7 +100,7 @@ export class WorkQueue<Message extends StreamMessage> {
     }
     while (this.#taken < this.#waiting.length) {
       const consumer = this.#nextReady(consumers)
-      if (consumer === undefined) return
+      if (consumer === undefined) return this.#keepWaiting()
       this.#write(this.#take(), consumer)
     }
   }
@@ -111,6 +114,15 @@ export class WorkQueue<Message extends StreamMessage> {
     const expiry = subscribed.expiryOf(message, arrivedMs)
     if (expiry !== undefined) bytes = expiry.current(bytes)
     if (bytes !== undefined) reader.write(bytes, 1)
+  }
+
+  /** What nobody takes now may wait for long. */
+  #keepWaiting(): void {
+    for (let index = Math.max(this.#owned, this.#taken); index < this.#waiting.length; index += 1) {
+      const { message } = this.#waiting[index]!
+      message.payload = ownBytes(message.payload)
+    }
+    this.#owned = this.#waiting.length
   }
 
   #anyHeld(): Held {
@@ -159,6 +171,7 @@ export class WorkQueue<Message extends StreamMessage> {
     // Cutting off half of the array at a time costs each message a constant time on average.
     if (this.#taken * 2 >= this.#waiting.length) {
       this.#waiting = this.#waiting.slice(this.#taken)
+      this.#owned = Math.max(0, this.#owned - this.#taken)
       this.#taken = 0
     }
     return queued
