@@ -126,15 +126,11 @@ export async function publishRoutes(
               restore: (kept) => ({ topic: message.topic, ...kept }),
               onReplay: () => void reply.header('idempotency-replayed', 'true'),
             })
-      // The callbacks return nothing: a reply has a `then`, so the promise would wait for the end of the answer.
-      answer.then(
-        (result) => {
-          reply.code(message.qos === 0 ? 202 : 200).send(result)
-        },
-        (error: unknown) => {
-          reply.send(error as never)
-        },
-      )
+      // It returns nothing: a reply has a `then`, so the promise would wait for the end of the answer.
+      const send = (result: PublishResult): void => {
+        reply.code(message.qos === 0 ? 202 : 200).send(result)
+      }
+      answer.then(send).catch((error) => reply.send(error))
     },
   })
 }

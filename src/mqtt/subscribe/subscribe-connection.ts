@@ -355,6 +355,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
 
   lost(): void {
     this.#settleDoubt()
+    for (const subscription of this.subscriptions) subscription.connectionLost()
     this.#line.lost()
     this.#options.events.lost()
   }
@@ -386,17 +387,9 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     // A new session has kept nothing, and a gap says so.
     if (!sessionPresent) this.#isQueueMeasured = true
     if (isReconnect) events.restored(sessionPresent)
-    const synced = [...this.subscriptions].map(async (subscription) => {
+    const synced = [...this.subscriptions].map((subscription) => {
       if (!sessionPresent) subscription.markGone()
-      const isHere = (): boolean => this.#connection.network === network
-      // A broker that is late, with SUBACK or UNSUBACK, has refused nothing.
-      const isLate = (error: CausewayError): boolean => isHere() && error.kind.code === 'acknowledgement-timeout'
-      await this.#retry(() => this.sync(subscription), isLate).catch((error: CausewayError) => {
-        // Requests fail when the connection is lost, possibly before `lost` is called. That is no refusal.
-        if (!isHere() || error.kind.code === 'broker-unavailable') return
-        if (subscription.targets.size === 0) void this.unsubscribe(subscription)
-        else events.refused(error, subscription)
-      })
+      return this.#syncUntilAnswered(subscription, network)
     })
     if (!isReconnect) return
     if (!sessionPresent) {
@@ -405,6 +398,40 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     // The messages that a kept session holds follow CONNACK at once.
     events.resubscribed()
     void this.#checkSession(network)
+  }
+
+  async #syncUntilAnswered(subscription: Subscription<Target>, network: NetworkConnection): Promise<void> {
+    const isHere = (): boolean => this.#connection.network === network
+    // A broker that is late, with SUBACK or UNSUBACK, has refused nothing.
+    const isLate = (error: CausewayError): boolean => isHere() && error.kind.code === 'acknowledgement-timeout'
+    await this.#retry(() => this.sync(subscription), isLate).catch((error: CausewayError) => {
+      // Requests fail when the connection is lost, possibly before `lost` is called. That is no refusal.
+      if (!isHere() || error.kind.code === 'broker-unavailable') return
+      if (subscription.targets.size === 0) void this.unsubscribe(subscription)
+      else this.#options.events.refused(error, subscription)
+    })
+  }
+
+  /**
+   * The session is the one of the connection before: asks again for what the broker may not have saved. Before that is
+   * known it could be a session of another client, which would get these subscriptions.
+   */
+  #sessionProved(network: NetworkConnection): void {
+    this.#connection.sessionProved()
+    for (const subscription of this.subscriptions) {
+      if (!subscription.mayBeUnsaved || !this.#isSupported(subscription)) continue
+      subscription.askAgain()
+      void this.#syncUntilAnswered(subscription, network)
+    }
+  }
+
+  #isSupported({ filter }: Subscription<Target>): boolean {
+    try {
+      checkSubscribe(filter, this.#connection.capabilities!)
+      return true
+    } catch {
+      return false
+    }
   }
 
   get #mayShareClientId(): boolean {
@@ -446,7 +473,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
       events.queueOverflowed()
     }
     if (markers.work !== true || !this.#line.isSubscribed) {
-      this.#connection.sessionProved()
+      this.#sessionProved(network)
       if (this.#isQueueMeasured) return
       // Under a load that fills the broker's window all the time nothing shows how much of it was kept.
       await this.settled().catch(() => false)
@@ -470,7 +497,7 @@ export class SubscribeConnection<Target> implements ConnectionHandlers {
     this.#arrivedMore = undefined
     const isForeign = proof === undefined ? this.#mayShareClientId : !proof.isOurs
     if (isForeign) return this.#connection.replaceSession(proof !== undefined)
-    this.#connection.sessionProved()
+    this.#sessionProved(network)
     if (proof?.isWhole !== true || this.#arrived >= NEARLY_FULL * brokerQueueMax) overflowed()
     this.#isQueueMeasured = true
   }

@@ -15,6 +15,8 @@ export interface SubscribeContext {
 }
 
 const UNSUBSCRIBE_TRIES = 2
+/** A broker that dies may not have saved yet what it granted in so many milliseconds before. */
+const UNSAVED_MS = 5000
 
 /** One filter at the broker, and the targets that get its messages. */
 export class Subscription<Target> {
@@ -33,6 +35,9 @@ export class Subscription<Target> {
   /** The QoS that the broker was last asked for, and granted. */
   #askedQoS: QoS | undefined
   #grantedQoS: QoS | undefined
+  /** When it was granted, in milliseconds of `performance.now()`. */
+  #grantedAt = -Infinity
+  #mayBeUnsaved = false
   /** SUBSCRIBE was sent, and nothing has undone it since. */
   #mayBeAtBroker = false
   /** How many connections were lost while UNSUBSCRIBE waited for its answer. */
@@ -73,6 +78,24 @@ export class Subscription<Target> {
     this.#mayBeAtBroker = false
   }
 
+  /** To be called when the connection is lost. */
+  connectionLost(): void {
+    if (performance.now() - this.#grantedAt < UNSAVED_MS) this.#mayBeUnsaved = true
+  }
+
+  /**
+   * The broker granted it just before a loss, so it may not have it any more though it kept the session: RabbitMQ 4.0,
+   * killed, was seen to do so. The stream would stay silent.
+   */
+  get mayBeUnsaved(): boolean {
+    return this.#mayBeUnsaved
+  }
+
+  /** Makes the next `sync` subscribe again, if there still is a target. */
+  askAgain(): void {
+    this.#askedQoS = undefined
+  }
+
   /**
    * Subscribes or unsubscribes at the broker, as the targets require. Calls run one after the other.
    * @param context called when it is this call's turn, if a packet has to be sent
@@ -110,6 +133,8 @@ export class Subscription<Target> {
         timeoutMs,
       )
       this.#askedQoS = qos
+      this.#grantedAt = performance.now()
+      this.#mayBeUnsaved = false
     }
   }
 }

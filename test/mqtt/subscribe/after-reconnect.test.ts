@@ -267,3 +267,30 @@ test('what a session holds is marked if it comes again, though pings are answere
   await expect.poll(() => messages().length).toBe(2)
   expect(messages()[1]).toMatchObject({ payload: 'again', redelivered: true })
 })
+
+test.each(['5', '3.1.1'])(
+  'a filter that was granted just before is asked for again: over MQTT %s',
+  async (protocol) => {
+    let hasFilter = true
+    const broker = await startScriptedBroker((packet, peer) => {
+      if (packet.cmd !== 'subscribe' || !isSubscriber(peer) || packet.subscriptions[0]!.topic !== 'a') return false
+      // Retain handling 2: no retained messages, which the stream has had.
+      expect(packet.subscriptions[0]!.rh).toBe(protocol === '5' ? 2 : undefined)
+      hasFilter = true
+      return false
+    })
+    const bridge = await startBridge({ MQTT_URL: broker.url, MQTT_PROTOCOL: protocol })
+    const stream = await openStream(`${bridge.url}/subscribe?topic=a&retained=false`)
+    // It has died and is back, with the session but without the filter.
+    hasFilter = false
+    broker.peers.findLast(isSubscriber)!.close()
+    await expect.poll(() => stream.events.at(-1)?.data.broker, { timeout: 10_000 }).toBe('connected')
+    await expect.poll(() => hasFilter).toBe(true)
+    // Over MQTT 3.1.1 the broker sends retained messages all the same, and marks them.
+    const back = broker.peers.findLast(isSubscriber)!
+    back.send({ ...live, payload: 'retained', retain: true, messageId: 1 }, { ...live, payload: 'new', messageId: 2 })
+    await expect.poll(() => stream.events.at(-1)?.data.payload).toBe('new')
+    expect(stream.events.filter(({ event }) => event === 'message')).toHaveLength(1)
+    expect(stream.events.filter(({ event }) => event === 'gap')).toEqual([])
+  },
+)
