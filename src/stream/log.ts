@@ -1,4 +1,5 @@
 import type { Held, MemoryShare } from '../memory/account.ts'
+import { ownBytes } from '../memory/own-bytes.ts'
 import { FrameRing } from './frame-ring.ts'
 import { type Frame, Slab, SLAB_BYTES, SlabPool, type StoredFrame } from './slab.ts'
 
@@ -96,11 +97,10 @@ export class Log {
   /** Stores a frame that is to be appended to this log or to others. To be followed by one `pay`, or `payAnyway`. */
   store(frame: Frame): StoredFrame {
     if (this.#open?.hasRoomFor(frame)) return this.#open.store(frame)
-    const { buffer, length } = frame.bytes
+    const { length } = frame.bytes
     if (length >= SLAB_BYTES / 2) {
-      // Unless they are a part of the memory that Node shares among small buffers, which would all be kept alive.
-      const isAlone = buffer.byteLength === length
-      return new Slab(isAlone ? frame.bytes : Buffer.allocUnsafeSlow(length)).store(frame)
+      const bytes = ownBytes(frame.bytes)
+      return new Slab(bytes).store({ ...frame, bytes })
     }
     // A short log takes little memory, and each of its slabs is a small part of it.
     const size = Math.max(length, Math.floor(this.#paidBytes * SLAB_PART))
